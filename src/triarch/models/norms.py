@@ -1,0 +1,39 @@
+"""RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450), computed in float32."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from triarch.models import parameters
+from triarch.models.config import ModelConfig
+
+
+def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
+    """Divides by the root mean square over the last axis; no parameters. Keeps the dtype."""
+    wide = x.astype(jnp.float32)
+    mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(mean_square + eps)).astype(x.dtype)
+
+
+def layer_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
+    """Subtracts the mean and divides by the standard deviation over the last axis. Keeps the dtype."""
+    wide = x.astype(jnp.float32)
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
+
+
+class Norm(nnx.Module):
+    """The norm of the residual stream that a config names, with its gain if it has one."""
+
+    def __init__(self, config: ModelConfig):
+        self.function = {"rmsnorm": rms_norm, "layernorm": layer_norm}[config.norm]
+        self.eps = config.norm_eps
+        self.scale = parameters.constant(1.0, (config.d_model,), ("embed",)) if config.norm_scale else None
+
+    def __call__(self, x: Float[Array, "... d_model"]) -> Float[Array, "... d_model"]:
+        normed = self.function(x, self.eps)
+        return normed if self.scale is None else normed * self.scale[...].astype(x.dtype)

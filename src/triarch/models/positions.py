@@ -1,0 +1,53 @@
+"""Where a token stands: positions of padded and packed inputs, and the rotary embedding that encodes them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def positions_in_segments(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    """Returns each token's index within its segment: 0, 1, ... anew wherever the segment id changes.
+
+    Padding (id 0) on the left is a segment of its own, so that the first real token is at 0 also there.
+    """
+    index = jnp.arange(segments.shape[1])
+    starts = jnp.concatenate([jnp.ones_like(segments[:, :1], bool), segments[:, 1:] != segments[:, :-1]], axis=1)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+
+
+def continued_positions(
+    decoder_positions: Int[Array, "batch target"],
+    decoder_segments: Int[Array, "batch target"],
+    encoder_positions: Int[Array, "batch source"],
+    encoder_segments: Int[Array, "batch source"],
+) -> Int[Array, "batch target"]:
+    """Lets each decoder segment go on where its encoder segment's last real token stopped (arXiv 2510.26622, fig. 1).
+
+    A decoder segment with nothing in the encoder starts at 0.
+    """
+    same = decoder_segments[:, :, None] == encoder_segments[:, None, :]
+    same &= encoder_segments[:, None, :] > 0
+    lengths = jnp.max(jnp.where(same, encoder_positions[:, None, :] + 1, 0), axis=-1)
+    return decoder_positions + lengths
+
+
+def rotary_angles(
+    positions: Int[Array, "batch length"], head_dim: int, base: float
+) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
+    """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
+    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
+    angles = positions[..., None, None].astype(jnp.float32) * base**-exponents
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(
+    x: Float[Array, "batch length heads head_dim"],
+    angles: tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]],
+) -> Float[Array, "batch length heads head_dim"]:
+    """Turns the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
+    cos, sin = angles
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)

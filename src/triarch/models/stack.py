@@ -1,0 +1,98 @@
+"""Layers one after another: the few that differ first, then a repeated group that can be scanned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from triarch.models.block import Block, Surroundings
+from triarch.models.config import LayerSpec, ModelConfig
+from triarch.models.execution import Constrain, Execution
+from triarch.models.norms import Norm
+
+
+def repeating(specs: Sequence[LayerSpec]) -> tuple[int, int]:
+    """Finds the shortest group of layers that, after a few first ones, repeats to the end.
+
+    Returns:
+      (number of first layers, length of the group); a group of 0 means that nothing repeats.
+    """
+    candidates = [
+        (first, period)
+        for first in range(len(specs))
+        for period in range(1, (len(specs) - first) // 2 + 1)
+        if (len(specs) - first) % period == 0
+        and all(specs[i] == specs[i + period] for i in range(first, len(specs) - period))
+    ]
+    return min(candidates, key=lambda c: (c[0] + c[1], c[0]), default=(len(specs), 0))
+
+
+class Stack(nnx.Module):
+    """The layers of an encoder or a decoder, and the norm after the last of them.
+
+    Parameters of the repeated group lie stacked along a leading "layers" axis under `scanned`, whether the layers
+    are scanned or unrolled when they run, so that a checkpoint does not depend on it.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        num_layers: int,
+        cross: bool,
+        rngs: nnx.Rngs,
+        constrain: Constrain,
+    ):
+        self.execution = execution
+        specs = config.layer_specs(num_layers)
+        num_first, period = repeating(specs)
+        self.num_repeats = (num_layers - num_first) // period if period else 0
+
+        def make(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
+            return Block(config, spec, num_layers, cross, layer_rngs, constrain)
+
+        self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
+        group = specs[num_first : num_first + period]
+        self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
+        self.final_norm = Norm(config)
+
+    def __call__(
+        self, x: Float[Array, "batch length d_model"], around: Surroundings
+    ) -> Float[Array, "batch length d_model"]:
+        """Runs every layer and the final norm."""
+        for block in self.first:
+            x = self._layer(nnx.split(block), x, around)
+        if self.num_repeats:
+            graph, stacked = nnx.split(self.scanned)
+            x = self._repeat(graph, stacked, x, around)
+        return self.final_norm(x)
+
+    def _layer(self, split_block: tuple, x: jax.Array, around: Surroundings) -> jax.Array:
+        graph, state = split_block
+        run = self.execution.rematerialise(lambda state, x: nnx.merge(graph, state)(x, around))
+        return run(state, x)
+
+    def _repeat(self, graph: nnx.GraphDef, stacked: nnx.State, x: jax.Array, around: Surroundings) -> jax.Array:
+        def group(x: jax.Array, state: nnx.State) -> tuple[jax.Array, None]:
+            for block in nnx.merge(graph, state):
+                x = self._layer(nnx.split(block), x, around)
+            return x, None
+
+        if self.execution.scan_layers:
+            return jax.lax.scan(group, x, stacked)[0]
+        for index in range(self.num_repeats):
+            x, _ = group(x, jax.tree.map(lambda leaf, i=index: leaf[i], stacked))
+        return x
+
+
+def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
+    """Makes `repeats` blocks as one whose parameters have a leading "layers" axis."""
+    keys = jax.random.split(rngs.params(), repeats)
+    block = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
+    for _, variable in nnx.iter_graph(block):
+        if isinstance(variable, nnx.Param):
+            variable.set_metadata("logical_axes", ("layers", *variable.get_metadata("logical_axes")))
+    return block

@@ -1,0 +1,40 @@
+"""Causal language modelling: every token is predicted from those before it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture, shift_right
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalLM:
+    """Predicts every token of a window (DecLLM, arXiv 2510.26622; Ettin decoders)."""
+
+    name = "causal_lm"
+
+    def lengths(self, architecture: str, window: int) -> dict[str, int]:
+        """Returns the tokens each side reads."""
+        require_architecture(self.name, architecture, ("decoder-only",))
+        return {"decoder": window}
+
+    def num_scored(self, architecture: str, window: int) -> int:
+        """Returns how many tokens of a window carry loss."""
+        return window
+
+    def transform(self, architecture: str, special: SpecialTokens, vocab_size: int) -> Transform:
+        """Returns the function from a window to decoder features."""
+        require_architecture(self.name, architecture, ("decoder-only",))
+
+        def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
+            tokens = np.asarray(example["tokens"], np.int32)
+            return {
+                "decoder_input_tokens": shift_right(tokens, special.bos),
+                "decoder_target_tokens": tokens,
+                "decoder_loss_weights": np.ones(tokens.shape, np.float32),
+            }
+
+        return features

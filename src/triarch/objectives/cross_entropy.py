@@ -1,0 +1,153 @@
+"""Softmax cross-entropy with z-loss over a large vocabulary, logits never held whole."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from triarch.models.embedding import Unembedding
+
+
+class LossSums(NamedTuple):
+    """Weighted sums over tokens, all float32 scalars; divide by `weight_sum` for means.
+
+    Attributes:
+      loss_sum: cross-entropy in nats.
+      z_loss_sum: z_loss * (log Z)^2 (PaLM, arXiv 2204.02311, section 5; T5X).
+      weight_sum: the weights themselves.
+      correct_sum: 1 where the target has the highest logit.
+    """
+
+    loss_sum: jax.Array
+    z_loss_sum: jax.Array
+    weight_sum: jax.Array
+    correct_sum: jax.Array
+
+
+def token_losses(
+    hidden: Float[Array, "batch length d_model"],
+    unembedding: Unembedding,
+    targets: Int[Array, "batch length"],
+    chunk: int,
+) -> Float[Array, "batch length"]:
+    """Returns the cross-entropy of every target in nats, `chunk` positions of each row at a time."""
+
+    def one(hidden: jax.Array, targets: jax.Array) -> jax.Array:
+        log_z, target_logit, _ = _log_z(unembedding.logits(hidden), targets)
+        return log_z - target_logit
+
+    chunks = [_chunked(x, _chunk_size(chunk, targets.shape[1])) for x in (hidden, targets)]
+    losses = jax.lax.map(lambda pair: one(*pair), tuple(chunks))
+    return jnp.moveaxis(losses, 0, 1).reshape(targets.shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def cross_entropy(
+    hidden: Float[Array, "batch length d_model"],
+    unembedding: Unembedding,
+    targets: Int[Array, "batch length"],
+    weights: Float[Array, "batch length"],
+    z_loss: float,
+    chunk: int,
+) -> tuple[Float[Array, ""], LossSums]:
+    """Returns the summed loss, and what it is made of.
+
+    Differentiable in `hidden` and `unembedding`. Since the loss is one number, its gradient is known up to a factor
+    while the logits of a chunk are at hand: the forward pass takes it along, and no logits are computed twice.
+
+    Args:
+      hidden: final states.
+      unembedding: the map from states to logits.
+      targets: ids to predict.
+      weights: weight of each target; 0 leaves it out.
+      z_loss: coefficient of (log Z)^2.
+      chunk: positions of each row whose logits are held at once; 0 means all.
+
+    Returns:
+      (sum of weights * (cross-entropy + z-loss), its parts); the parts carry no gradient.
+    """
+    sums, _ = _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient=False)
+    return sums.loss_sum + sums.z_loss_sum, sums
+
+
+def _forward(hidden, unembedding, targets, weights, z_loss, chunk):
+    sums, gradients = _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient=True)
+    return (sums.loss_sum + sums.z_loss_sum, sums), gradients
+
+
+def _backward(z_loss, chunk, gradients, cotangents):
+    factor, _ = cotangents
+    hidden_gradient, unembedding_gradient = jax.tree.map(lambda g: (g * factor).astype(g.dtype), gradients)
+    return hidden_gradient, unembedding_gradient, None, None
+
+
+cross_entropy.defvjp(_forward, _backward)
+
+
+def _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient):
+    """Runs over chunks; returns LossSums and, if asked, gradients for (hidden, unembedding)."""
+    step = functools.partial(_one_chunk, unembedding, z_loss, with_gradient)
+    if _chunk_size(chunk, targets.shape[1]) == targets.shape[1]:
+        sums, kernel_gradient, bias_gradient, hidden_gradient = step(hidden, targets, weights)
+    else:
+        inputs = [_chunked(x, _chunk_size(chunk, targets.shape[1])) for x in (hidden, targets, weights)]
+
+        def add(carry, xs):
+            *totals, hidden_gradient = step(*xs)
+            return jax.tree.map(jnp.add, carry, tuple(totals)), hidden_gradient
+
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(step, *[x[0] for x in inputs])[:3])
+        (sums, kernel_gradient, bias_gradient), hidden_chunks = jax.lax.scan(add, zeros, tuple(inputs))
+        if with_gradient:
+            hidden_gradient = jnp.moveaxis(hidden_chunks, 0, 1).reshape(hidden.shape)
+    if not with_gradient:
+        return sums, None
+    gradient = Unembedding(kernel_gradient.astype(unembedding.kernel.dtype), bias_gradient, unembedding.scale)
+    return sums, (hidden_gradient, gradient)
+
+
+def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
+    """Returns (LossSums, kernel gradient, bias gradient, hidden gradient) of one chunk; gradients None if not asked."""
+    logits = unembedding.logits(hidden)
+    log_z, target_logit, highest = _log_z(logits, targets)
+    sums = LossSums(
+        loss_sum=jnp.sum(weights * (log_z - target_logit)),
+        z_loss_sum=jnp.sum(weights * z_loss * log_z**2),
+        weight_sum=jnp.sum(weights),
+        correct_sum=jnp.sum(weights * (target_logit >= highest)),
+    )
+    if not with_gradient:
+        return sums, None, None, None
+    pull = weights * (1 + 2 * z_loss * log_z)
+    is_target = jnp.arange(logits.shape[-1]) == targets[..., None]
+    slope = jnp.exp(logits - log_z[..., None]) * pull[..., None] - jnp.where(is_target, weights[..., None], 0)
+    bias_gradient = None if unembedding.bias is None else jnp.sum(slope, axis=(0, 1))
+    slope = (slope * unembedding.scale).astype(hidden.dtype)
+    hidden_gradient = jnp.einsum("blv,vd->bld", slope, unembedding.kernel.astype(hidden.dtype))
+    kernel_gradient = jnp.einsum("blv,bld->vd", slope, hidden, preferred_element_type=jnp.float32)
+    return sums, kernel_gradient, bias_gradient, hidden_gradient
+
+
+def _log_z(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns the log partition function, the target's logit and the highest logit of every token."""
+    highest = jnp.max(logits, axis=-1)
+    log_z = highest + jnp.log(jnp.sum(jnp.exp(logits - highest[..., None]), axis=-1))
+    target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return log_z, target_logit, highest
+
+
+def _chunk_size(chunk: int, length: int) -> int:
+    """The largest divisor of `length` that is at most `chunk`."""
+    if chunk <= 0 or chunk >= length:
+        return length
+    return next(size for size in range(chunk, 0, -1) if length % size == 0)
+
+
+def _chunked(x: Array, size: int) -> Array:
+    """[batch, length, ...] -> [length / size, batch, size, ...]."""
+    split = x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
+    return jnp.moveaxis(split, 1, 0)

@@ -1,0 +1,48 @@
+"""From a model and a batch of features to a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from triarch.models import Transformer
+from triarch.objectives import cross_entropy as xent
+from triarch.objectives.cross_entropy import LossSums
+
+Batch = Mapping[str, jax.Array]
+
+
+def loss_fn(
+    model: Transformer, batch: Batch, *, z_loss: float, chunk_tokens: int, num_scored: int | None = None
+) -> tuple[Float[Array, ""], LossSums]:
+    """Returns the batch's summed loss, not normalised, and its parts.
+
+    Args:
+      model: the network.
+      batch: features with targets and weights.
+      z_loss: coefficient of (log Z)^2.
+      chunk_tokens: positions of each row whose logits are held at once; 0 means all.
+      num_scored: at most this many targets of each row have weight: logits of the others are left out.
+    """
+    hidden = model.hidden(batch)
+    targets, weights = scored_features(batch)
+    if num_scored is not None and num_scored < targets.shape[1]:
+        _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)
+        hidden = jnp.take_along_axis(hidden, scored[..., None], axis=1)
+        targets, weights = (jnp.take_along_axis(x, scored, axis=1) for x in (targets, weights))
+    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk_tokens)
+
+
+def token_losses(model: Transformer, batch: Batch, *, chunk_tokens: int) -> Float[Array, "batch length"]:
+    """Returns the cross-entropy of every target token in nats, whatever its weight."""
+    targets, _ = scored_features(batch)
+    return xent.token_losses(model.hidden(batch), model.unembedding(), targets, chunk_tokens)
+
+
+def scored_features(batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Returns targets and loss weights of the side that is scored."""
+    side = "decoder" if "decoder_target_tokens" in batch else "encoder"
+    return batch[f"{side}_target_tokens"], batch[f"{side}_loss_weights"]
