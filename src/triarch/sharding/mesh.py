@@ -1,0 +1,104 @@
+"""The device mesh: its axes, and which rows of a global batch each host reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, Sharding
+
+from triarch.errors import UserError
+
+AXES = ("data", "fsdp", "tensor")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the mesh axes; one of them may be -1, which takes all the devices the others leave.
+
+    Attributes:
+      data: replicas that hold whole parameters and share out the batch.
+      fsdp: shards of the batch that also share out the parameters (fully sharded data parallelism).
+      tensor: shards of heads and feed-forward width inside one layer.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def validate(self) -> None:
+        """Checks what can be checked without devices.
+
+        Raises:
+          UserError: a size is neither positive nor -1, or more than one is -1.
+        """
+        for axis in AXES:
+            size = getattr(self, axis)
+            if isinstance(size, bool) or not isinstance(size, int) or (size < 1 and size != -1):
+                raise UserError(f"MeshConfig.{axis} = {size!r}: expected a positive number, or -1 for the rest")
+        if sum(getattr(self, axis) == -1 for axis in AXES) > 1:
+            raise UserError(f"{self}: only one axis can take the rest (-1)")
+
+    def sizes(self, num_devices: int) -> dict[str, int]:
+        """Returns the size of every axis, with -1 resolved.
+
+        Raises:
+          UserError: the sizes do not multiply out to `num_devices`.
+        """
+        self.validate()
+        sizes = {axis: getattr(self, axis) for axis in AXES}
+        fixed = math.prod(size for size in sizes.values() if size != -1)
+        rest, remainder = divmod(num_devices, fixed)
+        has_rest = -1 in sizes.values()
+        if remainder or (not has_rest and rest != 1):
+            shape = ", ".join(f"{axis}={size}" for axis, size in sizes.items())
+            wanted = f"a multiple of {fixed}" if has_rest else f"{fixed}"
+            raise UserError(f"mesh {shape} needs {wanted} devices, but there are {num_devices}")
+        return {axis: rest if size == -1 else size for axis, size in sizes.items()}
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh over `devices` (all devices of all hosts by default), laid out for the physical topology.
+
+    Raises:
+      UserError: the sizes do not multiply out to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = config.sizes(len(devices))
+    # The compiler propagates shardings from the constraints given; explicit axes would type every operation.
+    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = None) -> slice:
+    """Returns the rows of the global batch that this host reads.
+
+    Hosts whose devices hold the same rows (a tensor axis that spans hosts) read the same; all others read disjoint
+    ranges that together make up the batch. Ranges are handed out in order of the first row a host holds, so that they
+    are contiguous even where the topology interleaves hosts; `jax.make_array_from_process_local_data` puts them in
+    place. Which device a row lands on changes no sum over the batch.
+
+    Args:
+      sharding: how axis 0 of a batch array is laid out.
+      batch_size: rows of the global batch.
+      process_index: of the host in question; this one by default.
+
+    Raises:
+      UserError: two hosts share part of their rows but not all.
+    """
+    process_index = jax.process_index() if process_index is None else process_index
+    held: dict[int, set[int]] = {}
+    for device, (rows,) in sharding.devices_indices_map((batch_size,)).items():
+        held.setdefault(device.process_index, set()).update(range(*rows.indices(batch_size)))
+    groups = sorted({frozenset(rows) for rows in held.values()}, key=min)
+    if sum(len(group) for group in groups) != batch_size:
+        raise UserError(
+            "the mesh gives hosts overlapping rows of the batch: let data * fsdp be a multiple of the hosts"
+        )
+    start = 0
+    for group in groups:
+        if group == held[process_index]:
+            break
+        start += len(group)
+    return slice(start, start + len(held[process_index]))

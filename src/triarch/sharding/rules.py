@@ -1,0 +1,150 @@
+"""Logical axis rules: one table from the names of array dimensions to mesh axes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from triarch.errors import UserError, nearest
+from triarch.sharding.mesh import AXES
+
+MeshAxes = tuple[str, ...]
+LogicalAxes = Sequence[str | None]
+Constrain = Callable[[jax.Array, LogicalAxes], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterRules:
+    """Mesh axes over which each dimension of a parameter, and of its optimizer state, is split."""
+
+    vocab: MeshAxes = ("tensor",)
+    embed: MeshAxes = ("fsdp",)
+    mlp: MeshAxes = ("tensor",)
+    heads: MeshAxes = ("tensor",)
+    kv_heads: MeshAxes = ("tensor",)
+    head_dim: MeshAxes = ()
+    layers: MeshAxes = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationRules:
+    """Mesh axes over which each dimension of an activation is split."""
+
+    batch: MeshAxes = ("data", "fsdp")
+    length: MeshAxes = ()
+    embed: MeshAxes = ()
+    heads: MeshAxes = ("tensor",)
+    kv_heads: MeshAxes = ("tensor",)
+    head_dim: MeshAxes = ()
+    mlp: MeshAxes = ("tensor",)
+    vocab: MeshAxes = ("tensor",)
+
+
+@dataclasses.dataclass(frozen=True)
+class AxisRules:
+    """The whole table: a sharding strategy is a value of this class."""
+
+    parameters: ParameterRules = ParameterRules()
+    activations: ActivationRules = ActivationRules()
+
+    def validate(self) -> None:
+        """Checks the table against the mesh axes there are.
+
+        Raises:
+          UserError: a rule is not a tuple of names of mesh axes.
+        """
+        for table in (self.parameters, self.activations):
+            for name, axes in vars(table).items():
+                where = f"{type(table).__name__}.{name} = {axes!r}"
+                if isinstance(axes, str) or not all(isinstance(axis, str) for axis in axes):
+                    raise UserError(f"{where}: expected a tuple of mesh axes such as ('fsdp',)")
+                for axis in axes:
+                    if axis not in AXES:
+                        raise UserError(f"{where}: no mesh axis {axis!r}{nearest(axis, AXES)}")
+
+
+def partition_spec(
+    logical_axes: LogicalAxes,
+    shape: Sequence[int],
+    rules: ParameterRules | ActivationRules,
+    mesh: Mesh,
+) -> PartitionSpec:
+    """Returns how an array is split over the mesh.
+
+    Dimensions are served from the left. A mesh axis is used once at most, and is passed over where it does not divide
+    the dimension, which is then replicated along it.
+
+    Args:
+      logical_axes: one name a dimension; None is never split.
+      shape: of the array.
+      rules: the table to look names up in.
+      mesh: the mesh; axes of size 1 are left out of the result.
+
+    Raises:
+      ValueError: as many names as dimensions were expected, or a name is not in the table.
+    """
+    if len(logical_axes) != len(shape):
+        raise ValueError(f"logical axes {tuple(logical_axes)} do not name the dimensions of shape {tuple(shape)}")
+    used: set[str] = set()
+    return PartitionSpec(
+        *(_dimension(name, size, rules, mesh, used) for name, size in zip(logical_axes, shape, strict=True))
+    )
+
+
+def _dimension(
+    name: str | None, size: int, rules: ParameterRules | ActivationRules, mesh: Mesh, used: set[str]
+) -> str | MeshAxes | None:
+    if name is None:
+        return None
+    if name not in vars(rules):
+        raise ValueError(f"no rule for the logical axis {name!r} in {type(rules).__name__}{nearest(name, vars(rules))}")
+    chosen: list[str] = []
+    shards = 1
+    for axis in getattr(rules, name):
+        extent = mesh.shape[axis]
+        if extent > 1 and axis not in used and size % (shards * extent) == 0:
+            chosen.append(axis)
+            used.add(axis)
+            shards *= extent
+    if not chosen:
+        return None
+    return chosen[0] if len(chosen) == 1 else tuple(chosen)
+
+
+def parameter_sharding(logical_axes: LogicalAxes, shape: Sequence[int], rules: AxisRules, mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a parameter, or of optimizer state whose dimensions carry a parameter's names."""
+    return NamedSharding(mesh, partition_spec(logical_axes, shape, rules.parameters, mesh))
+
+
+def batch_sharding(rules: AxisRules, mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of input arrays, "batch" leading, of a size that `check_batch` has passed."""
+    axes = tuple(axis for axis in rules.activations.batch if mesh.shape[axis] > 1)
+    return NamedSharding(mesh, PartitionSpec(axes or None))
+
+
+def check_batch(rules: AxisRules, mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
+    """Checks that every device gets the same number of rows of every microbatch.
+
+    Raises:
+      UserError: a microbatch cannot be split evenly over the mesh axes of "batch".
+    """
+    parts = {axis: mesh.shape[axis] for axis in rules.activations.batch} | {"microbatches": microbatches}
+    if batch_size % math.prod(parts.values()):
+        product = " * ".join(f"{name}={size}" for name, size in parts.items())
+        raise UserError(f"batch_size {batch_size} is not divisible by {product} = {math.prod(parts.values())}")
+
+
+def constrainer(rules: AxisRules, mesh: Mesh) -> Constrain:
+    """Returns `constrain(x, logical_axes)`, which pins the sharding of an activation inside a jitted function."""
+    if mesh.size == 1:
+        return lambda x, logical_axes: x
+
+    def constrain(x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
+        spec = partition_spec(logical_axes, x.shape, rules.activations, mesh)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+
+    return constrain

@@ -1,0 +1,149 @@
+"""A run, described completely: built and checked before any device is touched."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from triarch.errors import UserError
+from triarch.models import Execution, ModelConfig
+from triarch.objectives.base import Objective
+from triarch.sharding import AxisRules, MeshConfig
+from triarch.training import optimizers
+from triarch.training.optimizers import Optimizer
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What a run reads.
+
+    Attributes:
+      store: folder of the token store.
+      train_split: trained on.
+      validation_split: evaluated on during the run.
+      num_threads: reading ahead.
+      prefetch: batches kept ready.
+    """
+
+    store: str
+    train_split: str = "train"
+    validation_split: str = "validation"
+    num_threads: int = 2
+    prefetch: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When checkpoints are written and how long they stay. The last step is always written.
+
+    Attributes:
+      every: steps between checkpoints.
+      keep_last: how many of the newest stay.
+      keep_every: those at multiples of it stay for good; None for none.
+      checksums: record a checksum of every file, so that flipped bits are found; without it only missing and
+        shortened files are. It costs one read of the checkpoint in the background, and one before it is restored.
+    """
+
+    every: int = 1000
+    keep_last: int = 3
+    keep_every: int | None = None
+    checksums: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+      model: the network.
+      objective: how tokens become a loss.
+      data: the token store.
+      optimizer: with its schedule.
+      steps: updates to make.
+      batch_size: sequences an update, over all devices.
+      execution: how the network is computed.
+      mesh: sizes of the mesh axes.
+      rules: which dimensions are split over which mesh axes.
+      checkpoint: when to save and what to keep.
+      microbatches: parts into which a batch is cut to save memory; their gradients are summed.
+      seed: of parameters, the order of the data and random objectives.
+      z_loss: weight of log(Z)^2 a token.
+      loss_chunk_tokens: tokens whose logits are held at once.
+      log_every: steps between lines of metrics.json; the first and the last step are always logged.
+      eval_every: steps between evaluations on the validation split; None for none.
+      eval_batches: batches of such an evaluation, the same ones each time.
+      tensorboard: whether to write TensorBoard events too.
+      compilation_cache: folder that keeps compiled steps between runs; None for none.
+    """
+
+    model: ModelConfig
+    objective: Objective
+    data: DataConfig
+    optimizer: Optimizer
+    steps: int
+    batch_size: int
+    execution: Execution = Execution()
+    mesh: MeshConfig = MeshConfig()
+    rules: AxisRules = AxisRules()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    microbatches: int = 1
+    seed: int = 0
+    z_loss: float = 1e-4
+    loss_chunk_tokens: int = 2048
+    log_every: int = 10
+    eval_every: int | None = None
+    eval_batches: int = 8
+    tensorboard: bool = True
+    compilation_cache: str | None = None
+
+
+# Keys that may differ when a run goes on: how it is computed, watched and kept, not what is computed. The store may
+# have moved; what is in it is compared by its fingerprint.
+FREE_KEYS = (
+    "execution",
+    "mesh",
+    "rules",
+    "checkpoint",
+    "microbatches",
+    "loss_chunk_tokens",
+    "log_every",
+    "eval_every",
+    "eval_batches",
+    "tensorboard",
+    "compilation_cache",
+    "data.store",
+    "data.validation_split",
+    "data.num_threads",
+    "data.prefetch",
+)
+
+
+def validate(config: RunConfig) -> None:
+    """Checks everything about a run that can be told without its data and without a device.
+
+    Raises:
+      UserError: naming the class and field that is out of range.
+    """
+    _positive(config, "steps", "batch_size", "microbatches", "loss_chunk_tokens", "log_every", "eval_batches")
+    _positive(config.checkpoint, "every", "keep_last")
+    _positive(config.data, "num_threads", "prefetch")
+    for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):
+        if getattr(owner, field) is not None:
+            _positive(owner, field)
+    if not isinstance(config.seed, int) or config.seed < 0:
+        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 on")
+    if config.z_loss < 0:
+        raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
+    if config.batch_size % config.microbatches:
+        raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
+    config.model.validate()
+    config.execution.validate()
+    config.mesh.validate()
+    config.rules.validate()
+    optimizers.validate(config.optimizer, config.steps)
+
+
+def _positive(owner: object, *fields: str) -> None:
+    for field in fields:
+        value = getattr(owner, field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")

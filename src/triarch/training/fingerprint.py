@@ -1,0 +1,90 @@
+"""What a run folder holds: the resolved config beside the checkpoints, and the refusal to go on under another."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from triarch.errors import UserError
+from triarch.training.config import FREE_KEYS, RunConfig
+
+CONFIG_TEXT = "config.gin"
+CONFIG_JSON = "config.json"
+
+
+def to_plain(value: Any) -> Any:
+    """Returns a config as nested dicts, lists and scalars, each dataclass with its name under "class"."""
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"class": type(value).__name__, **fields}
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """Returns a line "key: old -> new" for every place where two plain values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        if old.get("class") != new.get("class"):
+            return [f"{key}: {old.get('class')} -> {new.get('class')}"]
+        names = [*old, *(name for name in new if name not in old)]
+        dotted = {name: f"{key}.{name}" if key else name for name in names}
+        return [
+            line
+            for name in names
+            for line in differences(old.get(name, "(absent)"), new.get(name, "(absent)"), dotted[name])
+        ]
+    return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
+
+
+def claim_folder(workdir: Path, config: RunConfig, config_text: str, store_fingerprint: str) -> None:
+    """Writes the config into a new run folder, or makes sure that an old one holds the same.
+
+    Args:
+      workdir: the run folder, created if missing.
+      config: of this run.
+      config_text: its resolved gin text.
+      store_fingerprint: of the contents of the token store.
+
+    Raises:
+      UserError: the folder holds a run under another config, or its config.json is unreadable.
+    """
+    new = json.loads(json.dumps({**to_plain(config), "store_fingerprint": store_fingerprint}))
+    saved = workdir / CONFIG_JSON
+    if saved.exists():
+        try:
+            old = json.loads(saved.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
+        changed = [line for line in differences(old, new) if not _free(line)]
+        if changed:
+            raise UserError(
+                f"{workdir} holds a run under another config ({'; '.join(changed)}): "
+                "choose another --workdir, or set these back"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(workdir / CONFIG_TEXT, config_text)
+    write_whole(saved, json.dumps(new, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is either absent or complete, whenever the process ends."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _free(line: str) -> bool:
+    key = line.split(":", 1)[0]
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)

@@ -1,0 +1,89 @@
+"""Optimizers as values of a config, and what is common to all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import optax
+
+from triarch.errors import UserError
+from triarch.training.per_tensor import decayed
+from triarch.training.schedules import Schedule
+
+
+class Optimizer(Protocol):
+    """A frozen dataclass that describes an optimizer: `Adafactor`, `AdamW`, `StableAdamW`."""
+
+    @property
+    def learning_rate(self) -> Schedule: ...
+
+    @property
+    def max_grad_norm(self) -> float | None: ...
+
+    def validate(self) -> None:
+        """Raises UserError, naming the field, for a value out of range."""
+        ...
+
+    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101): p = p - rate * (m / (sqrt(v) + epsilon) + weight_decay * p).
+
+    Attributes:
+      learning_rate: the schedule.
+      beta1: decay of the first moment.
+      beta2: decay of the second moment.
+      epsilon: added to the root of the second moment.
+      weight_decay: on matrices only, not on norms and biases.
+      max_grad_norm: global norm to which gradients are clipped first; None for no clipping.
+    """
+
+    learning_rate: Schedule
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    max_grad_norm: float | None = 1.0
+
+    def validate(self) -> None:
+        """Raises UserError, naming the field, for a value out of range."""
+        for field in ("beta1", "beta2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise UserError(f"AdamW.{field} = {getattr(self, field)!r}: expected 0 up to but not 1")
+        for field in ("epsilon", "weight_decay"):
+            if getattr(self, field) < 0:
+                raise UserError(f"AdamW.{field} = {getattr(self, field)!r}: expected no negative number")
+
+    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+        return optax.adamw(
+            learning_rate, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed
+        )
+
+
+def build(optimizer: Optimizer, total_steps: int) -> optax.GradientTransformation:
+    """Returns the whole transformation for a run of `total_steps`: global clipping, then the optimizer."""
+    update = optimizer.transformation(lambda count: optimizer.learning_rate(count, total_steps))
+    if optimizer.max_grad_norm is None:
+        return update
+    return optax.chain(optax.clip_by_global_norm(optimizer.max_grad_norm), update)
+
+
+def validate(optimizer: Optimizer, total_steps: int) -> None:
+    """Checks an optimizer and its schedule.
+
+    Raises:
+      UserError: naming the field that is out of range.
+    """
+    optimizer.validate()
+    if optimizer.max_grad_norm is not None and optimizer.max_grad_norm <= 0:
+        kind = type(optimizer).__name__
+        raise UserError(f"{kind}.max_grad_norm = {optimizer.max_grad_norm!r}: expected a positive number, or None")
+    optimizer.learning_rate.validate(total_steps)

@@ -1,0 +1,183 @@
+"""Learning-rate schedules: functions of the number of updates already made.
+
+Every schedule warms up linearly from 0, `peak * step / warmup_steps`, over its first `warmup_steps` updates (except
+where said otherwise); the formulas below hold after that. `total_steps` is the length of the run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from triarch.errors import UserError
+
+Scalar = jax.Array | float
+
+
+class Schedule(Protocol):
+    """A learning rate for every step; a frozen dataclass, so that a config can hold it."""
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest rate it reaches."""
+        ...
+
+    def validate(self, total_steps: int) -> None:
+        """Raises UserError, naming the field, if the schedule does not fit a run of `total_steps`."""
+        ...
+
+    def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
+        """Returns the rate (float32 scalar) of the update made after `step` others."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Warmed:
+    """What schedules share that start with a linear warm-up to `peak`.
+
+    Attributes:
+      peak: the highest learning rate.
+      warmup_steps: updates until it is reached.
+    """
+
+    peak: float
+    warmup_steps: int = 0
+
+    @property
+    def peak_rate(self) -> float:
+        return self.peak
+
+    def validate(self, total_steps: int) -> None:
+        _require(self.peak > 0, self, "peak", "a positive number")
+        _require(0 <= self.warmup_steps <= total_steps, self, "warmup_steps", f"0 to the run's {total_steps} steps")
+
+    def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(step / max(self.warmup_steps, 1), 1.0) if self.warmup_steps else 1.0
+        factor = jnp.where(step < self.warmup_steps, 1.0, self._factor(step, total_steps))
+        return jnp.float32(self.peak) * warmup * factor
+
+    def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
+        raise NotImplementedError
+
+    def _progress(self, step: jax.Array, start: int, end: int) -> jax.Array:
+        return jnp.clip((step - start) / max(end - start, 1), 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(_Warmed):
+    """peak (Ettin's pretraining phase, arXiv 2507.11412)."""
+
+    def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
+        return 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(_Warmed):
+    """peak * (f + (1 - f) * (1 + cos(pi t)) / 2), t from 0 at the end of warm-up to 1 at the end of the run.
+
+    With f = 0.1, the schedule of RedLLM and DecLLM (arXiv 2510.26622).
+
+    Attributes:
+      final_fraction: f, the last rate as a fraction of `peak`.
+    """
+
+    final_fraction: float = 0.1
+
+    def validate(self, total_steps: int) -> None:
+        super().validate(total_steps)
+        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
+
+    def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
+        cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * self._progress(step, self.warmup_steps, total_steps)))
+        return self.final_fraction + (1.0 - self.final_fraction) * cosine
+
+
+@dataclasses.dataclass(frozen=True)
+class Trapezoid(_Warmed):
+    """peak, then over the last `decay_steps` linearly to peak * final_fraction (WSD; Ettin's cross-objective phase).
+
+    Attributes:
+      decay_steps: length of the decay at the end of the run.
+      final_fraction: the last rate as a fraction of `peak`.
+    """
+
+    decay_steps: int = 0
+    final_fraction: float = 0.0
+
+    def validate(self, total_steps: int) -> None:
+        super().validate(total_steps)
+        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
+        room = total_steps - self.warmup_steps
+        _require(0 <= self.decay_steps <= room, self, "decay_steps", f"0 to the {room} steps after warm-up")
+
+    def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
+        if not self.decay_steps:
+            return 1.0
+        return 1.0 - (1.0 - self.final_fraction) * self._progress(step, total_steps - self.decay_steps, total_steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneMinusSqrt(_Warmed):
+    """peak * (f + (1 - f) * (1 - sqrt(t))), t from 0 to 1 over the last `decay_steps`, before that peak.
+
+    Ettin's extension and decay phases (arXiv 2507.11412) span the whole run; as a cool-down it is that of
+    arXiv 2405.18392.
+
+    Attributes:
+      decay_steps: length of the decay at the end of the run; None means from the end of warm-up.
+      final_fraction: f, the last rate as a fraction of `peak`.
+    """
+
+    decay_steps: int | None = None
+    final_fraction: float = 0.0
+
+    def validate(self, total_steps: int) -> None:
+        super().validate(total_steps)
+        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
+        room = total_steps - self.warmup_steps
+        fits = self.decay_steps is None or 1 <= self.decay_steps <= room
+        _require(fits, self, "decay_steps", f"None, or 1 to the {room} steps after warm-up")
+
+    def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
+        start = self.warmup_steps if self.decay_steps is None else total_steps - self.decay_steps
+        decay = 1.0 - jnp.sqrt(self._progress(step, start, total_steps))
+        return self.final_fraction + (1.0 - self.final_fraction) * decay
+
+
+@dataclasses.dataclass(frozen=True)
+class Rsqrt:
+    """base / sqrt(max(step, warmup_steps)): T5's schedule, as T5X's "constant * rsqrt_decay" has it.
+
+    Attributes:
+      base: the factor.
+      warmup_steps: until when the rate stays at base / sqrt(warmup_steps), which is its peak.
+      linear_warmup: multiply by min(1, step / warmup_steps) ("constant * linear_warmup * rsqrt_decay").
+    """
+
+    base: float = 1.0
+    warmup_steps: int = 10_000
+    linear_warmup: bool = False
+
+    @property
+    def peak_rate(self) -> float:
+        return self.base / self.warmup_steps**0.5
+
+    def validate(self, total_steps: int) -> None:
+        del total_steps  # T5's own runs were at times shorter than the 10,000 steps.
+        _require(self.base > 0, self, "base", "a positive number")
+        _require(self.warmup_steps >= 1, self, "warmup_steps", "at least 1")
+
+    def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
+        step = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(step / self.warmup_steps, 1.0) if self.linear_warmup else 1.0
+        return jnp.float32(self.base) * warmup / jnp.sqrt(jnp.maximum(step, self.warmup_steps))
+
+
+def _require(holds: bool, schedule: object, field: str, expected: str) -> None:
+    if not holds:
+        value = getattr(schedule, field)
+        raise UserError(f"{type(schedule).__name__}.{field} = {value!r}: expected {expected}")
