@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
+from triarch.models.execution import at_least_float32
 from triarch.models.feed_forward import ACTIVATIONS
 from triarch.models.norms import Norm
 
@@ -29,9 +30,9 @@ class Unembedding:
     scale: float = dataclasses.field(metadata={"static": True})
 
     def logits(self, hidden: Float[Array, "... d_model"]) -> Float[Array, "... vocab"]:
-        """Returns float32 logits."""
+        """Returns logits in at least float32."""
         kernel = self.kernel.astype(hidden.dtype)
-        logits = jnp.einsum("...d,vd->...v", hidden, kernel, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("...d,vd->...v", hidden, kernel, preferred_element_type=at_least_float32(hidden.dtype))
         logits = logits * self.scale if self.scale != 1.0 else logits
         return logits if self.bias is None else logits + self.bias
 

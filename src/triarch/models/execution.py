@@ -60,6 +60,11 @@ class Execution:
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
 
 
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """The type for sums, norms and logits of activations of `dtype`: float32, or wider where activations are."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def unconstrained(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """Leaves an activation's sharding to the compiler."""
     return x

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from triarch.models.execution import at_least_float32
+
 # Far below any logit, yet finite: a row that may see nothing comes out uniform instead of NaN.
 _MASKED = -1e30
 
@@ -25,7 +27,7 @@ def dense_attention(
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
         key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
-    logits = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=at_least_float32(query.dtype))
     logits *= 1 / math.sqrt(query.shape[-1])
     if allowed is not None:
         logits = jnp.where(allowed, logits, _MASKED)

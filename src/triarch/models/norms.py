@@ -1,4 +1,4 @@
-"""RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450), computed in float32."""
+"""RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450), computed in at least float32."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from jaxtyping import Array, Float
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
+from triarch.models.execution import at_least_float32
 
 
 def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
     """Divides by the root mean square over the last axis; no parameters. Keeps the dtype."""
-    wide = x.astype(jnp.float32)
+    wide = x.astype(at_least_float32(x.dtype))
     mean_square = jnp.mean(wide * wide, axis=-1, keepdims=True)
     return (wide * jax.lax.rsqrt(mean_square + eps)).astype(x.dtype)
 
 
 def layer_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
     """Subtracts the mean and divides by the standard deviation over the last axis. Keeps the dtype."""
-    wide = x.astype(jnp.float32)
+    wide = x.astype(at_least_float32(x.dtype))
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from triarch.models.execution import at_least_float32
+
 
 def positions_in_segments(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
     """Returns each token's index within its segment: 0, 1, ... anew wherever the segment id changes.
@@ -37,8 +39,8 @@ def rotary_angles(
     positions: Int[Array, "batch length"], head_dim: int, base: float
 ) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
     """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
-    exponents = jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim
-    angles = positions[..., None, None].astype(jnp.float32) * base**-exponents
+    exponents = jnp.arange(0, head_dim, 2) / head_dim
+    angles = positions[..., None, None] * base**-exponents
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -48,6 +50,6 @@ def rotate(
 ) -> Float[Array, "batch length heads head_dim"]:
     """Turns the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
     cos, sin = angles
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from triarch.models.embedding import Unembedding
+from triarch.models.execution import at_least_float32
 
 
 class LossSums(NamedTuple):
@@ -128,7 +129,8 @@ def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
     bias_gradient = None if unembedding.bias is None else jnp.sum(slope, axis=(0, 1))
     slope = (slope * unembedding.scale).astype(hidden.dtype)
     hidden_gradient = jnp.einsum("blv,vd->bld", slope, unembedding.kernel.astype(hidden.dtype))
-    kernel_gradient = jnp.einsum("blv,bld->vd", slope, hidden, preferred_element_type=jnp.float32)
+    wide = at_least_float32(hidden.dtype)
+    kernel_gradient = jnp.einsum("blv,bld->vd", slope, hidden, preferred_element_type=wide)
     return sums, kernel_gradient, bias_gradient, hidden_gradient
 
 
