@@ -1,0 +1,40 @@
+# Two commands: `make demo` runs the laptop study end to end, `make test` passes the tests.
+# Each sets up .venv by itself from requirements.lock; nothing but Python 3.11 or 3.12 and the package index is needed.
+
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c '$(SUPPORTED)' 2>/dev/null && echo $(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test quick-test lint lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/redllm_vs_decllm_laptop
+
+test: $(INSTALLED) lint
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick-test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+$(INSTALLED): requirements.lock setup.py
+	@test -n "$(PYTHON)" || { echo "triarch needs Python 3.11 or 3.12 on PATH, or make PYTHON=/path/to/one" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Resolves the bounded ranges of setup.py anew, for both Pythons at once.
+lock: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet "uv>=0.9"
+	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate \
+		--custom-compile-command "make lock" setup.py --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist runs

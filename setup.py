@@ -1,0 +1,56 @@
+"""triarch: encoder-only, decoder-only and encoder-decoder language models under one recipe."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "src/triarch/__init__.py").read_text())[1]
+
+TASKS = ["seqio>=0.0.20,<0.1", "tensorflow-datasets>=4.9.10,<5", "sentencepiece>=0.2.0,<0.2.3"]
+HF = ["torch>=2.8,<3", "transformers>=5,<6", "safetensors>=0.6,<1"]
+DEV = [
+    "pytest>=9,<10",
+    "pytest-xdist>=3.8,<4",
+    "hypothesis>=6.150,<7",
+    "ruff>=0.17,<0.18",
+    "import-linter>=2.10,<3",
+    "build>=1.3,<2",
+]
+
+setup(
+    name="triarch",
+    version=VERSION,
+    description=__doc__.removeprefix("triarch: ").strip(),
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=[*find_packages("src"), "triarch.gin_configs"],
+    package_dir={"": "src", "triarch.gin_configs": "gin_configs"},
+    package_data={"triarch.gin_configs": ["**/*.gin"], "triarch.scaling": ["templates/*"]},
+    install_requires=[
+        "jax>=0.10.2,<0.11",
+        "flax>=0.12.8,<0.13",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "grain>=0.2.18,<0.3",
+        "gin-config>=0.5,<0.6",
+        "jaxtyping>=0.3.11,<0.4",
+        "numpy>=2.2,<3",
+        "scipy>=1.15,<2",
+        "matplotlib>=3.10,<4",
+        "jinja2>=3.1,<4",
+        "rich>=14,<16",
+        "tensorboardX>=2.6.5,<3",
+    ],
+    extras_require={
+        "tasks": TASKS,
+        "tpu": ["jax[tpu]>=0.10.2,<0.11"],
+        "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
+        "hf": HF,
+        "dev": [*DEV, *TASKS],
+    },
+    entry_points={"console_scripts": ["triarch=triarch.cli.main:main"]},
+)

@@ -1,0 +1,162 @@
+"""gin at the edge: files and bindings in, frozen dataclasses out, and back to text.
+
+gin builds values of the config classes and nothing else; no code below the command line knows of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from gin import config as gin_config
+
+from triarch.errors import UserError, nearest
+
+_PACKAGED = Path(__file__).parents[1] / "gin_configs"
+_CHECKOUT = Path(__file__).parents[3] / "gin_configs"
+
+
+def config_folder() -> Path:
+    """Returns where triarch's own gin files lie: in the checkout, or in the installed package."""
+    return _CHECKOUT if _CHECKOUT.is_dir() else _PACKAGED
+
+
+def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds T5X's flags: `--gin_file=F` (repeatable); `--gin.NAME=VALUE` is taken by `main`."""
+    parser.add_argument(
+        "--gin_file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a gin file: a path, or a name under gin_configs/; later files override earlier ones (repeatable)",
+    )
+    parser.add_argument(
+        "--gin.NAME", dest="_gin", metavar="VALUE", help="set one value, e.g. --gin.RunConfig.steps=100 (repeatable)"
+    )
+
+
+def configurables() -> dict[str, type]:
+    """Returns every config class by its name in gin."""
+    from triarch.models import Execution, ModelConfig
+    from triarch.objectives import OBJECTIVES
+    from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
+    from triarch.training import config, optimizers, schedules
+    from triarch.training.adafactor import Adafactor
+    from triarch.training.stable_adamw import StableAdamW
+
+    classes = [
+        *(config.RunConfig, config.DataConfig, config.CheckpointConfig),
+        *(ModelConfig, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
+        *OBJECTIVES.values(),
+        *(optimizers.AdamW, StableAdamW, Adafactor),
+        *(schedules.Constant, schedules.Cosine, schedules.Trapezoid, schedules.OneMinusSqrt, schedules.Rsqrt),
+    ]
+    return {cls.__name__: cls for cls in classes}
+
+
+def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+    """Reads gin files and bindings into gin's registry, in order, in place of what was there.
+
+    Raises:
+      UserError: a file is missing or unreadable, or a line names something that does not exist or is no gin.
+    """
+    for name, cls in configurables().items():
+        if name not in gin_config._REGISTRY:
+            gin.external_configurable(cls, name=name, module="triarch")
+    gin.clear_config()
+    gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder()) + os.sep]
+    for file in files:
+        if not any(os.path.isfile(prefix + file) for prefix in gin_config._LOCATION_PREFIXES):
+            raise UserError(f"--gin_file={file}: no such file{_nearest_file(file)}")
+    try:
+        gin.parse_config_files_and_bindings(list(files), [_quoted(binding) for binding in bindings])
+    except UserError:
+        raise
+    except Exception as error:  # gin raises ValueError, SyntaxError, TypeError, OSError alike
+        raise UserError(_explain(error)) from error
+
+
+def build(name: str) -> Any:
+    """Returns the value of the config class `name` that the parsed gin describes.
+
+    Raises:
+      UserError: a required field was set nowhere, or a value does not fit.
+    """
+    try:
+        return gin.get_configurable(name)()
+    except Exception as error:
+        raise UserError(_explain(error)) from error
+
+
+def load_run(args: argparse.Namespace) -> tuple[Any, str]:
+    """Returns (RunConfig, its resolved gin text) for a verb's `--gin_file` and `--gin.NAME` flags."""
+    if not args.gin_file:
+        raise UserError("--gin_file is required, for example --gin_file=runs/laptop.gin")
+    parse(args.gin_file, args.gin_bindings)
+    run = build("RunConfig")
+    return run, render(run)
+
+
+def render(value: Any) -> str:
+    """Returns gin text that builds `value` again: every field of every class, defaults included.
+
+    Raises:
+      ValueError: the value holds two different values of one class, which unscoped gin cannot say.
+    """
+    sections: dict[str, str] = {}
+    _collect(value, sections)
+    return "\n".join(sections.values())
+
+
+def _collect(value: Any, sections: dict[str, str]) -> None:
+    name = type(value).__name__
+    lines = [f"{name}.{f.name} = {_literal(getattr(value, f.name))}" for f in dataclasses.fields(value)]
+    text = "\n".join([f"# {name}", *lines]) + "\n"
+    if sections.setdefault(name, text) != text:
+        raise ValueError(f"two different values of {name} in one config")
+    for field in dataclasses.fields(value):
+        if dataclasses.is_dataclass(getattr(value, field.name)):
+            _collect(getattr(value, field.name), sections)
+
+
+def _literal(value: Any) -> str:
+    return f"@{type(value).__name__}()" if dataclasses.is_dataclass(value) else repr(value)
+
+
+def _quoted(binding: str) -> str:
+    """Lets `--gin.Execution.remat=full` stand for the quoted string that gin wants."""
+    name, equals, value = binding.partition("=")
+    if not equals:
+        raise UserError(f"--gin.{binding}: expected --gin.NAME=VALUE")
+    is_word = re.fullmatch(r"[A-Za-z_./][\w./:*-]*", value) and value not in ("True", "False", "None")
+    return f"{name} = {value!r}" if is_word else f"{name} = {value}"
+
+
+def _explain(error: Exception) -> str:
+    """One line out of gin's several: what is wrong, the nearest right name, the file and line."""
+    text = str(error)
+    where = re.findall(r'(?:In file|In|file) "([^"]+)",? line (\d+)', text)
+    location = ", ".join(f"{file} line {line}" for file, line in where) or "--gin flags"
+    if found := re.search(r"No configurable matching '([^']+)'", text):
+        return f"{location}: no config class {found[1]!r}{nearest(found[1], configurables())}"
+    if found := re.search(r"(?:Configurable|configurable) '([^']+)' (?:doesn't|does not) have a parameter named '([^']+)'", text):
+        name = found[1].rsplit(".", 1)[-1]
+        fields = [field.name for field in dataclasses.fields(configurables()[name])]
+        return f"{location}: {name} has no field {found[2]!r}{nearest(found[2], fields)}"
+    if found := re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text):
+        owner = re.search(r"(\w+)\.__init__\(\)", text)
+        fields = re.findall(r"'(\w+)'", found[1].split("\n")[0])
+        names = ", ".join(f"{owner[1] + '.' if owner else ''}{field}" for field in fields)
+        return f"no value for {names}: set it in a gin file or with --gin.NAME=VALUE"
+    return f"{location}: {' '.join(text.split())}"
+
+
+def _nearest_file(file: str) -> str:
+    root = config_folder()
+    return nearest(file, [str(path.relative_to(root)) for path in root.rglob("*.gin")])
