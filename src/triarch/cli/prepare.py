@@ -1,0 +1,83 @@
+"""`triarch prepare`: text to a token store."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from triarch.errors import UserError
+
+HELP = "tokenize a task's text into a token store"
+EXAMPLE = "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512"
+
+FILES_TASK = "files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch prepare`."""
+    add = parser.add_argument
+    add("--task", required=True, help="SeqIO task (stdlib_code, stdlib_prose), or 'files' for local text")
+    add("--output", required=True, type=Path, help="folder of the store")
+    add("--files", action="append", default=[], metavar="PATTERN", help="a .txt, .jsonl (or .gz) file; repeatable")
+    add("--text_field", default="text", help="field of a JSON line that holds the document (default: %(default)s)")
+    add("--documents", default="file", help="a .txt file's documents: file, line or paragraph (default: %(default)s)")
+    add("--window", type=int, default=512, help="tokens an example (default: %(default)s)")
+    add("--vocabulary", default="sentencepiece", help="bytes, sentencepiece or a .model file (default: %(default)s)")
+    add("--vocabulary_size", type=int, default=32768, help="ids of a trained vocabulary (default: %(default)s)")
+    add("--vocabulary_model", default="bpe", help="of a trained vocabulary: bpe or unigram (default: %(default)s)")
+    add("--vocabulary_from", type=Path, metavar="STORE", help="take the vocabulary of another store")
+    add("--validation_fraction", type=float, default=0.05, help="of the documents (default: %(default)s)")
+    add("--workers", type=int, help="processes that tokenize (default: one a core)")
+    add("--overwrite", action="store_true", help="replace a store that is at --output")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prepares the store and prints what it holds.
+
+    Raises:
+      UserError: see `triarch.tasks.prepare.prepare`; an unknown task; flags that contradict each other.
+    """
+    from triarch.tasks.prepare import VocabularyChoice, prepare
+
+    start = time.monotonic()
+    choice = VocabularyChoice(args.vocabulary, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from)
+    store = prepare(
+        _corpus(args),
+        args.task,
+        args.output,
+        choice,
+        args.window,
+        validation_fraction=args.validation_fraction,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        show_progress=True,
+    )
+    seconds = time.monotonic() - start
+    manifest = store.manifest
+    print(f"{store.path}: {manifest.task}, {manifest.vocabulary.kind} vocabulary of {manifest.vocabulary.size:,}")
+    for name, split in manifest.splits.items():
+        print(
+            f"  {name}: {split.documents:,} documents, {split.bytes:,} bytes, {split.tokens:,} tokens, "
+            f"{split.examples:,} windows of {manifest.window} ({split.dropped_tokens:,} tokens left over)"
+        )
+    if manifest.source["lossy_documents"]:
+        print(f"  {manifest.source['lossy_documents']:,} documents are not kept exactly by this vocabulary")
+    print(f"  in {seconds:.1f} s")
+    return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(manifest)}
+
+
+def _corpus(args: argparse.Namespace):
+    if args.task == FILES_TASK:
+        from triarch.tasks.local_files import LocalFiles
+
+        if not args.files:
+            raise UserError("--task=files: give the text with --files=PATTERN")
+        return LocalFiles.matching(args.files, args.text_field, args.documents)
+    if args.files:
+        raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
+    from triarch.tasks.registry import corpus_of, get_task
+
+    return corpus_of(get_task(args.task))

@@ -1,0 +1,150 @@
+"""What a token store says of itself: `manifest.json`, the file written last and read first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triarch.errors import UserError, nearest
+
+FORMAT = "triarch.token_store"
+VERSION = 1
+LAYOUTS = ("windows",)
+DTYPES = ("uint16", "int32")
+FILE_NAME = "manifest.json"
+TOKEN_BYTES = "token_bytes.npy"
+VOCABULARY_FOLDER = "vocabulary"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreFile:
+    """One ArrayRecord file: its name in the store, its number of examples, its size in bytes."""
+
+    name: str
+    examples: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Counts of one split.
+
+    Attributes:
+      examples: windows in the split's files.
+      documents: documents the split was made of.
+      tokens: tokens of those documents, one end-of-document token each included.
+      dropped_tokens: tokens after the last full window, which are not in the store:
+        `tokens == examples * window + dropped_tokens`.
+      bytes: UTF-8 bytes of those documents' text.
+      files: in the order of their examples.
+    """
+
+    examples: int
+    documents: int
+    tokens: int
+    dropped_tokens: int
+    bytes: int
+    files: tuple[StoreFile, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """Which vocabulary the tokens belong to.
+
+    Attributes:
+      kind: "bytes" or "sentencepiece".
+      size: number of ids.
+      fingerprint: sha256 (hex) of what defines the vocabulary; equal fingerprints mean equal ids.
+      special: ids of "pad", "bos", "eos" and "mask" (None: the vocabulary has no mask).
+    """
+
+    kind: str
+    size: int
+    fingerprint: str
+    special: Mapping[str, int | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A token store's `manifest.json`.
+
+    Attributes:
+      task: name of the task the text came from.
+      layout: "windows": every example is `window` consecutive tokens of the concatenated documents.
+      window: tokens an example.
+      dtype: little-endian type of the stored ids, "uint16" or "int32".
+      vocabulary: see `Vocabulary`.
+      splits: by name.
+      source: provenance, free: files with sizes and hashes, versions, counts of what was left out.
+    """
+
+    task: str
+    layout: str
+    window: int
+    dtype: str
+    vocabulary: Vocabulary
+    splits: Mapping[str, Split]
+    source: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
+        fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_manifest(store: Path) -> Manifest:
+    """Reads `store`/manifest.json.
+
+    Raises:
+      UserError: there is no store, the manifest is not JSON, of another format or version, or lacks a field.
+    """
+    path = store / FILE_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(_no_store(store)) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not a token store's manifest: {error}") from None
+    return _parse(path, fields)
+
+
+def _no_store(store: Path) -> str:
+    if store.is_dir():
+        return f"{store}: not a token store: it holds no {FILE_NAME} (a store is made with `triarch prepare`)"
+    siblings = [found.parent.name for found in store.parent.glob(f"*/{FILE_NAME}")]
+    return f"{store}: no such token store{nearest(store.name, siblings)}"
+
+
+def _parse(path: Path, fields: Any) -> Manifest:
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise UserError(f'{path}: not a token store\'s manifest: expected "format": "{FORMAT}"')
+    version = fields.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        advice = "it was written by a newer triarch: update this one" if newer else "prepare the store again"
+        raise UserError(f"{path}: store version {version!r}, this triarch reads version {VERSION}: {advice}")
+    try:
+        manifest = Manifest(
+            task=fields["task"],
+            layout=fields["layout"],
+            window=int(fields["window"]),
+            dtype=fields["dtype"],
+            vocabulary=Vocabulary(**fields["vocabulary"]),
+            splits={name: _parse_split(split) for name, split in fields["splits"].items()},
+            source=fields["source"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged manifest: {type(error).__name__} at {error}") from None
+    for name, value, known in (("layout", manifest.layout, LAYOUTS), ("dtype", manifest.dtype, DTYPES)):
+        if value not in known:
+            raise UserError(f"{path}: unknown {name} {value!r}{nearest(str(value), known)}")
+    return manifest
+
+
+def _parse_split(fields: Mapping[str, Any]) -> Split:
+    return Split(**{**fields, "files": tuple(StoreFile(**file) for file in fields["files"])})

@@ -1,0 +1,100 @@
+"""A token store opened for reading: examples of token ids at random access, no TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import grain
+import numpy as np
+
+from triarch.data import manifest as manifests
+from triarch.errors import UserError, nearest
+
+
+class SplitReader:
+    """The examples of one split, by index.
+
+    `reader[i]` is {"tokens": int32[window]} for 0 <= i < len(reader). Reading is thread-safe.
+    """
+
+    def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
+        self.name = name
+        self.window = manifest.window
+        self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
+        split = manifest.splits[name]
+        # The counts in the brackets spare opening every file of a large store at start-up.
+        self._source = grain.sources.ArrayRecordDataSource(
+            [f"{store / file.name}[0:{file.examples}]" for file in split.files]
+        )
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        tokens = np.frombuffer(self._source[index], self._dtype)
+        if tokens.size != self.window:
+            raise UserError(f"split {self.name!r}: example {index} holds {tokens.size} tokens, expected {self.window}")
+        return {"tokens": tokens.astype(np.int32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenStore:
+    """A store on disk whose manifest, files and sizes were checked.
+
+    Attributes:
+      path: the store's folder.
+      manifest: what it says of itself.
+      token_bytes: uint16[vocabulary size]: the UTF-8 bytes each token stands for, 0 for special tokens.
+    """
+
+    path: Path
+    manifest: manifests.Manifest
+    token_bytes: np.ndarray
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> TokenStore:
+        """Opens the store at `path`.
+
+        Raises:
+          UserError: there is none, it is of another format or version, or it is not whole.
+        """
+        path = Path(path)
+        manifest = manifests.read_manifest(path)
+        for split in manifest.splits.values():
+            for file in split.files:
+                _check_size(path / file.name, file.size)
+        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
+
+    def split(self, name: str) -> SplitReader:
+        """Returns the reader of split `name`.
+
+        Raises:
+          UserError: the store has no such split.
+        """
+        if name not in self.manifest.splits:
+            raise UserError(f"{self.path}: no split {name!r}{nearest(name, self.manifest.splits)}")
+        return SplitReader(self.path, name, self.manifest)
+
+
+def _check_size(path: Path, expected: int) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UserError(f"{path}: the store is cut short: {error.strerror}; prepare it again") from None
+    if size != expected:
+        raise UserError(f"{path}: the store is cut short: {size:,} bytes, expected {expected:,}; prepare it again")
+
+
+def _read_token_bytes(path: Path, vocab_size: int) -> np.ndarray:
+    try:
+        token_bytes = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: the store is cut short: {error}; prepare it again") from None
+    if token_bytes.shape != (vocab_size,) or token_bytes.dtype != np.uint16:
+        found = f"{token_bytes.dtype}{list(token_bytes.shape)}"
+        raise UserError(f"{path}: found {found}, the manifest's vocabulary needs uint16[{vocab_size}]")
+    return token_bytes

@@ -1,0 +1,97 @@
+"""The SeqIO tasks triarch knows: `seqio.get_mixture_or_task(name)` finds them once this module is imported.
+
+Every task yields "targets": without a sequence length, whole documents, each ended by the end-of-document token; with
+one, the windows of their concatenation that `triarch prepare` writes. That is what every objective starts from.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from triarch.data.manifest import VOCABULARY_FOLDER
+from triarch.data.store import TokenStore
+from triarch.errors import UserError, nearest
+from triarch.tasks.documents import Corpus
+from triarch.tasks.sources import CorpusSource
+from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION
+from triarch.tasks.stdlib_corpora import StdlibCode, StdlibProse
+from triarch.tasks.tokenizers import MODEL_FILE, ByteTokenizer, load_tokenizer
+from triarch.tasks.vocabularies import seqio_vocabulary
+
+TARGETS = "targets"
+
+
+def corpus_task(
+    name: str,
+    corpus: Corpus,
+    vocabulary: seqio.Vocabulary,
+    validation_fraction: float = DEFAULT_VALIDATION_FRACTION,
+) -> seqio.Task:
+    """Registers and returns the task of `corpus` under `name`; a task of that name is replaced."""
+    if name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(name)
+    return seqio.TaskRegistry.add(
+        name,
+        source=CorpusSource(corpus, validation_fraction),
+        preprocessors=[
+            functools.partial(seqio.preprocessors.rekey, key_map={TARGETS: "text"}),
+            functools.partial(seqio.preprocessors.tokenize, copy_pretokenized=False),
+            seqio.preprocessors.append_eos,
+            concatenate_and_cut,
+        ],
+        output_features={TARGETS: seqio.Feature(vocabulary, add_eos=True)},
+    )
+
+
+def store_task(name: str, store: TokenStore, corpus: Corpus) -> seqio.Task:
+    """Registers and returns the task of `corpus` with the vocabulary and the splits of `store`."""
+    vocabulary = seqio_vocabulary(load_tokenizer(store), store.path / VOCABULARY_FOLDER / MODEL_FILE)
+    return corpus_task(name, corpus, vocabulary, store.manifest.source["validation_fraction"])
+
+
+def concatenate_and_cut(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
+    """Concatenates the documents' targets and cuts windows of `sequence_length["targets"]`, dropping the remainder.
+
+    Documents are left as they are where no length is given.
+    """
+    if not sequence_length or TARGETS not in sequence_length:
+        return dataset
+    tokens = dataset.map(lambda example: example[TARGETS])
+    windows = tokens.rebatch(sequence_length[TARGETS], drop_remainder=True)
+    return windows.map(lambda window: {TARGETS: window})
+
+
+def get_task(name: str) -> seqio.Task:
+    """Returns the registered task `name`.
+
+    Raises:
+      UserError: there is none; names the nearest.
+    """
+    names = seqio.TaskRegistry.names()
+    if name not in names:
+        raise UserError(f"unknown task {name!r}{nearest(name, names)}; local text: --task=files --files=PATTERN")
+    return seqio.TaskRegistry.get(name)
+
+
+def corpus_of(task: seqio.Task) -> Corpus:
+    """Returns the documents of `task`.
+
+    Raises:
+      UserError: its source is not one of triarch's.
+    """
+    if not isinstance(task.source, CorpusSource):
+        raise UserError(f"task {task.name!r}: its source is a {type(task.source).__name__}, expected a CorpusSource")
+    return task.source.corpus
+
+
+def _register() -> None:
+    vocabulary = seqio_vocabulary(ByteTokenizer())
+    for name, corpus_class in (("stdlib_code", StdlibCode), ("stdlib_prose", StdlibProse)):
+        corpus_task(name, corpus_class(), vocabulary)
+
+
+_register()

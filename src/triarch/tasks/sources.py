@@ -1,0 +1,58 @@
+"""Corpora as SeqIO data sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import seqio
+import tensorflow as tf
+
+from triarch.tasks.documents import Corpus
+from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, split_names, split_of
+
+
+class CorpusSource(seqio.DataSource):
+    """The documents of a corpus, {"text": string}, in its order; splits as `triarch prepare` makes them.
+
+    Attributes:
+      corpus: where `prepare` reads the documents without TensorFlow.
+      validation_fraction: of the documents.
+    """
+
+    def __init__(self, corpus: Corpus, validation_fraction: float = DEFAULT_VALIDATION_FRACTION):
+        """A source of `corpus` with about `validation_fraction` of its documents in the split "validation"."""
+        self.corpus = corpus
+        self.validation_fraction = validation_fraction
+        super().__init__(splits=split_names(validation_fraction))
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: dict[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Returns the split's documents; SeqIO shuffles them where it is asked to."""
+        if split not in self.splits:
+            raise ValueError(f"unknown split {split!r}: one of {list(self.splits)}")
+        if shard_info is not None and shard_info.num_shards > 1:
+            raise ValueError("a corpus is one shard: shard the examples with tf.data.Dataset.shard")
+        return tf.data.Dataset.from_generator(
+            lambda: self._examples(split), output_signature={"text": tf.TensorSpec([], tf.string)}
+        )
+
+    def _examples(self, split: str) -> Iterator[dict[str, bytes]]:
+        for document in self.corpus.documents():
+            if split_of(document.key, self.validation_fraction) == split:
+                yield {"text": document.text.encode()}
