@@ -48,6 +48,7 @@ def configurables() -> dict[str, type]:
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
     from triarch.training import config, optimizers, schedules
     from triarch.training.adafactor import Adafactor
+    from triarch.sweeps.study import Corpus, Study
     from triarch.training.stable_adamw import StableAdamW
 
     classes = [
@@ -55,6 +56,7 @@ def configurables() -> dict[str, type]:
         *(ModelConfig, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
+        *(Study, Corpus),
         *(schedules.Constant, schedules.Cosine, schedules.Trapezoid, schedules.OneMinusSqrt, schedules.Rsqrt),
     ]
     return {cls.__name__: cls for cls in classes}
@@ -72,14 +74,32 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     gin.clear_config()
     gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder()) + os.sep]
     for file in files:
-        if not any(os.path.isfile(prefix + file) for prefix in gin_config._LOCATION_PREFIXES):
-            raise UserError(f"--gin_file={file}: no such file{_nearest_file(file)}")
+        find(file)
     try:
         gin.parse_config_files_and_bindings(list(files), [_quoted(binding) for binding in bindings])
     except UserError:
         raise
     except Exception as error:  # gin raises ValueError, SyntaxError, TypeError, OSError alike
         raise UserError(_explain(error)) from error
+
+
+def find(file: str) -> Path:
+    """Returns the path of a gin file given as a path or as a name under gin_configs/.
+
+    Raises:
+      UserError: there is none.
+    """
+    for path in (Path(file), config_folder() / file):
+        if path.is_file():
+            return path
+    root = config_folder()
+    raise UserError(f"no gin file {file}{nearest(file, [str(path.relative_to(root)) for path in root.rglob('*.gin')])}")
+
+
+def recipe_file(family: str, size: str) -> str:
+    """Returns the gin file of the published recipe for a size of a family, or for the whole family."""
+    of_size = f"runs/{family}/{size}.gin"
+    return of_size if (config_folder() / of_size).is_file() else f"runs/{family}.gin"
 
 
 def build(name: str) -> Any:
@@ -156,7 +176,3 @@ def _explain(error: Exception) -> str:
         return f"no value for {names}: set it in a gin file or with --gin.NAME=VALUE"
     return f"{location}: {' '.join(text.split())}"
 
-
-def _nearest_file(file: str) -> str:
-    root = config_folder()
-    return nearest(file, [str(path.relative_to(root)) for path in root.rglob("*.gin")])

@@ -95,8 +95,10 @@ def _write_json(result: dict, path: str) -> None:
     if path == "-":
         print(text, end="")
         return
+    temporary = Path(f"{path}.tmp")
     try:
-        Path(path).write_text(text)
+        temporary.write_text(text)
+        temporary.replace(path)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"--json={path}: {error.strerror}") from error
 

@@ -16,7 +16,7 @@ Batch = Mapping[str, jax.Array]
 
 
 def loss_fn(
-    model: Transformer, batch: Batch, *, z_loss: float, chunk_tokens: int, num_scored: int | None = None
+    model: Transformer, batch: Batch, *, z_loss: float, chunk: int, num_scored: int | None = None
 ) -> tuple[Float[Array, ""], LossSums]:
     """Returns the batch's summed loss, not normalised, and its parts.
 
@@ -24,7 +24,7 @@ def loss_fn(
       model: the network.
       batch: features with targets and weights.
       z_loss: coefficient of (log Z)^2.
-      chunk_tokens: positions of each row whose logits are held at once; 0 means all.
+      chunk: positions of each row whose logits are held at once; 0 means all.
       num_scored: at most this many targets of each row have weight: logits of the others are left out.
     """
     hidden = model.hidden(batch)
@@ -33,13 +33,13 @@ def loss_fn(
         _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)
         hidden = jnp.take_along_axis(hidden, scored[..., None], axis=1)
         targets, weights = (jnp.take_along_axis(x, scored, axis=1) for x in (targets, weights))
-    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk_tokens)
+    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk)
 
 
-def token_losses(model: Transformer, batch: Batch, *, chunk_tokens: int) -> Float[Array, "batch length"]:
+def token_losses(model: Transformer, batch: Batch, *, chunk: int) -> Float[Array, "batch length"]:
     """Returns the cross-entropy of every target token in nats, whatever its weight."""
     targets, _ = scored_features(batch)
-    return xent.token_losses(model.hidden(batch), model.unembedding(), targets, chunk_tokens)
+    return xent.token_losses(model.hidden(batch), model.unembedding(), targets, chunk)
 
 
 def scored_features(batch: Batch) -> tuple[jax.Array, jax.Array]:

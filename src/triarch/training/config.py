@@ -17,14 +17,16 @@ class DataConfig:
     """What a run reads.
 
     Attributes:
-      store: folder of the token store.
+      window: tokens an example, which must be what the store holds.
+      store: folder of the token store; a recipe may leave it open, a run may not.
       train_split: trained on.
       validation_split: evaluated on during the run.
       num_threads: reading ahead.
       prefetch: batches kept ready.
     """
 
-    store: str
+    window: int
+    store: str | None = None
     train_split: str = "train"
     validation_split: str = "validation"
     num_threads: int = 2
@@ -67,7 +69,7 @@ class RunConfig:
       microbatches: parts into which a batch is cut to save memory; their gradients are summed.
       seed: of parameters, the order of the data and random objectives.
       z_loss: weight of log(Z)^2 a token.
-      loss_chunk_tokens: tokens whose logits are held at once.
+      loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.json; the first and the last step are always logged.
       eval_every: steps between evaluations on the validation split; None for none.
       eval_batches: batches of such an evaluation, the same ones each time.
@@ -88,7 +90,7 @@ class RunConfig:
     microbatches: int = 1
     seed: int = 0
     z_loss: float = 1e-4
-    loss_chunk_tokens: int = 2048
+    loss_chunk: int = 512
     log_every: int = 10
     eval_every: int | None = None
     eval_batches: int = 8
@@ -104,7 +106,7 @@ FREE_KEYS = (
     "rules",
     "checkpoint",
     "microbatches",
-    "loss_chunk_tokens",
+    "loss_chunk",
     "log_every",
     "eval_every",
     "eval_batches",
@@ -123,7 +125,7 @@ def validate(config: RunConfig) -> None:
     Raises:
       UserError: naming the class and field that is out of range.
     """
-    _positive(config, "steps", "batch_size", "microbatches", "loss_chunk_tokens", "log_every", "eval_batches")
+    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches")
     _positive(config.checkpoint, "every", "keep_last")
     _positive(config.data, "num_threads", "prefetch")
     for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):

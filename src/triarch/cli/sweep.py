@@ -1,0 +1,95 @@
+"""`triarch sweep`: a study from text to tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+from triarch.errors import UserError
+
+HELP = """Runs every run of a study: prepares its text, then trains, evaluates and exports each model.
+
+What is finished stays finished: an interrupted sweep goes on where it was when the same command is given again,
+and a failed run is tried again. --commands writes the commands for a fleet of machines instead of running them."""
+EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
+  triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of this verb."""
+    parser.add_argument("--study", required=True, metavar="FILE", help="gin file that describes the study")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for everything the study makes")
+    parser.add_argument("--parallel", type=int, metavar="N", help="runs at a time; the study's own number by default")
+    parser.add_argument("--commands", metavar="FILE", help="write the commands here, one a line, and run nothing")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Runs the study, or writes its commands; returns where the results are."""
+    from triarch.cli.studies import load_study
+    from triarch.sweeps import stages
+
+    study, runs = load_study(args.study)
+    output = Path(args.output)
+    prepare = stages.prepare_stages(study, output)
+    chains = {run.name: stages.run_stages(study, run, output) for run in runs}
+    if args.commands:
+        return _write_commands(args.commands, prepare, chains)
+    return _run(study, runs, prepare, chains, output, args.parallel or study.parallel)
+
+
+def _write_commands(path: str, prepare: list, chains: dict) -> dict:
+    lines = [stage.command for stage in prepare]
+    # One line a run, so that a fleet can take lines independently once the text is prepared.
+    lines += [" && ".join(stage.command for stage in chain) for chain in chains.values()]
+    Path(path).write_text("\n".join(lines) + "\n")
+    print(f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of {len(chains)} runs")
+    return {"commands": path, "num_runs": len(chains)}
+
+
+def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) -> dict:
+    from triarch.cli.sweep_table import SweepTable
+    from triarch.sweeps import runner, tables
+
+    started = time.monotonic()
+    _make_folder(output)
+    ledger = runner.Ledger(output / "ledger.jsonl")
+    if prepare:
+        with SweepTable("preparing text", output) as table:
+            runner.run_chains({"text": prepare}, 1, ledger, table.show)
+    try:
+        with SweepTable(f"{len(runs)} runs, {parallel} at a time", output) as table:
+            runner.run_chains(chains, parallel, ledger, table.show)
+    finally:
+        tables.write_tables(runs, output)
+    seconds = sum(ledger.seconds().values())
+    _describe(study, prepare, chains, output, seconds)
+    print(f"\nstudy finished in {time.monotonic() - started:.0f} s (all attempts together {seconds:.0f} process-seconds)")
+    exports = [str(output / "exports" / run.name) for run in runs]
+    print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}")
+    print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
+    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "process_seconds": seconds}
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"--output={output}: a file stands where the folder should be") from error
+
+
+def _describe(study, prepare: list, chains: dict, output: Path, seconds: float) -> None:
+    """Writes `study.json`, which the report reads."""
+    stages = [*prepare, *(stage for chain in chains.values() for stage in chain)]
+    described = {
+        "name": output.name,
+        "title": study.title,
+        "question": study.question,
+        "commands": [stage.command for stage in stages],
+        "seconds": seconds,
+        "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+    }
+    (output / "study.json").write_text(json.dumps(described, indent=2) + "\n")

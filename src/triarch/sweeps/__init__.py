@@ -1,0 +1,1 @@
+"""Studies: grids of runs, run to the end whatever interrupts them, and gathered into tables."""
