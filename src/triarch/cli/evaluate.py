@@ -1,0 +1,104 @@
+"""`triarch evaluate`: held-out loss of a run or an export."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich.console
+import rich.table
+
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.evaluation import Domain, Evaluation
+
+HELP = "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity"
+EXAMPLE = "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json"
+
+_ALL = "all"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch evaluate`."""
+    add = parser.add_argument
+    add("--model", required=True, type=Path, metavar="PATH", help="a run or an export")
+    add("--in_domain", action="append", default=[], type=Path, metavar="STORE", help="trained-on kind; repeatable")
+    add("--out_of_domain", action="append", default=[], type=Path, metavar="STORE", help="another kind; repeatable")
+    add("--split", default="validation", help="of every store (default: %(default)s)")
+    add("--scoring", default="paired,native", help="paired, native or both (default: %(default)s)")
+    add("--max_windows", default="256", help="score the split's first so many, or 'all' (default: %(default)s)")
+    add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
+    add("--pseudo_positions", default="16", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
+    add("--seed", type=int, default=0, help="of those tokens, and of masking (default: %(default)s)")
+    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+    add("--store", type=Path, metavar="DIR", help="where the run's token store is now, if it has moved")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluates, and prints a table.
+
+    Raises:
+      UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
+    """
+    if not args.in_domain and not args.out_of_domain:
+        raise UserError("no store to evaluate on: give --in_domain=STORE or --out_of_domain=STORE")
+    max_windows = _count("max_windows", args.max_windows)
+    pseudo_positions = _count("pseudo_positions", args.pseudo_positions)
+    from triarch.evaluation import evaluate
+    from triarch.interchange import Placement
+    from triarch.loading import load
+
+    domains = _open(args.in_domain, "in_domain") + _open(args.out_of_domain, "out_of_domain")
+    model = load(args.model, step=args.step, placement=Placement.all_devices(), store=args.store)
+    evaluations = evaluate(
+        model,
+        domains,
+        scoring=args.scoring.split(","),
+        split=args.split,
+        max_windows=max_windows,
+        batch_size=args.batch_size,
+        pseudo_positions=pseudo_positions,
+        seed=args.seed,
+        show_progress=True,
+    )
+    _print(evaluations)
+    return {
+        "model": str(args.model),
+        "architecture": model.config.architecture,
+        "step": model.origin.step,
+        "split": args.split,
+        "evaluations": [dataclasses.asdict(evaluation) for evaluation in evaluations],
+    }
+
+
+def _open(paths: Sequence[Path], role: str) -> list[Domain]:
+    from triarch.data.store import TokenStore
+    from triarch.evaluation import Domain
+
+    return [Domain(TokenStore.open(path), role) for path in paths]
+
+
+def _count(name: str, text: str) -> int | None:
+    if text == _ALL:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"--{name}={text}: expected a number or '{_ALL}'")
+    return int(text)
+
+
+def _print(evaluations: Sequence[Evaluation]) -> None:
+    table = rich.table.Table()
+    for column in ("domain", "role", "scoring"):
+        table.add_column(column)
+    for column in ("nats/token", "bits/byte", "perplexity", "tokens", "windows"):
+        table.add_column(column, justify="right")
+    for one in evaluations:
+        error = "" if one.standard_error is None else f" ± {one.standard_error:.4f}"
+        bits = "" if one.bits_per_byte is None else f"{one.bits_per_byte:.4f}"
+        numbers = (f"{one.nats_per_token:.4f}{error}", bits, f"{one.perplexity:.2f}", f"{one.num_tokens:,}")
+        table.add_row(one.domain, one.role, one.scoring, *numbers, f"{one.num_windows:,}")
+    rich.console.Console().print(table)

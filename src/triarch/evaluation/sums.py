@@ -1,0 +1,85 @@
+"""From a model and windows to nats, tokens and bytes of each window."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from triarch.evaluation.scoring import Scoring
+from triarch.models import Transformer
+from triarch.objectives import cross_entropy
+from triarch.objectives.base import Features
+
+# Logits held at once, in numbers: 256 MiB of float32.
+_LOGITS = 2**26
+
+
+class WindowSums(NamedTuple):
+    """Float64 [windows]: sums over the scored tokens of each window, weighted.
+
+    Attributes:
+      nats: cross-entropy.
+      tokens: number of scored tokens.
+      bytes: UTF-8 bytes that the scored tokens stand for.
+    """
+
+    nats: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+
+
+def scored_losses(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[Array, "batch targets"]:
+    """Returns the cross-entropy in nats of the targets at `scored_positions`; no other position gets logits."""
+    positions, targets = batch["scored_positions"], batch["scored_targets"]
+    hidden = jnp.take_along_axis(model.hidden(batch), positions[..., None], axis=1)
+    chunk = max(1, _LOGITS // (len(targets) * model.config.vocab_size))
+    return cross_entropy.token_losses(hidden, model.unembedding(), targets, chunk)
+
+
+def window_sums(
+    losses: Callable[[Features], np.ndarray],
+    windows: Sequence[np.ndarray],
+    scoring: Scoring,
+    token_bytes: np.ndarray,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> WindowSums:
+    """Scores windows, in batches of one shape.
+
+    Args:
+      losses: `scored_losses` of a model, compiled.
+      windows: int32[window] each, at random access.
+      scoring: what to score.
+      token_bytes: bytes of each id.
+      batch_size: rows a batch; the last is filled with rows of weight 0.
+      advance: called with the number of rows done.
+    """
+    sums = WindowSums(*np.zeros((3, len(windows))))
+    owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
+    for owners, rows in _grouped(owned, batch_size):
+        batch = _stacked(rows, min(batch_size, len(windows) * scoring.rows_per_window))
+        nats = losses(batch)[: len(rows)].astype(np.float64)
+        weights = batch["scored_weights"][: len(rows)].astype(np.float64)
+        lengths = token_bytes[batch["scored_targets"][: len(rows)]]
+        for total, values in zip(sums, (weights * nats, weights, weights * lengths), strict=True):
+            np.add.at(total, owners, values.sum(axis=1))
+        advance(len(rows))
+    return sums
+
+
+def _grouped(owned: Iterator[tuple[int, Features]], size: int) -> Iterator[tuple[list[int], list[Features]]]:
+    while group := list(itertools.islice(owned, size)):
+        owners, rows = zip(*group, strict=True)
+        yield list(owners), list(rows)
+
+
+def _stacked(rows: list[Features], batch_size: int) -> Features:
+    filling = rows[0] | {"scored_weights": np.zeros_like(rows[0]["scored_weights"])}
+    rows = rows + [filling] * (batch_size - len(rows))
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,142 @@
+"""Exports: parameters only, with everything needed to use them, in a folder that describes itself.
+
+Layout of an export:
+
+    EXPORT/manifest.json    config (every field of ModelConfig), objective, vocabulary, step, source, fingerprint, and
+                            for every tensor its shape, type, logical axes and sha256
+    EXPORT/parameters/      an Orbax checkpoint (`orbax.checkpoint.StandardCheckpointer`): nested dicts of arrays
+    EXPORT/vocabulary/      the files that rebuild the vocabulary, if they were known
+
+Tensor names are paths through the modules of `triarch.models` joined by "/", such as
+`decoder/scanned/0/attention/query`; in the Orbax tree each part is a key. Matrices map inputs (rows) to outputs
+(columns), heads lie side by side along the "heads" axis. Under `.../first/I` stand layers before the repeated group.
+Under `.../scanned/I` stands layer I of a group that repeats to the end of the stack: its tensors carry the repeats
+along axis 0 (logical axis "layers"), so that repeat R is layer `number of first layers + R * group length + I`, whether
+the run scanned its layers or unrolled them. A shared embedding is stored once, as `embedding/table`.
+
+Anything that reads Orbax can read `parameters/` without triarch:
+`orbax.checkpoint.StandardCheckpointer().restore(path)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from triarch.errors import UserError, nearest
+from triarch.interchange import manifest as manifests
+from triarch.interchange import orbax_folder, parameters
+from triarch.interchange.folders import whole_folder, write_synced
+from triarch.interchange.loaded import LoadedModel
+from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
+from triarch.interchange.placement import Placement, host_values
+from triarch.models import Execution, Transformer
+
+PARAMETERS = "parameters"
+VOCABULARY = "vocabulary"
+_HASHING_THREADS = 4
+
+
+def write_export(
+    output: Path,
+    model: Transformer,
+    origin: Origin = Origin(),
+    *,
+    dtype: str = "float32",
+    vocabulary_files: Path | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Writes the parameters of `model`, from any mesh of this process's devices.
+
+    Args:
+      output: folder to make; it appears only when it is whole.
+      model: the network.
+      origin: what to keep of where the parameters come from.
+      dtype: type to store them in: "float32", "bfloat16" or "float16".
+      vocabulary_files: folder to carry along.
+      overwrite: replace an export that is there.
+
+    Raises:
+      UserError: `output` exists or cannot be written, the type is unknown or cannot hold the values.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"--dtype={dtype}: no type to export{nearest(dtype, DTYPES)}")
+    if jax.process_count() > 1:
+        raise UserError("an export is written by one process: run it on one host, it reads any run's checkpoints")
+    tensors = {name: value.astype(jnp.dtype(dtype)) for name, value in parameters.flatten(model).items()}
+    specs = parameters.specs(model.config)
+    digests = _digests(tensors)
+    manifest = Manifest(
+        config=model.config,
+        origin=origin,
+        tensors={name: Tensor(spec.shape, dtype, spec.axes, digests[name]) for name, spec in specs.items()},
+    )
+    if dtype == "float16":
+        _check_range(tensors)
+    with whole_folder(output, overwrite, manifests.is_export) as folder:
+        orbax_folder.save(folder / PARAMETERS, tensors)
+        if vocabulary_files is not None:
+            shutil.copytree(vocabulary_files, folder / VOCABULARY)
+        write_synced(folder / manifests.FILE_NAME, manifest.to_json())
+    return manifest
+
+
+def read_export(folder: Path, execution: Execution = Execution(), placement: Placement | None = None) -> LoadedModel:
+    """Loads an export; parameters become float32, as the network computes with them.
+
+    Args:
+      folder: made by `write_export`, on whatever mesh.
+      execution: how the network is to be computed.
+      placement: where it is to live; one device by default.
+
+    Raises:
+      UserError: it is no export; a tensor is missing, one too many, misshapen (named, with both shapes) or not the
+        one that was written.
+    """
+    manifest = manifests.read_manifest(folder)
+    placement = placement or Placement.one_device()
+    specs = parameters.specs(manifest.config)
+    stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
+    parameters.check(specs, stored, str(folder / manifests.FILE_NAME))
+    parameters.check(specs, orbax_folder.shapes(folder / PARAMETERS), str(folder / PARAMETERS))
+    wanted = {name: jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for name, t in manifest.tensors.items()}
+    tensors = orbax_folder.load(folder / PARAMETERS, wanted, placement.parameters(specs))
+    _check_digests(folder, manifest, tensors)
+    tensors = {name: value.astype(jnp.float32) for name, value in tensors.items()}
+    vocabulary_files = folder / VOCABULARY
+    return LoadedModel(
+        path=folder,
+        model=parameters.assemble(manifest.config, execution, tensors, placement.constrain),
+        origin=manifest.origin,
+        placement=placement,
+        vocabulary_files=vocabulary_files if vocabulary_files.is_dir() else None,
+    )
+
+
+def _check_digests(folder: Path, manifest: Manifest, tensors: Mapping[str, jax.Array]) -> None:
+    for name, digest in _digests(tensors).items():
+        if digest != manifest.tensors[name].sha256:
+            raise UserError(f"{folder / PARAMETERS}: tensor {name!r} is damaged: it is not the one that was exported")
+
+
+def _digests(tensors: Mapping[str, jax.Array]) -> dict[str, str]:
+    # Gathering is collective, so all hosts do it in the same order; hashing releases the interpreter's lock.
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        return dict(zip(tensors, pool.map(_digest, map(host_values, tensors.values())), strict=True))
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def _check_range(tensors: Mapping[str, jax.Array]) -> None:
+    for name, value in tensors.items():
+        if not bool(jnp.isfinite(value).all()):
+            raise UserError(f"--dtype=float16 cannot hold the values of tensor {name!r}: use bfloat16")

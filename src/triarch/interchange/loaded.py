@@ -1,0 +1,94 @@
+"""A network ready for use, wherever its parameters came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from triarch.errors import UserError
+from triarch.interchange.manifest import Origin
+from triarch.interchange.placement import Placement, host_values
+from triarch.models import ModelConfig, Transformer
+
+Batch = Mapping[str, np.ndarray]
+
+_INPUTS = {
+    "encoder-only": ("encoder_input_tokens",),
+    "decoder-only": ("decoder_input_tokens",),
+    "encoder-decoder": ("encoder_input_tokens", "decoder_input_tokens"),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A network with its parameters, and what is known of where they come from.
+
+    Attributes:
+      path: the run or export it was loaded from.
+      model: the network.
+      origin: objective, vocabulary, step and provenance, as far as known.
+      placement: where parameters and batches live.
+      vocabulary_files: folder of the files that rebuild the vocabulary; None if there are none.
+    """
+
+    path: Path
+    model: Transformer
+    origin: Origin
+    placement: Placement
+    vocabulary_files: Path | None = None
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the network is."""
+        return self.model.config
+
+    @property
+    def vocabulary(self) -> Mapping[str, Any] | None:
+        """Kind, size, fingerprint and special tokens of its vocabulary; None if unknown."""
+        return self.origin.vocabulary
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        """Returns float32 logits [batch, length, vocab] of the decoder's side, or of an encoder without one.
+
+        Args:
+          batch: int arrays [batch, length] by SeqIO's names: `encoder_input_tokens` and `decoder_input_tokens` as far
+            as the architecture has them; `*_segment_ids` (0 is padding) and `*_positions` if wanted.
+
+        Raises:
+          UserError: an input is missing or misshapen, or holds an id outside the model's vocabulary.
+        """
+        self._check(batch)
+        return self._forward({name: np.asarray(values) for name, values in batch.items()})
+
+    def compiled(self, function: Callable[[Transformer, Mapping[str, jax.Array]], jax.Array]) -> Callable:
+        """Returns `function(model, batch)` compiled, as a function from numpy features to a numpy array."""
+        graph, state = nnx.split(self.model)
+        run = jax.jit(
+            lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
+        )
+        return lambda batch: host_values(run(state, self.placement.batch(batch)))
+
+    @functools.cached_property
+    def _forward(self) -> Callable[[Batch], np.ndarray]:
+        return self.compiled(lambda model, batch: model(batch))
+
+    def _check(self, batch: Batch) -> None:
+        for name in _INPUTS[self.config.architecture]:
+            if name not in batch:
+                given = ", ".join(sorted(batch)) or "nothing"
+                raise UserError(
+                    f"the batch lacks {name!r}, which {self.config.architecture} models read; it has {given}"
+                )
+            tokens = np.asarray(batch[name])
+            if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
+                raise UserError(f"{name} is {tokens.dtype}{list(tokens.shape)}, expected integers [batch, length]")
+            if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.config.vocab_size:
+                found = f"ids from {tokens.min()} to {tokens.max()}"
+                raise UserError(f"{name} holds {found}, the model knows 0 to {self.config.vocab_size - 1}")

@@ -1,0 +1,172 @@
+"""What an export says of itself: `manifest.json`, the file written last and read first."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triarch.errors import UserError, nearest
+from triarch.models import ModelConfig
+
+FORMAT = "triarch.export"
+VERSION = 1
+FILE_NAME = "manifest.json"
+SCAN_AXIS = {"axis": 0, "under": "scanned"}
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One stored parameter.
+
+    Attributes:
+      shape: sizes of its dimensions.
+      dtype: type it is stored in.
+      axes: logical name of each dimension ("layers" is the stacked one).
+      sha256: of its values, little-endian, in C order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    axes: tuple[str | None, ...]
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What an export keeps of where the parameters come from; every part may be unknown (None).
+
+    Attributes:
+      objective: what the network was trained with, {"class": name, field: value, ...}.
+      vocabulary: kind, size, fingerprint and special tokens, as in a token store's manifest.
+      step: updates made.
+      source: provenance, free.
+    """
+
+    objective: Mapping[str, Any] | None = None
+    vocabulary: Mapping[str, Any] | None = None
+    step: int | None = None
+    source: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """An export's `manifest.json`.
+
+    Attributes:
+      config: the network.
+      origin: where its parameters come from.
+      tensors: every parameter by name.
+    """
+
+    config: ModelConfig
+    origin: Origin
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over name, shape, type and sha256 of values of every parameter, sorted by name."""
+        lines = [
+            f"{name} {list(tensor.shape)} {tensor.dtype} {tensor.sha256}\n"
+            for name, tensor in sorted(self.tensors.items())
+        ]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal exports have equal bytes."""
+        fields = {
+            "format": FORMAT,
+            "version": VERSION,
+            "architecture": self.config.architecture,
+            "num_params": self.config.num_params(),
+            "config": dataclasses.asdict(self.config),
+            **dataclasses.asdict(self.origin),
+            "scan": SCAN_AXIS,
+            "fingerprint": self.fingerprint,
+            "tensors": {name: dataclasses.asdict(tensor) for name, tensor in self.tensors.items()},
+        }
+        return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def is_export(folder: Path) -> bool:
+    """Whether `folder` holds an export, whole or damaged."""
+    try:
+        return json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads `folder`/manifest.json.
+
+    Raises:
+      UserError: there is no export, or its manifest is of another version, lacks a field, has an unknown one, or
+        does not fit its own fingerprint.
+    """
+    path = folder / FILE_NAME
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder}: not an export: it holds no {FILE_NAME}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged manifest: {error}") from None
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        raise UserError(f'{path}: not the manifest of an export: expected "format": "{FORMAT}"')
+    if fields.get("version") != VERSION:
+        raise UserError(f"{path}: export version {fields.get('version')!r}, this triarch reads version {VERSION}")
+    return _parse(path, fields)
+
+
+def model_config(fields: Mapping[str, Any], where: str) -> ModelConfig:
+    """Returns the network described by a JSON object; fields with a default may be absent.
+
+    Args:
+      fields: values by field name; a key "class" is passed over.
+      where: what holds them, for the message.
+
+    Raises:
+      UserError: a field is unknown, missing or out of range.
+    """
+    known = {field.name: field for field in dataclasses.fields(ModelConfig)}
+    given = {key: value for key, value in fields.items() if key != "class"}
+    for key in given:
+        if key not in known:
+            raise UserError(f"{where}: ModelConfig has no field {key!r}{nearest(key, known)}")
+    for name, field in known.items():
+        if name not in given and field.default is dataclasses.MISSING:
+            raise UserError(f"{where}: ModelConfig.{name} is missing")
+    try:
+        config = ModelConfig(**given)
+        config.validate()
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except TypeError as error:
+        raise UserError(f"{where}: a field of ModelConfig has the wrong type: {error}") from None
+    return config
+
+
+def _parse(path: Path, fields: Mapping[str, Any]) -> Manifest:
+    try:
+        manifest = Manifest(
+            config=model_config(fields["config"], str(path)),
+            origin=Origin(**{field.name: fields[field.name] for field in dataclasses.fields(Origin)}),
+            tensors={
+                name: Tensor(tuple(tensor["shape"]), tensor["dtype"], tuple(tensor["axes"]), tensor["sha256"])
+                for name, tensor in fields["tensors"].items()
+            },
+        )
+        fingerprint = fields["fingerprint"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged manifest: {type(error).__name__} at {error}") from None
+    if fingerprint != manifest.fingerprint:
+        raise UserError(f"{path}: damaged manifest: its tensors do not have the fingerprint it states")
+    for name, tensor in manifest.tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise UserError(f"{path}: tensor {name!r} has type {tensor.dtype!r}{nearest(tensor.dtype, DTYPES)}")
+    return manifest

@@ -1,0 +1,68 @@
+"""The one place that knows how Orbax stores a table of arrays.
+
+`StandardCheckpointer` is used, Orbax's documented class for a tree of arrays; `orbax.checkpoint.v1` is still declared
+experimental. On disk: the folder it writes (OCDBT), a tree of nested dicts keyed by the parts of each name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from jax.sharding import Sharding
+
+from triarch.errors import UserError
+from triarch.interchange.parameters import nest, unnest
+
+
+def save(folder: Path, tensors: Mapping[str, jax.Array]) -> None:
+    """Writes `tensors` to a new `folder` and returns when they are on disk."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), nest(tensors))
+        checkpointer.wait_until_finished()
+
+
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every array in `folder`, by name.
+
+    Raises:
+      UserError: the folder is missing, or Orbax cannot read it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: the folder with the parameters is missing")
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        return {name: tuple(found.shape) for name, found in unnest(tree).items()}
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def load(
+    folder: Path, tensors: Mapping[str, jax.ShapeDtypeStruct], shardings: Mapping[str, Sharding]
+) -> dict[str, jax.Array]:
+    """Reads arrays, each to its sharding, whatever mesh wrote them.
+
+    Args:
+      folder: written by `save`.
+      tensors: shape and type of every array, by name.
+      shardings: where each goes, by name.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    targets = {
+        name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=shardings[name]) for name, spec in tensors.items()
+    }
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return unnest(checkpointer.restore(folder.absolute(), nest(targets)))
+    except Exception as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> UserError:
+    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return UserError(f"{folder}: a file is missing or damaged: {reason[:200]}")
