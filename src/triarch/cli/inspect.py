@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rich.box
 import rich.console
-import rich.table
 import rich.text
 
 from triarch.errors import UserError
@@ -38,13 +36,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: there is no whole store, no such split or example.
     """
+    from triarch.cli.store_summary import summary
     from triarch.data.store import TokenStore
     from triarch.tasks.tokenizers import load_tokenizer
 
     store = TokenStore.open(args.store)
     tokenizer = load_tokenizer(store)
     console = rich.console.Console(highlight=False)
-    _print_manifest(console, store)
+    print(*summary(store), sep="\n")
     name = args.split or next(iter(store.manifest.splits))
     examples = _examples(store, name, args.first, args.examples)
     windows = []
@@ -55,23 +54,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         console.print(text, soft_wrap=True)
         windows.append({"split": name, "index": index, "tokens": tokens.tolist(), "text": text.plain})
     return {"store": str(store.path), "manifest": dataclasses.asdict(store.manifest), "examples": windows}
-
-
-def _print_manifest(console: rich.console.Console, store: TokenStore) -> None:
-    manifest = store.manifest
-    vocabulary = manifest.vocabulary
-    special = ", ".join(f"{name} {'none' if index is None else index}" for name, index in vocabulary.special.items())
-    console.print(f"{store.path}: {manifest.task}, {manifest.layout} of {manifest.window} tokens ({manifest.dtype})")
-    console.print(f"vocabulary: {vocabulary.kind}, {vocabulary.size:,} ids ({special}), {vocabulary.fingerprint[:16]}")
-    columns = ("split", "windows", "documents", "tokens", "left over", "bytes", "bytes a token", "files")
-    table = rich.table.Table(*columns, box=rich.box.SIMPLE)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, split in manifest.splits.items():
-        counts = (split.examples, split.documents, split.tokens, split.dropped_tokens, split.bytes)
-        ratio = f"{split.bytes / split.tokens:.3f}"
-        table.add_row(name, *(f"{count:,}" for count in counts), ratio, f"{len(split.files):,}")
-    console.print(table)
 
 
 def _examples(store: TokenStore, name: str, first: int, count: int) -> list[tuple[int, np.ndarray]]:

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: see `triarch.tasks.prepare.prepare`; an unknown task; flags that contradict each other.
     """
+    from triarch.cli.store_summary import summary
     from triarch.tasks.prepare import VocabularyChoice, prepare
 
     start = time.monotonic()
@@ -56,17 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         show_progress=True,
     )
     seconds = time.monotonic() - start
-    manifest = store.manifest
-    print(f"{store.path}: {manifest.task}, {manifest.vocabulary.kind} vocabulary of {manifest.vocabulary.size:,}")
-    for name, split in manifest.splits.items():
-        print(
-            f"  {name}: {split.documents:,} documents, {split.bytes:,} bytes, {split.tokens:,} tokens, "
-            f"{split.examples:,} windows of {manifest.window} ({split.dropped_tokens:,} tokens left over)"
-        )
-    if manifest.source["lossy_documents"]:
-        print(f"  {manifest.source['lossy_documents']:,} documents are not kept exactly by this vocabulary")
-    print(f"  in {seconds:.1f} s")
-    return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(manifest)}
+    print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
+    return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
 
 
 def _corpus(args: argparse.Namespace):
@@ -78,6 +70,8 @@ def _corpus(args: argparse.Namespace):
         return LocalFiles.matching(args.files, args.text_field, args.documents)
     if args.files:
         raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
-    from triarch.tasks.registry import corpus_of, get_task
-
+    try:
+        from triarch.tasks.registry import corpus_of, get_task
+    except ModuleNotFoundError as error:
+        raise UserError(f"tasks need {error.name}: pip install 'triarch[tasks]'") from None
     return corpus_of(get_task(args.task))

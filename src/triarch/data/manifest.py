@@ -16,7 +16,7 @@ LAYOUTS = ("windows",)
 DTYPES = ("uint16", "int32")
 FILE_NAME = "manifest.json"
 TOKEN_BYTES = "token_bytes.npy"
-VOCABULARY_FOLDER = "vocabulary"
+VOCABULARY = "vocabulary"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import grain
 import numpy as np
 
 from triarch.data import manifest as manifests
+from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 
 
@@ -66,6 +67,11 @@ class TokenStore:
             for file in split.files:
                 _check_size(path / file.name, file.size)
         return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
+
+    @property
+    def vocabulary_folder(self) -> Path:
+        """What rebuilds the vocabulary; empty for bytes."""
+        return self.path / VOCABULARY
 
     def split(self, name: str) -> SplitReader:
         """Returns the reader of split `name`.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from triarch.data.manifest import VOCABULARY_FOLDER, Manifest, Split
+from triarch.data.manifest import VOCABULARY, Manifest, Split
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError
@@ -100,7 +100,7 @@ def prepare(
                 splits={split: counts[split].manifest(writer, split) for split in splits},
                 source=_source(corpus, validation_fraction, counts),
             )
-            folder = writer.folder / VOCABULARY_FOLDER
+            folder = writer.folder / VOCABULARY
             folder.mkdir()
             tokenizer.save(folder)
             writer.finish(manifest, tokenizer.token_bytes)
@@ -171,8 +171,8 @@ def _check_counts(task: str, window: int, counts: dict[str, _Counts]) -> None:
     for split, count in counts.items():
         if count.tokens < window:
             raise UserError(
-                f"{task}: split {split!r} has {count.documents:,} documents of {count.tokens:,} tokens in all, fewer than "
-                f"one window of {window}: give more or shorter documents, a smaller --window, or another "
+                f"{task}: split {split!r} has {count.tokens:,} tokens ({count.documents:,} documents), fewer than one "
+                f"window of {window}: give more or shorter documents, a smaller --window, or another "
                 "--validation_fraction (0 keeps all text in 'train')"
             )
 

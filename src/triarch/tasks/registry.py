@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from triarch.data.manifest import VOCABULARY_FOLDER
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
 from triarch.tasks.documents import Corpus
@@ -49,7 +48,7 @@ def corpus_task(
 
 def store_task(name: str, store: TokenStore, corpus: Corpus) -> seqio.Task:
     """Registers and returns the task of `corpus` with the vocabulary and the splits of `store`."""
-    vocabulary = seqio_vocabulary(load_tokenizer(store), store.path / VOCABULARY_FOLDER / MODEL_FILE)
+    vocabulary = seqio_vocabulary(load_tokenizer(store), store.vocabulary_folder / MODEL_FILE)
     return corpus_task(name, corpus, vocabulary, store.manifest.source["validation_fraction"])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import sentencepiece
 
-from triarch.data.manifest import VOCABULARY_FOLDER, Vocabulary
+from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
 
 if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
@@ -173,7 +173,7 @@ def load_tokenizer(store: TokenStore) -> Tokenizer:
     info = store.manifest.vocabulary
     if info.kind not in ("bytes", "sentencepiece"):
         raise UserError(f"{store.path}: unknown kind of vocabulary {info.kind!r} (one of: bytes, sentencepiece)")
-    path = store.path / VOCABULARY_FOLDER / MODEL_FILE
+    path = store.vocabulary_folder / MODEL_FILE
     tokenizer = ByteTokenizer() if info.kind == "bytes" else SentencePieceTokenizer.load(path)
     if tokenizer.info.fingerprint != info.fingerprint:
         raise UserError(f"{store.path}: the vocabulary does not match the store's manifest: prepare the store again")

@@ -1,0 +1,29 @@
+"""A token store in a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triarch.data.store import TokenStore
+
+
+def summary(store: TokenStore) -> list[str]:
+    """Returns the lines that `triarch prepare` and `triarch inspect` print of a store: what, vocabulary, splits."""
+    manifest = store.manifest
+    vocabulary = manifest.vocabulary
+    special = ", ".join(f"{name} {'none' if index is None else index}" for name, index in vocabulary.special.items())
+    lines = [
+        f"{store.path}: {manifest.task}, {manifest.layout} of {manifest.window} tokens ({manifest.dtype})",
+        f"  vocabulary: {vocabulary.kind}, {vocabulary.size:,} ids ({special}), sha256 {vocabulary.fingerprint[:16]}",
+    ]
+    for name, split in manifest.splits.items():
+        lines.append(
+            f"  {name}: {split.documents:,} documents, {split.bytes:,} bytes, {split.tokens:,} tokens "
+            f"({split.bytes / split.tokens:.3f} bytes each), {split.examples:,} windows in {len(split.files):,} files, "
+            f"{split.dropped_tokens:,} tokens left over"
+        )
+    lossy = manifest.source.get("lossy_documents", 0)
+    if lossy:
+        lines.append(f"  {lossy:,} documents are not kept byte for byte by this vocabulary")
+    return lines
