@@ -127,7 +127,9 @@ def validate(config: RunConfig) -> None:
     """
     _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches")
     _positive(config.checkpoint, "every", "keep_last")
-    _positive(config.data, "num_threads", "prefetch")
+    _positive(config.data, "window", "num_threads", "prefetch")
+    if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
+        raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
     for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):
         if getattr(owner, field) is not None:
             _positive(owner, field)

@@ -42,34 +42,39 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
 
 
-def claim_folder(workdir: Path, config: RunConfig, config_text: str, store_fingerprint: str) -> None:
-    """Writes the config into a new run folder, or makes sure that an old one holds the same.
+def check_folder(workdir: Path, config: RunConfig, store_fingerprint: str) -> None:
+    """Makes sure that a run folder is new or holds this very run; writes nothing.
 
     Args:
-      workdir: the run folder, created if missing.
+      workdir: the run folder.
       config: of this run.
-      config_text: its resolved gin text.
       store_fingerprint: of the contents of the token store.
 
     Raises:
       UserError: the folder holds a run under another config, or its config.json is unreadable.
     """
-    new = json.loads(json.dumps({**to_plain(config), "store_fingerprint": store_fingerprint}))
     saved = workdir / CONFIG_JSON
-    if saved.exists():
-        try:
-            old = json.loads(saved.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
-        changed = [line for line in differences(old, new) if not _free(line)]
-        if changed:
-            raise UserError(
-                f"{workdir} holds a run under another config ({'; '.join(changed)}): "
-                "choose another --workdir, or set these back"
-            )
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir}: expected a folder")
+    if not saved.exists():
+        return
+    try:
+        old = json.loads(saved.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
+    changed = [line for line in differences(old, _identity(config, store_fingerprint)) if not _free(line)]
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run under another config ({'; '.join(changed)}): "
+            "choose another --workdir, or set these back"
+        )
+
+
+def write_folder(workdir: Path, config: RunConfig, config_text: str, store_fingerprint: str) -> None:
+    """Creates the run folder if need be and writes the config into it, as gin text and as JSON."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_whole(workdir / CONFIG_TEXT, config_text)
-    write_whole(saved, json.dumps(new, indent=2) + "\n")
+    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, store_fingerprint), indent=2) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -83,6 +88,10 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _identity(config: RunConfig, store_fingerprint: str) -> Any:
+    return json.loads(json.dumps({**to_plain(config), "store_fingerprint": store_fingerprint}))
 
 
 def _free(line: str) -> bool:

@@ -1,0 +1,225 @@
+"""Checkpoints: written in the background by Orbax, checked before they are trusted.
+
+Orbax makes a step's folder appear only when it is complete. What may happen to it afterwards (a file lost in a
+copy, cut short by a full quota, a flipped bit) is found by sizes and checksums that each saved item carries.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers
+
+from triarch.errors import UserError
+from triarch.training.config import CheckpointConfig
+from triarch.training.state import TrainState
+
+RECORD = "triarch_files.json"
+PARAMS, OPTIMIZER = "params", "optimizer"
+_BLOCK = 1 << 22
+
+
+class Damaged(Exception):
+    """A checkpoint is not what was saved; the message says which file and how."""
+
+
+class Checkpoints:
+    """The checkpoints of a run: `checkpoints/STEP/params` and `checkpoints/STEP/optimizer`.
+
+    Opening for writing removes what an interrupted save left behind. All hosts call every method together.
+    """
+
+    def __init__(self, directory: Path, config: CheckpointConfig):
+        self._directory = directory.absolute()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        policies = checkpoint_managers
+        keep: list[Any] = [policies.LatestN(config.keep_last)]
+        if config.keep_every is not None:
+            keep.append(policies.EveryNSteps(config.keep_every))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(keep),
+            cleanup_tmp_directories=True,
+            save_root_metadata=False,
+        )
+        registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        for name in (PARAMS, OPTIMIZER):
+            handler = _RecordingHandler(config.checksums)
+            registry.add(name, ocp.args.StandardSave, handler)
+            registry.add(name, ocp.args.StandardRestore, handler)
+        self._manager = ocp.CheckpointManager(self._directory, options=options, handler_registry=registry)
+
+    def steps(self) -> list[int]:
+        """Returns the steps there are checkpoints of, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Starts writing the state after `step` updates; blocks only while it is copied from the devices.
+
+        Raises:
+          Exception: whatever made the previous save fail.
+        """
+        args = ocp.args.Composite(
+            **{PARAMS: ocp.args.StandardSave(state.params), OPTIMIZER: ocp.args.StandardSave(state.opt_state)}
+        )
+        self._manager.save(step, args=args, force=True)
+
+    def restore(self, step: int, target: TrainState) -> TrainState:
+        """Reads the checkpoint of `step` into the shapes and shardings of `target`, whatever mesh wrote it.
+
+        Raises:
+          Damaged: it is not whole, or not of these shapes.
+        """
+        self._check(step, (PARAMS, OPTIMIZER))
+        args = ocp.args.Composite(
+            **{PARAMS: ocp.args.StandardRestore(target.params), OPTIMIZER: ocp.args.StandardRestore(target.opt_state)}
+        )
+        try:
+            items = self._manager.restore(step, args=args)
+        except (ValueError, OSError, KeyError) as error:
+            raise Damaged(f"{self._directory / str(step)}: {str(error).splitlines()[0]}") from error
+        restored_step = jax.device_put(np.int32(step), target.step.sharding)
+        return TrainState(restored_step, items[PARAMS], items[OPTIMIZER])
+
+    def discard(self, step: int) -> Path:
+        """Moves a damaged checkpoint out of the way, to `damaged-STEP`, and returns where it is now."""
+        aside = self._directory / f"damaged-{step}"
+        if jax.process_index() == 0:
+            number = 1
+            while aside.exists():
+                number += 1
+                aside = self._directory / f"damaged-{step}-{number}"
+            (self._directory / str(step)).rename(aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"discard checkpoint {step}")
+        self._manager.reload()
+        return aside
+
+    def wait(self) -> None:
+        """Blocks until everything is on disk.
+
+        Raises:
+          Exception: whatever made the last save fail.
+        """
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Ends the background threads."""
+        self._manager.close()
+
+    def _check(self, step: int, items: tuple[str, ...]) -> None:
+        fault = ""
+        if jax.process_index() == 0:
+            fault = "; ".join(find_faults(self._directory / str(step), items))
+        if jax.process_count() > 1:
+            # Only the first host reads the files; all must come to the same verdict.
+            sound = multihost_utils.broadcast_one_to_all(np.array(not fault))
+            fault = "" if sound else fault or "the first host found it damaged"
+        if fault:
+            raise Damaged(fault)
+
+
+class _RecordingHandler(ocp.StandardCheckpointHandler):
+    """Orbax's handler, which also records every file's size and checksum before the checkpoint is made visible."""
+
+    def __init__(self, checksums: bool):
+        super().__init__()
+        self._checksums = checksums
+
+    def finalize(self, directory: Any) -> None:
+        super().finalize(directory)
+        write_record(Path(directory), self._checksums)
+
+
+def write_record(item: Path, checksums: bool) -> None:
+    """Writes the sizes, and if wanted CRC-32 sums, of all files below the folder `item` into it."""
+    paths = sorted(path for path in item.rglob("*") if path.is_file() and path.name != RECORD)
+    sums: list[int | None] = [None] * len(paths)
+    if checksums:
+        with ThreadPoolExecutor(4) as pool:
+            sums = list(pool.map(_checksum, paths))
+    entries = {
+        path.relative_to(item).as_posix(): {"size": path.stat().st_size, "crc32": checksum}
+        for path, checksum in zip(paths, sums, strict=True)
+    }
+    (item / RECORD).write_text(json.dumps(entries, indent=1) + "\n")
+
+
+def find_faults(checkpoint: Path, items: tuple[str, ...]) -> list[str]:
+    """Returns what is wrong with the files of a checkpoint; nothing if it is whole.
+
+    Args:
+      checkpoint: the folder of one step.
+      items: those that are needed, such as "params" alone.
+    """
+    return [fault for item in items for fault in _item_faults(checkpoint / item)][:3]
+
+
+def _item_faults(item: Path) -> list[str]:
+    try:
+        entries = json.loads((item / RECORD).read_text())
+        sizes = {name: entry["size"] for name, entry in entries.items()}
+    except FileNotFoundError:
+        return [f"{item / RECORD} is missing"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{item / RECORD} is not readable ({type(error).__name__})"]
+    faults = []
+    for name, size in sizes.items():
+        path = item / name
+        if not path.is_file():
+            faults.append(f"{path} is missing")
+        elif path.stat().st_size != size:
+            faults.append(f"{path} has {path.stat().st_size:,} bytes instead of {size:,}")
+    if faults:
+        return faults
+    with ThreadPoolExecutor(4) as pool:
+        recorded = [(item / name, entry["crc32"]) for name, entry in entries.items() if entry["crc32"] is not None]
+        found = pool.map(_checksum, [path for path, _ in recorded])
+        return [f"{path} has changed" for (path, want), got in zip(recorded, found, strict=True) if want != got]
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def restore_newest(checkpoints: Checkpoints, target: TrainState, say: Any) -> tuple[TrainState, int] | None:
+    """Restores the newest whole checkpoint, and moves damaged ones that are newer out of the way.
+
+    Args:
+      checkpoints: of the run.
+      target: abstract state with shardings.
+      say: called with one line for the user about each damaged checkpoint.
+
+    Returns:
+      (state, step), or None if there are no checkpoints at all.
+
+    Raises:
+      UserError: there are checkpoints, and none is whole.
+    """
+    steps = checkpoints.steps()
+    damaged: dict[int, str] = {}
+    for step in reversed(steps):
+        try:
+            state = checkpoints.restore(step, target)
+        except Damaged as error:
+            damaged[step] = str(error)
+            continue
+        for bad, fault in damaged.items():
+            aside = checkpoints.discard(bad)
+            say(f"checkpoint {bad} is damaged ({fault}); moved to {aside.name}, going on from step {step}")
+        return state, step
+    if damaged:
+        newest, fault = next(iter(damaged.items()))
+        raise UserError(f"none of {len(damaged)} checkpoints is whole; the newest, of step {newest}: {fault}")
+    return None

@@ -1,0 +1,177 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from triarch.errors import UserError
+from triarch.training.checkpoints import Checkpoints, restore_newest
+from triarch.training.config import RunConfig, validate
+from triarch.training.fingerprint import check_folder, write_folder, write_whole
+from triarch.training.inputs import open_inputs
+from triarch.training.interruption import Interruption
+from triarch.training.metrics import MetricsLog
+from triarch.training.progress import Progress, shortened
+from triarch.training.reporter import Pending, Reporter
+from triarch.training.run import Run, assemble
+from triarch.training.state import TrainState
+from triarch.training.step import all_finite
+
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
+
+
+def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str, Any]:
+    """Trains, or goes on training, the run of a folder until its last step or a signal.
+
+    Args:
+      config: of the run.
+      workdir: the run folder: holds config.gin, config.json, metrics.jsonl, checkpoints/, tensorboard/, summary.json.
+      config_text: `config` as resolved gin text.
+
+    Returns:
+      What summary.json holds when the run is complete, or {"status": "interrupted", "step": N} after a signal.
+
+    Raises:
+      UserError: the config, store, mesh or run folder is not in order, the loss became infinite or NaN, no checkpoint
+        is whole, or the disk is full.
+    """
+    validate(config)
+    inputs = open_inputs(config)
+    workdir = Path(workdir)
+    check_folder(workdir, config, inputs.fingerprint)
+    _use_compilation_cache(config.compilation_cache)
+    run = assemble(config, inputs)
+    is_first = jax.process_index() == 0
+    progress = Progress(config.steps, enabled=is_first)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_disk_errors(workdir))
+        stack.callback(progress.close)
+        interruption = stack.enter_context(Interruption())
+        if is_first:
+            write_folder(workdir, config, config_text, inputs.fingerprint)
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
+        state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(), 0)
+        progress.say(_opening_line(run, start))
+        log = None
+        if is_first:
+            log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, config.tensorboard)))
+        seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
+        reporter = Reporter(run, log, progress, seconds_before)
+        step = _loop(run, state, start, checkpoints, reporter, log, interruption)
+        checkpoints.wait()
+        if step < config.steps:
+            progress.say(f"saved at step {step}; run again to go on")
+            return {"status": "interrupted", "step": step}
+        summary = _summary(run, log.lines if log else [])
+        if is_first:
+            write_whole(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        return summary
+
+
+def _loop(
+    run: Run,
+    state: TrainState,
+    step: int,
+    checkpoints: Checkpoints,
+    reporter: Reporter,
+    log: MetricsLog | None,
+    interruption: Interruption,
+) -> int:
+    """Updates from `step` on; returns the step after the last update, which is saved."""
+    config = run.config
+    if step >= config.steps:
+        return step
+    pending: Pending | None = None
+    with contextlib.closing(run.batches(step)) as batches:
+        for batch in batches:
+            state, metrics = run.train_step(state, batch)
+            if pending is not None:
+                reporter.report(pending)
+            step += 1
+            last = step == config.steps
+            evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
+            pending = Pending(step, metrics, run.validate(state.params) if evaluated else None)
+            stop = last or interruption.due(step)
+            if stop or step % config.checkpoint.every == 0:
+                reporter.report(pending)
+                pending = None
+                with reporter.paused():
+                    _save(checkpoints, state, step, log)
+            if stop:
+                return step
+    raise AssertionError("batches never end")
+
+
+def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLog | None) -> None:
+    """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
+    if not bool(all_finite(state.params)):
+        raise UserError(f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact")
+    if log is not None:
+        log.sync()
+    checkpoints.save(state, step)
+
+
+def _opening_line(run: Run, start: int) -> str:
+    model = run.config.model
+    mesh = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
+    kind = run.mesh.devices.flat[0].device_kind
+    origin = f"going on from step {start}" if start else "from step 0"
+    return f"{model.architecture}, {shortened(model.num_params())} parameters, {mesh} on {kind}, {origin}"
+
+
+def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:
+    """Returns what a complete run came to; speed is the median of all logged intervals."""
+    config = run.config
+    rates = [line["tokens_per_second"] for line in lines if line["tokens_per_second"]]
+    validations = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    return {
+        "status": "complete",
+        "architecture": config.model.architecture,
+        "objective": config.objective.name,
+        "loss": lines[-1]["loss"] if lines else None,
+        "validation_loss": validations[-1] if validations else None,
+        "steps": config.steps,
+        "tokens": config.steps * run.tokens_per_step,
+        "seconds": lines[-1]["seconds"] if lines else None,
+        "tokens_per_second": statistics.median(rates) if rates else None,
+        "num_params": config.model.num_params(),
+        "num_params_non_embedding": config.model.num_params_non_embedding(),
+        "flops_paper": config.steps * run.flops_per_step("paper"),
+        "flops_train": config.steps * run.flops_per_step("train"),
+        "device_kind": run.mesh.devices.flat[0].device_kind,
+        "num_devices": run.mesh.size,
+    }
+
+
+def _use_compilation_cache(folder: str | None) -> None:
+    if folder is None:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).absolute()))
+    # By default only slow compilations of large programs are kept; a small run has none, and waits all the same.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@contextlib.contextmanager
+def _disk_errors(workdir: Path) -> Iterator[None]:
+    """Turns a full disk into one clear line, whichever library met it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and "No space left" not in str(error) and "quota exceeded" not in str(error):
+            raise
+        saved = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdigit())
+        kept = f"the newest checkpoint is that of step {saved[-1]}" if saved else "no checkpoint was written yet"
+        raise UserError(f"{workdir}: no space left on the disk; {kept}; make room and run again") from error

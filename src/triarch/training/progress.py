@@ -1,0 +1,83 @@
+"""One line that says how a run is doing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+_TERMINAL_SECONDS = 0.2
+_LOG_SECONDS = 10.0
+
+
+class Progress:
+    """Shows loss, speed and time left: in place on a terminal, as a line now and then elsewhere."""
+
+    def __init__(self, total_steps: int, enabled: bool = True, stream: TextIO | None = None):
+        """Shows progress towards `total_steps` on `stream`, standard error by default; nothing unless `enabled`."""
+        self._total_steps = total_steps
+        self._enabled = enabled
+        self._stream = sys.stderr if stream is None else stream
+        self._in_place = self._stream.isatty()
+        self._shown_at = -float("inf")
+        self._width = 0
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays."""
+        if self._enabled:
+            self._end_line()
+            print(text, file=self._stream, flush=True)
+
+    def update(self, step: int, loss: float, tokens_per_second: float | None, mfu: float | None, step_tokens: int):
+        """Shows the state after `step` updates of `step_tokens` tokens each, unless it was shown a moment ago."""
+        now = time.monotonic()
+        pause = _TERMINAL_SECONDS if self._in_place else _LOG_SECONDS
+        if not self._enabled or (now - self._shown_at < pause and step < self._total_steps):
+            return
+        self._shown_at = now
+        text = self._render(step, loss, tokens_per_second, mfu, step_tokens)
+        if self._in_place:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._stream.flush()
+            self._width = len(text)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leaves the cursor on a fresh line."""
+        self._end_line()
+
+    def _render(self, step: int, loss: float, rate: float | None, mfu: float | None, step_tokens: int) -> str:
+        parts = [f"step {step}/{self._total_steps}", f"loss {loss:.4f}"]
+        if rate:
+            parts.append(f"{shortened(rate)} tokens/s")
+            if mfu is not None:
+                parts.append(f"MFU {mfu:.1%}")
+            parts.append(f"{duration((self._total_steps - step) * step_tokens / rate)} left")
+        return "  ".join(parts)
+
+    def _end_line(self) -> None:
+        if self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._width = 0
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as "45s", "12m05s", "3h20m" or "2d04h"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02}h"
+
+
+def shortened(number: float) -> str:
+    """Returns a number with three digits or so: "950", "12.3k", "1.68G"."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"

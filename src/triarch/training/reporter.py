@@ -1,0 +1,110 @@
+"""From the numbers of a step to a line of the log."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from triarch.errors import UserError
+from triarch.training.metrics import MetricsLog
+from triarch.training.progress import Progress
+from triarch.training.run import Run
+from triarch.training.step import Metrics
+
+
+class Pending(NamedTuple):
+    """Numbers of a step, still being computed.
+
+    Attributes:
+      step: updates made.
+      metrics: of the last update.
+      validation: LossSums of each validation batch, if the step is evaluated.
+    """
+
+    step: int
+    metrics: Metrics
+    validation: list[Any] | None
+
+
+class Reporter:
+    """Fetches metrics, stops the run where they are not finite, and logs those that are due."""
+
+    def __init__(self, run: Run, log: MetricsLog | None, progress: Progress, seconds_before: float):
+        """Reports on `run` to `log` (None on all hosts but the first), which had `seconds_before` when it resumed."""
+        self._run = run
+        self._log = log
+        self._progress = progress
+        self._start = time.perf_counter() - seconds_before
+        self._mark: tuple[int, float] | None = None
+
+    def report(self, pending: Pending) -> None:
+        """Waits for the numbers of a step and logs them if it is due.
+
+        Raises:
+          UserError: loss or gradient norm is not finite.
+        """
+        step = pending.step
+        metrics = {name: float(value) for name, value in jax.device_get(pending.metrics).items()}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(metrics[name]):
+                raise UserError(
+                    f"{name} is {metrics[name]} at step {step}: stopped; checkpoints from before it are intact "
+                    "(try a lower learning rate, longer warm-up or gradient clipping)"
+                )
+        if self._mark is None:
+            # The first step also paid for compilation: speed is measured from its end.
+            self._mark = (step, time.perf_counter())
+        if self._log is not None and (self._is_due(step) or pending.validation is not None):
+            self._write(step, metrics, pending.validation)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this context, time does not count against training speed."""
+        began = time.perf_counter()
+        yield
+        if self._mark is not None:
+            self._mark = (self._mark[0], self._mark[1] + time.perf_counter() - began)
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._run.config.log_every == 0 or step in (1, self._run.config.steps)
+
+    def _write(self, step: int, metrics: dict[str, float], validation: list[Any] | None) -> None:
+        run = self._run
+        rate = self._tokens_per_second(step)
+        mfu = run.mfu(rate)
+        line = {
+            "step": step,
+            **metrics,
+            "tokens_per_second": rate,
+            "mfu": mfu,
+            "tokens": step * run.tokens_per_step,
+            "flops_paper": step * run.flops_per_step("paper"),
+            "flops_train": step * run.flops_per_step("train"),
+            "seconds": time.perf_counter() - self._start,
+        }
+        if validation is not None:
+            with self.paused():
+                line |= _validation_means(validation)
+        self._log.write(line)
+        self._progress.update(step, metrics["loss"], rate, mfu, run.tokens_per_step)
+
+    def _tokens_per_second(self, step: int) -> float | None:
+        """Returns the speed since the last logged step; None for the first one."""
+        marked_step, marked_at = self._mark
+        if step == marked_step:
+            return None
+        now = time.perf_counter()
+        self._mark = (step, now)
+        return (step - marked_step) * self._run.tokens_per_step / (now - marked_at)
+
+
+def _validation_means(validation: list[Any]) -> dict[str, float]:
+    sums = np.sum([np.asarray(jax.device_get(batch), np.float64) for batch in validation], axis=0)
+    loss, _, weight, correct = sums
+    return {"validation_loss": float(loss / weight), "validation_accuracy": float(correct / weight)}
