@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from triarch.errors import UserError
 from triarch.scaling import figures
@@ -10,7 +12,8 @@ from triarch.scaling.laws import fit_chinchilla, fit_power
 from triarch.scaling.table import Table
 
 HELP = "fit a scaling law, with bootstrap intervals, to any CSV"
-EXAMPLE = "triarch fit results.csv --law=chinchilla --params_column=num_params --tokens_column=train_tokens --loss_column=loss"
+LAWS = {"chinchilla": "L = E + A / N^alpha + B / D^beta", "power": "L = A / x^alpha + E"}
+EXAMPLE = "triarch fit runs.csv --law=chinchilla --params_column=N --tokens_column=D --loss_column=loss"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loss_column", metavar="NAME", default="loss", help="the loss (default: loss)")
     parser.add_argument(
         "--offset", choices=("auto", "free", "zero"), default="auto",
-        help="E of the power law; auto falls back to zero, with a warning, where the data do not identify it (default: auto)",
+        help="E of the power law; auto sets it to zero, with a warning, where data do not identify it (default: auto)",
     )  # fmt: skip
-    parser.add_argument("--bootstraps", type=int, default=1000, help="resamples for the intervals, 0 for none (default: 1000)")
+    parser.add_argument(
+        "--bootstraps", type=int, default=1000, help="resamples for the intervals, 0 for none (default: 1000)"
+    )
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
-    parser.add_argument("--figure", metavar="PATH", help="draw data and law as .svg or .png, or write the .csv behind it")
+    parser.add_argument(
+        "--figure", metavar="PATH", help="draw data and law as .svg or .png, or write the .csv behind it"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -54,8 +61,27 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         fit = fit_power(*inputs, loss, offset=args.offset, name="x", **options)
         panel = figures.law_panel
     if args.figure:
-        panel("fit", f"{args.loss_column}: {fit.formula()}", fit, *inputs, loss).save(args.figure)
-    return fit.to_json()
+        panel("fit", f"{args.loss_column} = {fit.formula()}", fit, *inputs, loss).save(args.figure)
+    result = fit.to_json()
+    if getattr(args, "json", None) != "-":
+        print(describe(result))
+    return result
+
+
+def describe(result: Mapping[str, Any]) -> str:
+    """Returns a fit's JSON as lines to read."""
+    lines = [f"{LAWS[result['law']]}, {result['num_points']} points"]
+    for name, value in result["parameters"].items():
+        low, high = result["intervals"].get(name, (None, None))
+        interval = "" if low is None else f"  [{low:.6g}, {high:.6g}]"
+        lines.append(f"  {name:<6}{value:<12.6g}{interval}")
+    if result["intervals"]:
+        lines.append(f"  in brackets: {result['confidence']:.0%} intervals, {result['bootstraps']} bootstraps")
+    lines.append(f"  objective {result['objective']:.6g} (sum of Huber losses, delta {result['huber_delta']:g})")
+    if "optimal_exponents" in result:
+        exponents = result["optimal_exponents"]
+        lines.append(f"  compute-optimal: N grows as C^{exponents['N']:.3f}, D as C^{exponents['D']:.3f}")
+    return "\n".join(lines + [f"warning: {warning}" for warning in result["warnings"]])
 
 
 def _columns(args: argparse.Namespace) -> tuple[str, ...]:

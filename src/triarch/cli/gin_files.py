@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import gin
 from gin import config as gin_config
 
+from triarch.cli.config_types import check_types
 from triarch.errors import UserError, nearest
 
 _PACKAGED = Path(__file__).parents[1] / "gin_configs"
@@ -68,11 +70,8 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     Raises:
       UserError: a file is missing or unreadable, or a line names something that does not exist or is no gin.
     """
-    for name, cls in configurables().items():
-        if name not in gin_config._REGISTRY:
-            gin.external_configurable(cls, name=name, module="triarch")
+    _register()
     gin.clear_config()
-    gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder()) + os.sep]
     for file in files:
         find(file)
     try:
@@ -81,6 +80,15 @@ def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
         raise
     except Exception as error:  # gin raises ValueError, SyntaxError, TypeError, OSError alike
         raise UserError(_explain(error)) from error
+
+
+@functools.cache
+def _register() -> None:
+    for name, cls in configurables().items():
+        gin.external_configurable(cls, name=name, module="triarch")
+    gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder()) + os.sep]
+    # Plain files only: gin's other reader imports packages to look for files in them.
+    gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
 
 
 def find(file: str) -> Path:
@@ -92,8 +100,12 @@ def find(file: str) -> Path:
     for path in (Path(file), config_folder() / file):
         if path.is_file():
             return path
+    raise UserError(f"no gin file {file}{nearest(file, _known_files())}")
+
+
+def _known_files() -> list[str]:
     root = config_folder()
-    raise UserError(f"no gin file {file}{nearest(file, [str(path.relative_to(root)) for path in root.rglob('*.gin')])}")
+    return [str(path.relative_to(root)) for path in root.rglob("*.gin")]
 
 
 def recipe_file(family: str, size: str) -> str:
@@ -109,18 +121,43 @@ def build(name: str) -> Any:
       UserError: a required field was set nowhere, or a value does not fit.
     """
     try:
-        return gin.get_configurable(name)()
+        value = gin.get_configurable(name)()
     except Exception as error:
         raise UserError(_explain(error)) from error
+    check_types(value)
+    return value
 
 
 def load_run(args: argparse.Namespace) -> tuple[Any, str]:
     """Returns (RunConfig, its resolved gin text) for a verb's `--gin_file` and `--gin.NAME` flags."""
     if not args.gin_file:
-        raise UserError("--gin_file is required, for example --gin_file=runs/laptop.gin")
+        raise UserError("--gin_file is required, for example --gin_file=models/redllm/150m.gin")
     parse(args.gin_file, args.gin_bindings)
+    if not _is_bound("RunConfig.model"):
+        parse([_recipe_of(args.gin_file), *args.gin_file], args.gin_bindings)
     run = build("RunConfig")
     return run, render(run)
+
+
+def _is_bound(parameter: str) -> bool:
+    try:
+        gin.query_parameter(parameter)
+    except ValueError:
+        return False
+    return True
+
+
+def _recipe_of(files: Sequence[str]) -> str:
+    """Returns the recipe that completes a model file given alone."""
+    for file in reversed(files):
+        path = Path(file)
+        recipe = recipe_file(path.parent.name, path.stem)
+        if (config_folder() / recipe).is_file():
+            return recipe
+    raise UserError(
+        f"{', '.join(files)}: sets no RunConfig.model, and is no model file with a recipe; "
+        "add a recipe, for example --gin_file=runs/redllm.gin"
+    )
 
 
 def render(value: Any) -> str:
@@ -161,9 +198,13 @@ def _quoted(binding: str) -> str:
 def _explain(error: Exception) -> str:
     """One line out of gin's several: what is wrong, the nearest right name, the file and line."""
     text = str(error)
-    where = re.findall(r'(?:In file|In|file) "([^"]+)",? line (\d+)', text)
+    where = re.findall(r'[Ii]n (?:file )?"([^"]+)",? line (\d+)', text)
+    if isinstance(error, SyntaxError) and error.filename:
+        where, text = [(error.filename, error.lineno)], f"{error.msg} {(error.text or '').strip()!r}"
     location = ", ".join(f"{file} line {line}" for file, line in where) or "--gin flags"
-    if found := re.search(r"No configurable matching '([^']+)'", text):
+    if found := re.search(r"Unable to open file: (\S+?)\. ", text):
+        return f"{location}: no gin file {found[1]}{nearest(found[1], _known_files())}"
+    if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
         return f"{location}: no config class {found[1]!r}{nearest(found[1], configurables())}"
     if found := re.search(r"(?:Configurable|configurable) '([^']+)' (?:doesn't|does not) have a parameter named '([^']+)'", text):
         name = found[1].rsplit(".", 1)[-1]

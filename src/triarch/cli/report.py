@@ -11,10 +11,16 @@ EXAMPLE = "triarch report --study=runs/laptop --output=runs/laptop/report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--study", required=True, metavar="DIR", help="study folder: study.json, results.csv, evaluations.csv, runs/")
+    parser.add_argument(
+        "--study", required=True, metavar="DIR", help="study folder: study.json, results.csv, evaluations.csv, runs/"
+    )
     parser.add_argument("--output", required=True, metavar="PATH.html", help="the page to write")
-    parser.add_argument("--figures", metavar="DIR", help="also write every figure there, as .svg, .png and the .csv behind it")
-    parser.add_argument("--bootstraps", type=int, default=1000, help="resamples behind intervals and bands (default: 1000)")
+    parser.add_argument(
+        "--figures", metavar="DIR", help="also write every figure there, as .svg, .png and the .csv behind it"
+    )
+    parser.add_argument(
+        "--bootstraps", type=int, default=1000, help="resamples behind intervals and bands (default: 1000)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
 
 
@@ -27,6 +33,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     report = write_report(
         args.study, args.output, bootstraps=args.bootstraps, seed=args.seed, figures_folder=args.figures
     )
+    if getattr(args, "json", None) != "-":
+        print("\n".join(f"- {finding}" for finding in report.findings))
+        print(f"report:  {args.output}")
     return {
         "output": str(args.output),
         "findings": list(report.findings),

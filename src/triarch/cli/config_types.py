@@ -1,0 +1,60 @@
+"""Checks that every field of a config holds what its annotation says; gin itself takes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any, Literal
+
+from triarch.errors import UserError
+
+
+def check_types(config: Any) -> None:
+    """Raises UserError, naming class and field, where a value is not of its field's type."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        if not _fits(value, hint):
+            name = f"{type(config).__name__}.{field.name}"
+            raise UserError(f"{name} = {_shown(value)}: expected {_described(hint)}")
+        for part in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(part):
+                check_types(part)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in options)
+    if origin is Literal:
+        # The class's own validation names the nearest choice.
+        return isinstance(value, str)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, options[0]) for item in value)
+    if hint is type(None):
+        return value is None
+    if getattr(hint, "_is_protocol", False):
+        return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _shown(value: Any) -> str:
+    """A value as the user wrote it: a class stands for a reference without its parentheses."""
+    return f"@{value.__name__}" if callable(value) and hasattr(value, "__name__") else repr(value)
+
+
+def _described(hint: Any) -> str:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_described(option) for option in options)
+    if origin is Literal:
+        return " or ".join(map(repr, options))
+    if origin is tuple:
+        return f"a tuple of {_described(options[0])}"
+    named = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
+    if hint in named:
+        return named[hint]
+    return f"@{hint.__name__}()" if dataclasses.is_dataclass(hint) else f"a reference with parentheses, @{hint.__name__}()"

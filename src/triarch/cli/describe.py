@@ -1,0 +1,101 @@
+"""`triarch describe`: what a model or run is and costs, before anything is computed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from triarch.cli import gin_files
+
+HELP = """Prints parameters, FLOPs, memory and the resolved config of a model or run.
+
+A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe."""
+EXAMPLE = """  triarch describe --gin_file=models/redllm/8b.gin
+  triarch describe --gin_file=runs/decllm.gin --gin_file=models/decllm/1b.gin --gin.RunConfig.batch_size=512"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of this verb."""
+    gin_files.add_gin_arguments(parser)
+    parser.add_argument("--config", action="store_true", help="also print the resolved config")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Prints the description; returns it."""
+    config, text = gin_files.load_run(args)
+    described = describe(config)
+    for line in _lines(described):
+        print(line)
+    if args.config:
+        print(f"\n{text}", end="")
+    return {**described, "config": text}
+
+
+def describe(config) -> dict:
+    """Returns facts about a run that follow from its config alone; bytes are of the whole state, over all devices."""
+    import jax
+
+    from triarch.training.config import validate
+    from triarch.training.optimizers import build as build_optimizer
+
+    validate(config)
+    model = config.model
+    lengths = config.objective.lengths(model.architecture, config.data.window)
+    sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
+    flops = {convention: model.flops(*sides, convention) for convention in ("paper", "train")}
+    params = _abstract_params(config)
+    state = jax.eval_shape(build_optimizer(config.optimizer, config.steps).init, params)
+    sequences = config.steps * config.batch_size
+    return {
+        "architecture": model.architecture,
+        "num_params": model.num_params(),
+        "num_params_non_embedding": model.num_params_non_embedding(),
+        "flops_per_sequence": flops,
+        "flops_per_run": {convention: value * sequences for convention, value in flops.items()},
+        "objective": config.objective.name,
+        "sequence_lengths": lengths,
+        "scored_tokens_per_sequence": config.objective.num_scored(model.architecture, config.data.window),
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "tokens": sequences * config.data.window,
+        "memory_bytes": {
+            "parameters": _bytes(params),
+            "optimizer_state": _bytes(state),
+            "gradients": _bytes(params),
+        },
+    }
+
+
+def _abstract_params(config):
+    from flax import nnx
+
+    from triarch.models import abstract
+
+    return nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+
+
+def _bytes(tree) -> int:
+    import jax
+
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _lines(described: dict) -> list[str]:
+    memory = described["memory_bytes"]
+    lengths = " + ".join(f"{length} {side}" for side, length in described["sequence_lengths"].items())
+    per_sequence, per_run = described["flops_per_sequence"], described["flops_per_run"]
+    return [
+        f"architecture       {described['architecture']}, {described['objective']} on {lengths} tokens",
+        f"parameters         {described['num_params']:,} ({described['num_params_non_embedding']:,} without embedding)",
+        f"FLOPs a sequence   {per_sequence['paper']:.4g} paper, {per_sequence['train']:.4g} train",
+        f"FLOPs a run        {per_run['paper']:.4g} paper, {per_run['train']:.4g} train",
+        f"run                {described['steps']:,} steps of {described['batch_size']:,} sequences: "
+        f"{described['tokens']:,} tokens read",
+        f"memory, all devices {_gib(memory['parameters'])} parameters + {_gib(memory['optimizer_state'])} optimizer "
+        f"+ {_gib(memory['gradients'])} gradients, before activations",
+        "paper: forward only, full attention square, one-hot embedding; train: forward and backward, masked pairs free",
+    ]
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB"
