@@ -11,8 +11,8 @@ from triarch.scaling.objective import HuberObjective
 ARMIJO = 1e-4
 CURVATURE = 0.9
 SMALLEST_STEP = 1e-14
-# A problem that has not gained this fraction of its value within so many evaluations is given up: it runs along a valley
-# to infinity (a term that vanishes), or has met rounding error.
+# A problem that has not gained this fraction of its value within so many evaluations is given up: it runs along a
+# valley to infinity (a term that vanishes), or has met rounding error.
 LEAST_GAIN = 1e-9
 PATIENCE = 40
 

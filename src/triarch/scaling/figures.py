@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from triarch.scaling.result import Fit
-from triarch.scaling.style import MARKERS, SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, short_number, styled
+from triarch.scaling.style import MARKERS, SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, styled
+from triarch.scaling.words import short_number
 
 POINTS_A_CURVE = 240
 # Of a curve's span on the x axis: how far above the floor a smoothing window reaches to either side.
@@ -209,7 +210,13 @@ def _end_labels(axes, ends: Sequence[tuple[str, float, float]]) -> None:
     for label, _, loss in sorted(ends, key=lambda end: end[2]):
         last = max(np.log(loss), last + gap)
         axes.annotate(
-            label, (right, np.exp(last)), (3, 0), textcoords="offset points", va="center", fontsize=8.5, color=SOFT,
+            label,
+            (right, np.exp(last)),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=SOFT,
             annotation_clip=False,
         )
 

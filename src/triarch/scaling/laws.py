@@ -20,6 +20,8 @@ REFERENCE_LOG_LOSS = np.log(2.5)
 
 # An offset below this share of the least loss has run to its bound, 0.
 OFFSET_AT_BOUND = 1e-4
+# With fewer different points than this many times the parameters a bootstrap is known to be too narrow.
+POINTS_A_PARAMETER = 3
 # Bootstraps also start at this many of the other minima the grid found, if they are nearly as good.
 RIVAL_MARGIN = 1.5
 
@@ -73,8 +75,8 @@ def fit_power(
     Args:
       x: float[points], parameters, tokens or FLOPs in any unit; A comes in the same.
       loss: float[points], above zero.
-      offset: "free" fits E >= 0; "zero" fits the pure power law; "auto" fits E where the data identify it (at least four
-        different x, and an E away from its bound 0) and otherwise falls back to the pure power law with a warning.
+      offset: "free" fits E >= 0; "zero" fits the pure power law; "auto" fits E where the data identify it (at least
+        four different x, and an E away from its bound 0) and otherwise falls back to the pure power law with a warning.
       bootstraps: resamples of the rows for the intervals; 0 for none.
       confidence: of the percentile intervals.
       seed: of the resampling.
@@ -93,8 +95,8 @@ def fit_power(
         return _fit("power", values, loss, False, (name,), *arguments, [])
     if offset == "auto" and distinct < 4:
         reason = (
-            f"the offset E is not identified: {distinct} different values of {name} leave nothing to check a law with three"
-            " parameters by; fitted the pure power law (E = 0), whose exponent is smaller than one with an offset"
+            f"the offset E is not identified: {distinct} different values of {name} leave nothing to check a law with"
+            " three parameters by; fitted the pure power law (E = 0), whose exponent is smaller than one with an offset"
         )
         return _fit("power", values, loss, False, (name,), *arguments, [reason])
     warnings = [f"3 different values of {name} and 3 parameters: the law passes through every point"] * (distinct == 3)
@@ -106,7 +108,7 @@ def fit_power(
 
 
 def _checked(columns: Sequence, loss, names: Sequence[str], fewest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns inputs float64[points, T] and losses float64[points]; raises UserError on what no law can be fitted to."""
+    """Returns inputs float64[points, T] and losses float64[points]; raises UserError on what no law can be fitted."""
     loss = np.asarray(loss, np.float64).ravel()
     arrays = [np.asarray(column, np.float64).ravel() for column in columns]
     for name, array in zip((*names, "loss"), (*arrays, loss), strict=True):
@@ -119,7 +121,9 @@ def _checked(columns: Sequence, loss, names: Sequence[str], fewest: int) -> tupl
     distinct = len(np.unique(values, axis=0)) if len(values) else 0
     if distinct < fewest:
         what = " and ".join(names)
-        raise UserError(f"{distinct} different points of {what}: a law with {fewest} parameters needs at least {fewest}")
+        raise UserError(
+            f"{distinct} different points of {what}: a law with {fewest} parameters needs at least {fewest}"
+        )
     for name, column in zip(names, values.T, strict=True):
         if len(np.unique(column)) < 2:
             raise UserError(f"{name} is {column[0]:g} in every row: its exponent cannot be told from the offset E")
@@ -137,8 +141,8 @@ def _chinchilla_warnings(values: np.ndarray, names: Sequence[str]) -> list[str]:
     correlation = np.corrcoef(np.log(values).T)[0, 1]
     if abs(correlation) > 0.995:
         warnings.append(
-            f"log {names[0]} and log {names[1]} move together (correlation {correlation:.4f}): their two terms can hardly be told"
-            " apart; add runs with other ratios of tokens to parameters"
+            f"log {names[0]} and log {names[1]} move together (correlation {correlation:.4f}): their two terms can"
+            " hardly be told apart; add runs with other ratios of tokens to parameters"
         )
     return warnings
 
@@ -164,9 +168,18 @@ def _fit(law, values, loss, offset, names, bootstraps, confidence, seed, delta, 
         tail = 50.0 * (1.0 - confidence)
         fitted = [name for name in parameters if offset or name != "E"]
         intervals = {name: tuple(np.percentile(samples[name], [tail, 100.0 - tail])) for name in fitted}
+        distinct, parameters_fitted = len(np.unique(values, axis=0)), objective.num_parameters
+        if distinct < POINTS_A_PARAMETER * parameters_fitted:
+            warnings.append(
+                f"{distinct} different points for {parameters_fitted} parameters: the bootstrap intervals are a"
+                f" rough guide,"
+                " likely too narrow"
+            )
         warnings += _interval_warnings(intervals, loss)
     elif bootstraps:
-        warnings.append(f"as many different points as parameters ({objective.num_parameters}): no intervals can be drawn")
+        warnings.append(
+            f"as many different points as parameters ({objective.num_parameters}): no intervals can be drawn"
+        )
     return Fit(
         law=law,
         inputs=tuple(names),
@@ -220,10 +233,10 @@ def _parameters(theta: np.ndarray, centre: np.ndarray, level: float, offset: boo
     """Undoes the centring: theta float64[fits, parameters] -> float64[fits] by name."""
     terms = len(centre)
     result = {"E": np.exp(theta[:, -1] + level) if offset else np.zeros(len(theta))}
-    with np.errstate(over="ignore"):
-        for k, (scale, exponent) in enumerate(TERMS[:terms]):
-            result[scale] = np.exp(theta[:, k] + theta[:, terms + k] * centre[k] + level)
-            result[exponent] = theta[:, terms + k]
+    for k, (scale, exponent) in enumerate(TERMS[:terms]):
+        # A resample that leaves a term open may drive its scale beyond what a float holds.
+        log_scale = np.clip(theta[:, k] + theta[:, terms + k] * centre[k] + level, -700.0, 700.0)
+        result[scale], result[exponent] = np.exp(log_scale), theta[:, terms + k]
     order = ("E", "A", "B", "alpha", "beta") if terms == 2 else ("A", "alpha", "E")
     return {name: result[name] for name in order}
 
@@ -237,7 +250,9 @@ def _estimate_warnings(parameters: dict[str, np.ndarray], loss: np.ndarray, offs
         if value <= 0:
             warnings.append(f"{exponent} is {value:.3g}: the loss does not fall along this input")
         elif value > 2:
-            warnings.append(f"{exponent} is {value:.3g}, outside the grid of starts (0 to 2): {scale} and {exponent} are unsure")
+            warnings.append(
+                f"{exponent} is {value:.3g}, outside the grid of starts (0 to 2): {scale} and {exponent} are unsure"
+            )
     if offset and parameters["E"][0] < OFFSET_AT_BOUND * loss.min():
         warnings.append("the offset E is at its bound 0: these data do not identify it")
     return warnings

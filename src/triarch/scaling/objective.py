@@ -15,8 +15,8 @@ CHUNK_ELEMENTS = 16_384
 class HuberObjective:
     """sum_i w_i Huber_delta(log f(x_i) - log L_i), where f is a sum of powers and perhaps an offset.
 
-    log f(x) = logsumexp(c_1 - gamma_1 z_1, ..., c_T - gamma_T z_T[, e]), z the logarithms of the inputs. With T = 2 and the
-    offset this is Hoffmann et al. 2022 (arXiv 2203.15556), eq. 3; T = 1 is a power law.
+    log f(x) = logsumexp(c_1 - gamma_1 z_1, ..., c_T - gamma_T z_T[, e]), z the logarithms of the inputs. With T = 2 and
+    the offset this is Hoffmann et al. 2022 (arXiv 2203.15556), eq. 3; T = 1 is a power law.
 
     It is the sum, not the mean: with the mean a quasi-Newton method meets its tolerance too early
     (Besiroglu et al. 2024, arXiv 2404.10102).
@@ -42,9 +42,7 @@ class HuberObjective:
         """Length of theta = [c_1..c_T, gamma_1..gamma_T, e if offset]."""
         return 2 * self.num_terms + self.offset
 
-    def value_and_gradient(
-        self, theta: np.ndarray, weights: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Evaluates many parameter vectors.
 
         Args:

@@ -13,10 +13,12 @@ import markupsafe
 
 from triarch.errors import UserError
 from triarch.scaling import figures
-from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, duration, family_laws, findings, scientific
+from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
+from triarch.scaling.findings import findings
 from triarch.scaling.result import Fit
 from triarch.scaling.study import ROLES, Study, read_study
-from triarch.scaling.style import SERIES, SERIES_DARK, Panel, short_number, write_whole
+from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_whole
+from triarch.scaling.words import duration, scientific, short_number
 
 SCORING_WORDS = {"paired": "paired", "native": "native", "pseudo_likelihood": "pseudo-likelihood"}
 TOKENS_AXIS = "training tokens"
@@ -62,16 +64,21 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     """
     study = read_study(folder)
     laws = family_laws(study, bootstraps, seed)
-    sections = [_training_section(study), _scaling_section(study, laws, "num_params"), _scaling_section(study, laws, "flops")]
-    sections.append(_frontier_section(study))
+    sections = [
+        _training_section(study),
+        _scaling_section(study, laws, "num_params"),
+        _scaling_section(study, laws, "flops"),
+        _frontier_section(study),
+    ]
     sentences = findings(study, laws)
-    page = _environment().get_template("report.html.j2").render(
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
         study=study,
         findings=sentences,
         facts=_facts(study),
         sections=[section for section in sections if section.panels],
         evaluations=[_evaluation_table(study, role) for role in ROLES],
-        costs=_cost_table(study),
+        costs=[(study.label(run.family), run) for run in study.runs],
         laws=[_law_row(study, law) for law in laws if law.fit],
         warnings=_law_warnings(study, laws),
         configs=[(run, run.config) for run in study.runs if run.config],
@@ -81,11 +88,16 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     )
     panels = tuple(panel for section in sections for panel in section.panels)
     fitted = [{"family": law.family, "role": law.role, "axis": law.axis} | law.fit.to_json() for law in laws if law.fit]
-    return Report(page, panels, tuple(sentences), tuple(fitted))
+    return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
 
 
 def write_report(
-    folder: str | Path, output: str | Path, *, bootstraps: int = 1000, seed: int = 0, figures_folder: str | Path | None = None
+    folder: str | Path,
+    output: str | Path,
+    *,
+    bootstraps: int = 1000,
+    seed: int = 0,
+    figures_folder: str | Path | None = None,
 ) -> Report:
     """Renders a study's report into one HTML file, and its figures (.svg, .png, .csv each) into a folder if asked.
 
@@ -124,8 +136,8 @@ def _environment() -> jinja2.Environment:
         "short": short_number,
         "scientific": scientific,
         "duration": duration,
-        "decimals": lambda value, digits: f"{value:.{digits}f}" if math.isfinite(value) else "–",
-        "whole": lambda value: f"{value:,.0f}" if math.isfinite(value) else "–",
+        "decimals": lambda value, digits: f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}",
+        "whole": lambda value: f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}",
     }
     return environment
 
@@ -137,7 +149,12 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("runs", str(len(finished))),
         ("families", ", ".join(study.label(family) for family in study.families)),
         ("parameters", f"{short_number(min(sizes))} to {short_number(max(sizes))}"),
-        ("tokens each", " to ".join(dict.fromkeys(short_number(f(r.numbers["train_tokens"] for r in finished)) for f in (min, max)))),
+        (
+            "tokens each",
+            " to ".join(
+                dict.fromkeys(short_number(f(r.numbers["train_tokens"] for r in finished)) for f in (min, max))
+            ),
+        ),
         ("time", duration(study.seconds)),
         ("hardware", study.hardware),
     ]
@@ -155,8 +172,9 @@ def _training_section(study: Study) -> Section:
         if curves:
             panels.append(figures.training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
     text = (
-        "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each family's loss is that"
-        " of its own objective, so curves are comparable within a panel, not between panels."
+        "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each"
+        " family's loss is"
+        " that of its own objective, so curves are comparable within a panel, not between panels."
     )
     return Section("Loss along training", text, panels)
 
@@ -172,15 +190,16 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
                 name = f"{axis.replace('_', '-')}-{role.replace('_', '-')}"
                 x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
                 panels.append(figures.scaling_panel(name, title, series, x_label, powers=kind == "flops"))
-    explained = (
-        "Each point is a finished run with its 95 % interval from evaluation; lines are the fitted power laws, bands their bootstrap"
-        " intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
+    explained ="
+    " (
+        "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands their"
+        " bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
     )
     if kind == "num_params":
         return Section("Loss against parameters", explained, panels)
     conventions = (
-        " The paper convention counts the forward pass only, the whole attention square and the embedding as a matrix product; the"
-        " train convention counts forward and backward passes and the causal half of attention."
+        " The paper convention counts the forward pass only, the whole attention square and the embedding as a matrix"
+        " product; the train convention counts forward and backward passes and the causal half of attention."
     )
     return Section("Loss against compute", explained + conventions, panels)
 
@@ -201,10 +220,13 @@ def _frontier_section(study: Study) -> Section:
         curves = [curve for family in study.families for curve in _curves(study, family, axis)]
         if curves:
             title = "Paper convention" if axis == "flops_paper" else "Train convention"
-            panels.append(figures.frontier_panel(f"frontier-{axis.removeprefix('flops_')}", title, curves, groups, label))
+            panels.append(
+                figures.frontier_panel(f"frontier-{axis.removeprefix('flops_')}", title, curves, groups, label)
+           "
+            " )
     text = (
-        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached with so much"
-        " compute. Families train on their own objectives; a masked-language-model loss is not a causal one."
+        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached with"
+        " so much compute. Families train on their own objectives; a masked-language-model loss is not a causal one."
     )
     return Section("Loss against compute along training", text, panels)
 
@@ -216,10 +238,6 @@ def _evaluation_table(study: Study, role: str) -> dict[str, object]:
             if evaluation.role == role:
                 rows.append((study.label(run.family), run, evaluation, SCORING_WORDS[evaluation.scoring]))
     return {"title": ROLE_WORDS[role].capitalize(), "rows": rows}
-
-
-def _cost_table(study: Study) -> list[tuple[str, object]]:
-    return [(study.label(run.family), run) for run in study.runs]
 
 
 def _law_row(study: Study, law: FamilyLaw) -> dict[str, object]:

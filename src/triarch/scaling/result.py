@@ -17,7 +17,7 @@ class Fit:
     Attributes:
       law: "power" (one input) or "chinchilla" (parameters and tokens).
       inputs: what each input is called, for sentences and axes.
-      parameters: the point estimates; power: A, alpha, E; chinchilla: E, A, B, alpha, beta. E is 0 where it was not fitted.
+      parameters: the point estimates; power: A, alpha, E; chinchilla: E, A, B, alpha, beta. E is 0 where not fitted.
       intervals: percentile bootstrap intervals of those parameters that were fitted; empty without bootstraps.
       samples: the bootstrap's estimates behind the intervals, float64[bootstraps] by parameter.
       objective: the minimum, sum_i Huber_delta(log prediction_i - log loss_i).
@@ -51,7 +51,7 @@ class Fit:
         return _evaluate(self.parameters, inputs)
 
     def band(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns the pointwise bootstrap interval of the prediction at inputs float64[points]; None without bootstraps."""
+        """Returns the pointwise bootstrap interval of the law at inputs float64[points]; None without bootstraps."""
         if not self.samples:
             return None
         columns = {name: values[:, None] for name, values in self.samples.items()}

@@ -74,7 +74,7 @@ class Run:
         return next((scoring for scoring in ("paired", "pseudo_likelihood", "native") if scoring in own), "")
 
     def score(self, role: str) -> tuple[float, float]:
-        """Returns nats per token, the mean over the role's domains in the comparable scoring, and its standard error."""
+        """Returns the mean nats per token over the role's domains in the comparable scoring, and its standard error."""
         own = [e for e in self.evaluations if e.role == role and e.scoring == self.comparable_scoring()]
         if not own:
             return math.nan, math.nan

@@ -16,6 +16,7 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from triarch.errors import UserError
+from triarch.scaling.words import short_number
 
 INK, SOFT, GRID = "#1f2328", "#59636e", "#d8dde3"
 # Okabe and Ito's colours, which the colour-blind can tell apart; light grounds first, then dark ones.
@@ -96,7 +97,7 @@ class Panel:
     tips: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def svg(self) -> str:
-        """Returns an <svg> element: the same bytes for the same data, ids unique to the panel, colours as CSS variables."""
+        """Returns an <svg> element: same bytes for same data, ids unique to the panel, colours as CSS variables."""
         buffer = io.StringIO()
         with matplotlib.rc_context(RC | {"svg.hashsalt": self.name}):
             self.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -142,16 +143,6 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def short_number(value: float, _position: object = None) -> str:
-    """Returns 1.2B for 1.2e9; powers of ten beyond a trillion as 3e15."""
-    if value == 0:
-        return "0"
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value:.2g}" if abs(value) >= 1e15 else f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def log_axis(axis: matplotlib.axis.Axis, low: float, high: float, powers: bool) -> None:

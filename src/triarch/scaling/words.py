@@ -1,0 +1,46 @@
+"""Numbers in words, for sentences, tables and axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def short_number(value: float, _position: object = None) -> str:
+    """Returns 1.2B for 1.2e9; powers of ten beyond a trillion as 3e15."""
+    if value == 0:
+        return "0"
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value:.2g}" if abs(value) >= 1e15 else f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def signed(value: float) -> str:
+    """Returns three decimals with a true minus sign."""
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def join(parts: Iterable[str]) -> str:
+    """Returns "a, b and c"."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def duration(seconds: float) -> str:
+    """Returns 42 s, 3 min 5 s or 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def scientific(value: float) -> str:
+    """Returns 3.2×10¹⁵."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa}\N{MULTIPLICATION SIGN}10{str(int(exponent)).translate(SUPERSCRIPTS)}"
