@@ -172,9 +172,8 @@ def _training_section(study: Study) -> Section:
         if curves:
             panels.append(figures.training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
     text = (
-        "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each"
-        " family's loss is"
-        " that of its own objective, so curves are comparable within a panel, not between panels."
+        "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each family's"
+        " loss is that of its own objective, so curves are comparable within a panel, not between panels."
     )
     return Section("Loss along training", text, panels)
 
@@ -190,10 +189,9 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
                 name = f"{axis.replace('_', '-')}-{role.replace('_', '-')}"
                 x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
                 panels.append(figures.scaling_panel(name, title, series, x_label, powers=kind == "flops"))
-    explained ="
-    " (
-        "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands their"
-        " bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
+    explained = (
+        "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands"
+        " their bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
     )
     if kind == "num_params":
         return Section("Loss against parameters", explained, panels)
@@ -220,13 +218,12 @@ def _frontier_section(study: Study) -> Section:
         curves = [curve for family in study.families for curve in _curves(study, family, axis)]
         if curves:
             title = "Paper convention" if axis == "flops_paper" else "Train convention"
-            panels.append(
-                figures.frontier_panel(f"frontier-{axis.removeprefix('flops_')}", title, curves, groups, label)
-           "
-            " )
+            name = f"frontier-{axis.removeprefix('flops_')}"
+            panels.append(figures.frontier_panel(name, title, curves, groups, label))
     text = (
-        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached with"
-        " so much compute. Families train on their own objectives; a masked-language-model loss is not a causal one."
+        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached"
+        " with so much compute. Families train on their own objectives; a masked-language-model loss is not a causal"
+        " one."
     )
     return Section("Loss against compute along training", text, panels)
 
