@@ -43,8 +43,9 @@ def expected(config, one, prefix=0):
 
 def assert_equals_reference(config, layout, execution, tolerance):
     actual = tiny.logits(config, layout.batch, execution)
+    known = {id(one): expected(config, one) for one in layout.documents}
     for index, one in enumerate(layout.documents):
-        wanted = expected(config, one)
+        wanted = known[id(one)]
         np.testing.assert_allclose(layout.of(actual, index), wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
 
 

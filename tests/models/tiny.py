@@ -146,6 +146,7 @@ def alone(config: ModelConfig, one: Document) -> dict[str, np.ndarray]:
     return {name: value for name, value in batch.items() if "segment" not in name}
 
 
+@functools.cache
 def parameters(config: ModelConfig, seed: int = 0) -> dict[tuple, np.ndarray]:
     """Returns random float32 parameters by path, large enough that attention is far from uniform."""
     rng = np.random.default_rng(seed)
