@@ -72,14 +72,23 @@ def losses(workdir: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines}
 
 
-def python(code: str, *arguments: object, devices: int = 1, **options) -> subprocess.Popen:
-    """Starts Python on `code` in a process of its own that sees `devices` CPU devices."""
+def python(code: str, *arguments: object, devices: int = 1, optimise: bool = True) -> subprocess.Popen:
+    """Starts Python on `code` in a process of its own that sees `devices` CPU devices.
+
+    Args:
+      code: the program.
+      *arguments: its command line.
+      devices: number of simulated devices.
+      optimise: whether XLA takes its time over code; it does outside of tests.
+    """
     root = Path(__file__).parents[2]
+    level = "" if optimise else "--xla_backend_optimization_level=0"
     environment = os.environ | {
         "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {level}",
     }
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen(command, env=environment, cwd=root, **pipes | options)
+    return subprocess.Popen(
+        command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )

@@ -83,9 +83,9 @@ class RunConfig:
     optimizer: Optimizer
     steps: int
     batch_size: int
-    execution: Execution = Execution()
-    mesh: MeshConfig = MeshConfig()
-    rules: AxisRules = AxisRules()
+    execution: Execution = dataclasses.field(default_factory=Execution)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
     microbatches: int = 1
     seed: int = 0

@@ -90,9 +90,7 @@ def born_sharded(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     # On a CPU optimising code that runs once takes longer than running it.
     options = {"xla_backend_optimization_level": 0} if _is_cpu(target) else None
-    init = jax.jit(
-        lambda: init_state(network, transformation, seed), out_shardings=shardings, compiler_options=options
-    )
+    init = jax.jit(lambda: init_state(network, transformation, seed), out_shardings=shardings, compiler_options=options)
     return init()
 
 
