@@ -21,6 +21,7 @@ from triarch.tasks.windows import Windows
 
 BYTES = "bytes"
 SENTENCEPIECE = "sentencepiece"
+UINT16_IDS = 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def prepare(
     check_output(output, overwrite)
     with Progress(show_progress) as progress:
         tokenizer = _make_tokenizer(corpus, vocabulary, validation_fraction, progress)
-        dtype = "uint16" if tokenizer.info.size <= 2**16 else "int32"
+        dtype = "uint16" if tokenizer.info.size <= UINT16_IDS else "int32"
         with StoreWriter(output, window, dtype, overwrite) as writer:
             counts = {split: _Counts(Windows(window)) for split in splits}
             progress.start("tokenizing", corpus.size)

@@ -11,7 +11,6 @@ import dataclasses
 import io
 import os
 import platform
-import sysconfig
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -26,11 +25,12 @@ _SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "encodings", "pydoc_data"}
 )
 _GENERATED = "_sysconfigdata"
+_BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _TOPICS = Path("pydoc_data", "topics.py")
 
 
 def _root() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
+    return Path(os.__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,4 +133,5 @@ def _docstrings(source: str) -> Iterator[str]:
             docstring = ast.get_docstring(node)
             if docstring:
                 yield docstring
-        pending.extend(reversed(list(ast.iter_child_nodes(node))))
+        # Definitions stand in statements only, so expressions, most of the tree, are not entered.
+        pending.extend(child for child in reversed(list(ast.iter_child_nodes(node))) if isinstance(child, _BLOCKS))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -127,8 +129,17 @@ _work: ChunkTokenizer | None = None
 
 def _start_worker(model: bytes | None, dtype: str, validation_fraction: float) -> None:
     global _work
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     tokenizer = ByteTokenizer() if model is None else SentencePieceTokenizer(model, "the vocabulary")
     _work = ChunkTokenizer(tokenizer, dtype, validation_fraction)
+
+
+def _exit_with_parent() -> None:
+    """Ends this process when its parent is killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run_worker(documents: list[Document]) -> TokenizedChunk:

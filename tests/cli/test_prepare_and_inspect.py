@@ -1,0 +1,90 @@
+"""`triarch prepare` and `triarch inspect` as a user types them."""
+
+import json
+
+import pytest
+
+from triarch.cli.main import main
+from triarch.data.store import TokenStore
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    lines = (json.dumps({"body": f"document {index}\nof [bold]many[/bold] lines"}) for index in range(200))
+    path.write_text("\n".join(lines))
+    return path
+
+
+def _prepare(tmp_path, corpus, *flags):
+    output = tmp_path / "stores" / "made"
+    arguments = ["prepare", "--task=files", f"--files={corpus}", "--text_field=body", f"--output={output}"]
+    return main([*arguments, "--window=32", "--workers=1", *flags]), output
+
+
+def test_from_text_to_windows(tmp_path, corpus, capsys):
+    result = tmp_path / "result.json"
+    status, output = _prepare(tmp_path, corpus, "--vocabulary=bytes", f"--json={result}")
+    assert status == 0
+    assert "train: " in capsys.readouterr().out
+    written = json.loads(result.read_text())
+    assert written["store"] == str(output)
+    manifest = TokenStore.open(output).manifest
+    assert written["manifest"]["splits"]["train"]["tokens"] == manifest.splits["train"].tokens
+    assert sum(split.documents for split in manifest.splits.values()) == 200
+
+    assert main(["inspect", str(output), "--examples=2", f"--json={result}"]) == 0
+    shown = capsys.readouterr().out
+    assert "bytes, 260 ids (" in shown and "[end of document]" in shown and "[bold]many[/bold]" in shown
+    examples = json.loads(result.read_text())["examples"]
+    assert [example["index"] for example in examples] == [0, 1]
+    assert examples[0]["text"].startswith("document 0\nof [bold]")
+    assert len(examples[0]["tokens"]) == 32
+
+
+def test_vocabulary_from_another_store(tmp_path, corpus):
+    status, output = _prepare(tmp_path, corpus, "--vocabulary_size=300", "--validation_fraction=0")
+    assert status == 0
+    other = tmp_path / "other"
+    arguments = ["prepare", "--task=files", f"--files={corpus}", "--text_field=body", f"--output={other}"]
+    assert main([*arguments, "--window=16", "--workers=1", f"--vocabulary_from={output}"]) == 0
+    assert TokenStore.open(other).manifest.vocabulary == TokenStore.open(output).manifest.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "--task=files", "--output=x"], "--task=files: give the text with --files=PATTERN"),
+        (["prepare", "--task=stdlib_code", "--output=x", "--files=a.txt"], "--files is for --task=files"),
+        (["prepare", "--task=stdlib_cod", "--output=x"], "unknown task 'stdlib_cod' (did you mean 'stdlib_code'?)"),
+        (["prepare", "--task=files", "--files=none.txt", "--output=x"], "--files=none.txt: no such file"),
+        (["inspect", "nowhere"], "nowhere: no such token store"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_bad_line_of_a_file(tmp_path, corpus, capsys):
+    with corpus.open("a") as file:
+        file.write('\n{"body": ')
+    status, output = _prepare(tmp_path, corpus)
+    assert status == 1 and f"{corpus}:201: not JSON" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--split=trian", "did you mean 'train'"),
+        ("--first=100000", "holds examples 0 to"),
+        ("--examples=-1", "0 or more"),
+    ],
+)
+def test_inspecting_what_is_not_there(tmp_path, corpus, capsys, flag, message):
+    _, output = _prepare(tmp_path, corpus, "--vocabulary=bytes")
+    assert main(["inspect", str(output), flag]) == 1
+    assert message in capsys.readouterr().err

@@ -1,0 +1,275 @@
+"""A prepared store holds its corpus's tokens, all of them, once, whoever tokenized them."""
+
+import dataclasses
+import errno
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from tests.tasks.texts import Documents, kill_this_process
+from triarch.data import writer as writers
+from triarch.data.store import TokenStore
+from triarch.errors import UserError
+from triarch.tasks import tokenization
+from triarch.tasks.documents import Document
+from triarch.tasks.local_files import LocalFiles
+from triarch.tasks.prepare import VocabularyChoice, prepare
+from triarch.tasks.splits import split_of
+from triarch.tasks.tokenizers import load_tokenizer
+
+WINDOW = 64
+BYTES = VocabularyChoice("bytes")
+CORPUS = Documents()
+
+
+def _prepare(path, corpus=CORPUS, vocabulary=BYTES, fraction=0.2, workers=1, **options):
+    return prepare(corpus, "test", path, vocabulary, options.pop("window", WINDOW), fraction, workers, **options)
+
+
+def _contents(path):
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def _tokens(store, split):
+    reader = store.split(split)
+    return np.concatenate([reader[index]["tokens"] for index in range(len(reader))])
+
+
+@pytest.mark.parametrize(
+    "vocabulary", [BYTES, VocabularyChoice(size=420), VocabularyChoice(size=360, model_type="unigram")]
+)
+def test_the_stream_is_the_documents(tmp_path, vocabulary):
+    """Every document's text, in order, each followed by one end-of-document token; only the remainder is missing."""
+    store = _prepare(tmp_path / "store", vocabulary=vocabulary)
+    tokenizer = load_tokenizer(store)
+    eos = tokenizer.info.special["eos"]
+    for split, counts in store.manifest.splits.items():
+        texts = [document.text for document in Documents().documents() if split_of(document.key, 0.2) == split]
+        assert counts.documents == len(texts)
+        assert counts.bytes == sum(len(text.encode()) for text in texts)
+        stream = _tokens(store, split)
+        assert len(stream) == counts.examples * WINDOW == counts.tokens - counts.dropped_tokens
+        assert 0 <= counts.dropped_tokens < WINDOW
+        expected = np.concatenate([[*tokenizer.encode(text), eos] for text in texts])
+        assert len(expected) == counts.tokens
+        np.testing.assert_array_equal(stream, expected[: len(stream)])
+        whole = np.split(stream, np.flatnonzero(stream == eos) + 1)[:-1]
+        assert [tokenizer.decode(document) for document in whole] == texts[: len(whole)]
+
+
+def test_bytes_add_up(tmp_path):
+    """With the byte vocabulary tokens are bytes and one end each; nothing else to count."""
+    for counts in _prepare(tmp_path / "store").manifest.splits.values():
+        assert counts.tokens == counts.bytes + counts.documents
+
+
+@pytest.mark.parametrize("vocabulary", [BYTES, VocabularyChoice(size=420)])
+def test_worker_count_does_not_show(tmp_path, monkeypatch, vocabulary):
+    monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 1000)
+    alone = _contents(_prepare(tmp_path / "alone", vocabulary=vocabulary).path)
+    assert _contents(_prepare(tmp_path / "shared", vocabulary=vocabulary, workers=3).path) == alone
+    monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 2**20)
+    assert _contents(_prepare(tmp_path / "chunk", vocabulary=vocabulary).path) == alone
+
+
+def test_vocabulary_is_learnt_from_the_training_split_only(tmp_path):
+    class Unseen(Documents):
+        """The same training documents, other held-out ones."""
+
+        def documents(self):
+            for document in super().documents():
+                held_out = split_of(document.key, 0.2) == "validation"
+                yield dataclasses.replace(document, text=document.text * 3) if held_out else document
+
+    choice = VocabularyChoice(size=420)
+    first = _prepare(tmp_path / "a", vocabulary=choice)
+    second = _prepare(tmp_path / "b", Unseen(), vocabulary=choice)
+    assert first.manifest.vocabulary == second.manifest.vocabulary
+    assert first.manifest.splits["validation"] != second.manifest.splits["validation"]
+
+
+def test_vocabulary_of_another_store(tmp_path):
+    first = _prepare(tmp_path / "a", vocabulary=VocabularyChoice(size=420))
+    other = Documents(20)
+    second = _prepare(tmp_path / "b", other, VocabularyChoice(store=first.path))
+    assert second.manifest.vocabulary == first.manifest.vocabulary
+    np.testing.assert_array_equal(second.token_bytes, first.token_bytes)
+    assert load_tokenizer(second).decode(_tokens(second, "train")[:10])
+    path = tmp_path / "given.model"
+    path.write_bytes((first.path / "vocabulary" / "sentencepiece.model").read_bytes())
+    third = _prepare(tmp_path / "c", other, VocabularyChoice(str(path)))
+    assert _contents(third.path) == _contents(second.path)
+
+
+def test_a_lossy_model_is_said_so(tmp_path):
+    model = io.BytesIO()
+    texts = (document.text for document in Documents().documents())
+    ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=texts, model_writer=model, vocab_size=100, minloglevel=2, **ids
+    )
+    (tmp_path / "lossy.model").write_bytes(model.getvalue())
+    store = _prepare(tmp_path / "store", vocabulary=VocabularyChoice(str(tmp_path / "lossy.model")))
+    assert store.manifest.source["lossy_documents"] > 0
+    assert _prepare(tmp_path / "b").manifest.source["lossy_documents"] == 0
+
+
+@pytest.mark.parametrize(("fraction", "splits"), [(0, {"train"}), (1, {"validation"})])
+def test_a_store_of_one_split(tmp_path, fraction, splits):
+    store = _prepare(tmp_path / "store", vocabulary=VocabularyChoice(size=420), fraction=fraction)
+    assert set(store.manifest.splits) == splits
+    assert sum(split.documents for split in store.manifest.splits.values()) == 60
+
+
+def test_large_vocabularies_are_stored_as_int32(tmp_path, monkeypatch):
+    first = _prepare(tmp_path / "a")
+    monkeypatch.setattr("triarch.tasks.prepare.UINT16_IDS", 256)
+    second = _prepare(tmp_path / "b")
+    assert (first.manifest.dtype, second.manifest.dtype) == ("uint16", "int32")
+    np.testing.assert_array_equal(_tokens(first, "train"), _tokens(second, "train"))
+
+
+class Nothing(Documents):
+    def documents(self):
+        return iter(())
+
+
+class Failing(Documents):
+    def documents(self):
+        yield from super().documents()
+        raise UserError("corpus.jsonl:7: not JSON")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"corpus": Nothing()}, "the corpus is empty"),
+        ({"corpus": Nothing(), "vocabulary": VocabularyChoice()}, "the corpus is empty"),
+        ({"corpus": Failing()}, "corpus.jsonl:7: not JSON"),
+        ({"corpus": Failing(), "vocabulary": VocabularyChoice(size=420)}, "corpus.jsonl:7: not JSON"),
+        ({"window": 10**6}, r"split 'train' has [\d,]+ tokens \(\d+ documents\), fewer than one window of 1000000"),
+        ({"window": 10**4, "fraction": 0.03}, r"split 'validation' has [\d,]+ tokens \(\d+ documents\), fewer"),
+        ({"window": 0}, "window=0"),
+        ({"workers": 0}, "workers=0"),
+        ({"fraction": 2}, "validation_fraction=2"),
+        ({"vocabulary": VocabularyChoice(size=32768)}, r"vocabulary_size=32768: too large for this text: at most \d+"),
+        ({"vocabulary": VocabularyChoice("byte")}, "expected bytes, sentencepiece or the path of a .model file"),
+        ({"vocabulary": VocabularyChoice("none.model")}, "none.model: cannot be read"),
+        ({"vocabulary": VocabularyChoice(store=Path("nowhere"))}, "nowhere: no such token store"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path, options, message):
+    with pytest.raises(UserError, match=message) as error:
+        _prepare(tmp_path / "store", **options)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_fails_before_any_work(tmp_path):
+    store = _prepare(tmp_path / "store")
+    with pytest.raises(UserError, match="exists already"):
+        _prepare(tmp_path / "store", Failing())
+    with pytest.raises(UserError, match="not JSON"):
+        _prepare(tmp_path / "store", Failing(), overwrite=True)
+    assert TokenStore.open(store.path).manifest == store.manifest
+    assert _prepare(tmp_path / "store", window=32, overwrite=True).manifest.window == 32
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def write(self, record):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writers._SplitFiles, "write", write)
+    with pytest.raises(UserError, match=r"store: the disk is full; nothing was kept"):
+        _prepare(tmp_path / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+# All under the guard: spawned workers import the script again.
+_SLOW = """
+if __name__ == "__main__":
+    import sys, time
+    from pathlib import Path
+    from tests.tasks.texts import Documents
+    from triarch.tasks import tokenization
+    from triarch.tasks.prepare import VocabularyChoice, prepare
+
+    class Endless(Documents):
+        def documents(self):
+            while True:
+                yield from super().documents()
+                time.sleep(0.01)
+
+    tokenization._CHUNK_CHARACTERS = 1000
+    prepare(Endless(), "test", Path(sys.argv[1]), VocabularyChoice("bytes"), 64, 0.2, workers=2)
+"""
+
+
+def test_kill_in_the_middle_leaves_no_store_and_no_process(tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(_SLOW)
+    output = tmp_path / "stores" / "store"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    # Its own session, so that its workers can be found once it is gone.
+    process = subprocess.Popen([sys.executable, script, output], env=environment, start_new_session=True)
+    _wait_for(lambda: any(output.parent.glob(".store.partial-*/train*")))
+    process.kill()
+    process.wait()
+    _wait_for(lambda: not _session_is_alive(process.pid))
+    with pytest.raises(UserError, match="no such token store"):
+        TokenStore.open(output)
+    _prepare(output)
+    assert list(output.parent.iterdir()) == [output]
+
+
+def _session_is_alive(session):
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenization, "_run_worker", kill_this_process)
+    with pytest.raises(UserError, match="a tokenizing process was killed"):
+        _prepare(tmp_path / "store", workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_local_files_end_to_end(tmp_path):
+    lines = [f'{{"text": "document {index} of the corpus"}}\n' for index in range(100)]
+    (tmp_path / "corpus.jsonl").write_text("".join(lines))
+    store = _prepare(tmp_path / "store", LocalFiles((tmp_path / "corpus.jsonl",)), window=16)
+    assert store.manifest.source["files"][0]["size"] == sum(map(len, lines))
+    assert sum(split.documents for split in store.manifest.splits.values()) == 100
+
+
+def test_equal_documents_share_a_split(tmp_path):
+    """A text that occurs twice is never trained on and tested on."""
+
+    class Twice(Documents):
+        def documents(self):
+            for document in super().documents():
+                yield document
+                yield Document(document.text, document.key, 1)
+
+    store = _prepare(tmp_path / "store", Twice())
+    once = _prepare(tmp_path / "once")
+    for split in ("train", "validation"):
+        assert store.manifest.splits[split].documents == 2 * once.manifest.splits[split].documents

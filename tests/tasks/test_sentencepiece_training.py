@@ -1,0 +1,61 @@
+"""Vocabularies are the same for the same text, and what cannot be trained says why."""
+
+import pytest
+
+from tests.tasks.texts import Documents
+from triarch.errors import UserError
+from triarch.tasks.sentencepiece_training import _chunks, _sample, train_sentencepiece
+
+
+def _texts():
+    return [document.text for document in Documents().documents()]
+
+
+@pytest.mark.parametrize(("model_type", "size"), [("bpe", 400), ("unigram", 350)])
+def test_same_texts_same_model(model_type, size):
+    models = {train_sentencepiece(iter(_texts()), size, model_type).model for _ in range(2)}
+    assert len(models) == 1
+    assert train_sentencepiece(_texts()[:30], size, model_type).model not in models
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+def test_the_largest_possible_size_is_named_and_works(model_type):
+    with pytest.raises(UserError, match=r"vocabulary_size=100000: too large for this text: at most (\d+)$") as error:
+        train_sentencepiece(_texts(), 100000, model_type)
+    largest = int(str(error.value).split()[-1])
+    assert train_sentencepiece(_texts(), largest, model_type).info.size == largest
+
+
+def test_the_smallest_possible_size_is_named_and_works():
+    with pytest.raises(UserError, match=r"vocabulary_size=100: too small .* at least (\d+)$") as error:
+        train_sentencepiece(_texts(), 100)
+    smallest = int(str(error.value).split()[-1])
+    assert train_sentencepiece(_texts(), smallest).info.size == smallest
+
+
+def test_unknown_model_type():
+    with pytest.raises(UserError, match=r"unknown model \(did you mean 'unigram'"):
+        train_sentencepiece(_texts(), 400, "unigramm")
+
+
+def test_text_of_reserved_characters_only():
+    with pytest.raises(UserError, match="vocabulary_size=400") as error:
+        train_sentencepiece(["\t\t\u2581"], 400)
+    assert "\n" not in str(error.value)
+
+
+def test_chunks_hold_all_but_reserved_characters():
+    texts = [*_texts(), "x" * 10_000 + "\n" + "y\n" * 5000]
+    chunks = list(_chunks(texts))
+    kept = "".join(texts).translate(str.maketrans("", "", "\t\u2581\0"))
+    assert "".join(chunks) == kept
+    assert max(map(len, chunks)) < 2 * 2048
+
+
+def test_a_large_text_is_sampled_evenly():
+    chunks = [str(index) for index in range(10_000)]
+    sample = _sample(iter(chunks), 1000)
+    assert len(set(sample)) == 1000 and sample == _sample(iter(chunks), 1000)
+    # Uniform on [0, 10000): standard deviation of the mean is 2887 / sqrt(1000) = 91.
+    assert abs(sum(map(int, sample)) / 1000 - 4999.5) < 4 * 91
+    assert _sample(iter(chunks), 20_000) == chunks
