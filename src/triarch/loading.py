@@ -29,7 +29,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     step: int | None = None,
-    execution: Execution = Execution(),
+    execution: Execution | None = None,
     placement: Placement | None = None,
     store: str | os.PathLike[str] | None = None,
 ) -> LoadedModel:
@@ -45,7 +45,7 @@ def load(
     Raises:
       UserError: the folder holds neither, what it holds is not whole, or `store` is another than the run's.
     """
-    folder = Path(path)
+    folder, execution = Path(path), execution or Execution()
     if (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
         return _read_run(folder, step, execution, placement or Placement.one_device(), store)
     if not folder.is_dir():

@@ -47,7 +47,7 @@ _HASHING_THREADS = 4
 def write_export(
     output: Path,
     model: Transformer,
-    origin: Origin = Origin(),
+    origin: Origin,
     *,
     dtype: str = "float32",
     vocabulary_files: Path | None = None,
@@ -88,7 +88,7 @@ def write_export(
     return manifest
 
 
-def read_export(folder: Path, execution: Execution = Execution(), placement: Placement | None = None) -> LoadedModel:
+def read_export(folder: Path, execution: Execution | None = None, placement: Placement | None = None) -> LoadedModel:
     """Loads an export; parameters become float32, as the network computes with them.
 
     Args:
@@ -113,7 +113,7 @@ def read_export(folder: Path, execution: Execution = Execution(), placement: Pla
     vocabulary_files = folder / VOCABULARY
     return LoadedModel(
         path=folder,
-        model=parameters.assemble(manifest.config, execution, tensors, placement.constrain),
+        model=parameters.assemble(manifest.config, execution or Execution(), tensors, placement.constrain),
         origin=manifest.origin,
         placement=placement,
         vocabulary_files=vocabulary_files if vocabulary_files.is_dir() else None,

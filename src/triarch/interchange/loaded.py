@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from triarch.interchange.placement import Placement, host_values
 from triarch.models import ModelConfig, Transformer
 
 Batch = Mapping[str, np.ndarray]
+Function = Callable[[Transformer, Mapping[str, jax.Array]], jax.Array]
 
 _INPUTS = {
     "encoder-only": ("encoder_input_tokens",),
@@ -43,6 +43,7 @@ class LoadedModel:
     origin: Origin
     placement: Placement
     vocabulary_files: Path | None = None
+    _compiled: dict[Function, Callable[[Batch], np.ndarray]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -65,19 +66,17 @@ class LoadedModel:
           UserError: an input is missing or misshapen, or holds an id outside the model's vocabulary.
         """
         self._check(batch)
-        return self._forward({name: np.asarray(values) for name, values in batch.items()})
+        return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
-    def compiled(self, function: Callable[[Transformer, Mapping[str, jax.Array]], jax.Array]) -> Callable:
-        """Returns `function(model, batch)` compiled, as a function from numpy features to a numpy array."""
-        graph, state = nnx.split(self.model)
-        run = jax.jit(
-            lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
-        )
-        return lambda batch: host_values(run(state, self.placement.batch(batch)))
-
-    @functools.cached_property
-    def _forward(self) -> Callable[[Batch], np.ndarray]:
-        return self.compiled(lambda model, batch: model(batch))
+    def compiled(self, function: Function) -> Callable[[Batch], np.ndarray]:
+        """Returns `function(model, batch)` compiled, from numpy features to a numpy array; once for each function."""
+        if function not in self._compiled:
+            graph, state = nnx.split(self.model)
+            run = jax.jit(
+                lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
+            )
+            self._compiled[function] = lambda batch: host_values(run(state, self.placement.batch(batch)))
+        return self._compiled[function]
 
     def _check(self, batch: Batch) -> None:
         for name in _INPUTS[self.config.architecture]:
@@ -92,3 +91,7 @@ class LoadedModel:
             if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.config.vocab_size:
                 found = f"ids from {tokens.min()} to {tokens.max()}"
                 raise UserError(f"{name} holds {found}, the model knows 0 to {self.config.vocab_size - 1}")
+
+
+def _logits(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Array:
+    return model(batch)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,14 +35,15 @@ def flatten(model: Transformer) -> dict[str, jax.Array]:
     return dict(sorted((_name(path), variable[...]) for path, variable in flat))
 
 
-def specs(config: ModelConfig) -> dict[str, TensorSpec]:
+@functools.cache
+def specs(config: ModelConfig) -> Mapping[str, TensorSpec]:
     """Returns name, shape and axes of every parameter that the network of `config` has; allocates nothing."""
     flat = nnx.to_flat_state(nnx.state(abstract(config, Execution()), nnx.Param))
     found = {
         _name(path): TensorSpec(tuple(variable.shape), tuple(variable.get_metadata("logical_axes")))
         for path, variable in flat
     }
-    return dict(sorted(found.items()))
+    return types.MappingProxyType(dict(sorted(found.items())))
 
 
 def assemble(

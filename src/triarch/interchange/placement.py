@@ -26,7 +26,7 @@ class Placement:
     """
 
     mesh: Mesh
-    rules: AxisRules = AxisRules()
+    rules: AxisRules = dataclasses.field(default_factory=AxisRules)
 
     @classmethod
     def one_device(cls) -> Placement:

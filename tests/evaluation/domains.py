@@ -1,0 +1,47 @@
+"""Token stores to evaluate tiny networks on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.store import TokenStore
+from triarch.data.writer import StoreWriter
+from triarch.evaluation import Domain
+from triarch.objectives import SpecialTokens
+
+VOCAB_SIZE = 61
+WINDOW = 12
+SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "mask": 3}
+FINGERPRINT = "ab" * 32
+TOKEN_BYTES = np.array([0] * 4 + [1 + i % 5 for i in range(VOCAB_SIZE - 4)], np.uint16)
+
+
+def random_windows(count: int, window: int = WINDOW, seed: int = 0) -> np.ndarray:
+    """Returns int32[count, window]; ids include end-of-document and, as text may, even padding."""
+    return np.random.default_rng(seed).integers(0, VOCAB_SIZE, (count, window), dtype=np.int32)
+
+
+def write_domain(
+    path: Path,
+    windows: np.ndarray,
+    role: str = "in_domain",
+    special: dict | None = None,
+    fingerprint: str = FINGERPRINT,
+) -> Domain:
+    """Writes a store whose split "validation" holds `windows`."""
+    with StoreWriter(path, windows.shape[1], "uint16") as writer:
+        writer.write("validation", windows)
+        num_bytes = int(TOKEN_BYTES[windows].sum())
+        split = Split(len(windows), len(windows), windows.size, 0, num_bytes, writer.finish_files("validation"))
+        vocabulary = Vocabulary("bytes", VOCAB_SIZE, fingerprint, SPECIAL if special is None else special)
+        manifest = Manifest(path.name, "windows", windows.shape[1], "uint16", vocabulary, {"validation": split}, {})
+        writer.finish(manifest, TOKEN_BYTES)
+    return Domain(TokenStore.open(path), role)
+
+
+def special_tokens() -> SpecialTokens:
+    """Returns the special tokens of these stores."""
+    return SpecialTokens(**SPECIAL)

@@ -1,0 +1,167 @@
+"""Damaged or ill-fitting exports are refused, naming what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import triarch
+from tests.interchange import exports
+from tests.models import tiny
+from triarch.errors import UserError
+from triarch.interchange import manifest as manifests
+from triarch.interchange import read_export
+from triarch.interchange.parameters import flatten
+
+# Orbax leaves coroutines behind when a read fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+DOWN = "decoder/scanned/0/mlp/down"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return exports.export(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "export")
+
+
+def edit(path, change):
+    """Applies `change` to the manifest and gives it the fingerprint that then fits."""
+    fields = json.loads((path / "manifest.json").read_text())
+    change(fields)
+    tensors = {
+        name: manifests.Tensor(tuple(t["shape"]), t["dtype"], tuple(t["axes"]), t["sha256"])
+        for name, t in fields["tensors"].items()
+    }
+    fields["fingerprint"] = manifests.Manifest(tiny.REDLLM, manifests.Origin(), tensors).fingerprint
+    (path / "manifest.json").write_text(json.dumps(fields))
+
+
+def test_flipped_bytes_never_pass(whole, tmp_path):
+    files = [path for path in (whole / "parameters").rglob("*") if path.is_file()]
+    data = max(files, key=lambda path: path.stat().st_size)
+    intact = flatten(read_export(whole).model)
+    refused = 0
+    for share in (0.02, 0.3, 0.5, 0.7, 0.98):
+        damaged = shutil.copytree(whole, tmp_path / str(share))
+        content = bytearray(data.read_bytes())
+        content[int(share * len(content))] ^= 0x40
+        (damaged / data.relative_to(whole)).write_bytes(content)
+        try:
+            found = flatten(read_export(damaged).model)
+        except UserError as error:
+            assert str(damaged) in str(error) and "damaged" in str(error)
+            refused += 1
+        else:  # A byte that nothing depends on.
+            assert all(np.array_equal(found[name], intact[name]) for name in intact)
+    assert refused >= 3
+
+
+def test_other_values_of_the_right_shape_are_found_out(copy):
+    edit(copy, lambda fields: fields["tensors"][DOWN].update(sha256="0" * 64))
+    with pytest.raises(UserError, match=f"tensor '{DOWN}' is damaged"):
+        read_export(copy)
+
+
+def test_missing_files(copy):
+    biggest = max((copy / "parameters").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    biggest.unlink()
+    with pytest.raises(UserError, match="missing or damaged"):
+        read_export(copy)
+    shutil.rmtree(copy / "parameters")
+    with pytest.raises(UserError, match="parameters: the folder with the parameters is missing"):
+        read_export(copy)
+    (copy / "manifest.json").unlink()
+    with pytest.raises(UserError, match="neither a run with checkpoints nor an export"):
+        triarch.load(copy)
+    with pytest.raises(UserError, match=r"no such run or export \(did you mean 'export'\?\)"):
+        triarch.load(copy.with_name("exprot"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_manifest_cut_short(copy, share):
+    text = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(text[: int(share * len(text))])
+    with pytest.raises(UserError, match="damaged manifest"):
+        read_export(copy)
+
+
+def test_misshapen_tensor_is_named_with_both_shapes(copy):
+    edit(copy, lambda fields: fields["config"].update(d_ff=32))
+    with pytest.raises(UserError, match=r"'decoder/scanned/0/mlp/down' has shape \[3, 24, 16\].* \[3, 32, 16\]"):
+        read_export(copy)
+
+
+def test_missing_and_extra_tensors_are_named(copy):
+    edit(copy, lambda fields: fields["tensors"].pop(DOWN))
+    with pytest.raises(UserError, match=rf"manifest.json: tensor '{DOWN}' \[3, 24, 16\] is missing"):
+        read_export(copy)
+    edit(copy, lambda fields: fields["config"].update(num_encoder_layers=0, attention_output_norm="none"))
+    with pytest.raises(UserError, match="missing"):
+        read_export(copy)
+
+
+def test_extra_tensors_are_named(tmp_path):
+    path = exports.export(tmp_path, tiny.ETTIN_ENCODER)
+    edit(path, lambda fields: fields["config"].update(prediction_head=False))
+    with pytest.raises(UserError, match=r"tensor 'prediction_head/bias' \[67\] has no place"):
+        read_export(path)
+
+
+def test_parameters_of_another_network(copy, tmp_path):
+    other = exports.export(tmp_path / "other", tiny.DECLLM)
+    shutil.rmtree(copy / "parameters")
+    shutil.copytree(other / "parameters", copy / "parameters")
+    with pytest.raises(UserError, match=r"parameters: tensor 'decoder/scanned/0/cross_attention/key'.* is missing"):
+        read_export(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f["config"].update(d_modle=16), "no field 'd_modle' .did you mean 'd_model'"),
+        (lambda f: f["config"].pop("d_ff"), "ModelConfig.d_ff is missing"),
+        (lambda f: f["config"].update(num_heads=0), "ModelConfig.num_heads = 0 must be positive"),
+        (lambda f: f["config"].update(num_heads="two"), "wrong type"),
+        (lambda f: f.update(version=99), "export version 99, this triarch reads version 1"),
+        (lambda f: f.update(format="other"), "not the manifest of an export"),
+        (lambda f: f.pop("objective"), "damaged manifest: KeyError at 'objective'"),
+        (lambda f: f["tensors"][DOWN].update(dtype="float8"), "has type 'float8'"),
+    ],
+)
+def test_manifest_fields(copy, change, message):
+    edit(copy, change)
+    with pytest.raises(UserError, match=message):
+        read_export(copy)
+
+
+def test_fingerprint_must_fit_the_tensors(copy):
+    text = (copy / "manifest.json").read_text()
+    fingerprint = json.loads(text)["fingerprint"]
+    (copy / "manifest.json").write_text(text.replace(fingerprint, "0" * 64))
+    with pytest.raises(UserError, match="do not have the fingerprint"):
+        read_export(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda b: b.pop("encoder_input_tokens"), "lacks 'encoder_input_tokens', which encoder-decoder models read"),
+        (lambda b: b.update(decoder_input_tokens=np.zeros(4, np.int32)), r"int32\[4\], expected integers"),
+        (lambda b: b.update(decoder_input_tokens=np.zeros((1, 4))), r"float64\[1, 4\], expected integers"),
+        (lambda b: b["decoder_input_tokens"].fill(61), "ids from 61 to 61, the model knows 0 to 60"),
+        (lambda b: b["encoder_input_tokens"].fill(-1), "ids from -1 to -1"),
+    ],
+)
+def test_logits_refuse_bad_batches(change, message):
+    batch = exports.batch(tiny.REDLLM)
+    change(batch)
+    with pytest.raises(UserError, match=message):
+        exports.loaded(tiny.REDLLM).logits(batch)
