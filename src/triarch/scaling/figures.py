@@ -233,7 +233,7 @@ def _draw_series(axes, one: Series, index: int, tips: dict[str, str]) -> None:
     known = np.isfinite(one.error)
     if known.any():
         axes.errorbar(
-            one.x[known], one.loss[known], 1.96 * one.error[known], fmt="none", ecolor=colour, elinewidth=1, capsize=2
+            one.x[known], one.loss[known], 1.96 * one.error[known], fmt="none", color=colour, elinewidth=1, capsize=2
         )
     face = "none" if one.note else colour
     axes.plot([], [], marker, color=colour, markerfacecolor=face, markersize=6, label=label)
