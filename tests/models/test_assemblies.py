@@ -52,7 +52,7 @@ def assert_equals_reference(config, layout, execution, tolerance):
 def every_layout(config):
     """Documents alone, padded on the right and on the left, and packed, in one batch."""
     a, b, c = tiny.documents(config)
-    return tiny.lay_out(config, [[a, b, c], [c, a], [c, b], [b], [c]], spare=2, left={2, 4})
+    return tiny.lay_out(config, [[a, b, c], [c, a], [c, b], [b], [c]], length=21, left={2, 4})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -79,7 +79,7 @@ def test_every_option_equals_the_reference(option):
 def test_without_segment_ids_the_pad_token_marks_padding_of_the_encoder(family):
     config = FAMILIES[family]
     one = tiny.documents(config)[0]
-    layout = tiny.lay_out(config, [[one], [one]], spare=3, left={1})
+    layout = tiny.lay_out(config, [[one], [one]], length=10, left={1})
     batch = {name: value for name, value in layout.batch.items() if name != "encoder_segment_ids"}
     actual = tiny.logits(config, batch)
     wanted = expected(config, one)
@@ -99,9 +99,9 @@ def test_another_pad_id_marks_padding():
 def test_positions_given_in_the_batch_are_those_of_the_segments():
     """SeqIO's packing gives `*_positions` that begin at 0 in each segment; giving them changes nothing."""
     a, b, c = tiny.documents(REDLLM)
-    batch = tiny.lay_out(REDLLM, [[a, b, c]], spare=1).batch
+    batch = tiny.lay_out(REDLLM, [[a, b, c]], length=20).batch
     places = {
-        "encoder_positions": [[*range(7), *range(3), *range(4), 0]],
+        "encoder_positions": [[*range(7), *range(3), *range(4), *range(6)]],
         "decoder_positions": [[*range(5), *range(8), *range(6), 0]],
     }
     given = batch | {name: np.array(value, np.int32) for name, value in places.items()}

@@ -103,30 +103,30 @@ def documents(config: ModelConfig, seed: int = 0) -> list[Document]:
 
 
 def lay_out(
-    config: ModelConfig, rows: Sequence[Sequence[Document]], spare: int = 0, left: Collection[int] = ()
+    config: ModelConfig, rows: Sequence[Sequence[Document]], length: int | None = None, left: Collection[int] = ()
 ) -> Layout:
     """Puts documents one after another in rows, with segment ids; what is missing is padding.
 
     Args:
       config: decides which sides there are.
       rows: the documents of each row.
-      spare: padding that even the longest row gets.
+      length: columns on each side, None for as many as the longest row needs.
       left: rows whose padding comes first.
     """
     batch: dict[str, np.ndarray] = {}
     scored = "encoder" if config.architecture == "encoder-only" else "decoder"
     if config.architecture == "encoder-decoder":
-        columns, _ = _columns([[d.source for d in row] for row in rows], spare, left)
+        columns, _ = _columns([[d.source for d in row] for row in rows], length, left)
         batch |= {"encoder_input_tokens": columns[0], "encoder_segment_ids": columns[1]}
-    columns, spans = _columns([[d.inputs for d in row] for row in rows], spare, left)
+    columns, spans = _columns([[d.inputs for d in row] for row in rows], length, left)
     batch |= {f"{scored}_input_tokens": columns[0], f"{scored}_segment_ids": columns[1]}
-    batch[f"{scored}_target_tokens"] = _columns([[d.targets for d in row] for row in rows], spare, left)[0][0]
-    batch[f"{scored}_loss_weights"] = _columns([[d.weights for d in row] for row in rows], spare, left)[0][0]
+    batch[f"{scored}_target_tokens"] = _columns([[d.targets for d in row] for row in rows], length, left)[0][0]
+    batch[f"{scored}_loss_weights"] = _columns([[d.weights for d in row] for row in rows], length, left)[0][0]
     return Layout([d for row in rows for d in row], batch, spans)
 
 
-def _columns(rows, spare, left):
-    length = max(sum(map(len, row)) for row in rows) + spare
+def _columns(rows, length, left):
+    length = length or max(sum(map(len, row)) for row in rows)
     values = np.zeros((len(rows), length), rows[0][0].dtype)
     segments = np.zeros((len(rows), length), np.int32)
     spans = []
