@@ -124,6 +124,10 @@ def test_labels_and_tips_are_escaped():
     assert re.search(r"<title>a: [\d.]+ nats/token at 1M</title>", svg)
 
 
+def test_dollar_signs_are_text():
+    assert "5$_{x" in scaling_panel("5$_{x").svg()
+
+
 def test_csv_holds_the_points_drawn(tmp_path):
     panel = scaling_panel('quoted "A", B')
     rows = list(csv.reader(io.StringIO(panel.csv())))

@@ -16,7 +16,7 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from triarch.errors import UserError
-from triarch.scaling.words import short_number
+from triarch.scaling.words import power_of_ten, short_number
 
 INK, SOFT, GRID = "#1f2328", "#59636e", "#d8dde3"
 # Okabe and Ito's colours, which the colour-blind can tell apart; light grounds first, then dark ones.
@@ -55,6 +55,8 @@ RC = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.8,
     "svg.fonttype": "none",
+    # A dollar sign in somebody's run name is a dollar sign.
+    "text.parse_math": False,
     "path.simplify": True,
 }
 
@@ -149,8 +151,7 @@ def log_axis(axis: matplotlib.axis.Axis, low: float, high: float, powers: bool) 
     """Puts readable ticks on a logarithmic x axis; `powers` writes 10^n instead of k, M, B."""
     subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 12 else (1.0, 2.0, 5.0)
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs, numticks=12))
-    scientific = matplotlib.ticker.LogFormatterSciNotation(labelOnlyBase=False, minor_thresholds=(9, 9))
-    axis.set_major_formatter(scientific if powers else matplotlib.ticker.FuncFormatter(short_number))
+    axis.set_major_formatter(matplotlib.ticker.FuncFormatter(power_of_ten if powers else short_number))
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 

@@ -18,6 +18,13 @@ def short_number(value: float, _position: object = None) -> str:
     return f"{value:.3g}"
 
 
+def power_of_ten(value: float, _position: object = None) -> str:
+    """Returns 10¹² or 3×10¹², for a tick."""
+    mantissa, exponent = f"{value:.0e}".split("e")
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}\N{MULTIPLICATION SIGN}{power}"
+
+
 def signed(value: float) -> str:
     """Returns three decimals with a true minus sign."""
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
