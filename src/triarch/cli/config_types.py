@@ -57,4 +57,6 @@ def _described(hint: Any) -> str:
     named = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
     if hint in named:
         return named[hint]
-    return f"@{hint.__name__}()" if dataclasses.is_dataclass(hint) else f"a reference with parentheses, @{hint.__name__}()"
+    return (
+        f"@{hint.__name__}()" if dataclasses.is_dataclass(hint) else f"a reference with parentheses, @{hint.__name__}()"
+    )

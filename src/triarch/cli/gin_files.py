@@ -48,9 +48,9 @@ def configurables() -> dict[str, type]:
     from triarch.models import Execution, ModelConfig
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
+    from triarch.sweeps.study import Corpus, Study
     from triarch.training import config, optimizers, schedules
     from triarch.training.adafactor import Adafactor
-    from triarch.sweeps.study import Corpus, Study
     from triarch.training.stable_adamw import StableAdamW
 
     classes = [
@@ -206,7 +206,9 @@ def _explain(error: Exception) -> str:
         return f"{location}: no gin file {found[1]}{nearest(found[1], _known_files())}"
     if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
         return f"{location}: no config class {found[1]!r}{nearest(found[1], configurables())}"
-    if found := re.search(r"(?:Configurable|configurable) '([^']+)' (?:doesn't|does not) have a parameter named '([^']+)'", text):
+    if found := re.search(
+        r"(?:Configurable|configurable) '([^']+)' (?:doesn't|does not) have a parameter named '([^']+)'", text
+    ):
         name = found[1].rsplit(".", 1)[-1]
         fields = [field.name for field in dataclasses.fields(configurables()[name])]
         return f"{location}: {name} has no field {found[2]!r}{nearest(found[2], fields)}"
@@ -216,4 +218,3 @@ def _explain(error: Exception) -> str:
         names = ", ".join(f"{owner[1] + '.' if owner else ''}{field}" for field in fields)
         return f"no value for {names}: set it in a gin file or with --gin.NAME=VALUE"
     return f"{location}: {' '.join(text.split())}"
-

@@ -20,4 +20,3 @@ def load_study(file: str) -> tuple[Study, tuple[Run, ...]]:
         for gin_file in run.gin_files:
             gin_files.find(gin_file)
     return study, runs
-

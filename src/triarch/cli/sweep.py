@@ -46,7 +46,9 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
     # One line a run, so that a fleet can take lines independently once the text is prepared.
     lines += [" && ".join(stage.command for stage in chain) for chain in chains.values()]
     Path(path).write_text("\n".join(lines) + "\n")
-    print(f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of {len(chains)} runs")
+    print(
+        f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of {len(chains)} runs"
+    )
     return {"commands": path, "num_runs": len(chains)}
 
 
@@ -67,7 +69,9 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
         tables.write_tables(runs, output)
     seconds = sum(ledger.seconds().values())
     _describe(study, prepare, chains, output, seconds)
-    print(f"\nstudy finished in {time.monotonic() - started:.0f} s (all attempts together {seconds:.0f} process-seconds)")
+    print(
+        f"\nstudy finished in {time.monotonic() - started:.0f} s (all attempts together {seconds:.0f} process-seconds)"
+    )
     exports = [str(output / "exports" / run.name) for run in runs]
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}")
     print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")

@@ -43,16 +43,24 @@ class SweepTable:
             self._live.update(self._table(progress), refresh=True)
             return
         finished = sum(state in ("done", "failed") for _, state in progress.states.values())
-        running = [f"{owner} {stage}{self._detail(owner, stage)}" for owner, (stage, s) in progress.states.items() if s == "running"]
+        running = [
+            f"{owner} {stage}{self._detail(owner, stage)}"
+            for owner, (stage, s) in progress.states.items()
+            if s == "running"
+        ]
         line = f"{finished}/{len(progress.states)} done{_time_left(progress, finished)}; {', '.join(running)}"
-        changed = [word for word in line.split() if word.isalpha()] != [w for w in self._last_line.split() if w.isalpha()]
+        changed = [word for word in line.split() if word.isalpha()] != [
+            w for w in self._last_line.split() if w.isalpha()
+        ]
         if changed or time.monotonic() - self._last_time > _LINE_EVERY:
             print(line, flush=True)
             self._last_line, self._last_time = line, time.monotonic()
 
     def _table(self, progress: Progress) -> Table:
         finished = sum(state in ("done", "failed") for _, state in progress.states.values())
-        table = Table(title=f"{finished}/{len(progress.states)} done{_time_left(progress, finished)}", title_justify="left")
+        table = Table(
+            title=f"{finished}/{len(progress.states)} done{_time_left(progress, finished)}", title_justify="left"
+        )
         for column in ("run", "stage", "state", "progress"):
             table.add_column(column)
         for owner, (stage, state) in progress.states.items():

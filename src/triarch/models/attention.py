@@ -24,7 +24,9 @@ class Attention(nnx.Module):
     queries and keys commute.
     """
 
-    def __init__(self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain):
+    def __init__(
+        self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain
+    ):
         self.config = config
         self.constrain = constrain
         d_model, width = config.d_model, config.num_heads * config.head_dim
@@ -53,12 +55,16 @@ class Attention(nnx.Module):
         attended = dense_attention(query, key, value, allowed)
         return self._project_back(attended)
 
-    def _heads(self, x: jax.Array, kernel: nnx.Param, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
+    def _heads(
+        self, x: jax.Array, kernel: nnx.Param, heads: int, axis: str
+    ) -> Float[Array, "batch length heads head_dim"]:
         projected = x @ kernel[...].astype(x.dtype)
         split = projected.reshape(*x.shape[:-1], heads, self.config.head_dim)
         return self.constrain(split, ("batch", "length", axis, None))
 
-    def _project_back(self, attended: Float[Array, "batch target heads head_dim"]) -> Float[Array, "batch target d_model"]:
+    def _project_back(
+        self, attended: Float[Array, "batch target heads head_dim"]
+    ) -> Float[Array, "batch target d_model"]:
         norm, eps = self.config.attention_output_norm, self.config.norm_eps
         if norm == "per_head":
             attended = rms_norm(attended, eps)

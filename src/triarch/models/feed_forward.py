@@ -23,7 +23,9 @@ ACTIVATIONS = {
 class FeedForward(nnx.Module):
     """act(x W_up) W_down, or act(x W_gate) * (x W_up) W_down if gated."""
 
-    def __init__(self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain):
+    def __init__(
+        self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain
+    ):
         self.activation = ACTIVATIONS[config.activation]
         self.constrain = constrain
         shape = (config.d_model, config.d_ff)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -38,7 +37,9 @@ class PrefixLM:
         """
         length = round(self.prefix_fraction * window)
         if not 0 < length < window:
-            raise UserError(f"PrefixLM.prefix_fraction = {self.prefix_fraction} leaves one side of {window} tokens empty")
+            raise UserError(
+                f"PrefixLM.prefix_fraction = {self.prefix_fraction} leaves one side of {window} tokens empty"
+            )
         return length
 
     def lengths(self, architecture: str, window: int) -> dict[str, int]:

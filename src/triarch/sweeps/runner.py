@@ -42,8 +42,11 @@ class Ledger:
     def record(self, stage: Stage, status: str, seconds: float) -> None:
         """Appends one line."""
         entry = {"owner": stage.owner, "stage": stage.name, "status": status, "seconds": round(seconds, 2)}
-        with self._lock, open(self._path, "a") as file:
-            file.write(json.dumps(entry) + "\n")
+        with self._lock, open(self._path, "a+b") as file:
+            # A line that a kill cut short must not swallow this one.
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            torn = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * torn + json.dumps(entry).encode() + b"\n")
 
     def seconds(self) -> dict[tuple[str, str], float]:
         """Returns the seconds that each finished stage took, over all attempts."""

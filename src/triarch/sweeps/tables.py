@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,24 +14,21 @@ from triarch.errors import UserError
 from triarch.sweeps.stages import run_folder
 from triarch.sweeps.study import Run
 
-RESULT_COLUMNS = (
-    "run",
-    "family",
-    "architecture",
-    "size",
-    "num_params",
-    "num_params_non_embedding",
-    "train_tokens",
-    "target_tokens",
-    "flops_paper",
-    "flops_train",
-    "final_train_loss",
-    "seconds",
-    "tokens_per_second",
-    "device",
-    "config_fingerprint",
-    "status",
-)
+# Column of results.csv: key of a run's summary.json.
+_FROM_SUMMARY = {
+    "architecture": "architecture",
+    "num_params": "num_params",
+    "num_params_non_embedding": "num_params_non_embedding",
+    "train_tokens": "tokens",
+    "target_tokens": "scored_tokens",
+    "flops_paper": "flops_paper",
+    "flops_train": "flops_train",
+    "final_train_loss": "loss",
+    "seconds": "seconds",
+    "tokens_per_second": "tokens_per_second",
+    "device": "device_kind",
+}
+RESULT_COLUMNS = ("run", "family", "size", "status", *_FROM_SUMMARY, "config_fingerprint")
 EVALUATION_COLUMNS = (
     "run",
     "domain",
@@ -58,7 +56,9 @@ def write_tables(runs: Sequence[Run], output: Path) -> None:
             continue
         evaluated = _read(folder / "evaluations.json")
         status = "finished" if evaluated is not None else "trained"
-        results.append({**summary, "run": run.name, "family": run.family, "size": run.size, "status": status})
+        identity = {"run": run.name, "family": run.family, "size": run.size, "status": status}
+        results.append(identity | {column: summary.get(key) for column, key in _FROM_SUMMARY.items()})
+        results[-1]["config_fingerprint"] = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()[:16]
         evaluations += [{**row, "run": run.name} for row in (evaluated or {}).get("evaluations", [])]
     _write(output / "results.csv", RESULT_COLUMNS, results)
     _write(output / "evaluations.csv", EVALUATION_COLUMNS, evaluations)

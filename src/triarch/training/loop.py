@@ -141,6 +141,7 @@ def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:
         "validation_loss": validations[-1] if validations else None,
         "steps": config.steps,
         "tokens": config.steps * run.tokens_per_step,
+        "scored_tokens": config.steps * config.batch_size * run.inputs.num_scored,
         "seconds": lines[-1]["seconds"] if lines else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "num_params": config.model.num_params(),
