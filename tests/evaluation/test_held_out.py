@@ -200,7 +200,7 @@ print(json.dumps([dataclasses.asdict(e) for size in (8, 3) for e in evaluate(mod
 def test_eight_devices_find_what_one_finds(models, domain, tmp_path):
     expected = [dataclasses.asdict(evaluation) for evaluation in evaluate(models[tiny.REDLLM], [domain])]
     write_export(tmp_path / "export", models[tiny.REDLLM].model, models[tiny.REDLLM].origin)
-    process = python(ON_MESH, tmp_path / "export", domain.store.path, devices=8)
+    process = python(ON_MESH, tmp_path / "export", domain.store.path, devices=8, optimise=False)
     output, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     for found, wanted in zip(json.loads(output), expected * 2, strict=True):

@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rich.console
-import rich.table
-
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,14 +88,16 @@ def _count(name: str, text: str) -> int | None:
 
 
 def _print(evaluations: Sequence[Evaluation]) -> None:
-    table = rich.table.Table()
-    for column in ("domain", "role", "scoring"):
-        table.add_column(column)
-    for column in ("nats/token", "bits/byte", "perplexity", "tokens", "windows"):
-        table.add_column(column, justify="right")
+    rows = [
+        ("domain", "role", "scoring", "nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
+    ]
     for one in evaluations:
-        error = "" if one.standard_error is None else f" ± {one.standard_error:.4f}"
-        bits = "" if one.bits_per_byte is None else f"{one.bits_per_byte:.4f}"
-        numbers = (f"{one.nats_per_token:.4f}{error}", bits, f"{one.perplexity:.2f}", f"{one.num_tokens:,}")
-        table.add_row(one.domain, one.role, one.scoring, *numbers, f"{one.num_windows:,}")
-    rich.console.Console().print(table)
+        losses = (one.nats_per_token, one.standard_error, one.bits_per_byte)
+        numbers = ["-" if loss is None else f"{loss:.4f}" for loss in losses]
+        numbers += [f"{one.perplexity:.2f}", f"{one.num_tokens:,}", f"{one.num_windows:,}"]
+        rows.append((one.domain, one.role, one.scoring, *numbers))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        print("  ".join(words + numbers))

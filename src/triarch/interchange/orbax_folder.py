@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import Sharding
 
 from triarch.errors import UserError
@@ -33,8 +34,12 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: the folder with the parameters is missing")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
+        # The handler, not the checkpointer, which expects the files of a whole step around a run's parameters.
+        handler = ocp.StandardCheckpointHandler()
+        try:
+            tree = handler.metadata(epath.Path(folder.absolute())).tree
+        finally:
+            handler.close()
         return {name: tuple(found.shape) for name, found in unnest(tree).items()}
     except Exception as error:
         raise _damaged(folder, error) from error
