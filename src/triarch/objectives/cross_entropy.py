@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -42,8 +43,7 @@ def token_losses(
         return log_z - target_logit
 
     chunks = [_chunked(x, _chunk_size(chunk, targets.shape[1])) for x in (hidden, targets)]
-    losses = jax.lax.map(lambda pair: one(*pair), tuple(chunks))
-    return jnp.moveaxis(losses, 0, 1).reshape(targets.shape)
+    return _joined(jax.lax.map(lambda pair: one(*pair), tuple(chunks)), targets.shape[1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -104,7 +104,7 @@ def _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_grad
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(step, *[x[0] for x in inputs])[:3])
         (sums, kernel_gradient, bias_gradient), hidden_chunks = jax.lax.scan(add, zeros, tuple(inputs))
         if with_gradient:
-            hidden_gradient = jnp.moveaxis(hidden_chunks, 0, 1).reshape(hidden.shape)
+            hidden_gradient = _joined(hidden_chunks, hidden.shape[1])
     if not with_gradient:
         return sums, None
     gradient = Unembedding(kernel_gradient.astype(unembedding.kernel.dtype), bias_gradient, unembedding.scale)
@@ -143,13 +143,22 @@ def _log_z(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array,
 
 
 def _chunk_size(chunk: int, length: int) -> int:
-    """The largest divisor of `length` that is at most `chunk`."""
+    """The size of the fewest chunks of at most `chunk`, as equal as can be, so that little is padded."""
     if chunk <= 0 or chunk >= length:
         return length
-    return next(size for size in range(chunk, 0, -1) if length % size == 0)
+    number = math.ceil(length / chunk)
+    return math.ceil(length / number)
 
 
 def _chunked(x: Array, size: int) -> Array:
-    """[batch, length, ...] -> [length / size, batch, size, ...]."""
-    split = x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
-    return jnp.moveaxis(split, 1, 0)
+    """[batch, length, ...] -> [number, batch, size, ...], with zeros after the end: padding has weight 0."""
+    batch, length, *rest = x.shape
+    number = math.ceil(length / size)
+    padded = jnp.pad(x, ((0, 0), (0, number * size - length), *((0, 0) for _ in rest)))
+    return jnp.moveaxis(padded.reshape(batch, number, size, *rest), 1, 0)
+
+
+def _joined(chunks: Array, length: int) -> Array:
+    """Undoes `_chunked`."""
+    number, batch, size, *rest = chunks.shape
+    return jnp.moveaxis(chunks, 0, 1).reshape(batch, number * size, *rest)[:, :length]
