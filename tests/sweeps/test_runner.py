@@ -67,12 +67,11 @@ def test_a_command_that_succeeds_without_its_result_has_failed(tmp_path):
 
 def test_ledger_survives_a_torn_line(tmp_path):
     ledger = runner.Ledger(tmp_path / "ledger.jsonl")
-    one = stage(tmp_path, "a", "train")
-    ledger.record(one, "failed", 1.5)
+    ledger.record("a", "train", "failed", 1.5)
     with open(tmp_path / "ledger.jsonl", "a") as file:
         file.write('{"owner": "a", "st')
     assert ledger.seconds() == {("a", "train"): 1.5}
-    ledger.record(one, "done", 2.0)
+    ledger.record("a", "train", "done", 2.0)
     assert ledger.seconds() == {("a", "train"): 3.5}
 
 

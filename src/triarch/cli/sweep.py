@@ -47,7 +47,8 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
     lines += [" && ".join(stage.command for stage in chain) for chain in chains.values()]
     Path(path).write_text("\n".join(lines) + "\n")
     print(
-        f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of {len(chains)} runs"
+        f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of "
+        f"{len(chains)} runs"
     )
     return {"commands": path, "num_runs": len(chains)}
 
@@ -75,7 +76,7 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
     exports = [str(output / "exports" / run.name) for run in runs]
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}")
     print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
-    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "process_seconds": seconds}
+    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
 
 
 def _make_folder(output: Path) -> None:
@@ -92,6 +93,7 @@ def _describe(study, prepare: list, chains: dict, output: Path, seconds: float) 
         "name": output.name,
         "title": study.title,
         "question": study.question,
+        "labels": dict(zip(study.families, study.labels, strict=True)),
         "commands": [stage.command for stage in stages],
         "seconds": seconds,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",

@@ -39,9 +39,9 @@ class Ledger:
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def record(self, stage: Stage, status: str, seconds: float) -> None:
+    def record(self, owner: str, stage: str, status: str, seconds: float) -> None:
         """Appends one line."""
-        entry = {"owner": stage.owner, "stage": stage.name, "status": status, "seconds": round(seconds, 2)}
+        entry = {"owner": owner, "stage": stage, "status": status, "seconds": round(seconds, 2)}
         with self._lock, open(self._path, "a+b") as file:
             # A line that a kill cut short must not swallow this one.
             file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
@@ -129,7 +129,7 @@ def _run(stage: Stage, cores: set[int], ledger: Ledger, stop: threading.Event) -
             break
         time.sleep(0.1)
     succeeded = process.returncode == 0 and stage.done
-    ledger.record(stage, "done" if succeeded else "failed", time.monotonic() - started)
+    ledger.record(stage.owner, stage.name, "done" if succeeded else "failed", time.monotonic() - started)
     if not succeeded and not stop.is_set():
         raise subprocess.CalledProcessError(process.returncode, stage.argv, stderr=_last_line(stage.log))
 

@@ -52,6 +52,7 @@ class Study:
       title: heading of the report.
       question: what the study asks, in a sentence.
       families: folders under gin_configs/models.
+      labels: what the report calls each family, in the same order.
       sizes: files in each of those folders.
       settings: gin file laid over every run: batch, steps, vocabulary size, mesh.
       corpora: text to train and evaluate on.
@@ -66,6 +67,7 @@ class Study:
     title: str
     question: str
     families: tuple[str, ...]
+    labels: tuple[str, ...]
     sizes: tuple[str, ...]
     settings: str
     corpora: tuple[Corpus, ...]
@@ -83,6 +85,8 @@ class Study:
                 raise UserError(f"Study.{field} is empty")
             if len(set(getattr(self, field))) < len(getattr(self, field)):
                 raise UserError(f"Study.{field} = {getattr(self, field)!r} names something twice")
+        if len(self.labels) != len(self.families):
+            raise UserError(f"Study.labels has {len(self.labels)} names for {len(self.families)} families")
         for corpus in self.corpora:
             roles = ("in_domain", "out_of_domain")
             if corpus.role not in roles:
