@@ -1,6 +1,8 @@
 """`triarch prepare` and `triarch inspect` as a user types them."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -49,6 +51,16 @@ def test_vocabulary_from_another_store(tmp_path, corpus):
     arguments = ["prepare", "--task=files", f"--files={corpus}", "--text_field=body", f"--output={other}"]
     assert main([*arguments, "--window=16", "--workers=1", f"--vocabulary_from={output}"]) == 0
     assert TokenStore.open(other).manifest.vocabulary == TokenStore.open(output).manifest.vocabulary
+
+
+def test_text_is_tokenized_without_tensorflow(tmp_path, corpus):
+    program = (
+        "import sys; from triarch.cli.main import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or 2 * bool({'tensorflow', 'seqio'} & set(sys.modules)))"
+    )
+    arguments = ["prepare", "--task=files", f"--files={corpus}", "--text_field=body", f"--output={tmp_path / 's'}"]
+    arguments += ["--window=32", "--workers=1", "--vocabulary=bytes"]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests.tasks.texts import HARD_TEXTS, Documents, small_sentencepiece
 from triarch.errors import UserError
+from triarch.tasks.corpora import CORPORA
 from triarch.tasks.prepare import VocabularyChoice, prepare
 from triarch.tasks.registry import corpus_of, corpus_task, get_task, store_task
 from triarch.tasks.stdlib_corpora import StdlibCode, StdlibProse
@@ -98,6 +99,10 @@ def test_tasks_on_every_machine():
     example = next(dataset.as_numpy_iterator())["targets"]
     assert first.key == "__future__.py"
     np.testing.assert_array_equal(example, ByteTokenizer().encode(first.text)[:32])
+
+
+def test_every_corpus_has_a_task():
+    assert {name: corpus_of(get_task(name)) for name in CORPORA} == CORPORA
 
 
 def test_unknown_task_names_the_nearest():

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.tasks.documents import Corpus
 
 HELP = "tokenize a task's text into a token store"
 EXAMPLE = "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512"
@@ -61,7 +68,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
 
 
-def _corpus(args: argparse.Namespace):
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Keeps TensorFlow, whose C++ reports on missing GPUs whatever its log level, from writing to stderr."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def _corpus(args: argparse.Namespace) -> Corpus:
+    from triarch.tasks.corpora import CORPORA
+
     if args.task == FILES_TASK:
         from triarch.tasks.local_files import LocalFiles
 
@@ -70,8 +94,11 @@ def _corpus(args: argparse.Namespace):
         return LocalFiles.matching(args.files, args.text_field, args.documents)
     if args.files:
         raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
+    if args.task in CORPORA:
+        return CORPORA[args.task]
     try:
-        from triarch.tasks.registry import corpus_of, get_task
+        with _silent_libraries():
+            from triarch.tasks.registry import corpus_of, get_task
     except ModuleNotFoundError as error:
         raise UserError(f"tasks need {error.name}: pip install 'triarch[tasks]'") from None
     return corpus_of(get_task(args.task))

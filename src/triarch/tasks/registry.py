@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
+from triarch.tasks.corpora import CORPORA
 from triarch.tasks.documents import Corpus
 from triarch.tasks.sources import CorpusSource
 from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION
-from triarch.tasks.stdlib_corpora import StdlibCode, StdlibProse
 from triarch.tasks.tokenizers import MODEL_FILE, ByteTokenizer, load_tokenizer
 from triarch.tasks.vocabularies import seqio_vocabulary
 
@@ -89,8 +89,8 @@ def corpus_of(task: seqio.Task) -> Corpus:
 
 def _register() -> None:
     vocabulary = seqio_vocabulary(ByteTokenizer())
-    for name, corpus_class in (("stdlib_code", StdlibCode), ("stdlib_prose", StdlibProse)):
-        corpus_task(name, corpus_class(), vocabulary)
+    for name, corpus in CORPORA.items():
+        corpus_task(name, corpus, vocabulary)
 
 
 _register()
