@@ -35,6 +35,7 @@ setup(
         "flax>=0.12.8,<0.13",
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
+        "array-record>=0.8,<0.9",
         "grain>=0.2.18,<0.3",
         "gin-config>=0.5,<0.6",
         "jaxtyping>=0.3.11,<0.4",
