@@ -87,6 +87,13 @@ def test_without_segment_ids_the_pad_token_marks_padding_of_the_encoder(family):
         np.testing.assert_allclose(layout.of(actual, index), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
+def test_a_document_with_nothing_in_the_encoder_sees_no_other_document():
+    a, b, _ = tiny.documents(REDLLM)
+    empty = tiny.document(REDLLM, 0, 4, seed=9)
+    layout = tiny.lay_out(REDLLM, [[a, empty, b], [empty]], length=18)
+    assert_equals_reference(REDLLM, layout, tiny.FLOAT32, 1e-5)
+
+
 def test_another_pad_id_marks_padding():
     config = dataclasses.replace(REDLLM, pad_id=60)
     one = tiny.document(dataclasses.replace(config, vocab_size=60), 5, 4, seed=3)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from triarch.models.execution import at_least_float32
 
-# Far below any logit, yet finite: a row that may see nothing comes out uniform instead of NaN.
+# Far below any logit, yet finite: softmax over nothing but this is no NaN.
 _MASKED = -1e30
 
 
@@ -22,7 +22,7 @@ def dense_attention(
 ) -> Float[Array, "batch target heads head_dim"]:
     """Softmax(Q K^T / sqrt(head_dim)) V with the whole square of weights held; softmax in float32.
 
-    Each key/value head serves `heads / kv_heads` consecutive query heads.
+    Each key/value head serves `heads / kv_heads` consecutive query heads. A query that may see nothing gets zeros.
     """
     groups = query.shape[2] // key.shape[2]
     if groups > 1:
@@ -32,4 +32,8 @@ def dense_attention(
     if allowed is not None:
         logits = jnp.where(allowed, logits, _MASKED)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    return jnp.einsum("bnts,bsnh->btnh", weights, value)
+    attended = jnp.einsum("bnts,bsnh->btnh", weights, value)
+    if allowed is None:
+        return attended
+    sees_any = jnp.any(allowed[:, 0], axis=-1)[..., None, None]
+    return jnp.where(sees_any, attended, 0)
