@@ -31,7 +31,7 @@ train(config, workdir, "")
 
 
 def start(store, workdir, cache, devices=1, pause=0.0):
-    return tiny.python(_SCRIPT, store, workdir, cache, pause, devices=devices)
+    return tiny.python(_SCRIPT, store, workdir, cache, pause, devices=devices, optimise=False)
 
 
 def finish(*arguments, **options):

@@ -108,7 +108,7 @@ def test_overfits_one_batch(architecture, store, cache):
         if step == 0:
             assert float(metrics["loss"]) == pytest.approx(np.log(tiny.VOCABULARY), rel=0.02)
     assert float(metrics["loss"]) < 0.05
-    assert float(metrics["accuracy"]) == 1.0
+    assert float(metrics["accuracy"]) > 0.95
 
 
 def test_parameters_are_those_of_build(config):

@@ -1,0 +1,134 @@
+"""Checkpoints by themselves: what stays, what is found damaged, what a killed save leaves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from triarch.training.checkpoints import Checkpoints, Damaged, find_faults, restore_newest, write_record
+from triarch.training.config import CheckpointConfig
+from triarch.training.state import TrainState
+
+PARAMS = {"decoder": {"scanned": {"0": {"w": np.arange(12, dtype=np.float32).reshape(3, 2, 2)}}}, "b": np.ones(5)}
+
+
+def state(step):
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32) + step, PARAMS)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))
+    return TrainState(jnp.int32(step), params, optimizer.init(params))
+
+
+def target():
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state(0))
+
+
+@pytest.fixture
+def open_checkpoints(tmp_path):
+    opened = []
+
+    def open_them(**options):
+        opened.append(Checkpoints(tmp_path / "checkpoints", CheckpointConfig(**options)))
+        return opened[-1]
+
+    yield open_them
+    for checkpoints in opened:
+        checkpoints.close()
+
+
+def test_the_newest_and_every_nth_stay(open_checkpoints):
+    checkpoints = open_checkpoints(keep_last=2, keep_every=4)
+    for step in range(1, 11):
+        checkpoints.save(state(step), step)
+    checkpoints.wait()
+    assert checkpoints.steps() == [4, 8, 9, 10]
+
+
+def test_what_was_saved_comes_back(open_checkpoints):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state(7), 7)
+    checkpoints.wait()
+    restored, step = restore_newest(open_checkpoints(), target(), print)
+    assert step == int(restored.step) == 7
+    assert jax.tree.structure(restored) == jax.tree.structure(state(7))
+    jax.tree.map(np.testing.assert_array_equal, restored, state(7))
+
+
+def test_no_checkpoints_are_no_error(open_checkpoints):
+    assert restore_newest(open_checkpoints(), target(), print) is None
+
+
+def test_a_save_cut_off_is_cleared_away(open_checkpoints, tmp_path, monkeypatch):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state(1), 1)
+    checkpoints.wait()
+
+    def cut_off(item, checksums):
+        raise OSError("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("triarch.training.checkpoints.write_record", cut_off)
+        checkpoints.save(state(2), 2)
+        with pytest.raises(OSError, match="cut off"):
+            checkpoints.wait()
+    folder = tmp_path / "checkpoints"
+    assert len(list(folder.iterdir())) == 2
+    again = open_checkpoints()
+    assert again.steps() == [1]
+    assert [path.name for path in folder.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_every_file_is_vouched_for(open_checkpoints, tmp_path, checksums):
+    """Each file of params and optimizer in turn is deleted, cut short and altered."""
+    checkpoints = open_checkpoints(checksums=checksums)
+    checkpoints.save(state(3), 3)
+    checkpoints.wait()
+    folder = tmp_path / "checkpoints" / "3"
+    files = [
+        path
+        for item in ("params", "optimizer")
+        for path in (folder / item).rglob("*")
+        if path.is_file() and path.name != "commit_success.txt"
+    ]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        path.unlink()
+        assert find_faults(folder, ("params", "optimizer"))
+        path.write_bytes(content[: len(content) // 2])
+        assert find_faults(folder, ("params", "optimizer"))
+        if path.name != "triarch_files.json" and content:
+            path.write_bytes(bytes([content[0] ^ 4]) + content[1:])
+            assert bool(find_faults(folder, ("params", "optimizer"))) == checksums
+        path.write_bytes(content)
+    assert not find_faults(folder, ("params", "optimizer"))
+
+
+def test_only_the_items_asked_for_are_checked(open_checkpoints, tmp_path):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state(3), 3)
+    checkpoints.wait()
+    folder = tmp_path / "checkpoints" / "3"
+    (folder / "optimizer" / "_METADATA").unlink()
+    assert not find_faults(folder, ("params",))
+    assert "_METADATA is missing" in find_faults(folder, ("params", "optimizer"))[0]
+
+
+def test_another_shape_is_told(open_checkpoints):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state(3), 3)
+    checkpoints.wait()
+    wrong = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((*leaf.shape, 2), leaf.dtype, sharding=leaf.sharding), target()
+    )
+    with pytest.raises(Damaged):
+        checkpoints.restore(3, wrong)
+
+
+def test_records_name_files_relative_to_the_item(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x").write_bytes(b"123456789")
+    write_record(tmp_path, checksums=True)
+    # The check value of CRC-32.
+    assert f'"crc32": {0xCBF43926}' in (tmp_path / "triarch_files.json").read_text()
