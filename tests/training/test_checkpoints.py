@@ -75,7 +75,10 @@ def test_a_save_cut_off_is_cleared_away(open_checkpoints, tmp_path, monkeypatch)
     assert len(list(folder.iterdir())) == 2
     again = open_checkpoints()
     assert again.steps() == [1]
-    assert [path.name for path in folder.iterdir()] == ["1"]
+    again.save(state(2), 2)
+    again.wait()
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
+    jax.tree.map(np.testing.assert_array_equal, again.restore(2, target()), state(2))
 
 
 @pytest.mark.parametrize("checksums", [True, False])

@@ -34,7 +34,7 @@ class Damaged(Exception):
 class Checkpoints:
     """The checkpoints of a run: `checkpoints/STEP/params` and `checkpoints/STEP/optimizer`.
 
-    Opening for writing removes what an interrupted save left behind. All hosts call every method together.
+    The first save removes what an interrupted one left behind. All hosts call every method together.
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig):
