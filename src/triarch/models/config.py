@@ -143,11 +143,20 @@ class ModelConfig:
         """Raises UserError, naming the field, for values that make no network."""
         for name in ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim"):
             _require(self, name, getattr(self, name) > 0, "must be positive")
+        for name in ("num_encoder_layers", "num_decoder_layers"):
+            _require(self, name, getattr(self, name) >= 0, "must not be negative")
         layers = self.num_encoder_layers + self.num_decoder_layers
         _require(self, "num_decoder_layers", layers > 0, "must be positive where num_encoder_layers is 0")
-        _require(self, "num_kv_heads", self.num_heads % self.kv_heads == 0, f"must divide num_heads = {self.num_heads}")
+        shares = self.num_kv_heads is None or (self.num_kv_heads > 0 and self.num_heads % self.num_kv_heads == 0)
+        _require(self, "num_kv_heads", shares, f"must divide num_heads = {self.num_heads}")
         _require(self, "head_dim", self.head_dim % 2 == 0, "must be even: rotary positions turn pairs")
-        _require(self, "global_every", self.global_every > 0, "must be positive")
+        for name in ("global_every", "norm_eps", "rope_base", "local_rope_base", "init_std", "embedding_init_std"):
+            value = getattr(self, name)
+            _require(self, name, value is None or value > 0, "must be positive")
+        _require(
+            self, "sliding_window", self.sliding_window is None or self.sliding_window >= 0, "must not be negative"
+        )
+        _require(self, "pad_id", 0 <= self.pad_id < self.vocab_size, f"must be below vocab_size = {self.vocab_size}")
         for field, allowed in _CHOICES.items():
             value = getattr(self, field)
             if value not in allowed and not (isinstance(value, int | float) and field.endswith("_scale")):

@@ -1,0 +1,61 @@
+"""What a config says about itself, and one-line complaints about what makes no network."""
+
+import dataclasses
+
+import pytest
+
+from tests.models.tiny import DECLLM, ETTIN_DECODER, ETTIN_ENCODER, FAMILIES, REDLLM
+from triarch.errors import UserError
+from triarch.models.config import LayerSpec
+
+
+@pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+def test_whole_families_are_valid(config):
+    config.validate()
+
+
+def test_the_architecture_follows_from_the_layers():
+    assert [c.architecture for c in (REDLLM, DECLLM, ETTIN_ENCODER, ETTIN_DECODER)] == [
+        "encoder-decoder",
+        "decoder-only",
+        "encoder-only",
+        "decoder-only",
+    ]
+
+
+def test_ettin_layers_alternate():
+    """Layer i is global if and only if i % 3 == 0; the first has no norm; bases differ (arXiv 2507.11412)."""
+    far, near = LayerSpec(None, 160_000.0, True), LayerSpec(2, 10_000.0, True)
+    first = dataclasses.replace(far, attention_norm=False)
+    assert ETTIN_ENCODER.layer_specs(7) == (first, near, near, far, near, near, far)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"d_model": 0}, "d_model = 0 must be positive"),
+        ({"vocab_size": -1}, "vocab_size = -1 must be positive"),
+        ({"num_encoder_layers": 0, "num_decoder_layers": 0}, "num_decoder_layers = 0 must be positive where num_enc"),
+        ({"num_encoder_layers": -1}, "num_encoder_layers = -1 must not be negative"),
+        ({"num_kv_heads": 3}, "num_kv_heads = 3 must divide num_heads = 2"),
+        ({"num_kv_heads": 0}, "num_kv_heads = 0 must divide num_heads = 2"),
+        ({"num_kv_heads": -2}, "num_kv_heads = -2 must divide num_heads = 2"),
+        ({"head_dim": 7}, "head_dim = 7 must be even"),
+        ({"global_every": 0}, "global_every = 0 must be positive"),
+        ({"sliding_window": -1}, "sliding_window = -1 must not be negative"),
+        ({"local_rope_base": 0.0}, "local_rope_base = 0.0 must be positive"),
+        ({"pad_id": 61}, "pad_id = 61 must be below vocab_size = 61"),
+        ({"activation": "gelutanh"}, "activation = 'gelutanh' (did you mean 'gelu_tanh'?)"),
+        ({"norm": "layer_norm"}, "norm = 'layer_norm' (did you mean 'layernorm'?)"),
+        ({"attention_output_norm": "perhead"}, "attention_output_norm = 'perhead' (did you mean 'per_head'?)"),
+        ({"decoder_positions": "continue"}, "decoder_positions = 'continue' (did you mean 'continuous'?)"),
+        ({"embedding_scale": "sqrt_d"}, "embedding_scale = 'sqrt_d' (did you mean 'sqrt_d_model'?)"),
+        ({"logits_scale": "sqrt_d_model"}, "logits_scale = 'sqrt_d_model' (did you mean 'rsqrt_d_model'?)"),
+        ({"kernel_init": "xyz"}, "kernel_init = 'xyz' (one of: fan_in, fixed)"),
+    ],
+)
+def test_what_makes_no_network_is_named_in_one_line(change, message):
+    with pytest.raises(UserError) as caught:
+        dataclasses.replace(REDLLM, **change).validate()
+    assert str(caught.value).startswith(f"ModelConfig.{message}")
+    assert "\n" not in str(caught.value)
