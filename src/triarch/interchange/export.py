@@ -5,6 +5,7 @@ Layout of an export:
     EXPORT/manifest.json    config (every field of ModelConfig), objective, vocabulary, step, source, fingerprint, and
                             for every tensor its shape, type, logical axes and sha256
     EXPORT/parameters/      an Orbax checkpoint (`orbax.checkpoint.StandardCheckpointer`): nested dicts of arrays
+    EXPORT/files.json       size and sha256 of every file of the two folders
     EXPORT/vocabulary/      the files that rebuild the vocabulary, if they were known
 
 Tensor names are paths through the modules of `triarch.models` joined by "/", such as
@@ -33,6 +34,7 @@ import numpy as np
 from triarch.errors import UserError, nearest
 from triarch.interchange import manifest as manifests
 from triarch.interchange import orbax_folder, parameters
+from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder, write_synced
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
@@ -84,6 +86,7 @@ def write_export(
         orbax_folder.save(folder / PARAMETERS, tensors)
         if vocabulary_files is not None:
             shutil.copytree(vocabulary_files, folder / VOCABULARY)
+        write_file_list(folder)
         write_synced(folder / manifests.FILE_NAME, manifest.to_json())
     return manifest
 
@@ -98,10 +101,11 @@ def read_export(folder: Path, execution: Execution | None = None, placement: Pla
 
     Raises:
       UserError: it is no export; a tensor is missing, one too many, misshapen (named, with both shapes) or not the
-        one that was written.
+        one that was written; a file is damaged or missing.
     """
     manifest = manifests.read_manifest(folder)
     placement = placement or Placement.one_device()
+    check_files(folder)
     specs = parameters.specs(manifest.config)
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
     parameters.check(specs, stored, str(folder / manifests.FILE_NAME))

@@ -6,8 +6,9 @@ experimental. On disk: the folder it writes (OCDBT), a tree of nested dicts keye
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import orbax.checkpoint as ocp
@@ -16,6 +17,8 @@ from jax.sharding import Sharding
 
 from triarch.errors import UserError
 from triarch.interchange.parameters import nest, unnest
+
+T = TypeVar("T")
 
 
 def save(folder: Path, tensors: Mapping[str, jax.Array]) -> None:
@@ -33,7 +36,8 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: the folder with the parameters is missing")
-    try:
+
+    def read() -> dict[str, tuple[int, ...]]:
         # The handler, not the checkpointer, which expects the files of a whole step around a run's parameters.
         handler = ocp.StandardCheckpointHandler()
         try:
@@ -41,8 +45,8 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         finally:
             handler.close()
         return {name: tuple(found.shape) for name, found in unnest(tree).items()}
-    except Exception as error:
-        raise _damaged(folder, error) from error
+
+    return _explained(folder, read)
 
 
 def load(
@@ -61,13 +65,18 @@ def load(
     targets = {
         name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=shardings[name]) for name, spec in tensors.items()
     }
-    try:
+
+    def read() -> dict[str, jax.Array]:
         with ocp.StandardCheckpointer() as checkpointer:
             return unnest(checkpointer.restore(folder.absolute(), nest(targets)))
+
+    return _explained(folder, read)
+
+
+def _explained(folder: Path, read: Callable[[], T]) -> T:
+    """Returns `read()`, or raises one clear line."""
+    try:
+        return read()
     except Exception as error:
-        raise _damaged(folder, error) from error
-
-
-def _damaged(folder: Path, error: Exception) -> UserError:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return UserError(f"{folder}: a file is missing or damaged: {reason[:200]}")
+        reason = str(error).split(" See full TensorStore details")[0].split("\n")[0] or type(error).__name__
+        raise UserError(f"{folder}: a file is missing or damaged: {reason[:200]}") from error
