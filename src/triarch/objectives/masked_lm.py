@@ -51,6 +51,9 @@ class MaskedLM:
         require_architecture(self.name, architecture, ("encoder-only",))
         if special.mask is None:
             raise UserError("masked_lm needs a mask token, and the store's vocabulary has none")
+        if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1 + 1e-9:
+            shares = f"mask_share = {self.mask_share} and random_share = {self.random_share}"
+            raise UserError(f"MaskedLM.{shares} must be shares of the chosen tokens: none negative, sum at most 1")
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
             tokens = np.asarray(example["tokens"], np.int32)
