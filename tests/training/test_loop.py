@@ -204,7 +204,7 @@ def test_a_full_disk_is_one_line_and_harms_no_checkpoint(whole, tmp_path, monkey
     assert tiny.losses(tmp_path) == tiny.losses(whole[0])
 
 
-def test_a_disk_that_is_really_full(config, tmp_path):
+def test_a_disk_that_is_really_full(config, tmp_path, caplog, capfd):
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
@@ -214,6 +214,8 @@ def test_a_disk_that_is_really_full(config, tmp_path):
         changed = dataclasses.replace(config, checkpoint=CheckpointConfig(every=2, keep_last=20))
         with pytest.raises(UserError, match="no space left on the disk; the newest checkpoint is that of step"):
             train(changed, small / "run", "")
+        assert not caplog.records, "one line, not Orbax's own account"
+        assert "Traceback" not in capfd.readouterr().err
         newest = max(int(path.name) for path in (small / "run" / "checkpoints").iterdir() if path.name.isdigit())
         assert not checkpoints.find_faults(small / "run" / "checkpoints" / str(newest), ("params", "optimizer"))
     finally:

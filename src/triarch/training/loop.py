@@ -20,6 +20,7 @@ from triarch.training.inputs import open_inputs
 from triarch.training.interruption import Interruption
 from triarch.training.metrics import MetricsLog
 from triarch.training.progress import Progress, shortened
+from triarch.training.quiet import quiet_orbax
 from triarch.training.reporter import Pending, Reporter
 from triarch.training.run import Run, assemble
 from triarch.training.state import TrainState
@@ -54,6 +55,7 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     progress = Progress(config.steps, enabled=is_first)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_disk_errors(workdir))
+        stack.enter_context(quiet_orbax())
         stack.callback(progress.close)
         interruption = stack.enter_context(Interruption())
         if is_first:
