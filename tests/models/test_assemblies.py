@@ -138,6 +138,6 @@ def test_a_prefix_is_seen_in_both_directions(family):
 
 def test_continuous_positions_matter():
     """With cross-attention rotated, restarting the decoder's positions is another network."""
-    batch = tiny.alone(REDLLM, tiny.documents(REDLLM)[0])
-    restarted = tiny.logits(dataclasses.replace(REDLLM, decoder_positions="restart"), batch)
-    assert np.abs(restarted - tiny.logits(REDLLM, batch)).max() > 0.1
+    one = tiny.documents(REDLLM)[0]
+    restarted = Reference(dataclasses.replace(REDLLM, decoder_positions="restart"), tiny.parameters(REDLLM))
+    assert np.abs(restarted.logits(one.source, one.inputs) - expected(REDLLM, one)).max() > 0.1

@@ -1,12 +1,16 @@
-"""Dense attention against loops over tokens and heads in float64."""
+"""Every attention kernel against loops over tokens and heads in float64, values and gradients."""
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triarch.models.kernels import dense_attention
+from triarch.models.kernels import KERNELS, blocked_attention, dense_attention
+from triarch.models.masks import Mask
+
+LENGTH = 150  # three blocks of queries, the last one short
 
 
 def by_hand(query, key, value, allowed):
@@ -23,40 +27,106 @@ def by_hand(query, key, value, allowed):
     return output
 
 
-def example(heads=4, kv_heads=2, seed=0):
+def example(targets=5, sources=7, heads=4, kv_heads=2, seed=0):
     rng = np.random.default_rng(seed)
-    query = rng.normal(size=(2, 5, heads, 6)).astype(np.float32)
-    key, value = rng.normal(size=(2, 2, 7, kv_heads, 6)).astype(np.float32)
-    allowed = rng.random((2, 1, 5, 7)) < 0.5
-    allowed[..., 3] = True
-    return query, key, value, allowed
+    query = rng.normal(size=(2, targets, heads, 6)).astype(np.float32)
+    key, value = rng.normal(size=(2, 2, sources, kv_heads, 6)).astype(np.float32)
+    return query, key, value
 
 
+def segments(length, seed=0):
+    """Two packed documents and padding on the right; in the second row padding on the left too."""
+    ids = np.zeros((2, length), np.int32)
+    ids[0, : length // 3], ids[0, length // 3 : length - 4] = 1, 2
+    ids[1, 3 : length // 2], ids[1, length // 2 :] = 1, 2
+    return jnp.asarray(ids)
+
+
+MASKS = {
+    "everything": lambda t, s: Mask(),
+    "causal": lambda t, s: Mask(causal=True),
+    "causal window": lambda t, s: Mask(causal=True, window=9),
+    "window": lambda t, s: Mask(segments(t), segments(s), window=9),
+    "packed": lambda t, s: Mask(segments(t), segments(s)),
+    "packed causal": lambda t, s: Mask(segments(t), segments(s), causal=True),
+    "prefix": lambda t, s: Mask(
+        segments(t), segments(s), jnp.arange(s)[None] < jnp.array([[s // 2], [3]]), causal=True
+    ),
+}
+
+
+def dense(mask, targets, sources):
+    allowed = mask.dense(targets, sources)
+    full = np.ones((2, 1, targets, sources), bool)
+    return full if allowed is None else np.broadcast_to(np.asarray(allowed), full.shape)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (3, 1)])
-def test_equals_loops(heads, kv_heads):
-    query, key, value, allowed = example(heads, kv_heads)
-    wanted = by_hand(*(x.astype(np.float64) for x in (query, key, value)), allowed)
-    np.testing.assert_allclose(dense_attention(query, key, value, jnp.asarray(allowed)), wanted, atol=2e-6)
+@pytest.mark.parametrize("mask", ["everything", "packed", "causal window"])
+def test_equals_loops(kernel, heads, kv_heads, mask):
+    inputs = example(heads=heads, kv_heads=kv_heads)
+    mask = MASKS[mask](5, 7)
+    wanted = by_hand(*(x.astype(np.float64) for x in inputs), dense(mask, 5, 7))
+    np.testing.assert_allclose(KERNELS[kernel](*inputs, mask), wanted, atol=2e-6)
 
 
-def test_no_mask_means_everything_is_seen():
-    query, key, value, allowed = example()
-    wanted = dense_attention(query, key, value, jnp.ones_like(allowed))
-    np.testing.assert_array_equal(dense_attention(query, key, value, None), wanted)
+@pytest.mark.parametrize("name", MASKS)
+def test_blocked_equals_dense_in_float64(name):
+    """Several blocks, values and gradients, to the rounding of float64."""
+    with jax.enable_x64(True):
+        query, key, value = (jnp.asarray(x, jnp.float64) for x in example(LENGTH, LENGTH))
+        mask = MASKS[name](LENGTH, LENGTH)
+        slope = jnp.asarray(np.random.default_rng(1).normal(size=query.shape))
+
+        def results(kernel):
+            attended, pull = jax.vjp(lambda q, k, v: kernel(q, k, v, mask), query, key, value)
+            return attended, *pull(slope)
+
+        for got, wanted in zip(results(blocked_attention), results(dense_attention), strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-13)
 
 
-def test_what_sees_nothing_is_zero():
+def test_blocked_cross_attention():
+    with jax.enable_x64(True):
+        inputs = [jnp.asarray(x, jnp.float64) for x in example(targets=70, sources=130)]
+        mask = Mask(segments(70), segments(130))
+        np.testing.assert_allclose(blocked_attention(*inputs, mask), dense_attention(*inputs, mask), atol=1e-13)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_blocks_leave_out_only_what_is_masked(name):
+    """The keys in reach of a block, and its part of the mask, are those of the whole mask."""
+    mask = MASKS[name](LENGTH, LENGTH)
+    whole = dense(mask, LENGTH, LENGTH)
+    for start in range(0, LENGTH, 40):
+        rows = slice(start, min(start + 40, LENGTH))
+        columns = mask.keys_in_reach(rows, LENGTH)
+        part = mask.block(rows, columns)
+        shape = (2, 1, rows.stop - rows.start, columns.stop - columns.start)
+        part = np.ones(shape, bool) if part is None else np.broadcast_to(part, shape)
+        np.testing.assert_array_equal(part, whole[:, :, rows, columns])
+        outside = np.delete(whole[:, :, rows], np.arange(columns.start, columns.stop), axis=-1)
+        assert not outside.any()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_sees_nothing_is_zero(kernel):
     """So that nothing leaks into a document whose encoder side is empty, and gradients stay finite."""
-    query, key, value, allowed = example()
-    allowed[0, 0, 2] = False
-    allowed[1] = False
-    wanted = by_hand(*(x.astype(np.float64) for x in (query, key, value)), allowed)
-    np.testing.assert_allclose(dense_attention(query, key, value, jnp.asarray(allowed)), wanted, atol=2e-6)
+    query, key, value = example()
+    mask = Mask(jnp.asarray([[1, 1, 3, 2, 2], [1, 1, 1, 1, 1]]), jnp.asarray([[1, 1, 1, 2, 2, 2, 0], [0] * 7]))
+    wanted = by_hand(*(x.astype(np.float64) for x in (query, key, value)), dense(mask, 5, 7))
+    assert not wanted[0, 2].any() and not wanted[1].any()
+    np.testing.assert_allclose(KERNELS[kernel](query, key, value, mask), wanted, atol=2e-6)
+    gradients = jax.grad(lambda *x: KERNELS[kernel](*x, mask).sum(), argnums=(0, 1, 2))(query, key, value)
+    assert all(np.isfinite(g).all() for g in gradients)
+    assert not gradients[0][1].any() and not gradients[2][1].any()
 
 
-def test_bfloat16_stays_close():
-    query, key, value, allowed = example()
-    narrow = [jnp.asarray(x, jnp.bfloat16) for x in (query, key, value)]
-    output = dense_attention(*narrow, jnp.asarray(allowed))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_bfloat16_stays_close(kernel):
+    inputs = example(LENGTH, LENGTH)
+    mask = MASKS["packed causal"](LENGTH, LENGTH)
+    output = KERNELS[kernel](*(jnp.asarray(x, jnp.bfloat16) for x in inputs), mask)
     assert output.dtype == jnp.bfloat16
-    np.testing.assert_allclose(output.astype(np.float32), by_hand(query, key, value, allowed), atol=3e-2)
+    np.testing.assert_allclose(output.astype(np.float32), dense_attention(*inputs, mask), atol=3e-2)

@@ -174,5 +174,11 @@ def split(config: ModelConfig, execution: Execution = FLOAT32, seed: int = 0) ->
 
 def logits(config: ModelConfig, batch: dict[str, np.ndarray], execution: Execution = FLOAT32) -> np.ndarray:
     """Returns logits under `parameters(config)`."""
+    return np.asarray(_compiled_logits(config, execution, jax.config.jax_enable_x64)(batch))
+
+
+@functools.cache
+def _compiled_logits(config, execution, wide):
     graph, state = split(config, execution)
-    return np.asarray(fast_jit(lambda state, batch: nnx.merge(graph, state)(batch))(state, batch))
+    compiled = fast_jit(lambda state, batch: nnx.merge(graph, state)(batch))
+    return functools.partial(compiled, state)

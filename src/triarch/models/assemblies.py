@@ -6,6 +6,7 @@ them decoder inputs are one document a row, encoder inputs likewise with `pad_id
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax
@@ -57,9 +58,9 @@ class Transformer(nnx.Module):
 
     def _self_surroundings(self, num_layers: int, mask: Mask, positions: Int[Array, "#batch length"]) -> Surroundings:
         specs = self.config.layer_specs(num_layers)
-        length = positions.shape[1]
         return Surroundings(
-            allowed={w: mask.with_window(w).dense(length, length) for w in {spec.window for spec in specs}},
+            attend=self.execution.attend,
+            mask=mask,
             angles={
                 base: rotary_angles(positions, self.config.head_dim, base) for base in {s.rope_base for s in specs}
             },
@@ -129,12 +130,17 @@ class EncoderDecoder(Transformer):
         positions: Int[Array, "batch target"],
     ) -> Surroundings:
         own = self._self_surroundings(self.config.num_decoder_layers, Mask(segments, segments, causal=True), positions)
-        cross = Mask(segments, source_segments).dense(positions.shape[1], source_positions.shape[1])
         query_angles = key_angles = None
         if self.config.cross_attention_rope:
             query_angles = rotary_angles(positions, self.config.head_dim, self.config.rope_base)
             key_angles = rotary_angles(source_positions, self.config.head_dim, self.config.rope_base)
-        return Surroundings(own.allowed, own.angles, memory, cross, query_angles, key_angles)
+        return dataclasses.replace(
+            own,
+            memory=memory,
+            memory_mask=Mask(segments, source_segments),
+            memory_query_angles=query_angles,
+            memory_key_angles=key_angles,
+        )
 
 
 ASSEMBLIES = {"encoder-only": Encoder, "decoder-only": Decoder, "encoder-decoder": EncoderDecoder}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain
-from triarch.models.kernels import dense_attention
+from triarch.models.kernels import Attend
+from triarch.models.masks import Mask
 from triarch.models.norms import rms_norm
 from triarch.models.positions import rotate
+from triarch.models.projection import project
 
 Angles = tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]
 
@@ -40,7 +43,8 @@ class Attention(nnx.Module):
         self,
         x: Float[Array, "batch target d_model"],
         memory: Float[Array, "batch source d_model"],
-        allowed: Bool[Array, "#batch 1 target source"] | None,
+        mask: Mask,
+        attend: Attend,
         query_angles: Angles | None,
         key_angles: Angles | None,
     ) -> Float[Array, "batch target d_model"]:
@@ -52,13 +56,13 @@ class Attention(nnx.Module):
             query, key, value = (rms_norm(y, self.config.norm_eps) for y in (query, key, value))
         if query_angles is not None and key_angles is not None:
             query, key = rotate(query, query_angles), rotate(key, key_angles)
-        attended = dense_attention(query, key, value, allowed)
+        attended = checkpoint_name(attend(query, key, value, mask), "attention")
         return self._project_back(attended)
 
     def _heads(
         self, x: jax.Array, kernel: nnx.Param, heads: int, axis: str
     ) -> Float[Array, "batch length heads head_dim"]:
-        projected = x @ kernel[...].astype(x.dtype)
+        projected = project(x, kernel[...])
         split = projected.reshape(*x.shape[:-1], heads, self.config.head_dim)
         return self.constrain(split, ("batch", "length", axis, None))
 
@@ -71,5 +75,5 @@ class Attention(nnx.Module):
         joined = attended.reshape(*attended.shape[:-2], -1)
         if norm == "all_heads":
             joined = rms_norm(joined, eps)
-        projected = joined @ self.output[...].astype(joined.dtype)
+        projected = project(joined, self.output[...])
         return rms_norm(projected, eps) if norm == "projected" else projected

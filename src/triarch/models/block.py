@@ -7,12 +7,14 @@ import math
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from triarch.models.attention import Angles, Attention
 from triarch.models.config import LayerSpec, ModelConfig
 from triarch.models.execution import Constrain
 from triarch.models.feed_forward import FeedForward
+from triarch.models.kernels import Attend
+from triarch.models.masks import Mask
 from triarch.models.norms import Norm
 
 
@@ -21,18 +23,20 @@ class Surroundings:
     """What a stack's blocks share: who sees whom, where tokens stand, and the encoder's output.
 
     Attributes:
-      allowed: self-attention mask for each window size that occurs.
+      attend: the attention kernel.
+      mask: of self-attention in global layers.
       angles: rotary angles for each base that occurs.
       memory: the encoder's output, for blocks with cross-attention.
-      memory_allowed: which of its tokens each decoder token sees.
+      memory_mask: which of its tokens each decoder token sees.
       memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
       memory_key_angles: angles of the encoder's tokens in cross-attention.
     """
 
-    allowed: dict[int | None, Bool[Array, "#batch 1 length length"] | None]
+    attend: Attend
+    mask: Mask
     angles: dict[float, Angles]
     memory: Float[Array, "batch source d_model"] | None = None
-    memory_allowed: Bool[Array, "#batch 1 length source"] | None = None
+    memory_mask: Mask | None = None
     memory_query_angles: Angles | None = None
     memory_key_angles: Angles | None = None
 
@@ -60,12 +64,14 @@ class Block(nnx.Module):
         """Returns the residual stream after this layer."""
         angles = around.angles[self.spec.rope_base]
         normed = x if self.attention_norm is None else self.attention_norm(x)
-        x = self._add(x, self.attention(normed, normed, around.allowed[self.spec.window], angles, angles))
+        mask = around.mask.with_window(self.spec.window)
+        x = self._add(x, self.attention(normed, normed, mask, around.attend, angles, angles))
         if self.cross_attention is not None:
             attended = self.cross_attention(
                 self.cross_norm(x),
                 around.memory,
-                around.memory_allowed,
+                around.memory_mask,
+                around.attend,
                 around.memory_query_angles,
                 around.memory_key_angles,
             )

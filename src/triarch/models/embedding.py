@@ -12,9 +12,10 @@ from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
-from triarch.models.execution import at_least_float32
 from triarch.models.feed_forward import ACTIVATIONS
 from triarch.models.norms import Norm
+from triarch.models.precision import at_least_float32
+from triarch.models.projection import project
 
 
 @jax.tree_util.register_dataclass
@@ -70,4 +71,4 @@ class PredictionHead(nnx.Module):
 
     def __call__(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
         """Transforms final hidden states."""
-        return self.norm(self.activation(hidden @ self.dense[...].astype(hidden.dtype)))
+        return self.norm(self.activation(project(hidden, self.dense[...])))

@@ -10,13 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from triarch.errors import UserError, nearest
+from triarch.models.kernels import KERNELS, Attend
 
 Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
 
 REMAT_POLICIES: dict[str, Callable | None] = {
     "full": None,
-    "save_dots": jax.checkpoint_policies.dots_saveable,
-    "save_weight_dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "save_projections": jax.checkpoint_policies.save_only_these_names("projection"),
+    "save_projections_and_attention": jax.checkpoint_policies.save_only_these_names("projection", "attention"),
 }
 
 
@@ -29,12 +30,14 @@ class Execution:
         norms, softmax and losses are float32 throughout.
       scan_layers: loop over repeated layers (compile time independent of depth) instead of unrolling them.
       remat: what the backward pass finds saved: "none" recomputes nothing, "full" saves only each layer's input,
-        "save_dots" every matrix product, "save_weight_dots" those with weights but not those of attention.
+        "save_projections" also every product with weights, "save_projections_and_attention" attended values too.
+      attention: "blocked" never holds the square of attention weights, "dense" does; "auto" is "blocked".
     """
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     scan_layers: bool = True
-    remat: Literal["none", "full", "save_dots", "save_weight_dots"] = "none"
+    remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
+    attention: Literal["auto", "blocked", "dense"] = "auto"
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -43,11 +46,17 @@ class Execution:
             return jnp.dtype(self.compute_dtype)
         return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
 
+    @property
+    def attend(self) -> Attend:
+        """The attention kernel."""
+        return KERNELS["blocked" if self.attention == "auto" else self.attention]
+
     def validate(self) -> None:
         """Raises UserError, naming the field, for an unknown choice."""
         for field, allowed in (
             ("compute_dtype", ("auto", "float32", "bfloat16")),
             ("remat", ("none", *REMAT_POLICIES)),
+            ("attention", ("auto", *KERNELS)),
         ):
             value = getattr(self, field)
             if value not in allowed:
@@ -58,11 +67,6 @@ class Execution:
         if self.remat == "none":
             return function
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
-
-
-def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
-    """The type for sums, norms and logits of activations of `dtype`: float32, or wider where activations are."""
-    return jnp.promote_types(dtype, jnp.float32)
 
 
 def unconstrained(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:

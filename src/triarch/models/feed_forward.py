@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain
+from triarch.models.projection import project
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -34,10 +35,10 @@ class FeedForward(nnx.Module):
         self.down = parameters.normal(rngs, shape[::-1], residual_std, ("mlp", "embed"))
 
     def __call__(self, x: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
-        up = self.constrain(x @ self.up[...].astype(x.dtype), ("batch", "length", "mlp"))
+        up = self.constrain(project(x, self.up[...]), ("batch", "length", "mlp"))
         if self.gate is None:
             inner = self.activation(up)
         else:
-            gate = self.constrain(x @ self.gate[...].astype(x.dtype), ("batch", "length", "mlp"))
+            gate = self.constrain(project(x, self.gate[...]), ("batch", "length", "mlp"))
             inner = self.activation(gate) * up
-        return inner @ self.down[...].astype(x.dtype)
+        return project(inner, self.down[...])

@@ -1,32 +1,36 @@
-"""Dot-product attention, and the ways to compute it."""
+"""Dot-product attention, and the ways to compute it.
+
+Each takes queries [batch, target, heads, head_dim], keys and values [batch, source, kv_heads, head_dim] and a mask, and
+returns softmax(Q K^T / sqrt(head_dim)) V in the shape of the queries, softmax in float32. Each key/value head serves
+`heads / kv_heads` consecutive query heads. A query that may see nothing gets zeros.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
-from triarch.models.execution import at_least_float32
+from triarch.models.masks import Mask
+from triarch.models.precision import at_least_float32
+
+Queries = Float[Array, "batch target heads head_dim"]
+Keys = Float[Array, "batch source kv_heads head_dim"]
+Attend = Callable[[Queries, Keys, Keys, Mask], Queries]
 
 # Far below any logit, yet finite: softmax over nothing but this is no NaN.
 _MASKED = -1e30
+_MIN_BLOCK = 64
+_MAX_BLOCKS = 8
 
 
-def dense_attention(
-    query: Float[Array, "batch target heads head_dim"],
-    key: Float[Array, "batch source kv_heads head_dim"],
-    value: Float[Array, "batch source kv_heads head_dim"],
-    allowed: Bool[Array, "#batch 1 target source"] | None,
-) -> Float[Array, "batch target heads head_dim"]:
-    """Softmax(Q K^T / sqrt(head_dim)) V with the whole square of weights held; softmax in float32.
-
-    Each key/value head serves `heads / kv_heads` consecutive query heads. A query that may see nothing gets zeros.
-    """
-    groups = query.shape[2] // key.shape[2]
-    if groups > 1:
-        key, value = (jnp.repeat(x, groups, axis=2) for x in (key, value))
+def dense_attention(query: Queries, key: Keys, value: Keys, mask: Mask) -> Queries:
+    """Holds the whole square of weights: the plain formula."""
+    key, value = _repeated(key, query), _repeated(value, query)
+    allowed = mask.dense(query.shape[1], key.shape[1])
     logits = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=at_least_float32(query.dtype))
     logits *= 1 / math.sqrt(query.shape[-1])
     if allowed is not None:
@@ -37,3 +41,86 @@ def dense_attention(
         return attended
     sees_any = jnp.any(allowed[:, 0], axis=-1)[..., None, None]
     return jnp.where(sees_any, attended, 0)
+
+
+def blocked_attention(query: Queries, key: Keys, value: Keys, mask: Mask) -> Queries:
+    """Goes through blocks of queries, each with only those keys that are in reach of it.
+
+    The backward pass computes weights anew from the saved normalisers (FlashAttention, arXiv 2205.14135), so that
+    no square is ever held, and a causal mask halves the work.
+    """
+    key, value = _repeated(key, query), _repeated(value, query)
+    by_head = (x.swapaxes(1, 2) for x in (query, key, value))
+    return _blocked(*by_head, mask).swapaxes(1, 2)
+
+
+KERNELS: dict[str, Attend] = {"dense": dense_attention, "blocked": blocked_attention}
+
+
+def _repeated(keys: Keys, query: Queries) -> Keys:
+    groups = query.shape[2] // keys.shape[2]
+    return jnp.repeat(keys, groups, axis=2) if groups > 1 else keys
+
+
+@jax.custom_vjp
+def _blocked(query: Array, key: Array, value: Array, mask: Mask) -> Array:
+    return _blocked_forward(query, key, value, mask)[0]
+
+
+def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask) -> tuple[Array, tuple]:
+    attended, normalisers = [], []
+    for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
+        logits, allowed = _block_logits(query, key, mask, rows, columns)
+        highest = jnp.max(logits, axis=-1, keepdims=True)
+        weights = _where(allowed, jnp.exp(logits - highest))
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        # Where nothing is seen all weights are zero; dividing by one keeps them so.
+        total = jnp.where(total > 0, total, 1)
+        block = jnp.einsum("bnts,bnsh->bnth", weights.astype(value.dtype), value[:, :, columns])
+        attended.append((block / total).astype(query.dtype))
+        normalisers.append(highest + jnp.log(total))
+    result = jnp.concatenate(attended, axis=2)
+    return result, (query, key, value, mask, result, jnp.concatenate(normalisers, axis=2))
+
+
+def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, None]:
+    query, key, value, mask, attended, normalisers = saved
+    wide = at_least_float32(query.dtype)
+    key_slope, value_slope = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
+    projection = jnp.sum((slope * attended).astype(wide), axis=-1, keepdims=True)
+    query_slopes = []
+    for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
+        logits, allowed = _block_logits(query, key, mask, rows, columns)
+        weights = _where(allowed, jnp.exp(logits - normalisers[:, :, rows]))
+        pulled = jnp.einsum("bnth,bnsh->bnts", slope[:, :, rows], value[:, :, columns], preferred_element_type=wide)
+        bent = weights * (pulled - projection[:, :, rows]) * (1 / math.sqrt(query.shape[-1]))
+        weights, bent = weights.astype(query.dtype), bent.astype(query.dtype)
+        query_slopes.append(jnp.einsum("bnts,bnsh->bnth", bent, key[:, :, columns]))
+        key_part = jnp.einsum("bnts,bnth->bnsh", bent, query[:, :, rows], preferred_element_type=wide)
+        value_part = jnp.einsum("bnts,bnth->bnsh", weights, slope[:, :, rows], preferred_element_type=wide)
+        key_slope = key_slope.at[:, :, columns].add(key_part)
+        value_slope = value_slope.at[:, :, columns].add(value_part)
+    query_slope = jnp.concatenate(query_slopes, axis=2).astype(query.dtype)
+    return query_slope, key_slope.astype(key.dtype), value_slope.astype(value.dtype), None
+
+
+_blocked.defvjp(_blocked_forward, _blocked_backward)
+
+
+def _blocks(target: int, source: int, mask: Mask) -> list[tuple[slice, slice]]:
+    """Returns ranges of queries and, for each, of the keys in reach."""
+    size = max(_MIN_BLOCK, math.ceil(target / _MAX_BLOCKS))
+    rows = [slice(start, min(start + size, target)) for start in range(0, target, size)]
+    return [(block, mask.keys_in_reach(block, source)) for block in rows]
+
+
+def _block_logits(query: Array, key: Array, mask: Mask, rows: slice, columns: slice) -> tuple[Array, Array | None]:
+    wide = at_least_float32(query.dtype)
+    logits = jnp.einsum("bnth,bnsh->bnts", query[:, :, rows], key[:, :, columns], preferred_element_type=wide)
+    logits *= 1 / math.sqrt(query.shape[-1])
+    allowed = mask.block(rows, columns)
+    return (logits if allowed is None else jnp.where(allowed, logits, _MASKED)), allowed
+
+
+def _where(allowed: Array | None, weights: Array) -> Array:
+    return weights if allowed is None else jnp.where(allowed, weights, 0)

@@ -32,19 +32,32 @@ class Mask:
         """Returns the same mask with a sliding window of `window` tokens a side, or without one."""
         return dataclasses.replace(self, window=window)
 
-    def dense(self, query_length: int, key_length: int) -> Bool[Array, "#batch #heads query key"] | None:
+    def dense(self, query_length: int, key_length: int) -> Bool[Array, "#batch 1 query key"] | None:
         """Returns True where a query (row) may see a key (column); None if every query sees every key."""
+        return self.block(slice(0, query_length), slice(0, key_length))
+
+    def keys_in_reach(self, queries: slice, key_length: int) -> slice:
+        """Returns the keys that some query of a range may see by its place alone, whatever the segments."""
+        first, end = 0, key_length
+        if self.causal and self.prefix is None:
+            end = min(end, queries.stop)
+        if self.window is not None:
+            first, end = max(first, queries.start - self.window), min(end, queries.stop + self.window)
+        return slice(first, end)
+
+    def block(self, queries: slice, keys: slice) -> Bool[Array, "#batch 1 query key"] | None:
+        """Returns the part of `dense` for ranges of queries and keys."""
         allowed = None
-        distance = jnp.arange(query_length)[:, None] - jnp.arange(key_length)[None, :]
-        if self.causal:
+        distance = jnp.arange(queries.start, queries.stop)[:, None] - jnp.arange(keys.start, keys.stop)[None, :]
+        if self.causal and not (self.prefix is None and keys.stop - 1 <= queries.start):
             allowed = (distance >= 0)[None]
             if self.prefix is not None:
-                allowed = allowed | self.prefix[:, None, :]
+                allowed = allowed | self.prefix[:, None, keys]
         if self.window is not None:
             allowed = _both(allowed, (jnp.abs(distance) <= self.window)[None])
         if self.query_segments is not None and self.key_segments is not None:
-            same = self.query_segments[:, :, None] == self.key_segments[:, None, :]
-            allowed = _both(allowed, same & (self.key_segments > 0)[:, None, :])
+            key_segments = self.key_segments[:, None, keys]
+            allowed = _both(allowed, (self.query_segments[:, queries, None] == key_segments) & (key_segments > 0))
         return None if allowed is None else allowed[:, None]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
-from triarch.models.execution import at_least_float32
+from triarch.models.precision import at_least_float32
 
 
 def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from triarch.models.execution import at_least_float32
+from triarch.models.precision import at_least_float32
 
 
 def positions_in_segments(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from triarch.models.embedding import Unembedding
-from triarch.models.execution import at_least_float32
+from triarch.models.precision import at_least_float32
 
 
 class LossSums(NamedTuple):
