@@ -46,9 +46,9 @@ def test_update_follows_the_gradient_of_the_mean(config):
     run = assemble(config, open_inputs(config))
     batch = weighted(run)
     state = run.initial_state()
-    loss, grads = jax.value_and_grad(lambda p: naive_loss(run.network.merge(p), batch, 0.01))(state.params)
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: naive_loss(run.network.merge(p), batch, 0.01)))(state.params)
     norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in jax.tree.leaves(grads)))
-    logits = np.asarray(run.network.merge(state.params)(batch))
+    logits = np.asarray(jax.jit(lambda p: run.network.merge(p)(batch))(state.params))
     weights = np.asarray(batch["decoder_loss_weights"])
     right = (logits.argmax(-1) == np.asarray(batch["decoder_target_tokens"])) * weights
 
@@ -117,7 +117,7 @@ def test_parameters_are_those_of_build(config):
     batch = next(run.batches(0))
     direct = build(config.model, config.execution, nnx.Rngs(params=config.seed))
     ours = run.network.merge(run.initial_state().params)
-    np.testing.assert_allclose(ours(batch), direct(batch), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(nnx.jit(ours)(batch), nnx.jit(direct)(batch), rtol=1e-5, atol=1e-5)
     assert sum(leaf.size for leaf in jax.tree.leaves(run.target.params)) == config.model.num_params()
 
 
