@@ -70,7 +70,7 @@ class RunConfig:
       seed: of parameters, the order of the data and random objectives.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
-      log_every: steps between lines of metrics.json; the first and the last step are always logged.
+      log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
       eval_every: steps between evaluations on the validation split; None for none.
       eval_batches: batches of such an evaluation, the same ones each time.
       tensorboard: whether to write TensorBoard events too.
