@@ -1,10 +1,11 @@
 """Time one training step of Hugging Face's Llama in PyTorch, on the CPU, and print the result as one JSON line.
 
-The peer of triarch's own CPU training step. It needs `torch` and `transformers`, which triarch doesn't, so it is a script on its own:
-run it with the interpreter of an environment that holds them, next to a triarch run on the same machine at the same time of day.
-Absolute figures move with the machine; the ratio of two runs side by side is what counts.
+The peer of triarch's own CPU training step. It needs `torch` and `transformers`, which triarch doesn't, so it stands alone: run
+it with the interpreter of an environment that holds them, next to a triarch run on the same machine. Absolute figures move
+with the machine; the ratio of two runs side by side is what counts. CPU seconds compare only under OMP_WAIT_POLICY=PASSIVE
+(idle OpenMP threads spin otherwise).
 
-The whole step is timed: forward, the causal cross entropy over the whole vocabulary, backward, gradient reset and AdamW.
+The whole step is timed: forward, causal cross entropy over the whole vocabulary, backward, gradient reset and AdamW.
 
     python benchmarks/hf_llama_step.py --compile --fused
 """
@@ -23,7 +24,16 @@ import time
 import torch
 import transformers
 
-MALLOC_VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "LD_PRELOAD")
+RECORDED_VARIABLES = (
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_ARENA_MAX",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "OMP_WAIT_POLICY",
+    "OMP_NUM_THREADS",
+)
 
 
 def parse_flags(argv: list[str] | None = None) -> argparse.Namespace:
@@ -75,22 +85,23 @@ def build_model(flags: argparse.Namespace) -> transformers.LlamaForCausalLM:
     return transformers.LlamaForCausalLM(config).to(torch.float32).train()
 
 
-def time_steps(flags: argparse.Namespace, model: torch.nn.Module) -> tuple[list[float], list[float]]:
-    """Returns (seconds of every timed step, loss of every step, warm-up included)."""
+def time_steps(flags: argparse.Namespace, model: torch.nn.Module) -> tuple[list[float], list[float], list[float]]:
+    """Returns (wall seconds of each timed step, CPU seconds of the same, loss of every step with warm-up)."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=flags.learning_rate, weight_decay=0.1, fused=flags.fused)
     forward = torch.compile(model) if flags.compile else model
     generator = torch.Generator().manual_seed(flags.seed)
     tokens = torch.randint(0, flags.vocab, (flags.batch, flags.length), generator=generator)
-    seconds, losses = [], []
+    seconds, cpu_seconds, losses = [], [], []
     for _ in range(flags.warmup + flags.steps):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         loss = forward(input_ids=tokens, labels=tokens).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         seconds.append(time.perf_counter() - start)
-    return seconds[flags.warmup :], losses
+        cpu_seconds.append(time.process_time() - cpu_start)
+    return seconds[flags.warmup :], cpu_seconds[flags.warmup :], losses
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -101,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
     transformers.logging.set_verbosity_error()
     model = build_model(flags)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    seconds, losses = time_steps(flags, model)
+    seconds, cpu_seconds, losses = time_steps(flags, model)
     median = statistics.median(seconds)
     tokens = flags.batch * flags.length
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -112,6 +123,7 @@ def main(argv: list[str] | None = None) -> None:
         "median_seconds": median,
         "min_seconds": min(seconds),
         "max_seconds": max(seconds),
+        "min_cpu_seconds": min(cpu_seconds),
         "tokens_per_second": tokens / median,
         "gflops_6nd": 6 * parameters * tokens / median / 1e9,
         "first_loss": losses[0],
@@ -121,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
         "intra_op_threads": torch.get_num_threads(),
-        "environment": {name: os.environ[name] for name in MALLOC_VARIABLES if name in os.environ},
+        "environment": {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ},
     }
     print(json.dumps(result))
 
