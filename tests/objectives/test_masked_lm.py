@@ -37,7 +37,7 @@ def test_exactly_the_rate_is_chosen_and_only_that_is_scored(rate, window, chosen
 
 
 def test_of_the_chosen_80_percent_are_masked_10_random_and_10_kept():
-    tokens, features = draws(MaskedLM(), token=7)
+    _, features = draws(MaskedLM(), token=7)
     inputs = features["encoder_input_tokens"][features["encoder_loss_weights"] == 1]
     number = inputs.size
     # A random token is the mask or the token itself once in VOCAB each.
