@@ -104,17 +104,19 @@ def test_a_config_that_is_none(run):
         triarch.load(run)
 
 
-def test_a_store_that_moved_is_asked_for_and_recognised(folder, run, tmp_path, capsys):
-    fields = json.loads((run / "config.json").read_text())
-    fields["data"]["store"] = str(tmp_path / "gone")
-    (run / "config.json").write_text(json.dumps(fields))
-    assert triarch.load(run).vocabulary is None
-    assert main(["export", f"--workdir={run}", f"--output={tmp_path / 'export'}"]) == 1
-    assert "its token store, which holds the vocabulary, is gone: give --store=DIR" in capsys.readouterr().err
-    assert triarch.load(run, store=folder / "store").vocabulary["size"] == tiny.VOCABULARY
-    other = tiny.write_store(tmp_path / "other", examples=65)
-    with pytest.raises(UserError, match="other: not the token store that the run was trained on"):
-        triarch.load(run, store=other)
+def test_a_run_needs_its_store_no_more(folder, tmp_path):
+    """The vocabulary lies in the run folder: evaluation and export go on when the token store has gone."""
+    store = shutil.copytree(folder / "store", tmp_path / "store")
+    (store / "vocabulary").mkdir()
+    (store / "vocabulary" / "pieces.txt").write_text("a b c")
+    config = tiny.run_config(store, steps=6)
+    train(config, tmp_path / "run", "")
+    shutil.rmtree(store)
+    loaded = triarch.load(tmp_path / "run")
+    assert loaded.vocabulary["size"] == tiny.VOCABULARY
+    assert (loaded.vocabulary_files / "pieces.txt").read_text() == "a b c"
+    assert main(["export", f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'export'}"]) == 0
+    assert (triarch.load(tmp_path / "export").vocabulary_files / "pieces.txt").read_text() == "a b c"
 
 
 def test_export_verb_keeps_the_numbers(folder, tmp_path, capsys):

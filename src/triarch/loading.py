@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import os
 import sys
@@ -14,8 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from triarch.data.store import VOCABULARY as STORE_VOCABULARY
-from triarch.data.store import TokenStore
+from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, Origin, Placement, is_export, model_config, orbax_folder, read_export
 from triarch.interchange import parameters as tensors
@@ -31,7 +28,6 @@ def load(
     step: int | None = None,
     execution: Execution | None = None,
     placement: Placement | None = None,
-    store: str | os.PathLike[str] | None = None,
 ) -> LoadedModel:
     """Loads a run's workdir (its newest whole checkpoint) or an export.
 
@@ -40,21 +36,20 @@ def load(
       step: of a run, load the checkpoint of this step instead.
       execution: how the network is to be computed.
       placement: where it is to live; one device by default, whatever mesh wrote it.
-      store: of a run, where the token store that it was trained on is now, if it has moved.
 
     Raises:
-      UserError: the folder holds neither, what it holds is not whole, or `store` is another than the run's.
+      UserError: the folder holds neither, or what it holds is not whole.
     """
     folder, execution = Path(path), execution or Execution()
     if (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
-        return _read_run(folder, step, execution, placement or Placement.one_device(), store)
+        return _read_run(folder, step, execution, placement or Placement.one_device())
     if not folder.is_dir():
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         raise UserError(f"{folder}: no such run or export{nearest(folder.name, siblings)}")
     if not is_export(folder):
         raise UserError(f"{folder}: neither a run with checkpoints nor an export")
-    if step is not None or store is not None:
-        raise UserError(f"{folder}: an export holds one step and its vocabulary: no step or store can be chosen")
+    if step is not None:
+        raise UserError(f"{folder}: an export holds one step: none can be chosen")
     return read_export(folder, execution, placement)
 
 
@@ -63,30 +58,29 @@ def _read_run(
     step: int | None,
     execution: Execution,
     placement: Placement,
-    store: str | os.PathLike[str] | None,
 ) -> LoadedModel:
     fields = _read_config(workdir / RUN_CONFIG)
     config = model_config(fields["model"], str(workdir / RUN_CONFIG))
     step, values = _restore(workdir / CHECKPOINTS, step, config, placement)
-    token_store = _token_store(fields, store)
+    vocabulary_files = workdir / VOCABULARY
     return LoadedModel(
         path=workdir,
         model=tensors.assemble(config, execution, values, placement.constrain),
         origin=Origin(
             objective=fields["objective"],
-            vocabulary=dataclasses.asdict(token_store.manifest.vocabulary) if token_store else None,
+            vocabulary=fields["vocabulary"],
             step=step,
             source={"run": workdir.absolute().name, "store_fingerprint": fields["store_fingerprint"]},
         ),
         placement=placement,
-        vocabulary_files=_vocabulary_files(token_store),
+        vocabulary_files=vocabulary_files if vocabulary_files.is_dir() else None,
     )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        return {key: fields[key] for key in ("model", "objective", "data", "store_fingerprint")}
+        return {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the config of a run: {type(error).__name__}: {error}") from None
 
@@ -123,24 +117,3 @@ def _restore_step(checkpoint: Path, config: ModelConfig, placement: Placement) -
     tensors.check(specs, orbax_folder.shapes(checkpoint / PARAMS), str(checkpoint / PARAMS))
     wanted = {name: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for name, spec in specs.items()}
     return orbax_folder.load(checkpoint / PARAMS, wanted, placement.parameters(specs))
-
-
-def _token_store(fields: Mapping[str, Any], store: str | os.PathLike[str] | None) -> TokenStore | None:
-    """Returns the store that the run was trained on; None if it is not where it was, and no other place was given."""
-    try:
-        found = TokenStore.open(store or fields["data"]["store"])
-    except UserError:
-        if store is None:
-            return None
-        raise
-    if hashlib.sha256(found.manifest.to_json().encode()).hexdigest() == fields["store_fingerprint"]:
-        return found
-    if store is None:
-        return None
-    raise UserError(f"{store}: not the token store that the run was trained on")
-
-
-def _vocabulary_files(store: TokenStore | None) -> Path | None:
-    if store is None or not (store.path / STORE_VOCABULARY).is_dir():
-        return None
-    return store.path / STORE_VOCABULARY

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from tests.training import tiny
+from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder, write_whole
 
@@ -43,21 +44,29 @@ def test_differences_are_readable():
 )
 def test_a_folder_holds_one_run(tmp_path, changes, line):
     config = tiny.run_config("store")
-    check_folder(tmp_path / "run", config, "abc")
-    write_folder(tmp_path / "run", config, "text", "abc")
+    store = TokenStore.open(tiny.write_store(tmp_path / "store"))
+    check_folder(tmp_path / "run", config, store.manifest)
+    write_folder(tmp_path / "run", config, "text", store)
     changed = dataclasses.replace(config, **changes)
     if line is None:
-        check_folder(tmp_path / "run", changed, "abc")
+        check_folder(tmp_path / "run", changed, store.manifest)
     else:
         with pytest.raises(UserError, match=line):
-            check_folder(tmp_path / "run", changed, "abc")
+            check_folder(tmp_path / "run", changed, store.manifest)
 
 
 def test_another_store_is_another_run(tmp_path):
     config = tiny.run_config("store")
-    write_folder(tmp_path, config, "text", "abc")
-    with pytest.raises(UserError, match="store_fingerprint: 'abc' -> 'def'"):
-        check_folder(tmp_path, config, "def")
+    store, other = (TokenStore.open(tiny.write_store(tmp_path / str(n), examples=n)) for n in (64, 65))
+    write_folder(tmp_path / "run", config, "text", store)
+    with pytest.raises(UserError, match=r"store_fingerprint: '\w{64}' -> '\w{64}'"):
+        check_folder(tmp_path / "run", config, other.manifest)
+
+
+def test_provenance_is_no_part_of_a_stores_identity(tmp_path):
+    manifest = TokenStore.open(tiny.write_store(tmp_path / "store")).manifest
+    assert dataclasses.replace(manifest, source={"python": "other"}).fingerprint == manifest.fingerprint
+    assert dataclasses.replace(manifest, window=8).fingerprint != manifest.fingerprint
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

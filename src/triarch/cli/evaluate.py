@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pseudo_positions", default="16", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
     add("--seed", type=int, default=0, help="of those tokens, and of masking (default: %(default)s)")
     add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
-    add("--store", type=Path, metavar="DIR", help="where the run's token store is now, if it has moved")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.loading import load
 
     domains = _open(args.in_domain, "in_domain") + _open(args.out_of_domain, "out_of_domain")
-    model = load(args.model, step=args.step, placement=Placement.all_devices(), store=args.store)
+    model = load(args.model, step=args.step, placement=Placement.all_devices())
     evaluations = evaluate(
         model,
         domains,

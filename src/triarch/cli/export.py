@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", default="orbax", help="orbax (default: %(default)s)")
     add("--dtype", default="float32", help="float32, bfloat16 or float16 (default: %(default)s)")
     add("--step", type=int, help="checkpoint to export (default: the newest whole one)")
-    add("--store", type=Path, metavar="DIR", help="where the run's token store is now, if it has moved")
     add("--overwrite", action="store_true", help="replace an export that is at --output")
 
 
@@ -30,16 +29,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Writes the export and prints what it holds.
 
     Raises:
-      UserError: the run has no whole checkpoint, its vocabulary is not at hand, or the output cannot be written.
+      UserError: the run has no whole checkpoint, or the output cannot be written.
     """
     if args.format not in FORMATS:
         raise UserError(f"--format={args.format}: no such format{nearest(args.format, FORMATS)}")
     from triarch.interchange import write_export
     from triarch.loading import load
 
-    loaded = load(args.workdir, step=args.step, store=args.store)
-    if loaded.vocabulary is None:
-        raise UserError(f"{args.workdir}: its token store, which holds the vocabulary, is gone: give --store=DIR")
+    loaded = load(args.workdir, step=args.step)
     manifest = write_export(
         args.output,
         loaded.model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +94,11 @@ class Manifest:
         """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies what the store holds, wherever it lies and whatever it was made from: sha256 (hex)."""
+        return hashlib.sha256(dataclasses.replace(self, source={}).to_json().encode()).hexdigest()
 
 
 def read_manifest(store: Path) -> Manifest:

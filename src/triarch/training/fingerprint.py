@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+from triarch.data.manifest import VOCABULARY, Manifest
+from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training.config import FREE_KEYS, RunConfig
 
@@ -42,13 +45,13 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
 
 
-def check_folder(workdir: Path, config: RunConfig, store_fingerprint: str) -> None:
+def check_folder(workdir: Path, config: RunConfig, store: Manifest) -> None:
     """Makes sure that a run folder is new or holds this very run; writes nothing.
 
     Args:
       workdir: the run folder.
       config: of this run.
-      store_fingerprint: of the contents of the token store.
+      store: manifest of the token store.
 
     Raises:
       UserError: the folder holds a run under another config, or its config.json is unreadable.
@@ -62,7 +65,7 @@ def check_folder(workdir: Path, config: RunConfig, store_fingerprint: str) -> No
         old = json.loads(saved.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
-    changed = [line for line in differences(old, _identity(config, store_fingerprint)) if not _free(line)]
+    changed = [line for line in differences(old, _identity(config, store)) if not _free(line)]
     if changed:
         raise UserError(
             f"{workdir} holds a run under another config ({'; '.join(changed)}): "
@@ -70,11 +73,18 @@ def check_folder(workdir: Path, config: RunConfig, store_fingerprint: str) -> No
         )
 
 
-def write_folder(workdir: Path, config: RunConfig, config_text: str, store_fingerprint: str) -> None:
-    """Creates the run folder if need be and writes the config into it, as gin text and as JSON."""
+def write_folder(workdir: Path, config: RunConfig, config_text: str, store: TokenStore) -> None:
+    """Creates the run folder if need be; writes the config into it, as gin text and as JSON, and the vocabulary.
+
+    With its vocabulary a run can be evaluated and exported wherever its token store has gone.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
+    if store.vocabulary_folder.is_dir() and not (workdir / VOCABULARY).exists():
+        partial = workdir / f".{VOCABULARY}.{os.getpid()}.tmp"
+        shutil.copytree(store.vocabulary_folder, partial)
+        partial.rename(workdir / VOCABULARY)
     write_whole(workdir / CONFIG_TEXT, config_text)
-    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, store_fingerprint), indent=2) + "\n")
+    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, store.manifest), indent=2) + "\n")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -90,8 +100,9 @@ def write_whole(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _identity(config: RunConfig, store_fingerprint: str) -> Any:
-    return json.loads(json.dumps({**to_plain(config), "store_fingerprint": store_fingerprint}))
+def _identity(config: RunConfig, store: Manifest) -> Any:
+    of_store = {"store_fingerprint": store.fingerprint, "vocabulary": dataclasses.asdict(store.vocabulary)}
+    return json.loads(json.dumps({**to_plain(config), **of_store}))
 
 
 def _free(line: str) -> bool:

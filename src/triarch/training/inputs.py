@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 
 from triarch.data.batches import Batches
 from triarch.data.store import TokenStore
@@ -35,11 +34,6 @@ class Inputs:
     def window(self) -> int:
         """Tokens of one example, over both sides."""
         return self.config.data.window
-
-    @property
-    def fingerprint(self) -> str:
-        """Identifies the contents of the store, wherever it lies."""
-        return hashlib.sha256(self.store.manifest.to_json().encode()).hexdigest()
 
     def training(self, rows: slice | None = None) -> Batches:
         """Returns the batches to train on; `rows` are this host's."""

@@ -18,6 +18,7 @@ from triarch.training.config import RunConfig, validate
 from triarch.training.fingerprint import check_folder, write_folder, write_whole
 from triarch.training.inputs import open_inputs
 from triarch.training.interruption import Interruption
+from triarch.training.lock import locked
 from triarch.training.metrics import MetricsLog
 from triarch.training.progress import Progress, shortened
 from triarch.training.quiet import quiet_orbax
@@ -48,7 +49,7 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     validate(config)
     inputs = open_inputs(config)
     workdir = Path(workdir)
-    check_folder(workdir, config, inputs.fingerprint)
+    check_folder(workdir, config, inputs.store.manifest)
     _use_compilation_cache(config.compilation_cache)
     run = assemble(config, inputs)
     is_first = jax.process_index() == 0
@@ -59,7 +60,8 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
         stack.callback(progress.close)
         interruption = stack.enter_context(Interruption())
         if is_first:
-            write_folder(workdir, config, config_text, inputs.fingerprint)
+            stack.enter_context(locked(workdir))
+            write_folder(workdir, config, config_text, inputs.store)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(), 0)
         progress.say(_opening_line(run, start))
