@@ -1,9 +1,9 @@
 """Time one training step of Hugging Face's Llama in PyTorch, on the CPU, and print the result as one JSON line.
 
-The peer of triarch's own CPU training step. It needs `torch` and `transformers`, which triarch doesn't, so it stands alone: run
-it with the interpreter of an environment that holds them, next to a triarch run on the same machine. Absolute figures move
-with the machine; the ratio of two runs side by side is what counts. CPU seconds compare only under OMP_WAIT_POLICY=PASSIVE
-(idle OpenMP threads spin otherwise).
+The peer of triarch's own CPU training step. It needs `torch` and `transformers`, which triarch doesn't, so it stands
+alone: run it with the interpreter of an environment that holds them, next to a triarch run on the same machine.
+Absolute figures move with the machine; the ratio of two runs side by side is what counts.
+CPU seconds compare only under OMP_WAIT_POLICY=PASSIVE (idle OpenMP threads spin otherwise).
 
 The whole step is timed: forward, causal cross entropy over the whole vocabulary, backward, gradient reset and AdamW.
 
