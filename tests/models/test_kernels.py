@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triarch.models.kernels import KERNELS, blocked_attention, dense_attention
+from tests.models.tiny import fast_jit
+from triarch.models.kernels import KERNELS, dense_attention
 from triarch.models.masks import Mask
 
 LENGTH = 150  # three blocks of queries, the last one short
@@ -79,11 +80,12 @@ def test_blocked_equals_dense_in_float64(name):
         mask = MASKS[name](LENGTH, LENGTH)
         slope = jnp.asarray(np.random.default_rng(1).normal(size=query.shape))
 
-        def results(kernel):
-            attended, pull = jax.vjp(lambda q, k, v: kernel(q, k, v, mask), query, key, value)
+        def results(kernel, *inputs):
+            attended, pull = jax.vjp(lambda q, k, v: kernel(q, k, v, mask), *inputs)
             return attended, *pull(slope)
 
-        for got, wanted in zip(results(blocked_attention), results(dense_attention), strict=True):
+        blocked, whole = (fast_jit(results, static_argnums=0)(k, query, key, value) for k in KERNELS.values())
+        for got, wanted in zip(blocked, whole, strict=True):
             np.testing.assert_allclose(got, wanted, atol=1e-13)
 
 
@@ -91,7 +93,8 @@ def test_blocked_cross_attention():
     with jax.enable_x64(True):
         inputs = [jnp.asarray(x, jnp.float64) for x in example(targets=70, sources=130)]
         mask = Mask(segments(70), segments(130))
-        np.testing.assert_allclose(blocked_attention(*inputs, mask), dense_attention(*inputs, mask), atol=1e-13)
+        blocked, whole = (fast_jit(kernel)(*inputs, mask) for kernel in KERNELS.values())
+        np.testing.assert_allclose(blocked, whole, atol=1e-13)
 
 
 @pytest.mark.parametrize("name", MASKS)
@@ -127,6 +130,6 @@ def test_what_sees_nothing_is_zero(kernel):
 def test_bfloat16_stays_close(kernel):
     inputs = example(LENGTH, LENGTH)
     mask = MASKS["packed causal"](LENGTH, LENGTH)
-    output = KERNELS[kernel](*(jnp.asarray(x, jnp.bfloat16) for x in inputs), mask)
+    output = fast_jit(KERNELS[kernel])(*(jnp.asarray(x, jnp.bfloat16) for x in inputs), mask)
     assert output.dtype == jnp.bfloat16
     np.testing.assert_allclose(output.astype(np.float32), dense_attention(*inputs, mask), atol=3e-2)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tests.models import tiny
 from tests.models.tiny import ETTIN_DECODER, REDLLM
-from triarch.models import build, parameters
+from triarch.models import parameters
 
 
 def test_normal_has_the_asked_spread_and_is_cut():
@@ -26,9 +26,8 @@ def test_each_kernel_has_its_spread(kernel_init):
     shape = {"d_model": 96, "d_ff": 256, "num_heads": 4, "head_dim": 32, "vocab_size": 512, "init_std": 0.05}
     base = REDLLM if kernel_init == "fan_in" else ETTIN_DECODER
     config = dataclasses.replace(base, **shape, kernel_init=kernel_init, num_decoder_layers=4)
-    model = build(config, tiny.FLOAT32, nnx.Rngs(params=0))
     into = {"output": 128, "down": 256}
-    for path, leaf in nnx.to_flat_state(nnx.split(model)[1]):
+    for path, leaf in nnx.to_flat_state(tiny.fresh(config)[1]):
         name = path[-1]
         if name in ("scale", "bias"):
             np.testing.assert_array_equal(leaf[...], 1.0 if name == "scale" else 0.0)
@@ -44,7 +43,7 @@ def test_each_kernel_has_its_spread(kernel_init):
 
 def test_layers_differ_and_seeds_repeat():
     def queries(seed):
-        model = build(REDLLM, tiny.FLOAT32, nnx.Rngs(params=seed))
+        model = nnx.merge(*tiny.fresh(REDLLM, seed))
         return np.concatenate(
             [model.encoder.scanned[0].attention.query[...], model.decoder.scanned[0].attention.query[...]]
         )

@@ -13,7 +13,6 @@ from jax.flatten_util import ravel_pytree
 
 from tests.models import tiny
 from tests.models.tiny import DECLLM, ETTIN_DECODER, ETTIN_ENCODER, FAMILIES, REDLLM
-from triarch.models import build
 from triarch.objectives.losses import loss_fn, token_losses
 
 Z_LOSS = 1e-2
@@ -216,8 +215,7 @@ def test_initial_loss_is_that_of_a_uniform_guess(family, d_model, head_dim, laye
     config = widened(FAMILIES[family], d_model, head_dim, layers)
     batch = random_batch(config, rows=2, length=64)
     side = "encoder" if config.architecture == "encoder-only" else "decoder"
-    model = build(config, tiny.FLOAT32, nnx.Rngs(params=1))
-    graph, state = nnx.split(model)
+    graph, state = tiny.fresh(config, seed=1)
     losses = tiny.fast_jit(lambda s, b: token_losses(nnx.merge(graph, s), b, chunk=0))
     for targets in (f"{side}_target_tokens", f"{side}_input_tokens"):
         loss = float(losses(state, batch | {f"{side}_target_tokens": batch[targets]}).mean())
@@ -228,7 +226,7 @@ def test_initial_loss_is_that_of_a_uniform_guess(family, d_model, head_dim, laye
 def test_every_architecture_learns_one_batch_by_heart(family):
     config = widened(FAMILIES[family], d_model=32, head_dim=8, layers=2, vocab_size=64)
     batch = random_batch(config, rows=2, length=12)
-    graph, state = nnx.split(build(config, tiny.FLOAT32, nnx.Rngs(params=0)))
+    graph, state = tiny.fresh(config)
     values, unravel = ravel_pytree(state)
     optimizer = optax.adam(1e-2)
 

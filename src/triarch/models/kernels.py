@@ -87,7 +87,7 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
     query, key, value, mask, attended, normalisers = saved
     wide = at_least_float32(query.dtype)
     key_slope, value_slope = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
-    projection = jnp.sum((slope * attended).astype(wide), axis=-1, keepdims=True)
+    projection = jnp.sum(slope.astype(wide) * attended.astype(wide), axis=-1, keepdims=True)
     query_slopes = []
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed = _block_logits(query, key, mask, rows, columns)
