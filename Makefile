@@ -6,11 +6,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DEMO := runs/redllm_vs_decllm_laptop
 
 .PHONY: demo test quick-test lint lock clean
 
 demo: $(INSTALLED)
-	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/redllm_vs_decllm_laptop
+	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
+	$(BIN)/triarch report --study=$(DEMO) --output=$(DEMO)/report.html
+	@echo "exports: $(DEMO)/exports/"
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> None:
         "peer": "Hugging Face Llama",
         **vars(flags),
         "parameters": parameters,
+        "seconds": seconds,
         "median_seconds": median,
         "min_seconds": min(seconds),
         "max_seconds": max(seconds),

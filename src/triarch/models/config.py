@@ -135,9 +135,15 @@ class ModelConfig:
         """Returns `num_params` without the embedding matrix."""
         return self.num_params() - self.vocab_size * self.d_model
 
-    def flops(self, encoder_length: int, decoder_length: int, convention: counts.Convention) -> float:
+    def flops(
+        self,
+        encoder_length: int,
+        decoder_length: int,
+        convention: counts.Convention,
+        num_scored: int | None = None,
+    ) -> float:
         """Returns floating-point operations of one sequence; see `counts.flops` for the two conventions."""
-        return counts.flops(self, encoder_length, decoder_length, convention)
+        return counts.flops(self, encoder_length, decoder_length, convention, num_scored)
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for values that make no network."""

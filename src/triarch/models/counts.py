@@ -29,7 +29,13 @@ def num_params(config: ModelConfig) -> int:
     return total
 
 
-def flops(config: ModelConfig, encoder_length: int, decoder_length: int, convention: Convention) -> float:
+def flops(
+    config: ModelConfig,
+    encoder_length: int,
+    decoder_length: int,
+    convention: Convention,
+    num_scored: int | None = None,
+) -> float:
     """Returns floating-point operations for one sequence (2 per multiply-add; matrix products only).
 
     Two conventions, since a factor of three or six hides in the choice:
@@ -44,6 +50,8 @@ def flops(config: ModelConfig, encoder_length: int, decoder_length: int, convent
       encoder_length: tokens read by the encoder (ignored without one).
       decoder_length: tokens read by the decoder (ignored without one).
       convention: "paper" or "train".
+      num_scored: tokens that logits are computed for; None means every token of the side that predicts. "paper"
+        takes no notice of it.
     """
     matmul = 0.0
     attention = 0.0
@@ -60,9 +68,10 @@ def flops(config: ModelConfig, encoder_length: int, decoder_length: int, convent
         query_side, key_side = _attention_matrices_by_side(config)
         matmul += 2 * config.num_decoder_layers * (decoder_length * query_side + encoder_length * key_side)
         attention += config.num_decoder_layers * decoder_length * encoder_length
-    scored = decoder_length if config.num_decoder_layers else encoder_length
+    predicting = decoder_length if config.num_decoder_layers else encoder_length
+    scored = predicting if num_scored is None or convention == "paper" else num_scored
     if config.prediction_head:
-        matmul += 2 * scored * config.d_model**2
+        matmul += 2 * predicting * config.d_model**2
     one_hot_lookups = inputs if convention == "paper" else 0
     matmul += 2 * (scored + one_hot_lookups) * config.vocab_size * config.d_model
     forward = matmul + 4 * attention * config.num_heads * config.head_dim

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from triarch.models.precision import at_least_float32
+
 
 def project(
     x: Float[Array, "batch length inner"], kernel: Float[Array, "inner outer"]
@@ -28,15 +30,21 @@ def _backward(saved: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax
     x, kernel = saved
     transposed = kernel.astype(x.dtype).T
     x_slope = jax.lax.platform_dependent(slope, transposed, cpu=_flat_product, default=jnp.matmul)
-    kernel_slope = jax.lax.platform_dependent(x, slope, cpu=_flat_outer_product, default=_outer_product)
-    return x_slope, kernel_slope.astype(kernel.dtype)
+    return x_slope, outer_product(x, slope).astype(kernel.dtype)
 
 
 _product.defvjp(_forward, _backward)
 
 
+def outer_product(
+    x: Float[Array, "batch length inner"], slope: Float[Array, "batch length outer"]
+) -> Float[Array, "inner outer"]:
+    """Returns the sum over tokens of x slope^T, at least in float32: the gradient of a kernel."""
+    return jax.lax.platform_dependent(x, slope, cpu=_flat_outer_product, default=_outer_product)
+
+
 def _outer_product(x: jax.Array, slope: jax.Array) -> jax.Array:
-    return jnp.einsum("bli,blo->io", x, slope)
+    return jnp.einsum("bli,blo->io", x, slope, preferred_element_type=at_least_float32(x.dtype))
 
 
 def _flat_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -51,6 +59,7 @@ def _flat_outer_product(x: jax.Array, slope: jax.Array) -> jax.Array:
     """
     x, slope = x.reshape(-1, x.shape[-1]), slope.reshape(-1, slope.shape[-1])
     barrier = jax.lax.optimization_barrier
+    wide = at_least_float32(x.dtype)
     if x.shape[1] <= slope.shape[1]:
-        return barrier(x.T) @ slope
-    return barrier(barrier(slope.T) @ x).T
+        return jnp.matmul(barrier(x.T), slope, preferred_element_type=wide)
+    return barrier(jnp.matmul(barrier(slope.T), x, preferred_element_type=wide)).T

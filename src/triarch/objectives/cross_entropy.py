@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from triarch.models.embedding import Unembedding
-from triarch.models.precision import at_least_float32
+from triarch.models.projection import outer_product
 
 
 class LossSums(NamedTuple):
@@ -107,12 +107,12 @@ def _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_grad
             hidden_gradient = _joined(hidden_chunks, hidden.shape[1])
     if not with_gradient:
         return sums, None
-    gradient = Unembedding(kernel_gradient.astype(unembedding.kernel.dtype), bias_gradient, unembedding.scale)
+    gradient = Unembedding(kernel_gradient.T.astype(unembedding.kernel.dtype), bias_gradient, unembedding.scale)
     return sums, (hidden_gradient, gradient)
 
 
 def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
-    """Returns (LossSums, kernel gradient, bias gradient, hidden gradient) of one chunk; gradients None if not asked."""
+    """Returns (LossSums, transposed kernel gradient, bias gradient, hidden gradient) of a chunk; None if not asked."""
     logits = unembedding.logits(hidden)
     log_z, target_logit, highest = _log_z(logits, targets)
     sums = LossSums(
@@ -129,8 +129,8 @@ def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
     bias_gradient = None if unembedding.bias is None else jnp.sum(slope, axis=(0, 1))
     slope = (slope * unembedding.scale).astype(hidden.dtype)
     hidden_gradient = jnp.einsum("blv,vd->bld", slope, unembedding.kernel.astype(hidden.dtype))
-    wide = at_least_float32(hidden.dtype)
-    kernel_gradient = jnp.einsum("blv,bld->vd", slope, hidden, preferred_element_type=wide)
+    # Transposed, [d_model, vocab], as it is fastest to add up; `_scan_chunks` turns the sum once.
+    kernel_gradient = outer_product(hidden, slope)
     return sums, kernel_gradient, bias_gradient, hidden_gradient
 
 

@@ -46,7 +46,8 @@ class Inputs:
     def flops_per_sequence(self, convention: str) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
         lengths = self.lengths
-        return self.config.model.flops(lengths.get("encoder", 0), lengths.get("decoder", 0), convention)
+        sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
+        return self.config.model.flops(*sides, convention, self.num_scored)
 
     def _batches(self, split: str, seed: int, rows: slice | None) -> Batches:
         return Batches(self.store.split(split), self.transform, self.config.batch_size, seed, rows)
