@@ -68,11 +68,10 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
             runner.run_chains(chains, parallel, ledger, table.show)
     finally:
         tables.write_tables(runs, output)
-    seconds = sum(ledger.seconds().values())
+        ledger.record("sweep", "session", "done", time.monotonic() - started)
+    seconds = ledger.seconds()["sweep", "session"]
     _describe(study, prepare, chains, output, seconds)
-    print(
-        f"\nstudy finished in {time.monotonic() - started:.0f} s (all attempts together {seconds:.0f} process-seconds)"
-    )
+    print(f"\nstudy finished after {seconds:.0f} s, all attempts together")
     exports = [str(output / "exports" / run.name) for run in runs]
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}")
     print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
