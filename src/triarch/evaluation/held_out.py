@@ -12,11 +12,11 @@ import numpy as np
 from triarch.data.store import SplitReader, TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation import scoring as scorings
-from triarch.evaluation.progress import Progress
 from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.sums import WindowSums, scored_losses, window_sums
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
+from triarch.progress import Progress
 
 Role = Literal["in_domain", "out_of_domain"]
 ROLES = ("in_domain", "out_of_domain")

@@ -11,8 +11,8 @@ from triarch.data.manifest import VOCABULARY, Manifest, Split
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError
+from triarch.progress import Progress
 from triarch.tasks.documents import Corpus
-from triarch.tasks.progress import Progress
 from triarch.tasks.sentencepiece_training import MODEL_TYPES, train_sentencepiece
 from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, TRAIN, split_names, split_of
 from triarch.tasks.tokenization import ChunkTokenizer, TokenizedSplit, tokenize
