@@ -120,7 +120,8 @@ def _run(stage: Stage, cores: set[int], ledger: Ledger, stop: threading.Event) -
     started = time.monotonic()
     with open(stage.log, "a") as log:
         # taskset by hand: the child inherits the affinity of the thread that starts it.
-        os.sched_setaffinity(0, cores)
+        if cores:
+            os.sched_setaffinity(0, cores)
         process = subprocess.Popen(stage.argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     while process.poll() is None:
         if stop.is_set():
@@ -135,7 +136,12 @@ def _run(stage: Stage, cores: set[int], ledger: Ledger, stop: threading.Event) -
 
 
 def _core_shares(parallel: int) -> list[set[int]]:
-    """Splits this process's cores into `parallel` shares; with fewer cores than that, every share is all of them."""
+    """Splits this process's cores into `parallel` shares; with fewer cores than that, every share is all of them.
+
+    Shares are empty where the system pins no process to cores (macOS).
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return [set() for _ in range(parallel)]
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < parallel:
         return [set(cores)] * parallel

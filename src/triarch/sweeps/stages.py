@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from triarch.sweeps.study import Corpus, Run, Study
@@ -103,8 +102,3 @@ def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
         Stage(run.name, name, arguments, result, folder / f"{name}.log")
         for name, arguments, result in zip(names, (train, evaluate, to_orbax), results, strict=True)
     ]
-
-
-def commands(stages: Sequence[Stage]) -> list[str]:
-    """Returns the stages as shell commands."""
-    return [stage.command for stage in stages]
