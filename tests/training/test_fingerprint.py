@@ -8,7 +8,8 @@ import pytest
 from tests.training import tiny
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder, write_whole
+from triarch.files import write_whole
+from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder
 
 
 def test_plain_values_name_their_classes():

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from triarch.cli import environment
 from triarch.errors import UserError, nearest
+from triarch.files import write_whole
 
 VERBS = {
     "prepare": "tokenize a SeqIO task into a token store",
@@ -97,10 +98,8 @@ def _write_json(result: dict, path: str) -> None:
     if path == "-":
         print(text, end="")
         return
-    temporary = Path(f"{path}.tmp")
     try:
-        temporary.write_text(text)
-        temporary.replace(path)
+        write_whole(Path(path), text)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"--json={path}: {error.strerror}") from error
 

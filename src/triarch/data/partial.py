@@ -16,6 +16,7 @@ from typing import Any
 
 from triarch.data import manifest as manifests
 from triarch.errors import UserError
+from triarch.files import write_whole
 
 # What took less than this is not worth a hidden folder that stays behind.
 KEPT_AFTER_SECONDS = 30
@@ -68,9 +69,7 @@ class PartialFolder:
 
     def write_journal(self, entries: dict[str, Any]) -> None:
         """Replaces the journal in one step."""
-        temporary = self.scratch / f"{_JOURNAL}.tmp"
-        write_synced(temporary, json.dumps({"job": self._job, **entries}))
-        temporary.replace(self.scratch / _JOURNAL)
+        write_whole(self.scratch / _JOURNAL, json.dumps({"job": self._job, **entries}))
 
     def publish(self) -> None:
         """Moves the folder, whole by now, to the output's place."""
@@ -150,11 +149,3 @@ def explained(output: Path) -> Iterator[None]:
     except RuntimeError as error:  # What ArrayRecord's C++ raises.
         full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
         raise UserError(f"{output}: {'the disk is full' if full else f'cannot be written: {error}'}") from error
-
-
-def write_synced(path: Path, text: str) -> None:
-    """Writes a file whose content is on the disk, not only on its way, when this returns."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

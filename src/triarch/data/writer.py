@@ -12,7 +12,8 @@ import numpy as np
 from array_record.python import array_record_module
 
 from triarch.data import manifest as manifests
-from triarch.data.partial import SCRATCH, PartialFolder, check_output, explained, write_synced
+from triarch.data.partial import SCRATCH, PartialFolder, check_output, explained
+from triarch.files import write_synced
 
 __all__ = ["StoreWriter", "check_output"]
 

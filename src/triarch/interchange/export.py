@@ -32,10 +32,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from triarch.errors import UserError, nearest
+from triarch.files import write_synced
 from triarch.interchange import manifest as manifests
 from triarch.interchange import orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
-from triarch.interchange.folders import whole_folder, write_synced
+from triarch.interchange.folders import whole_folder
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
 from triarch.interchange.placement import Placement, host_values

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from triarch.errors import UserError
-from triarch.interchange.folders import write_synced
+from triarch.files import write_synced
 
 FILE_NAME = "files.json"
 _THREADS = 4

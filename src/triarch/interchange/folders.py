@@ -48,14 +48,6 @@ def whole_folder(output: Path, overwrite: bool, replaceable: Callable[[Path], bo
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def write_synced(path: Path, text: str) -> None:
-    """Writes a file and waits until it is on disk."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _check(output: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
     if not output.exists():
         return

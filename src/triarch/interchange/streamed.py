@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from triarch.files import write_synced
 from triarch.interchange import export, manifest, orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
-from triarch.interchange.folders import whole_folder, write_synced
+from triarch.interchange.folders import whole_folder
 from triarch.interchange.manifest import Manifest, Origin, Tensor
 from triarch.interchange.orbax_folder import Leaf, StoredLeaf
 from triarch.models import ModelConfig

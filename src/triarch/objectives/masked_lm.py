@@ -49,17 +49,13 @@ class MaskedLM:
         masking.most(window)
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            tokens, segments = packing.read(example)
-            there = packing.there(tokens, segments)
-            hidden, chosen = masking.hide(tokens, there, special, vocab_size, rng)
-            weights = np.zeros(tokens.shape, np.float32)
-            weights[chosen] = 1.0
+            masked = masking.of_example(example, special, vocab_size, rng)
             return {
-                "encoder_input_tokens": hidden,
-                "encoder_segment_ids": there.astype(np.int32),
-                "encoder_target_tokens": tokens,
-                "encoder_loss_weights": weights,
-                **packing.features("encoder", segments),
+                "encoder_input_tokens": masked.hidden,
+                "encoder_segment_ids": masked.there,
+                "encoder_target_tokens": masked.tokens,
+                "encoder_loss_weights": masked.weights,
+                **packing.features("encoder", masked.segments),
             }
 
         return features

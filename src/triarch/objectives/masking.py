@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from triarch.errors import UserError
+from triarch.objectives import packing
 from triarch.objectives.base import SpecialTokens
+
+
+class Masked(NamedTuple):
+    """An example with some of its tokens hidden, [window] each.
+
+    Attributes:
+      tokens: int32, as they were.
+      hidden: int32, as they are read.
+      weights: float32, 1 where a token was chosen.
+      there: int32, 0 in padding.
+      segments: int32, which document a token belongs to; None for a window that is one text.
+    """
+
+    tokens: np.ndarray
+    hidden: np.ndarray
+    weights: np.ndarray
+    there: np.ndarray
+    segments: np.ndarray | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +69,17 @@ class Masking:
         if min(self.mask_share, self.random_share) < 0 or self.mask_share + self.random_share > 1 + 1e-9:
             shares = f"mask_share = {self.mask_share} and random_share = {self.random_share}"
             raise UserError(f"{self.owner}.{shares} must be shares of the chosen tokens: none negative, sum at most 1")
+
+    def of_example(
+        self, example: Mapping[str, np.ndarray], special: SpecialTokens, vocab_size: int, rng: np.random.Generator
+    ) -> Masked:
+        """Returns an example with some of its tokens hidden; the arguments are those of an objective's transform."""
+        tokens, segments = packing.read(example)
+        there = packing.there(tokens, segments)
+        hidden, chosen = self.hide(tokens, there, special, vocab_size, rng)
+        weights = np.zeros(tokens.shape, np.float32)
+        weights[chosen] = 1.0
+        return Masked(tokens, hidden, weights, there.astype(np.int32), segments)
 
     def hide(
         self,

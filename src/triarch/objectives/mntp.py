@@ -51,17 +51,13 @@ class MNTP:
         masking.most(window)
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            tokens, segments = packing.read(example)
-            there = packing.there(tokens, segments)
-            hidden, chosen = masking.hide(tokens, there, special, vocab_size, rng)
-            weights = np.zeros(tokens.shape, np.float32)
-            weights[chosen] = 1.0
+            masked = masking.of_example(example, special, vocab_size, rng)
             return {
-                f"{side}_input_tokens": packing.shift_right(hidden, special.bos, segments),
-                f"{side}_target_tokens": tokens,
-                f"{side}_loss_weights": weights,
-                "encoder_segment_ids" if side == "encoder" else "decoder_causal_attention": there.astype(np.int32),
-                **packing.features(side, segments),
+                f"{side}_input_tokens": packing.shift_right(masked.hidden, special.bos, masked.segments),
+                f"{side}_target_tokens": masked.tokens,
+                f"{side}_loss_weights": masked.weights,
+                "encoder_segment_ids" if side == "encoder" else "decoder_causal_attention": masked.there,
+                **packing.features(side, masked.segments),
             }
 
         return features

@@ -25,7 +25,7 @@ from triarch.scaling.hyperparameters import Hyperparameters
 from triarch.scaling.optimum_figures import envelope_panel, isoflop_panel, line_panel
 from triarch.scaling.outcome import Outcome, Part, residual_table, sample_table
 from triarch.scaling.result import Fit
-from triarch.scaling.style import Panel, csv_text, write_whole
+from triarch.scaling.style import Panel, csv_text, write_output
 
 SUFFIXES = (".svg", ".pdf", ".png", ".csv")
 
@@ -70,7 +70,7 @@ def write_folder(outcome: Outcome, folder: str | Path) -> list[str]:
             if columns:
                 content[f"{_stem(part)}{name}.csv"] = csv_text(columns, rows)
     for name, text in content.items():
-        write_whole(folder / name, text.encode())
+        write_output(folder / name, text.encode())
     written = list(content)
     for panel in all_panels(outcome):
         for suffix in SUFFIXES:

@@ -17,7 +17,7 @@ from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
 from triarch.scaling.findings import findings
 from triarch.scaling.result import Fit
 from triarch.scaling.study import ROLES, Study, read_study
-from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_whole
+from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.words import duration, scientific, short_number
 
 SCORING_WORDS = {"paired": "paired", "native": "native", "pseudo_likelihood": "pseudo-likelihood"}
@@ -118,7 +118,7 @@ def write_report(
         for panel in report.panels:
             for suffix in (".svg", ".png", ".csv"):
                 panel.save(Path(figures_folder) / (panel.name + suffix))
-    write_whole(output, report.html.encode())
+    write_output(output, report.html.encode())
     return report
 
 

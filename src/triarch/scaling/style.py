@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import matplotlib.figure
 import matplotlib.ticker
 
 from triarch.errors import UserError
+from triarch.files import write_whole
 from triarch.scaling.words import power_of_ten, short_number
 
 INK, SOFT, GRID = "#1f2328", "#59636e", "#d8dde3"
@@ -124,7 +124,7 @@ class Panel:
             content = self._printed(path.suffix[1:])
         else:
             raise UserError(f"{path}: a figure is written as .svg, .pdf or .png, its data as .csv")
-        write_whole(path, content)
+        write_output(path, content)
         return path
 
     def _printed(self, kind: str) -> bytes:
@@ -141,18 +141,15 @@ def csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "".join(",".join(_csv_cell(cell) for cell in line) + "\n" for line in [columns, *rows])
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file by way of a temporary sibling, so that a half-written one never stands under its name.
+def write_output(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all.
 
     Raises:
       UserError: the folder is missing or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 

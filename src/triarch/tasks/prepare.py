@@ -19,6 +19,7 @@ from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError, nearest
+from triarch.files import write_whole
 from triarch.progress import Progress
 from triarch.tasks.counts import Counts
 from triarch.tasks.documents import Corpus, has_inputs
@@ -190,9 +191,7 @@ class _Preparation:
         tokenizer = self._vocabulary.trained(_announced(texts, progress))
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        temporary = path.with_name(f"new_{_TRAINED}")
-        temporary.write_text(json.dumps(dataclasses.asdict(tokenizer.info)), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, json.dumps(dataclasses.asdict(tokenizer.info)))
         return tokenizer
 
     def _tokenize(

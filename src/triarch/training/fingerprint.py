@@ -15,6 +15,7 @@ from triarch.data.manifest import VOCABULARY
 from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
+from triarch.files import write_whole
 from triarch.training.config import FREE_KEYS, RunConfig
 
 CONFIG_TEXT = "config.gin"
@@ -89,19 +90,6 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
         partial.rename(workdir / VOCABULARY)
     write_whole(workdir / CONFIG_TEXT, config_text)
     write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is either absent or complete, whenever the process ends."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:

@@ -14,9 +14,10 @@ import jax
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
+from triarch.files import write_whole
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
-from triarch.training.fingerprint import check_folder, write_folder, write_whole
+from triarch.training.fingerprint import check_folder, write_folder
 from triarch.training.inputs import open_inputs
 from triarch.training.interruption import Interruption
 from triarch.training.lock import locked

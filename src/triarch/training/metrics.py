@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triarch.training.fingerprint import write_whole
+from triarch.files import write_whole
 
 FILE_NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

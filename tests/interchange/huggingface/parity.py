@@ -32,7 +32,7 @@ LOGITS_BOUND, GRADIENT_BOUND = 1e-4, 1e-3
 
 
 def cases(names: Iterable[str], *slow: str):
-    """Parametrises a test by the names of its cases, some of them left out of `make quick-test`."""
+    """Parametrises a test by the names of its cases, some of them left to `make slow-test`."""
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
     )
