@@ -70,7 +70,12 @@ class AdamW:
 
 def build(optimizer: Optimizer, total_steps: int) -> optax.GradientTransformation:
     """Returns the whole transformation for a run of `total_steps`: global clipping, then the optimizer."""
-    update = optimizer.transformation(lambda count: optimizer.learning_rate(count, total_steps))
+    return at_rate(optimizer, lambda count: optimizer.learning_rate(count, total_steps))
+
+
+def at_rate(optimizer: Optimizer, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+    """Returns the same for a rate, as a function of updates made, that need not be the optimizer's own."""
+    update = optimizer.transformation(learning_rate)
     if optimizer.max_grad_norm is None:
         return update
     return optax.chain(optax.clip_by_global_norm(optimizer.max_grad_norm), update)

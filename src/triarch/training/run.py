@@ -117,6 +117,6 @@ def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | 
     network = Network(config.model, config.execution, config.rules, mesh)
     transformation = optimizers.build(config.optimizer, config.steps)
     target = abstract_state(network, transformation, config.rules, mesh)
-    train_step = make_train_step(network, transformation, config, target, layout, inputs.num_scored)
+    train_step = make_train_step(network, config, target, layout, inputs.num_scored)
     eval_step = make_eval_step(network, config, layout, inputs.num_scored)
     return Run(config, inputs, mesh, transformation, network, target, layout, train_step, eval_step)

@@ -11,39 +11,56 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from triarch.objectives.losses import LossSums, loss_fn
+from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.state import Network, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 EvalStep = Callable[[Any, Batch], LossSums]
+
+
+class TrainStep:
+    """The jitted update, (state, batch) -> (new state, metrics); it donates the state it is given.
+
+    The learning rate enters as an argument, so that runs which differ in their length or schedule alone share one
+    compiled program.
+    """
+
+    def __init__(self, update: Callable, schedule: Callable[[jax.Array], jax.Array], replicated: NamedSharding):
+        """`update`, jitted, takes (state, batch, rate); `schedule` gives the rate from the updates made."""
+        self._update = update
+        self._rate = jax.jit(schedule, out_shardings=replicated)
+        self._replicated = replicated
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Returns the new state, and float32 scalars `loss` and `z_loss` (nats a weighted token), `accuracy`,
+        `grad_norm` (before clipping) and `learning_rate`."""
+        return self._update(state, batch, self._rate(state.step))
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """Returns the update lowered for the given (abstract) state and batch, to be compiled ahead of time."""
+        return self._update.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated))
 
 
 def make_train_step(
     network: Network,
-    transformation: optax.GradientTransformation,
     config: RunConfig,
     target: TrainState,
     batch_sharding: NamedSharding,
     num_scored: int | None = None,
 ) -> TrainStep:
-    """Returns the jitted update; it donates the state it is given.
+    """Returns the update.
 
     The gradient is that of the summed loss over the whole global batch, divided by its summed weights: neither
     microbatches nor devices have a mean of their own.
 
     Args:
       network: the network.
-      transformation: the optimizer.
       config: of the run.
       target: abstract state with shardings.
       batch_sharding: of the batch's leading axis.
       num_scored: at most this many targets of a row have weight (see `loss_fn`).
-
-    Returns:
-      A function (state, batch) -> (new state, metrics): float32 scalars `loss` and `z_loss` (nats a weighted token),
-      `accuracy`, `grad_norm` (before clipping), `learning_rate`.
     """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
@@ -58,20 +75,19 @@ def make_train_step(
     def gradients(params: Any, batch: Batch) -> tuple[Any, LossSums]:
         return jax.grad(loss, has_aux=True)(params, batch)
 
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
+        transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
         grads, sums = _accumulated(gradients, state.params, batch, config.microbatches, batch_sharding)
         weight = _nonzero(sums.weight_sum)
         grads = jax.tree.map(lambda grad: grad / weight, grads)
         updates, opt_state = transformation.update(grads, state.opt_state, state.params)
-        metrics = _means(sums) | {
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": config.optimizer.learning_rate(state.step, config.steps),
-        }
+        metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
-    return jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated))
+    jitted = jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated))
+    return TrainStep(jitted, lambda step: config.optimizer.learning_rate(step, config.steps), replicated)
 
 
 def make_eval_step(
