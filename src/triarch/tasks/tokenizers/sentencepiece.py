@@ -14,6 +14,7 @@ import sentencepiece
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
 from triarch.tasks.tokenizers.base import SPACE_SYMBOL, can_be_cut, parts
+from triarch.tasks.tokenizers.sentencepiece_words import SentencePieceWords
 
 KIND = "sentencepiece"
 MODEL_FILE = "sentencepiece.model"
@@ -70,8 +71,8 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         if not self._can_be_cut:
-            return np.array(self._encode(text), np.int32)
-        return np.concatenate([np.array(self._encode(part), np.int32) for part in parts(text)])
+            return self._encode(text)
+        return np.concatenate([self._encode(part) for part in parts(text)])
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
@@ -80,18 +81,25 @@ class SentencePieceTokenizer:
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self.model)
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> np.ndarray:
         if not self.space_symbol_ids or SPACE_SYMBOL not in text:
-            return self._processor.encode(text)
-        first, *rest = text.split(SPACE_SYMBOL)
-        ids = self._processor.encode(first)
-        for part in rest:
-            ids += [*self.space_symbol_ids, *self._processor.encode(part)]
-        return ids
+            return self._ids(text)
+        space_symbol = np.array(self.space_symbol_ids, np.int32)
+        first, *rest = map(self._ids, text.split(SPACE_SYMBOL))
+        return np.concatenate([first, *(ids for part in rest for ids in (space_symbol, part))])
+
+    def _ids(self, text: str) -> np.ndarray:
+        """Returns SentencePiece's own ids of `text`."""
+        return self._words.encode(text) if self._words else self._processor.encode(text, out_type="numpy")
+
+    @functools.cached_property
+    def _words(self) -> SentencePieceWords | None:
+        return SentencePieceWords.of_model(self.model)
 
     @functools.cached_property
     def _can_be_cut(self) -> bool:
-        return can_be_cut(self._encode, map(self._processor.id_to_piece, range(len(self._processor))))
+        pieces = map(self._processor.id_to_piece, range(len(self._processor)))
+        return can_be_cut(lambda text: self._processor.encode(text), pieces)
 
     def _piece_bytes(self, index: int) -> int:
         if self._processor.is_byte(index):
