@@ -29,22 +29,27 @@ _MIN_BLOCK = 64
 _MAX_BLOCKS = 8
 
 
-def dense_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
-    """Holds the whole square of weights: the plain formula."""
-    key, value = _repeated(key, query), _repeated(value, query)
-    allowed = mask.dense(query.shape[1], key.shape[1])
-    logits = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=at_least_float32(query.dtype))
+def attention_weights(
+    query: Queries, key: Keys, mask: Mask, scores: Scores
+) -> Float[Array, "batch heads target source"]:
+    """Returns softmax(scores(Q K^T)), at least float32: rows sum to one, or are zero where a query may see nothing."""
+    logits = jnp.einsum(
+        "btnh,bsnh->bnts", query, _repeated(key, query), preferred_element_type=at_least_float32(query.dtype)
+    )
     logits = scores.capped(logits)
     if scores.bias is not None:
         logits += scores.bias.block(slice(0, query.shape[1]), slice(0, key.shape[1]))
-    if allowed is not None:
-        logits = jnp.where(allowed, logits, _MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-    attended = jnp.einsum("bnts,bsnh->btnh", weights, value)
+    allowed = mask.dense(query.shape[1], key.shape[1])
     if allowed is None:
-        return attended
-    sees_any = jnp.any(allowed[:, 0], axis=-1)[..., None, None]
-    return jnp.where(sees_any, attended, 0)
+        return jax.nn.softmax(logits, axis=-1)
+    weights = jax.nn.softmax(jnp.where(allowed, logits, _MASKED), axis=-1)
+    return jnp.where(jnp.any(allowed, axis=-1, keepdims=True), weights, 0)
+
+
+def dense_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
+    """Holds the whole square of weights: the plain formula."""
+    weights = attention_weights(query, key, mask, scores).astype(value.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, _repeated(value, query))
 
 
 def blocked_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
