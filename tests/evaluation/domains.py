@@ -30,14 +30,18 @@ def write_domain(
     role: str = "in_domain",
     special: dict | None = None,
     fingerprint: str = FINGERPRINT,
+    segments: np.ndarray | None = None,
+    lengths: dict[str, int] | None = None,
 ) -> Domain:
-    """Writes a store whose split "validation" holds `windows`."""
-    with StoreWriter(path, windows.shape[1], "uint16") as writer:
-        writer.write("validation", windows)
+    """Writes a store whose split "validation" holds `windows`; packed with `segments`, of pairs with `lengths` too."""
+    layout = "windows" if segments is None else "packed" if lengths is None else "pairs"
+    with StoreWriter(path, windows.shape[1], "uint16", segments=segments is not None) as writer:
+        writer.write("validation", windows, segments)
         num_bytes = int(TOKEN_BYTES[windows].sum())
         split = Split(len(windows), len(windows), windows.size, 0, num_bytes, writer.finish_files("validation"))
         vocabulary = Vocabulary("bytes", VOCAB_SIZE, fingerprint, SPECIAL if special is None else special)
-        manifest = Manifest(path.name, "windows", windows.shape[1], "uint16", vocabulary, {"validation": split}, {})
+        splits = {"validation": split}
+        manifest = Manifest(path.name, layout, windows.shape[1], "uint16", vocabulary, splits, {}, lengths)
         writer.finish(manifest, TOKEN_BYTES)
     return Domain(TokenStore.open(path), role)
 

@@ -13,7 +13,7 @@ from tests.interchange import exports
 from tests.models import tiny
 from tests.training.tiny import python
 from triarch.errors import UserError
-from triarch.evaluation import evaluate
+from triarch.evaluation import Options, evaluate
 from triarch.interchange import LoadedModel, Origin, Placement, write_export
 from triarch.objectives import MaskedLM
 
@@ -77,7 +77,7 @@ def assert_summary(evaluation, losses: np.ndarray, targets: np.ndarray):
 
 @pytest.mark.parametrize("config", [tiny.REDLLM, tiny.DECLLM], ids=["encoder-decoder", "decoder-only"])
 def test_paired_equals_dense_float64(config, models, domain):
-    (evaluation,) = evaluate(models[config], [domain], scoring=["paired"], batch_size=3)
+    (evaluation,) = evaluate(models[config], [domain], Options(scoring=["paired"], batch_size=3))
     assert (evaluation.domain, evaluation.role, evaluation.scoring) == ("text", "in_domain", "paired")
     assert_summary(evaluation, second_half(config, WINDOWS), WINDOWS[:, HALF:])
 
@@ -97,7 +97,7 @@ def one_masked_at_a_time(windows: np.ndarray) -> np.ndarray:
 
 def test_encoder_is_scored_by_pseudo_likelihood(models, domain):
     options = dict(scoring=["paired"], pseudo_positions=None, batch_size=7)
-    (evaluation,) = evaluate(models[ENCODER], [domain], **options)
+    (evaluation,) = evaluate(models[ENCODER], [domain], Options(**options))
     assert evaluation.scoring == "pseudo_likelihood"
     assert_summary(evaluation, one_masked_at_a_time(WINDOWS), WINDOWS[:, HALF:])
 
@@ -105,7 +105,7 @@ def test_encoder_is_scored_by_pseudo_likelihood(models, domain):
 def test_sampled_pseudo_likelihood_is_a_seeded_part_of_the_whole(models, domain):
     def sampled(seed, batch_size):
         options = dict(scoring=["paired"], pseudo_positions=2, seed=seed, batch_size=batch_size, max_windows=1)
-        return evaluate(models[ENCODER], [domain], **options)[0]
+        return evaluate(models[ENCODER], [domain], Options(**options))[0]
 
     losses = one_masked_at_a_time(WINDOWS[:1])[0]
     pairs = {(i, j): (losses[i] + losses[j]) / 2 for i in range(HALF) for j in range(i)}
@@ -121,7 +121,7 @@ def test_sampled_pseudo_likelihood_is_a_seeded_part_of_the_whole(models, domain)
 
 
 def test_native_causal_scores_every_token(models, domain):
-    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], scoring=["native"])
+    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], Options(scoring=["native"]))
     logits = exports.logits(tiny.DECLLM, {"decoder_input_tokens": shifted(WINDOWS)})
     assert evaluation.scoring == "native"
     assert_summary(evaluation, nats(logits, WINDOWS), WINDOWS)
@@ -131,7 +131,7 @@ def test_native_masked_scores_what_the_objective_masks(models, tmp_path):
     # No special tokens, which are never masked: so all windows have equally many targets.
     windows = np.maximum(WINDOWS, 4)
     domain = domains.write_domain(tmp_path / "text", windows)
-    (evaluation,) = evaluate(models[ENCODER], [domain], scoring=["native"], seed=5)
+    (evaluation,) = evaluate(models[ENCODER], [domain], Options(scoring=["native"], seed=5))
     objective, vocab_size = MaskedLM(0.3, 0.8, 0.1), domains.VOCAB_SIZE
     transform = objective.transform("encoder-only", domains.special_tokens(), vocab_size, domains.WINDOW)
     rows = [transform({"tokens": window}, np.random.default_rng([5, i])) for i, window in enumerate(windows)]
@@ -143,12 +143,13 @@ def test_native_masked_scores_what_the_objective_masks(models, tmp_path):
 
 
 def test_native_prefix_is_its_paired_score(models, domain):
-    paired, native = evaluate(models[tiny.REDLLM], [domain], scoring=["paired", "native"])
+    paired, native = evaluate(models[tiny.REDLLM], [domain], Options(scoring=["paired", "native"]))
     assert dataclasses.replace(native, scoring="paired") == paired
 
 
 def test_bidirectional_prefix_is_seen_as_in_training(domain):
-    paired = evaluate(loaded(tiny.DECLLM, PREFIX | {"bidirectional_prefix": True}), [domain], scoring=["paired"])[0]
+    model = loaded(tiny.DECLLM, PREFIX | {"bidirectional_prefix": True})
+    (paired,) = evaluate(model, [domain], Options(scoring=["paired"]))
     sees = np.tile((np.arange(domains.WINDOW) <= HALF).astype(np.int32), (len(WINDOWS), 1))
     inputs = {"decoder_input_tokens": shifted(WINDOWS), "decoder_causal_attention": sees}
     assert_summary(paired, nats(exports.logits(tiny.DECLLM, inputs), WINDOWS)[:, HALF:], WINDOWS[:, HALF:])
@@ -157,13 +158,13 @@ def test_bidirectional_prefix_is_seen_as_in_training(domain):
 def test_wide_rows_and_last_batches_are_filled_without_weight(models, tmp_path):
     windows = domains.random_windows(5, window=38)
     domain = domains.write_domain(tmp_path / "wide", windows)
-    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], scoring=["paired"], batch_size=4)
+    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], Options(scoring=["paired"], batch_size=4))
     assert_summary(evaluation, second_half(tiny.DECLLM, windows), windows[:, 19:])
 
 
 def test_first_windows_are_scored_and_domains_keep_their_order(models, domain, tmp_path):
     other = domains.write_domain(tmp_path / "other", domains.random_windows(2, seed=1), "out_of_domain")
-    evaluations = evaluate(models[tiny.DECLLM], [domain, other], scoring=["paired"], max_windows=3)
+    evaluations = evaluate(models[tiny.DECLLM], [domain, other], Options(scoring=["paired"], max_windows=3))
     assert [(e.domain, e.role, e.num_windows) for e in evaluations] == [
         ("text", "in_domain", 3),
         ("other", "out_of_domain", 2),
@@ -181,7 +182,7 @@ def test_blank_network_is_as_good_as_chance(domain):
 
 def test_text_without_bytes_has_no_bits_per_byte(models, tmp_path):
     domain = domains.write_domain(tmp_path / "ends", np.full((2, domains.WINDOW), 2, np.int32))
-    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], scoring=["paired"])
+    (evaluation,) = evaluate(models[tiny.DECLLM], [domain], Options(scoring=["paired"]))
     assert evaluation.num_bytes == 0 and evaluation.bits_per_byte is None
 
 
@@ -191,13 +192,14 @@ from pathlib import Path
 import jax
 from triarch import load
 from triarch.data.store import TokenStore
-from triarch.evaluation import Domain, evaluate
+from triarch.evaluation import Domain, Options, evaluate
 from triarch.interchange import Placement
 
 assert jax.device_count() == 8
 model = load(sys.argv[1], placement=Placement.all_devices())
 store = Domain(TokenStore.open(sys.argv[2]), "in_domain")
-print(json.dumps([dataclasses.asdict(e) for size in (8, 3) for e in evaluate(model, [store], batch_size=size)]))
+found = [e for size in (8, 3) for e in evaluate(model, [store], Options(batch_size=size))]
+print(json.dumps([dataclasses.asdict(e) for e in found]))
 """
 
 
@@ -226,7 +228,7 @@ def test_eight_devices_find_what_one_finds(models, domain, tmp_path):
 )
 def test_bad_options(options, message, models, domain):
     with pytest.raises(UserError, match=message):
-        evaluate(models[ENCODER], [domain], **options)
+        evaluate(models[ENCODER], [domain], Options(**options))
 
 
 def test_stores_that_do_not_fit(models, domain, tmp_path):
@@ -243,10 +245,6 @@ def test_stores_that_do_not_fit(models, domain, tmp_path):
     small = loaded(dataclasses.replace(ENCODER, vocab_size=60), MASKED)
     with pytest.raises(UserError, match="text has 61 ids, tiny only 60"):
         evaluate(small, [domain])
-    manifest = dataclasses.replace(domain.store.manifest, layout="packed")
-    packed = dataclasses.replace(domain, store=dataclasses.replace(domain.store, manifest=manifest))
-    with pytest.raises(UserError, match="text: its layout is 'packed', but held-out loss is that of windows"):
-        evaluate(model, [packed])
 
 
 @pytest.mark.parametrize(
@@ -261,4 +259,4 @@ def test_objectives_that_are_not_known(objective, message, models, domain):
     model = models[tiny.REDLLM]
     other = LoadedModel(model.path, model.model, Origin(objective, model.vocabulary), model.placement)
     with pytest.raises(UserError, match=message):
-        evaluate(other, [domain], scoring=["native"])
+        evaluate(other, [domain], Options(scoring=["native"]))

@@ -17,7 +17,7 @@ SPECIAL = domains.special_tokens()
 
 def targets(scoring, window: np.ndarray) -> list[int]:
     """Returns the ids that have weight, in order."""
-    rows = scoring.rows(window, 0)
+    rows = scoring.rows({"tokens": window}, 0)
     assert len(rows) == scoring.rows_per_window
     return [int(t) for row in rows for t, w in zip(row["scored_targets"], row["scored_weights"], strict=True) if w]
 
@@ -30,7 +30,7 @@ def test_all_architectures_score_the_same_tokens(length, seed):
         by_objective("paired", paired_objective(CausalLM()), architecture, SPECIAL, domains.VOCAB_SIZE, length, 0)
         for architecture in ("decoder-only", "encoder-decoder")
     )
-    encoder = pseudo_likelihood(SPECIAL, length, None, 0)
+    encoder = pseudo_likelihood(paired_objective(None), SPECIAL, domains.VOCAB_SIZE, length, None, 0)
     expected = window[round(length / 2) :].tolist()
     assert targets(decoder, window) == targets(two_sided, window) == targets(encoder, window) == expected
 
@@ -39,7 +39,8 @@ def test_all_architectures_score_the_same_tokens(length, seed):
 @settings(max_examples=40, deadline=None)
 def test_pseudo_likelihood_hides_one_target_a_row_and_nothing_else(length, positions, seed):
     window = np.arange(4, 4 + length, dtype=np.int32)
-    rows = pseudo_likelihood(SPECIAL, length, positions, seed).rows(window, 3)
+    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.VOCAB_SIZE, length, positions, seed)
+    rows = scoring.rows({"tokens": window}, 3)
     hidden = [np.flatnonzero(row["encoder_input_tokens"] != window).tolist() for row in rows]
     assert all(len(one) == 1 for one in hidden)
     flat = [one[0] for one in hidden]
@@ -62,7 +63,7 @@ def test_standard_error_of_unequal_windows_equals_the_jackknife_to_first_order()
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, 40, 400).astype(float)
     nats = tokens * rng.normal(3, 0.4, 400)
-    evaluation = summarise(WindowSums(nats, tokens, 3 * tokens), "d", "in_domain", "paired")
+    evaluation = summarise(WindowSums(nats, tokens, 3 * tokens))
     leave_one_out = (nats.sum() - nats) / (tokens.sum() - tokens)
     jackknife = np.sqrt(399 / 400 * ((leave_one_out - leave_one_out.mean()) ** 2).sum())
     assert abs(evaluation.standard_error / jackknife - 1) < 0.01

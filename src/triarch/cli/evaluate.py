@@ -1,4 +1,4 @@
-"""`triarch evaluate`: held-out loss of a run or an export."""
+"""`triarch evaluate`: held-out loss of runs and exports."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.text_table import aligned, decimals
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.evaluation import Domain, Evaluation
-    from triarch.interchange import LoadedModel
+    from triarch.evaluation import Domain, Loss, Options
 
-HELP = "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity"
-EXAMPLE = "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json"
+HELP = (
+    "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
+    "with --suite on many domains at once, with averages over domains and over sources"
+)
+EXAMPLE = (
+    "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
+    "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis"
+)
 
 _ALL = "all"
 
@@ -23,11 +29,25 @@ _ALL = "all"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch evaluate`."""
     add = parser.add_argument
-    add("--model", required=True, type=Path, metavar="PATH", help="a run or an export")
+    add(
+        "--model", required=True, action="append", type=Path, metavar="PATH",
+        help="a run or an export; repeatable with --suite",
+    )  # fmt: skip
     add("--in_domain", action="append", default=[], type=Path, metavar="STORE", help="trained-on kind; repeatable")
     add("--out_of_domain", action="append", default=[], type=Path, metavar="STORE", help="another kind; repeatable")
+    add(
+        "--suite", type=Path, metavar="FOLDER",
+        help="of token stores, SOURCE/DOMAIN or SOURCE; averages: micro (every token counts alike), macro (every "
+        "domain), macro_sources (every source)",
+    )  # fmt: skip
+    add("--output", type=Path, metavar="FOLDER", help="of a suite's table, suite.csv")
     add("--split", default="validation", help="of every store (default: %(default)s)")
-    add("--scoring", help="paired, native or both (default: paired,native; paired if the model's objective is unknown)")
+    add(
+        "--scoring",
+        help="paired (the second half of a window, or of a packed document, given the first; a pair's targets given "
+        "its inputs; for an encoder their pseudo-likelihood), native (the model's own objective) or paired,native "
+        "(default: both, native where the objective is known and reads the store's layout)",
+    )
     add("--max_windows", default="256", help="score the split's first so many, or 'all' (default: %(default)s)")
     add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
     add("--pseudo_positions", default="16", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
@@ -41,35 +61,59 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
-    if not args.in_domain and not args.out_of_domain:
-        raise UserError("no store to evaluate on: give --in_domain=STORE or --out_of_domain=STORE")
-    max_windows = _count("max_windows", args.max_windows)
-    pseudo_positions = _count("pseudo_positions", args.pseudo_positions)
+    stores = [*args.in_domain, *args.out_of_domain]
+    if not stores and args.suite is None:
+        raise UserError("no store to evaluate on: give --in_domain=STORE, --out_of_domain=STORE or --suite=FOLDER")
+    if args.suite is not None:
+        if stores:
+            raise UserError("--suite has stores of its own: give it without --in_domain and --out_of_domain")
+        from triarch.cli.suite import run_suite
+
+        return run_suite(args, _options(args))
+    if len(args.model) > 1 or args.output is not None:
+        raise UserError(f"{'--output' if args.output else 'more than one --model'} is for --suite")
+    return _run_stores(args)
+
+
+def _run_stores(args: argparse.Namespace) -> dict[str, Any]:
+    options = _options(args)
     from triarch.evaluation import evaluate
     from triarch.interchange import Placement
     from triarch.loading import load
 
     domains = _open(args.in_domain, "in_domain") + _open(args.out_of_domain, "out_of_domain")
-    model = load(args.model, step=args.step, placement=Placement.all_devices())
-    evaluations = evaluate(
-        model,
-        domains,
-        scoring=_scoring(args.scoring, model),
-        split=args.split,
-        max_windows=max_windows,
-        batch_size=args.batch_size,
-        pseudo_positions=pseudo_positions,
-        seed=args.seed,
-        show_progress=True,
-    )
-    _print(evaluations)
+    (path,) = args.model
+    model = load(path, step=args.step, placement=Placement.all_devices())
+    evaluations = evaluate(model, domains, options, show_progress=True)
+    rows = [(one.domain, one.role, one.scoring, *loss_cells(one)) for one in evaluations]
+    print(aligned(("domain", "role", "scoring", *LOSS_HEADER), rows, words=3))
     return {
-        "model": str(args.model),
+        "model": str(path),
         "architecture": model.config.architecture,
         "step": model.origin.step,
         "split": args.split,
         "evaluations": [dataclasses.asdict(evaluation) for evaluation in evaluations],
     }
+
+
+LOSS_HEADER = ("nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
+
+
+def loss_cells(loss: Loss) -> tuple[str, ...]:
+    """Returns a loss as the cells of a table under LOSS_HEADER."""
+    losses = (loss.nats_per_token, loss.standard_error, loss.bits_per_byte)
+    return (*map(decimals, losses), f"{loss.perplexity:.2f}", f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    max_windows = _count("max_windows", args.max_windows)
+    pseudo_positions = _count("pseudo_positions", args.pseudo_positions)
+    from triarch.evaluation import Options
+
+    scoring = None if args.scoring is None else args.scoring.split(",")
+    options = Options(scoring, args.split, max_windows, args.batch_size, pseudo_positions, args.seed)
+    options.check()
+    return options
 
 
 def _open(paths: Sequence[Path], role: str) -> list[Domain]:
@@ -79,32 +123,9 @@ def _open(paths: Sequence[Path], role: str) -> list[Domain]:
     return [Domain(TokenStore.open(path), role) for path in paths]
 
 
-def _scoring(given: str | None, model: LoadedModel) -> list[str]:
-    if given is not None:
-        return given.split(",")
-    # An imported model does not say what it was trained with.
-    return ["paired"] if model.origin.objective is None else ["paired", "native"]
-
-
 def _count(name: str, text: str) -> int | None:
     if text == _ALL:
         return None
     if not text.isdecimal():
         raise UserError(f"--{name}={text}: expected a number or '{_ALL}'")
     return int(text)
-
-
-def _print(evaluations: Sequence[Evaluation]) -> None:
-    rows = [
-        ("domain", "role", "scoring", "nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
-    ]
-    for one in evaluations:
-        losses = (one.nats_per_token, one.standard_error, one.bits_per_byte)
-        numbers = ["-" if loss is None else f"{loss:.4f}" for loss in losses]
-        numbers += [f"{one.perplexity:.2f}", f"{one.num_tokens:,}", f"{one.num_windows:,}"]
-        rows.append((one.domain, one.role, one.scoring, *numbers))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-        print("  ".join(words + numbers))

@@ -1,5 +1,6 @@
 """How well a model predicts held-out text, comparably between architectures."""
 
-from triarch.evaluation.held_out import ROLES, Domain, Evaluation, evaluate
+from triarch.evaluation.held_out import ROLES, Domain, Evaluation, Loss, evaluate
+from triarch.evaluation.store_sums import Options
 
-__all__ = ["ROLES", "Domain", "Evaluation", "evaluate"]
+__all__ = ["ROLES", "Domain", "Evaluation", "Loss", "Options", "evaluate"]

@@ -1,12 +1,13 @@
-"""Which tokens of a window are scored, and what each architecture sees when it scores them.
+"""Which tokens of an example are scored, and what each architecture sees when it scores them.
 
 A comparison of architectures needs the same target tokens after the same context; a model is also judged by what it was
 trained to do. Hence two scorings, and a third for models that cannot take part in the first:
 
-- "paired": the second half of every window given the first (arXiv 2510.26622, section 4). An encoder-decoder reads
-  the first half in its encoder, a decoder-only model reads the whole window and is scored on the second half.
-- "pseudo_likelihood": what "paired" becomes for an encoder (arXiv 1910.14659): tokens of the second half are masked
-  one at a time, all other tokens of the window visible. It sees what follows, so it is not comparable with "paired".
+- "paired": the second half of every window given the first (arXiv 2510.26622, section 4), of every document where
+  documents are packed side by side; the targets given the inputs where examples are pairs. An encoder-decoder reads
+  what is given in its encoder, a decoder-only model reads everything and is scored on the rest.
+- "pseudo_likelihood": what "paired" becomes for an encoder (arXiv 1910.14659): the same tokens are masked one at a
+  time, all others of the example visible. It sees what follows, so it is not comparable with "paired".
 - "native": the objective the model was trained with.
 """
 
@@ -19,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, objective_from
+from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from
 from triarch.objectives.base import Features
+
+Example = Mapping[str, np.ndarray]
 
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)
@@ -31,18 +34,18 @@ _WIDTH_STEP = 16
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-    """How a window becomes rows of a batch.
+    """How an example of a store becomes rows of a batch.
 
     Attributes:
       name: "paired", "pseudo_likelihood" or "native".
-      rows_per_window: rows that each window gives.
-      rows: from int32[window] and the window's index in its split to the rows: the model's inputs, and
-        `scored_positions`, `scored_targets` (int32) and `scored_weights` (float32), [targets] each.
+      rows_per_window: rows that an example gives at most.
+      rows: from an example, as a store's reader gives it, and its index in its split to the rows: the model's inputs,
+        and `scored_positions`, `scored_targets` (int32) and `scored_weights` (float32), [targets] each.
     """
 
     name: str
     rows_per_window: int
-    rows: Callable[[np.ndarray, int], list[Features]]
+    rows: Callable[[Example, int], list[Features]]
 
 
 def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective:
@@ -60,10 +63,18 @@ def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective
     return objective_from(fields, model)
 
 
-def paired_objective(trained: Objective | None) -> PrefixLM:
-    """Returns the objective of paired scoring: cut in the middle, the prefix seen as it was in training."""
+def paired_objective(trained: Objective | None, lengths: Mapping[str, int] | None = None) -> PrefixLM | Supervised:
+    """Returns the objective of paired scoring: what is given is seen as it was in training.
+
+    Args:
+      trained: the model's own objective, None if unknown.
+      lengths: of a store of pairs, how many tokens "inputs" and "targets" have at most; None for text, which is cut in
+        the middle.
+    """
     parts = trained.objectives if isinstance(trained, Mixture) else (trained,)
     both_ways = any(getattr(part, "bidirectional_prefix", False) for part in parts)
+    if lengths is not None:
+        return Supervised(lengths["inputs"], lengths["targets"], both_ways)
     prefix = next((part for part in parts if isinstance(part, PrefixLM)), PrefixLM(bidirectional_prefix=both_ways))
     # The same tokens for every model: an end-of-document token would be one more target.
     return dataclasses.replace(prefix, prefix_fraction=0.5, split="fixed", append_eos=False)
@@ -81,8 +92,8 @@ def by_objective(
     width = _width(objective.num_scored(architecture, window))
     side = "encoder" if architecture == "encoder-only" else "decoder"
 
-    def rows(tokens: np.ndarray, index: int) -> list[Features]:
-        features = transform({"tokens": tokens}, np.random.default_rng([seed, index]))
+    def rows(example: Example, index: int) -> list[Features]:
+        features = transform(example, np.random.default_rng([seed, index]))
         targets = features.pop(f"{side}_target_tokens")
         weights = features.pop(f"{side}_loss_weights")
         scored = np.flatnonzero(weights)
@@ -99,14 +110,23 @@ def by_objective(
     return Scoring(name, 1, rows)
 
 
-def pseudo_likelihood(special: SpecialTokens, window: int, positions: int | None, seed: int) -> Scoring:
-    """Scores tokens of the second half of a window, each masked alone.
+def pseudo_likelihood(
+    objective: PrefixLM | Supervised,
+    special: SpecialTokens,
+    vocab_size: int,
+    window: int,
+    positions: int | None,
+    seed: int,
+) -> Scoring:
+    """Scores the tokens that paired scoring scores, each masked alone.
 
     Args:
+      objective: of paired scoring.
       special: of the vocabulary; its mask is needed.
-      window: tokens of a window.
-      positions: tokens of each window to score, drawn without replacement; None scores all of the second half.
-      seed: of the draw; a window's draw depends on (seed, window index) only.
+      vocab_size: ids of the vocabulary.
+      window: tokens of an example.
+      positions: tokens of each example to score, drawn without replacement; None scores all.
+      seed: of the draw; an example's draw depends on (seed, its index) only.
 
     Raises:
       UserError: the vocabulary has no mask token, or `positions` is not positive.
@@ -115,27 +135,35 @@ def pseudo_likelihood(special: SpecialTokens, window: int, positions: int | None
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     if positions is not None and positions < 1:
         raise UserError(f"--pseudo_positions={positions}: expected at least 1")
-    start = PrefixLM().prefix_length(window)
-    count = window - start if positions is None else min(positions, window - start)
+    # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
+    transform = objective.transform("decoder-only", special, vocab_size, window)
+    most = objective.num_scored("decoder-only", window)
+    count = most if positions is None else min(positions, most)
 
-    def rows(tokens: np.ndarray, index: int) -> list[Features]:
+    def rows(example: Example, index: int) -> list[Features]:
         rng = np.random.default_rng([seed, index])
-        chosen = start + np.sort(rng.permutation(window - start)[:count])
-        return [_masked_row(tokens, position, special.mask) for position in chosen]
+        laid = transform(example, rng)
+        candidates = np.flatnonzero(laid["decoder_loss_weights"])
+        chosen = np.sort(rng.permutation(len(candidates))[:count])
+        return [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
 
     return Scoring(PSEUDO_LIKELIHOOD, count, rows)
 
 
-def _masked_row(tokens: np.ndarray, position: int, mask: int) -> Features:
+def _masked_row(laid: Features, position: int, mask: int) -> Features:
+    tokens, weights = laid["decoder_target_tokens"], laid["decoder_loss_weights"]
     inputs = tokens.copy()
     inputs[position] = mask
-    return {
+    # Without segment ids all is one text, which ends with the last target.
+    one_text = (np.arange(len(tokens)) <= np.flatnonzero(weights)[-1]).astype(np.int32)
+    features = {
         "encoder_input_tokens": inputs,
-        "encoder_segment_ids": np.ones_like(tokens),
+        "encoder_segment_ids": laid.get("decoder_segment_ids", one_text),
         "scored_positions": np.array([position], np.int32),
         "scored_targets": tokens[position : position + 1],
         "scored_weights": np.ones(1, np.float32),
     }
+    return features | ({"encoder_positions": laid["decoder_positions"]} if "decoder_positions" in laid else {})
 
 
 def _width(num_scored: int) -> int:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from triarch.evaluation.scoring import Scoring
+from triarch.evaluation.scoring import Example, Scoring
 from triarch.models import Transformer
 from triarch.objectives import cross_entropy
 from triarch.objectives.base import Features
@@ -44,7 +44,7 @@ def scored_losses(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[A
 
 def window_sums(
     losses: Callable[[Features], np.ndarray],
-    windows: Sequence[np.ndarray],
+    windows: Sequence[Example],
     scoring: Scoring,
     token_bytes: np.ndarray,
     batch_size: int,
@@ -54,7 +54,7 @@ def window_sums(
 
     Args:
       losses: `scored_losses` of a model, compiled.
-      windows: int32[window] each, at random access.
+      windows: a store's examples, at random access.
       scoring: what to score.
       token_bytes: bytes of each id.
       batch_size: rows a batch; the last is filled with rows of weight 0.

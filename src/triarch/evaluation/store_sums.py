@@ -1,0 +1,161 @@
+"""One model on one token store: what is scored there, and its sums."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from triarch.data.store import SplitReader, TokenStore
+from triarch.errors import UserError, nearest
+from triarch.evaluation import scoring as scorings
+from triarch.evaluation.scoring import Scoring
+from triarch.evaluation.sums import WindowSums, window_sums
+from triarch.interchange import LoadedModel
+from triarch.objectives import Objective, SpecialTokens, Supervised
+from triarch.objectives.base import Features, require_layout
+from triarch.progress import Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is scored.
+
+    Attributes:
+      scoring: "paired" (an encoder's becomes "pseudo_likelihood"), "native", or both; None is both, native only where
+        the model's objective is known and reads stores of that layout.
+      split: of every store.
+      max_windows: the split's first so many are scored, the same for every model; None scores all.
+      batch_size: rows computed at once; it changes nothing but rounding.
+      pseudo_positions: tokens an encoder is scored on in each window under "paired"; None scores all that others are.
+      seed: of those tokens, and of random objectives.
+    """
+
+    scoring: Sequence[str] | None = None
+    split: str = "validation"
+    max_windows: int | None = 256
+    batch_size: int = 32
+    pseudo_positions: int | None = 16
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises UserError, naming the flag, for an option that is out of range."""
+        if self.scoring is not None and not self.scoring:
+            raise UserError(f"no scoring is asked for (one or more of: {', '.join(scorings.KINDS)})")
+        for kind in self.scoring or ():
+            if kind not in scorings.KINDS:
+                raise UserError(f"no scoring {kind!r}{nearest(kind, scorings.KINDS)}")
+        for name in ("max_windows", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name}={value}: expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstWindows:
+    """The first examples of a split."""
+
+    reader: SplitReader
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return self.reader[index]
+
+
+def store_sums(
+    losses: Callable[[Features], np.ndarray],
+    model: LoadedModel,
+    store: TokenStore,
+    options: Options,
+    label: str,
+    progress: Progress,
+) -> Iterator[tuple[str, WindowSums]]:
+    """Yields each scoring's name and sums on a store's first windows.
+
+    Args:
+      losses: `scored_losses` of the model, compiled.
+      model: to evaluate.
+      store: of the model's vocabulary.
+      options: what is scored.
+      label: what the progress bar calls the store.
+      progress: where the bar is.
+
+    Raises:
+      UserError: the store's split is missing or empty, or its layout not one that the scoring reads.
+    """
+    windows = first_windows(store, options.split, options.max_windows)
+    for names, one in _scorings(model, store, options):
+        progress.start(f"{label} {', '.join(names)}", len(windows) * one.rows_per_window)
+        sums = window_sums(losses, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        if not sums.tokens.sum():
+            raise UserError(f"{store.path}: the windows of split {options.split!r} hold no token to score {names[0]}")
+        yield from ((name, sums) for name in names)
+
+
+def first_windows(store: TokenStore, split: str, max_windows: int | None) -> FirstWindows:
+    """Returns the first examples of a split.
+
+    Raises:
+      UserError: there is no such split, or nothing in it.
+    """
+    reader = store.split(split)
+    if len(reader) == 0:
+        raise UserError(f"{store.path}: split {split!r} holds no windows to evaluate on")
+    return FirstWindows(reader, len(reader) if max_windows is None else min(max_windows, len(reader)))
+
+
+def check_vocabulary(model: LoadedModel, store: TokenStore) -> None:
+    """Raises UserError unless a store's ids are the model's."""
+    theirs = store.manifest.vocabulary
+    if model.vocabulary is None:
+        raise UserError(f"{model.path} does not say which vocabulary it was trained on, so {store.path} may not fit it")
+    ours = model.vocabulary
+    if ours["fingerprint"] != theirs.fingerprint:
+        raise UserError(
+            f"{store.path} was made with another vocabulary than {model.path}: {theirs.kind}, {theirs.size} ids, "
+            f"{theirs.fingerprint[:12]} instead of {ours['kind']}, {ours['size']} ids, {ours['fingerprint'][:12]}"
+        )
+    if theirs.size > model.config.vocab_size:
+        raise UserError(f"{store.path} has {theirs.size} ids, {model.path} only {model.config.vocab_size}")
+
+
+def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterator[tuple[list[str], Scoring]]:
+    """Yields scorings with the names that their results go by: one that is both paired and native is computed once."""
+    architecture, manifest = model.config.architecture, store.manifest
+    special = SpecialTokens.from_manifest(manifest.vocabulary.special)
+    native = _native(model, manifest.lengths, needed=scorings.NATIVE in (options.scoring or ()))
+    paired = scorings.paired_objective(native, manifest.lengths)
+    vocab_size, window, seed = manifest.vocabulary.size, manifest.window, options.seed
+    wanted: dict[object, list[str]] = {}
+    for kind in _kinds(options, native, manifest.layout):
+        objective = paired if kind == scorings.PAIRED else native
+        require_layout(objective, manifest.layout, str(store.path))
+        if kind == scorings.PAIRED and architecture == "encoder-only":
+            count = options.pseudo_positions
+            one = scorings.pseudo_likelihood(paired, special, vocab_size, window, count, seed)
+            yield [scorings.PSEUDO_LIKELIHOOD], one
+        else:
+            wanted.setdefault(objective, []).append(kind)
+    for objective, names in wanted.items():
+        yield names, scorings.by_objective(names[0], objective, architecture, special, vocab_size, window, seed)
+
+
+def _kinds(options: Options, native: Objective | None, layout: str) -> Sequence[str]:
+    if options.scoring is not None:
+        return options.scoring
+    return scorings.KINDS if native is not None and layout in native.layouts else (scorings.PAIRED,)
+
+
+def _native(model: LoadedModel, lengths: Mapping[str, int] | None, needed: bool) -> Objective | None:
+    fields = model.origin.objective
+    if not fields and not needed:
+        return None
+    native = scorings.trained_objective(fields, str(model.path))
+    if isinstance(native, Supervised) and lengths is not None:
+        # Tuned on pairs of other lengths, it reads these as well.
+        return dataclasses.replace(native, inputs_length=lengths["inputs"], targets_length=lengths["targets"])
+    return native
