@@ -58,9 +58,7 @@ def blocked_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores
     The backward pass computes weights anew from the saved normalisers (FlashAttention, arXiv 2205.14135), so that
     no square is ever held, and a causal mask halves the work.
     """
-    key, value = _repeated(key, query), _repeated(value, query)
-    by_head = (x.swapaxes(1, 2) for x in (query, key, value))
-    return _blocked(*by_head, mask, scores).swapaxes(1, 2)
+    return _blocked(query, _repeated(key, query), _repeated(value, query), mask, scores)
 
 
 KERNELS: dict[str, Attend] = {"dense": dense_attention, "blocked": blocked_attention}
@@ -77,30 +75,35 @@ def _blocked(query: Array, key: Array, value: Array, mask: Mask, scores: Scores)
 
 
 def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores: Scores) -> tuple[Array, tuple]:
-    attended, normalisers = [], []
-    for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
-        logits, allowed, _ = _block_logits(query, key, mask, scores, rows, columns)
+    by_head = tuple(x.swapaxes(1, 2) for x in (query, key, value))
+    result, normalisers = jnp.zeros(query.shape, query.dtype), []
+    for rows, columns in _blocks(query.shape[1], key.shape[1], mask):
+        logits, allowed, _ = _block_logits(*by_head[:2], mask, scores, rows, columns)
         highest = jnp.max(logits, axis=-1, keepdims=True)
         weights = _where(allowed, jnp.exp(logits - highest))
         total = jnp.sum(weights, axis=-1, keepdims=True)
         # Where nothing is seen all weights are zero; dividing by one keeps them so.
         total = jnp.where(total > 0, total, 1)
-        block = jnp.einsum("bnts,bnsh->bnth", weights.astype(value.dtype), value[:, :, columns])
-        attended.append((block / total).astype(query.dtype))
+        block = jnp.einsum("bnts,bnsh->bnth", weights.astype(value.dtype), by_head[2][:, :, columns])
+        result = result.at[:, rows].set((block / total).astype(query.dtype).swapaxes(1, 2))
         normalisers.append(highest + jnp.log(total))
-    result = jnp.concatenate(attended, axis=2)
-    return result, (query, key, value, mask, scores, result, jnp.concatenate(normalisers, axis=2))
+    return result, (*by_head, mask, scores, result, jnp.concatenate(normalisers, axis=2))
 
 
 def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, None, Scores]:
-    """Here keys are the rows of weights: of the five products only one then has a transposed left operand."""
+    """Here keys are the rows of weights: no product then has a transposed left operand.
+
+    Slopes are gathered block by block where they belong; to concatenate blocks takes XLA on a CPU several times as long.
+    """
     query, key, value, mask, scores, attended, normalisers = saved
     wide = at_least_float32(query.dtype)
-    key_slope, value_slope = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
+    shape = attended.shape, slope.shape[:1] + key.shape[2:3] + key.shape[1:2] + key.shape[3:]
+    query_slope, key_slope, value_slope = (jnp.zeros(shape[i], wide) for i in (0, 1, 1))
     bias_slope = jax.tree.map(jnp.zeros_like, scores.bias)
-    projection = jnp.sum(slope.astype(wide) * attended.astype(wide), axis=-1)[:, :, None]
+    projection = jnp.sum(slope.astype(wide) * attended.astype(wide), axis=-1).swapaxes(1, 2)[:, :, None]
     normalisers = normalisers.swapaxes(2, 3)
-    query_slopes = []
+    slope = slope.swapaxes(1, 2)
+    turned_key = jax.lax.optimization_barrier(key.swapaxes(2, 3))
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed, capped = _block_logits(query, key, mask, scores, rows, columns, keys_first=True)
         weights = _where(allowed, jnp.exp(logits - normalisers[..., rows]))
@@ -110,14 +113,14 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
             bias_slope = jax.tree.map(jnp.add, bias_slope, _bias_slope(scores.bias, logit_slope, rows, columns))
         bent = (logit_slope * scores.slope(capped)).astype(query.dtype)
         weights = weights.astype(query.dtype)
-        query_slopes.append(jnp.einsum("bnst,bnsh->bnth", bent, key[:, :, columns]))
+        query_part = jnp.einsum("bnhs,bnst->bnht", turned_key[..., columns], bent, preferred_element_type=wide)
         key_part = jnp.einsum("bnst,bnth->bnsh", bent, query[:, :, rows], preferred_element_type=wide)
         value_part = jnp.einsum("bnst,bnth->bnsh", weights, slope[:, :, rows], preferred_element_type=wide)
-        key_slope = key_slope.at[:, :, columns].add(key_part)
-        value_slope = value_slope.at[:, :, columns].add(value_part)
-    query_slope = jnp.concatenate(query_slopes, axis=2).astype(query.dtype)
-    score_slopes = dataclasses.replace(scores, bias=bias_slope)
-    return query_slope, key_slope.astype(key.dtype), value_slope.astype(value.dtype), None, score_slopes
+        query_slope = query_slope.at[:, rows].set(query_part.transpose(0, 3, 1, 2))
+        key_slope = key_slope.at[:, columns].add(key_part.swapaxes(1, 2))
+        value_slope = value_slope.at[:, columns].add(value_part.swapaxes(1, 2))
+    slopes = query_slope.astype(query.dtype), key_slope.astype(key.dtype), value_slope.astype(value.dtype)
+    return *slopes, None, dataclasses.replace(scores, bias=bias_slope)
 
 
 _blocked.defvjp(_blocked_forward, _blocked_backward)

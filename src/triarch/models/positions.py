@@ -41,8 +41,13 @@ def rotary_angles(
 ) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
     """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
     angles = positions[..., None, None] * jnp.asarray(rope.frequencies(head_dim))
-    # Without the barrier XLA on a CPU takes sines and cosines anew in each layer, for each head.
-    return jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
+    return jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
+
+
+def _looped_cos_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """XLA on a CPU would take both anew in each layer for each head; it fuses nothing with a loop."""
+    both = jax.lax.map(lambda sine: jax.lax.cond(sine, jnp.sin, jnp.cos, angles), jnp.array([False, True]))
+    return both[0], both[1]
 
 
 def rotate(
