@@ -21,7 +21,10 @@ VERBS = {
     "inspect": "show what a token store holds",
     "train": "train a model, or go on where a run stopped",
     "evaluate": "held-out loss of a run or an export",
+    "extrapolate": "loss on texts longer than those trained on, with figures",
+    "attention": "how local, how even and of what rank attention is, with maps and figures",
     "describe": "parameters, FLOPs, memory and the resolved config of a model or run",
+    "plan": "whether a run fits a TPU slice, what it would cost there, by the TPU compiler",
     "sweep": "prepare, train, evaluate and export every run of a study",
     "fit": "fit a scaling law to a CSV table",
     "report": "write the one-page report of a study",
@@ -88,7 +91,7 @@ def _run(verb: str, argv: list[str]) -> int:
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
     environment.configure()
     result = module.run(args)
-    if args.json:
+    if args.json and result is not None:  # Of several processes the first has a result.
         _write_json(result, args.json)
     return 0
 

@@ -20,6 +20,9 @@ REMAT_POLICIES: dict[str, Callable | None] = {
     "save_projections_and_attention": jax.checkpoint_policies.save_only_these_names("projection", "attention"),
 }
 
+# The attention kernel of each platform; elsewhere it is "blocked".
+AUTOMATIC: dict[str, str] = {}
+
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
@@ -39,17 +42,23 @@ class Execution:
     remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
     attention: Literal["auto", "blocked", "dense"] = "auto"
 
+    def on(self, platform: str) -> Execution:
+        """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
+        compute_dtype = self.compute_dtype
+        if compute_dtype == "auto":
+            compute_dtype = "float32" if platform == "cpu" else "bfloat16"
+        attention = AUTOMATIC.get(platform, "blocked") if self.attention == "auto" else self.attention
+        return dataclasses.replace(self, compute_dtype=compute_dtype, attention=attention)
+
     @property
     def dtype(self) -> jnp.dtype:
-        """The type of activations on this machine."""
-        if self.compute_dtype != "auto":
-            return jnp.dtype(self.compute_dtype)
-        return jnp.dtype(jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+        """The type of activations, on this machine if it is automatic."""
+        return jnp.dtype(self.on(jax.default_backend()).compute_dtype)
 
     @property
     def attend(self) -> Attend:
         """The attention kernel."""
-        return KERNELS["blocked" if self.attention == "auto" else self.attention]
+        return KERNELS[self.on(jax.default_backend()).attention]
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for an unknown choice."""

@@ -40,9 +40,10 @@ class Network:
 
     def __init__(self, config: ModelConfig, execution: Execution, rules: AxisRules, mesh: Mesh):
         self._config = config
-        self._execution = execution
+        # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
+        self._execution = execution.on(mesh.devices.flat[0].platform)
         self._constrain = constrainer(rules, mesh)
-        self._graph, state = nnx.split(abstract(config, execution, self._constrain), nnx.Param)
+        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain), nnx.Param)
         self._variables = {tuple(path): variable for path, variable in nnx.to_flat_state(state)}
         self.axes: dict[Path, tuple[str | None, ...]] = {
             _names(path): tuple(variable.get_metadata("logical_axes")) for path, variable in self._variables.items()

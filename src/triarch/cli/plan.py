@@ -1,0 +1,113 @@
+"""`triarch plan`: whether a run fits a TPU slice and what it would cost there, by the TPU compiler itself."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triarch.cli import gin_files
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.planning import Plan
+    from triarch.planning.plan import Say
+
+HELP = """Compiles the true training step for a TPU slice that need not be at hand; reports memory, FLOPs and traffic.
+
+A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. The mesh, remat policy
+and microbatches are those of the config (--gin.MeshConfig.fsdp=64, --gin.Execution.remat=full,
+--gin.RunConfig.microbatches=2); --search tries others. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are
+roofline estimates from data sheets, not measurements."""
+EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
+  triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --gin.MeshConfig.fsdp=128 --gin.MeshConfig.data=1 \\
+      --gin.Execution.remat=full --json=plan.json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of the verb."""
+    gin_files.add_gin_arguments(parser)
+    add = parser.add_argument
+    add("--topology", required=True, metavar="SLICE", help="v4, v5e, v5p or v6e: v5p:4x4x4, or Google's name, v5p-128")
+    add("--slices", type=int, default=1, help="so many of them, joined over the data-centre network (default: 1)")
+    add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
+    add("--program", default="train", choices=("train", "evaluate"), help="which step (default: %(default)s)")
+    add("--packed", action="store_true", help="windows are packed documents, whose attention needs segments")
+    add("--hlo", type=Path, metavar="PATH", help="also write the compiled program as text")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Compiles and prints; returns the plan.
+
+    Raises:
+      UserError: the slice, config, mesh or batch is not in order, or libtpu is missing or locked.
+    """
+    # Before jax is imported: nothing runs here, and no accelerator that may be present is taken.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from triarch.files import write_whole
+    from triarch.planning import make_plan, parse
+
+    topology = parse(args.topology, args.slices)
+    if args.batch_size is not None and args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size}: expected a whole number from 1 on")
+    config, _ = gin_files.load_run(args)
+    if args.batch_size is not None:
+        config = dataclasses.replace(config, batch_size=args.batch_size)
+    keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
+    with _progress() as say:
+        plan = make_plan(config, topology, args.program, args.packed, say, keep)
+    print("\n".join(lines(plan)))
+    return dataclasses.asdict(plan)
+
+
+@contextmanager
+def _progress() -> Iterator[Say]:
+    from triarch.progress import Progress
+
+    with Progress(True) as progress:
+        yield lambda line: progress.start(line, None)
+
+
+def lines(plan: Plan) -> list[str]:
+    """Returns a plan as text."""
+    mesh = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.items())
+    lengths = " + ".join(f"{length} {side}" for side, length in plan.sequence_lengths.items())
+    needed = "more" if plan.hbm_bytes_per_device is None else _gib(plan.hbm_bytes_per_device)
+    text = [
+        f"slice          {plan.slices} x {plan.topology} ({plan.slice}), {plan.num_devices} chips",
+        f"model          {plan.num_params:,} parameters",
+        f"step           {plan.program}, {plan.batch_size:,} sequences of {lengths} tokens",
+        f"mesh           {mesh}; remat {plan.remat}, {plan.microbatches} microbatches, {plan.attention} attention",
+        f"fits           {'yes' if plan.fits else 'NO'}: {needed} of {_gib(plan.hbm_limit_bytes)} of a device's HBM",
+    ]
+    if plan.estimate is None:
+        return [*text, f"compiler       {plan.complaint} ({plan.compile_seconds:.0f} s)"]
+    flops, seconds = plan.model_flops_per_step, plan.estimate
+    useful = flops["train"] / plan.num_devices / plan.hlo_flops_per_device
+    text += [
+        f"memory         {_gib(plan.argument_bytes)} arguments, {_gib(plan.temp_bytes)} reserved for temporaries",
+        f"model FLOPs    {flops['train']:.4g} a step (train), {flops['paper']:.4g} (paper)",
+        f"compiled       {plan.hlo_flops_per_device:.4g} FLOPs a device, {useful:.0%} of them the model's; "
+        f"{plan.hlo_bytes_per_device:.4g} bytes of HBM traffic",
+    ]
+    for name, total in plan.collectives.items():
+        if total["bytes"] >= 1e6:
+            count, size, alone = total["count"], _gib(total["bytes"]), total["seconds"]
+            text.append(f"  {name:22} {count:5,.0f} a step, {size:>9}, {alone:.3f} s alone")
+    return [
+        *text,
+        f"estimate       {seconds.step_seconds:.3f} s a step, {seconds.exposed_seconds:.3f} s of it waiting; "
+        f"{seconds.best_seconds:.3f} s if all were hidden",
+        f"               MFU {plan.mfu_estimate:.0%}: a roofline of data sheets, not a measurement",
+        f"               {plan.tokens_per_day_estimate:.3g} tokens a day; {plan.chip_hours_estimate:,.0f} chip-hours "
+        f"for {plan.steps:,} steps ({plan.tokens:.3g} tokens)",
+        f"compile        {plan.compile_seconds:.0f} s",
+    ]
+
+
+def _gib(count: float) -> str:
+    return f"{count / 2**30:.2f} GiB"

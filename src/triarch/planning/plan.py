@@ -1,0 +1,204 @@
+"""One plan: a step compiled for a slice, and what the compiled program tells of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from triarch.planning import collectives as traffic
+from triarch.planning import compiler, hlo, programs, work
+from triarch.planning.estimate import Estimate, estimate
+from triarch.planning.programs import Kind
+from triarch.planning.topology import Topology
+from triarch.training.config import RunConfig
+from triarch.training.run import Run
+
+_SECONDS_A_DAY = 86_400
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a step needs on each device of a slice, and is estimated to take.
+
+    Bytes and operations are of one device and one step unless said otherwise; what only a compiled program tells is
+    None where it does not fit.
+
+    Attributes:
+      fits: whether the compiler found room for the program.
+      topology: the slice, "v5p:4x4x4".
+      slice: its name at Google, "v5p-128".
+      slices: how many of them.
+      num_devices: chips of all slices.
+      program: "train" or "evaluate".
+      batch_size: sequences a step, over all devices.
+      sequence_lengths: tokens each side reads.
+      mesh: size of each axis.
+      remat: what the backward pass finds saved.
+      microbatches: parts into which the batch is cut.
+      attention: the kernel.
+      hbm_bytes_per_device: most bytes in use at once, arguments included.
+      hbm_limit_bytes: what the compiler lets a program have.
+      argument_bytes: parameters, optimizer state and the batch.
+      output_bytes: results that do not overwrite arguments.
+      temp_bytes: what the program reserves beside its arguments.
+      model_flops_per_step: of the whole batch, "paper" and "train" convention.
+      hlo_flops_per_device: matrix products of the compiled program, loops multiplied out, recomputation included.
+      hlo_bytes_per_device: HBM traffic of the same.
+      collectives: by network and kind: `bytes`, `count` and `seconds` alone.
+      estimate: roofline, not a measurement.
+      mfu_estimate: model FLOPs ("train") over what the chips could do in the estimated time.
+      tokens_per_day_estimate: read, over both sides.
+      chip_hours_estimate: for all steps of the run.
+      compile_seconds: that the compiler took.
+      num_params: of the model.
+      steps: of the run.
+      tokens: of the run.
+      complaint: why it does not fit.
+    """
+
+    fits: bool
+    topology: str
+    slice: str
+    slices: int
+    num_devices: int
+    program: Kind
+    batch_size: int
+    sequence_lengths: dict[str, int]
+    mesh: dict[str, int]
+    remat: str
+    microbatches: int
+    attention: str
+    hbm_limit_bytes: int
+    argument_bytes: int
+    model_flops_per_step: dict[str, float]
+    compile_seconds: float
+    num_params: int
+    steps: int
+    tokens: int
+    hbm_bytes_per_device: int | None = None
+    output_bytes: int | None = None
+    temp_bytes: int | None = None
+    hlo_flops_per_device: float | None = None
+    hlo_bytes_per_device: float | None = None
+    collectives: dict[str, dict[str, float]] | None = None
+    estimate: Estimate | None = None
+    mfu_estimate: float | None = None
+    tokens_per_day_estimate: float | None = None
+    chip_hours_estimate: float | None = None
+    complaint: str | None = None
+
+
+def make_plan(
+    config: RunConfig,
+    topology: Topology,
+    program: Kind = "train",
+    packed: bool = False,
+    say: Say = lambda line: None,
+    keep_hlo: Callable[[str], None] | None = None,
+) -> Plan:
+    """Compiles one step of a run for a slice and reads the result.
+
+    Args:
+      config: of the run; its token store is not opened.
+      topology: the slice.
+      program: which step.
+      packed: whether windows are packed documents, whose attention needs segments.
+      say: told what is being done.
+      keep_hlo: given the text of the compiled program.
+
+    Raises:
+      UserError: the config, mesh or batch is not in order, or the compiler cannot be used.
+    """
+    run = programs.assembled(config, compiler.devices(topology))
+    facts = _facts(run, topology, program)
+    say(f"tracing the {program} step")
+    lowered = programs.lowered(run, program, packed)
+    say(f"compiling for {topology}")
+    start = time.monotonic()
+    try:
+        compiled = compiler.compile_for(topology, lowered)
+    except compiler.OutOfMemory as error:
+        seconds = time.monotonic() - start
+        return Plan(
+            fits=False, compile_seconds=seconds, hbm_bytes_per_device=error.needed, complaint=error.complaint, **facts
+        )
+    seconds = time.monotonic() - start
+    say("reading the compiled program")
+    text = compiled.as_text()
+    if keep_hlo is not None:
+        keep_hlo(text)
+    measured = _measured(run, topology, program, compiled, hlo.parse(text))
+    return Plan(compile_seconds=seconds, **{**facts, **measured})
+
+
+def _facts(run: Run, topology: Topology, program: Kind) -> dict[str, Any]:
+    """Returns what is known before anything is compiled."""
+    config = run.config
+    arguments = run.target if program == "train" else run.target.params
+    factor = 1 if program == "train" else 1 / 3
+    return {
+        "topology": topology.name,
+        "slice": topology.slice_name,
+        "slices": topology.slices,
+        "num_devices": topology.num_devices,
+        "program": program,
+        "batch_size": config.batch_size,
+        "sequence_lengths": config.objective.lengths(config.model.architecture, config.data.window),
+        "mesh": dict(run.mesh.shape),
+        "remat": config.execution.remat,
+        "microbatches": config.microbatches,
+        "attention": config.execution.on("tpu").attention,
+        "hbm_limit_bytes": topology.chip.hbm_bytes,
+        "argument_bytes": _device_bytes(arguments),
+        "model_flops_per_step": {
+            "paper": run.flops_per_step("paper"),
+            "train": run.flops_per_step("train") * factor,
+        },
+        "num_params": config.model.num_params(),
+        "steps": config.steps,
+        "tokens": config.steps * run.tokens_per_step,
+    }
+
+
+def _measured(
+    run: Run, topology: Topology, program: Kind, compiled: jax.stages.Compiled, module: hlo.Module
+) -> dict[str, Any]:
+    memory = compiled.memory_analysis()
+    steps = work.steps(module)
+    sent = traffic.collectives(module, topology, _coordinates(run.mesh.devices.flat))
+    time_estimate = estimate(steps, sent, topology)
+    flops = run.flops_per_step("train") * (1 if program == "train" else 1 / 3)
+    chips = topology.num_devices
+    steps_a_day = _SECONDS_A_DAY / time_estimate.step_seconds
+    return {
+        "fits": memory.peak_memory_in_bytes <= topology.chip.hbm_bytes,
+        "hbm_bytes_per_device": memory.peak_memory_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temp_bytes": memory.temp_size_in_bytes,
+        "hlo_flops_per_device": sum(one.flops * one.times for _, one in steps),
+        "hlo_bytes_per_device": sum(one.hbm_bytes * one.times for _, one in steps),
+        "collectives": traffic.summary(sent),
+        "estimate": time_estimate,
+        "mfu_estimate": flops / (time_estimate.step_seconds * topology.chip.flops * chips),
+        "tokens_per_day_estimate": steps_a_day * run.tokens_per_step,
+        "chip_hours_estimate": run.config.steps * time_estimate.step_seconds * chips / 3600,
+    }
+
+
+def _coordinates(devices: Sequence[Any]) -> np.ndarray:
+    """Returns int[devices, 1 + axes]: slice and place in it."""
+    return np.array([(getattr(device, "slice_index", 0) or 0, *device.coords) for device in devices])
+
+
+def _device_bytes(tree: Any) -> int:
+    """Returns the bytes of a state that one device holds."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)

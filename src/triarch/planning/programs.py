@@ -1,0 +1,78 @@
+"""The steps of a run as programs for devices that are not there: shapes and shardings in place of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+
+from triarch.objectives.base import SpecialTokens
+from triarch.training.config import RunConfig, validate
+from triarch.training.run import Run, assemble
+
+Kind = Literal["train", "evaluate"]
+KINDS = ("train", "evaluate")
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractInputs:
+    """What `assemble` asks of a run's inputs, without a token store.
+
+    Attributes:
+      config: of the run.
+      num_scored: targets of an example that carry loss, at most.
+    """
+
+    config: RunConfig
+    num_scored: int
+
+    @property
+    def window(self) -> int:
+        """Tokens of one example, over both sides."""
+        return self.config.data.window
+
+    def flops_per_sequence(self, convention: str) -> float:
+        """Returns the model's FLOPs for one example, "paper" or "train"."""
+        lengths = self.config.objective.lengths(self.config.model.architecture, self.window)
+        sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
+        return self.config.model.flops(*sides, convention, self.num_scored)
+
+
+def assembled(config: RunConfig, devices: Sequence[Any]) -> Run:
+    """Builds a run on TPU devices that need not exist; its functions can be lowered, not called.
+
+    Raises:
+      UserError: the config is not in order, the mesh does not multiply out, or the batch does not divide.
+    """
+    validate(config)
+    num_scored = config.objective.num_scored(config.model.architecture, config.data.window)
+    return assemble(config, AbstractInputs(config, num_scored), devices)
+
+
+def lowered(run: Run, kind: Kind, packed: bool) -> jax.stages.Lowered:
+    """Lowers the training step or the evaluation of a batch, for windows of one text or of packed documents."""
+    batch = abstract_batch(run.config, run.batch_layout, packed)
+    if kind == "evaluate":
+        return run.eval_step.lower(run.target.params, batch)
+    return run.train_step.lower(run.target, batch)
+
+
+def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the features of a global batch by the objective's own transform of an example."""
+    window, vocab_size = config.data.window, config.model.vocab_size
+    example = {"tokens": np.full(window, vocab_size // 2, np.int32)}
+    if packed:
+        example["segment_ids"] = np.ones(window, np.int32)
+    # What the ids are matters to no shape; there are enough sentinels for any window.
+    sentinels = tuple(range(vocab_size - 1, max(vocab_size - 1 - window, 4), -1))
+    special = SpecialTokens(pad=0, bos=1, eos=2, mask=3, sentinels=sentinels, modes={"R": 4, "S": 5, "X": 6})
+    transform = config.objective.transform(config.model.architecture, special, vocab_size, window)
+    features = transform(example, np.random.default_rng(0))
+    return {
+        name: jax.ShapeDtypeStruct((config.batch_size, *feature.shape), feature.dtype, sharding=layout)
+        for name, feature in features.items()
+    }
