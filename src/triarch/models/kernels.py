@@ -93,7 +93,8 @@ def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores:
 def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, None, Scores]:
     """Here keys are the rows of weights: no product then has a transposed left operand.
 
-    Slopes are gathered block by block where they belong; to concatenate blocks takes XLA on a CPU several times as long.
+    Slopes are gathered block by block where they belong: to concatenate blocks takes XLA on a CPU several times as
+    long.
     """
     query, key, value, mask, scores, attended, normalisers = saved
     wide = at_least_float32(query.dtype)
