@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.processes import add_process_arguments, joined
 
 HELP = "train a model; run again with the same --workdir to go on after a stop"
 EXAMPLE = "triarch train --gin_file=runs/laptop.gin --workdir=runs/first --gin.RunConfig.steps=200"
@@ -21,14 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
         "SIGTERM or Ctrl-C saves after the current step and exits with status 0",
     )
+    add_process_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Trains and returns the run's summary."""
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Trains and returns the run's summary, in the first of several processes."""
     config, config_text = load_run(args)
-    from triarch.training import train  # Bad flags and configs fail before jax is imported.
+    with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
+        from triarch.training import train  # Bad flags and configs fail before jax is imported.
 
-    summary = train(config, args.workdir, config_text)
+        summary = train(config, args.workdir, config_text)
+    if not is_first:
+        return None
     if summary["status"] == "complete":
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
         print(f"{args.workdir}: complete after {summary['steps']} steps{loss}")

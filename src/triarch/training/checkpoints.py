@@ -48,6 +48,8 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
             save_root_metadata=False,
+            # Hosts may not see a folder appear at the same moment: all go by what the first one sees.
+            single_host_load_and_broadcast=jax.process_count() > 1,
         )
         registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
         for name in (PARAMS, OPTIMIZER):
@@ -76,6 +78,7 @@ class Checkpoints:
 
         Raises:
           Damaged: it is not whole, or not of these shapes.
+          UserError: it is whole, and this one of several hosts cannot read it.
         """
         self._check(step, (PARAMS, OPTIMIZER))
         args = ocp.args.Composite(
@@ -84,7 +87,11 @@ class Checkpoints:
         try:
             items = self._manager.restore(step, args=args)
         except (ValueError, OSError, KeyError) as error:
-            raise Damaged(f"{self._directory / str(step)}: {str(error).splitlines()[0]}") from error
+            fault = f"{self._directory / str(step)}: {(str(error) or type(error).__name__).splitlines()[0]}"
+            if jax.process_count() > 1:
+                # The others may have read it and go on from it: one host alone cannot choose an older one.
+                raise UserError(f"{fault}; move it away to go on from the one before") from error
+            raise Damaged(fault) from error
         restored_step = jax.device_put(np.int32(step), target.step.sharding)
         return TrainState(restored_step, items[PARAMS], items[OPTIMIZER])
 

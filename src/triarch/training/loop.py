@@ -29,6 +29,8 @@ from triarch.training.run import Run, assemble
 from triarch.training.starting_point import StartingPoint, open_starting_point
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
+from triarch.training.together import check_same_folder, check_same_run
+from triarch.training.watchdog import Watchdog
 
 SUMMARY = "summary.json"
 CHECKPOINTS = "checkpoints"
@@ -45,9 +47,11 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     Returns:
       What summary.json holds when the run is complete, or {"status": "interrupted", "step": N} after a signal.
 
+    With several processes (`jax.distributed`) all call this; the first writes all but the checkpoints.
+
     Raises:
-      UserError: the config, store, mesh or run folder is not in order, the loss became infinite or NaN, no checkpoint
-        is whole, or the disk is full.
+      UserError: the config, store, mesh or run folder is not in order or not the same for all processes, the loss
+        became infinite or NaN, no checkpoint is whole, or the disk is full.
     """
     validate(config)
     inputs = open_inputs(config)
@@ -55,6 +59,7 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     check_folder(workdir, config, inputs.stores)
     beginning = _starting_point(config, workdir, inputs.stores[0])
     _use_compilation_cache(config.compilation_cache)
+    check_same_run(config, inputs.stores, beginning is not None)
     run = assemble(config, inputs)
     is_first = jax.process_index() == 0
     progress = Progress(config.steps, enabled=is_first)
@@ -66,6 +71,7 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
         if is_first:
             stack.enter_context(locked(workdir))
             write_folder(workdir, config, config_text, inputs.stores)
+        check_same_folder(workdir)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
         progress.say(_opening_line(run, start, beginning))
@@ -74,7 +80,8 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
             log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, config.tensorboard)))
         seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
         reporter = Reporter(run, log, progress, seconds_before)
-        step = _loop(run, state, start, checkpoints, reporter, log, interruption)
+        watchdog = stack.enter_context(Watchdog(progress.say))
+        step = _loop(run, state, start, checkpoints, reporter, log, interruption, watchdog)
         checkpoints.wait()
         if step < config.steps:
             progress.say(f"saved at step {step}; run again to go on")
@@ -93,6 +100,7 @@ def _loop(
     reporter: Reporter,
     log: MetricsLog | None,
     interruption: Interruption,
+    watchdog: Watchdog,
 ) -> int:
     """Updates from `step` on; returns the step after the last update, which is saved."""
     config = run.config
@@ -101,6 +109,7 @@ def _loop(
     pending: Pending | None = None
     with contextlib.closing(run.batches(step)) as batches:
         for batch in batches:
+            watchdog.at_step(step + 1)
             state, metrics = run.train_step(state, batch)
             if pending is not None:
                 reporter.report(pending)

@@ -58,8 +58,10 @@ class MetricsLog:
                     self._writer.add_scalar(name, value, line["step"])
 
     def sync(self) -> None:
-        """Makes sure that all lines survive a crash of the machine."""
+        """Makes sure that all lines survive a crash of the machine, and TensorBoard's events one of this process."""
         os.fsync(self._file)
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
         """Writes out everything."""

@@ -1,0 +1,70 @@
+"""The flags by which several processes become one run."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from triarch.errors import UserError
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags; on TPU slices, GKE, SLURM and a single machine none of them is needed."""
+    group = parser.add_argument_group(
+        "several processes",
+        "Start the same command on every host. TPU slices, GKE, SLURM and Open MPI say who is who; elsewhere give "
+        "--coordinator, --num_processes and --process_id, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+        "JAX_PROCESS_ID in the environment.",
+    )
+    add = group.add_argument
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 is found")
+    add("--num_processes", type=int, metavar="N", help="of the run; 1 never looks for others")
+    add("--process_id", type=int, metavar="I", help="of this process, from 0 on")
+    add(
+        "--startup_timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="to wait for all to come; then those missing are named (default: %(default)g)",
+    )
+    add(
+        "--heartbeat_timeout",
+        type=float,
+        default=100.0,
+        metavar="SECONDS",
+        help="without a sign of life from one of them, after which all others stop (default: %(default)g)",
+    )
+
+
+@contextlib.contextmanager
+def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bool]:
+    """Joins the other processes, if there are any, and yields whether this is the first, which speaks for all.
+
+    Args:
+      args: with the flags above.
+      verb: whose command this is.
+      advice: what to do after another process has gone, to be appended to the line that says so.
+
+    Raises:
+      UserError: a flag is out of range, or the others did not come (named).
+    """
+    for name in ("startup_timeout", "heartbeat_timeout"):
+        if not 1 <= getattr(args, name) <= 86400:
+            raise UserError(f"--{name}={getattr(args, name):g}: expected seconds, from 1 to 86400")
+    from triarch.sharding import multihost
+
+    place = multihost.find_place(args.coordinator, args.num_processes, args.process_id, timeout=args.startup_timeout)
+
+    def say(text: str) -> None:
+        print(f"triarch {verb}: {text}", file=sys.stderr, flush=True)
+
+    def explain(text: str) -> None:
+        newline = "\n" if sys.stderr.isatty() else ""
+        print(f"{newline}triarch {verb}: error: {text}{advice}", file=sys.stderr, flush=True)
+
+    timeouts: dict[str, Any] = {name: getattr(args, name) for name in ("startup_timeout", "heartbeat_timeout")}
+    with multihost.joined(place, **timeouts, explain=explain, say=say):
+        yield place is None or place.process_id == 0
