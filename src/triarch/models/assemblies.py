@@ -16,7 +16,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
+from triarch.models.attention import Angles
 from triarch.models.block import Surroundings
+from triarch.models.cache import Cache, Prefill
 from triarch.models.config import ModelConfig, Side
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Constrain, Execution, unconstrained
@@ -41,8 +43,7 @@ class Transformer(nnx.Module):
 
     def hidden(self, batch: Batch) -> Float[Array, "batch length d_model"]:
         """Returns the states from which `unembedding` makes logits: of encoder inputs or decoder inputs."""
-        states = self.states(batch)
-        return states if self.prediction_head is None else self.prediction_head(states)
+        return self._headed(self.states(batch))
 
     def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
         """Returns the last stack's output."""
@@ -59,6 +60,15 @@ class Transformer(nnx.Module):
         """Returns float32 logits."""
         return self.unembedding().logits(self.hidden(batch))
 
+    def unroll(self) -> None:
+        """Takes the layers of every stack apart, which makes decoding faster on a CPU; numbers do not change."""
+        for stack in (getattr(self, "encoder", None), getattr(self, "decoder", None)):
+            if stack is not None:
+                stack.unroll()
+
+    def _headed(self, states: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
+        return states if self.prediction_head is None else self.prediction_head(states)
+
     def _embed(
         self,
         batch: Batch,
@@ -71,7 +81,8 @@ class Transformer(nnx.Module):
         return self.constrain(x, ("batch", "length", "embed"))
 
     def _self_surroundings(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> Surroundings:
-        ropes = {spec.rope for spec in self.config.layer_specs(side)} - {None}
+        # In the order of layers, not of a set: the program must be the same in every process.
+        ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
         return Surroundings(
             attend=self.execution.attend,
             mask=mask,
@@ -94,7 +105,86 @@ class Encoder(Transformer):
         return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions), around)
 
 
-class Decoder(Transformer):
+@dataclasses.dataclass(frozen=True)
+class DecoderInputs:
+    """What a decoder's stack is run on: the residual stream, its surroundings, and the tokens' places and segments."""
+
+    x: Float[Array, "batch length d_model"]
+    around: Surroundings
+    positions: Int[Array, "#batch length"]
+    segments: Int[Array, "batch length"] | None
+
+
+class Decoding(Transformer):
+    """What models with a decoder share: reading a batch at once, or a prompt first and then token after token."""
+
+    decoder: Stack
+    decoder_input: StackInput
+
+    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
+        inputs = self._inputs(batch)
+        return self.decoder(inputs.x, inputs.around)
+
+    def prefill(self, batch: Batch, capacity: int) -> tuple[Float[Array, "batch length d_model"], Cache]:
+        """Reads prompts, and the encoder's inputs where there is an encoder.
+
+        Args:
+          batch: as for `hidden`. Prompts shorter than others have their padding on the left, so that all end in the
+            last column; tokens of a prefix, `decoder_causal_attention`, see each other in both directions.
+          capacity: columns of the cache: those of the prompts and of what is to follow.
+
+        Returns:
+          `hidden` of the batch, and the cache that `extend` takes.
+        """
+        inputs = self._inputs(batch)
+        around = dataclasses.replace(inputs.around, update=Prefill(capacity))
+        states, layers = self.decoder.cached(inputs.x, around, None)
+        rows, length = states.shape[:2]
+        real = jnp.ones((rows, length), bool) if inputs.segments is None else inputs.segments > 0
+        memory_mask = inputs.around.memory_mask
+        cache = Cache(
+            layers=layers,
+            real=jnp.pad(real, ((0, 0), (0, capacity - length))),
+            length=jnp.int32(length),
+            positions=jnp.broadcast_to(inputs.positions[:, -1] + 1, (rows,)).astype(jnp.int32),
+            memory_segments=None if memory_mask is None else memory_mask.key_segments,
+        )
+        return self._headed(states), cache
+
+    def extend(
+        self, tokens: Int[Array, "batch count"], cache: Cache
+    ) -> tuple[Float[Array, "batch count d_model"], Cache]:
+        """Reads tokens that follow what is in the cache, each seeing itself and all before it.
+
+        Returns:
+          Their hidden states, equal to those of `hidden` on the whole text, and the longer cache. The caller sees to
+          it that the cache has room.
+        """
+        positions = cache.positions[:, None] + jnp.arange(tokens.shape[1])
+        later, update = cache.extended(tokens.shape[1])
+        own = self._self_surroundings("decoder", Mask(causal=True), positions)
+        around = dataclasses.replace(
+            own,
+            update=update,
+            memory_mask=Mask(key_segments=cache.memory_segments),
+            memory_query_angles=self._memory_angles(positions),
+        )
+        x = self._embed({"decoder_input_tokens": tokens}, "decoder", self.decoder_input, positions)
+        states, layers = self.decoder.cached(x, around, cache.layers)
+        return self._headed(states), dataclasses.replace(later, layers=layers)
+
+    def _inputs(self, batch: Batch) -> DecoderInputs:
+        raise NotImplementedError
+
+    def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
+        """Returns the angles by which cross-attention turns queries or keys."""
+        rope = self.config.rope
+        if rope is None or not self.config.cross_attention_rope:
+            return None
+        return rotary_angles(positions, self.config.head_dim, rope)
+
+
+class Decoder(Decoding):
     """Decoder-only: every token sees what stands before it in its document (DecLLM, Ettin decoders)."""
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
@@ -102,16 +192,20 @@ class Decoder(Transformer):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
+    def _memory_angles(self, positions: Int[Array, "batch length"]) -> None:
+        return None
+
+    def _inputs(self, batch: Batch) -> DecoderInputs:
         tokens = batch["decoder_input_tokens"]
         segments = batch.get("decoder_segment_ids")
         positions = _positions(batch, "decoder", segments, tokens.shape[1])
         mask = Mask(segments, segments, _prefix(batch), causal=True)
         around = self._self_surroundings("decoder", mask, positions)
-        return self.decoder(self._embed(batch, "decoder", self.decoder_input, positions), around)
+        x = self._embed(batch, "decoder", self.decoder_input, positions)
+        return DecoderInputs(x, around, positions, segments)
 
 
-class EncoderDecoder(Transformer):
+class EncoderDecoder(Decoding):
     """Encoder-decoder: the decoder also attends to the encoder's output (RedLLM)."""
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
@@ -121,7 +215,7 @@ class EncoderDecoder(Transformer):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
+    def _inputs(self, batch: Batch) -> DecoderInputs:
         source_segments = _encoder_segments(batch, self.config.pad_id)
         source_positions = _positions(batch, "encoder", source_segments)
         around = self._self_surroundings("encoder", Mask(source_segments, source_segments), source_positions)
@@ -130,30 +224,16 @@ class EncoderDecoder(Transformer):
         positions = _positions(batch, "decoder", segments)
         if self.config.decoder_positions == "continuous":
             positions = continued_positions(positions, segments, source_positions, source_segments)
-        around = self._decoder_surroundings(memory, source_segments, source_positions, segments, positions)
-        return self.decoder(self._embed(batch, "decoder", self.decoder_input, positions), around)
-
-    def _decoder_surroundings(
-        self,
-        memory: Float[Array, "batch source d_model"],
-        source_segments: Int[Array, "batch source"],
-        source_positions: Int[Array, "batch source"],
-        segments: Int[Array, "batch target"],
-        positions: Int[Array, "batch target"],
-    ) -> Surroundings:
         own = self._self_surroundings("decoder", Mask(segments, segments, causal=True), positions)
-        query_angles = key_angles = None
-        rope = self.config.rope
-        if rope is not None and self.config.cross_attention_rope:
-            query_angles = rotary_angles(positions, self.config.head_dim, rope)
-            key_angles = rotary_angles(source_positions, self.config.head_dim, rope)
-        return dataclasses.replace(
+        around = dataclasses.replace(
             own,
             memory=memory,
             memory_mask=Mask(segments, source_segments),
-            memory_query_angles=query_angles,
-            memory_key_angles=key_angles,
+            memory_query_angles=self._memory_angles(positions),
+            memory_key_angles=self._memory_angles(source_positions),
         )
+        x = self._embed(batch, "decoder", self.decoder_input, positions)
+        return DecoderInputs(x, around, positions, segments)
 
 
 ASSEMBLIES = {"encoder-only": Encoder, "decoder-only": Decoder, "encoder-decoder": EncoderDecoder}

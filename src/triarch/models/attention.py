@@ -8,6 +8,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
+from triarch.models.cache import KeyValues, Update
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain
 from triarch.models.kernels import Attend
@@ -48,33 +49,45 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "batch target d_model"],
-        memory: Float[Array, "batch source d_model"],
+        memory: Float[Array, "batch source d_model"] | None,
         mask: Mask,
         attend: Attend,
         query_angles: Angles | None,
         key_angles: Angles | None,
         bias: RelativeBias | None = None,
-    ) -> Float[Array, "batch target d_model"]:
-        """Lets `x` attend to `memory` (itself, in self-attention); angles of None leave vectors unrotated."""
+        update: Update | None = None,
+        kept: KeyValues | None = None,
+    ) -> tuple[Float[Array, "batch target d_model"], KeyValues | None]:
+        """Lets `x` attend to `memory` (itself, in self-attention); angles of None leave vectors unrotated.
+
+        With an `update`, also to what is `kept` from earlier calls: a `memory` of None is all there. Returns what `x`
+        gets and what is to be kept now.
+        """
         query, key, value = self._projected(x, memory)
         if self.config.qkv_norm:
-            query, key, value = (rms_norm(y, self.config.norm_eps) for y in (query, key, value))
-        if query_angles is not None and key_angles is not None:
-            query, key = rotate(query, query_angles), rotate(key, key_angles)
+            query, key, value = (y if y is None else rms_norm(y, self.config.norm_eps) for y in (query, key, value))
+        query = query if query_angles is None else rotate(query, query_angles)
+        key = key if key is None or key_angles is None else rotate(key, key_angles)
         scores = Scores(self.config.attention_factor, self.config.attention_softcap, bias)
-        attended = checkpoint_name(attend(query, key, value, mask, scores), "attention")
-        return self._project_back(attended)
+        if update is None:
+            attended = attend(query, key, value, mask, scores)
+        else:
+            step = update.attend if memory is x else update.attend_across
+            attended, kept = step(query, key, value, mask, scores, attend, kept)
+        return self._project_back(checkpoint_name(attended, "attention")), kept
 
-    def _projected(self, x: jax.Array, memory: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _projected(
+        self, x: jax.Array, memory: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
         own = (self.query, self.query_bias)
         given = (self.key, self.key_bias), (self.value, self.value_bias)
-        query, key, value = affines(x, own, *given) if memory is x else (*affines(x, own), *affines(memory, *given))
-        num_kv_heads = self.config.kv_heads
-        return (
-            self._heads(query, self.config.num_heads, "heads"),
-            self._heads(key, num_kv_heads, "kv_heads"),
-            self._heads(value, num_kv_heads, "kv_heads"),
-        )
+        if memory is x:
+            query, *others = affines(x, own, *given)
+        else:
+            (query,), others = affines(x, own), [] if memory is None else affines(memory, *given)
+        query = self._heads(query, self.config.num_heads, "heads")
+        key, value = (self._heads(y, self.config.kv_heads, "kv_heads") for y in others) if others else (None, None)
+        return query, key, value
 
     def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models.attention import Angles, Attention
+from triarch.models.cache import BlockCache, KeyValues, Update
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.execution import Constrain
 from triarch.models.feed_forward import FeedForward
@@ -30,10 +30,11 @@ class Surroundings:
       mask: of self-attention in global layers.
       angles: rotary angles for each rotation that occurs.
       bias: of self-attention's logits by distance, if positions are relative biases.
-      memory: the encoder's output, for blocks with cross-attention.
+      memory: the encoder's output, for blocks with cross-attention; None where its keys and values are in a cache.
       memory_mask: which of its tokens each decoder token sees.
       memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
       memory_key_angles: angles of the encoder's tokens in cross-attention.
+      update: how a cache is filled or read; None: there is none.
     """
 
     attend: Attend
@@ -44,6 +45,7 @@ class Surroundings:
     memory_mask: Mask | None = None
     memory_query_angles: Angles | None = None
     memory_key_angles: Angles | None = None
+    update: Update | None = None
 
 
 class Block(nnx.Module):
@@ -68,29 +70,39 @@ class Block(nnx.Module):
         self.post_mlp_norm = Norm(config) if both else None
 
     def __call__(
-        self, x: Float[Array, "batch length d_model"], around: Surroundings
-    ) -> Float[Array, "batch length d_model"]:
-        """Returns the residual stream after this layer."""
-        x = self._residual(x, lambda x: self._attend(x, around), self.attention_norm, self.post_attention_norm)
+        self, x: Float[Array, "batch length d_model"], around: Surroundings, cache: BlockCache | None = None
+    ) -> tuple[Float[Array, "batch length d_model"], BlockCache | None]:
+        """Returns the residual stream after this layer, and its cache where `around` has an update for one."""
+        own, memory = (None, None) if cache is None else (cache.own, cache.memory)
+        update, own = self._attend(self._entering(x, self.attention_norm), around, own)
+        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
         if self.cross_attention is not None:
-            x = self._residual(x, lambda x: self._attend_across(x, around), self.cross_norm, self.post_cross_norm)
-        return self._residual(x, self.mlp, self.mlp_norm, self.post_mlp_norm)
+            update, memory = self._attend_across(self._entering(x, self.cross_norm), around, memory)
+            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
+        update = self.mlp(self._entering(x, self.mlp_norm))
+        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
+        return x, None if own is None else BlockCache(own, memory)
 
-    def _attend(self, x: jax.Array, around: Surroundings) -> jax.Array:
+    def _attend(self, x: jax.Array, around: Surroundings, kept: KeyValues | None) -> tuple[jax.Array, KeyValues | None]:
         angles = around.angles.get(self.spec.rope)
         mask = around.mask.with_window(self.spec.window)
-        return self.attention(x, x, mask, around.attend, angles, angles, around.bias)
+        return self.attention(x, x, mask, around.attend, angles, angles, around.bias, around.update, kept)
 
-    def _attend_across(self, x: jax.Array, around: Surroundings) -> jax.Array:
+    def _attend_across(
+        self, x: jax.Array, around: Surroundings, kept: KeyValues | None
+    ) -> tuple[jax.Array, KeyValues | None]:
         angles = around.memory_query_angles, around.memory_key_angles
-        return self.cross_attention(x, around.memory, around.memory_mask, around.attend, *angles)
+        mask, attend = around.memory_mask, around.attend
+        return self.cross_attention(x, around.memory, mask, attend, *angles, None, around.update, kept)
 
-    def _residual(
-        self, x: jax.Array, sublayer: Callable[[jax.Array], jax.Array], norm: Norm | None, post_norm: Norm | None
-    ) -> jax.Array:
+    def _entering(self, x: jax.Array, norm: Norm | None) -> jax.Array:
+        """Returns what a sublayer reads of the residual stream."""
+        return x if norm is None or self.norm_position == "post" else norm(x)
+
+    def _leaving(self, x: jax.Array, update: jax.Array, norm: Norm | None, post_norm: Norm | None) -> jax.Array:
+        """Returns the residual stream after a sublayer's update."""
         if self.norm_position == "post":
-            return self.constrain(norm(x + sublayer(x)), ("batch", "length", "embed"))
-        update = sublayer(x if norm is None else norm(x))
+            return self.constrain(norm(x + update), ("batch", "length", "embed"))
         update = update if post_norm is None else post_norm(update)
         return self.constrain(x + update, ("batch", "length", "embed"))
 

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +31,11 @@ class RelativeBias:
         offsets = np.arange(keys.start, keys.stop)[None, :] - np.arange(queries.start, queries.stop)[:, None]
         buckets = relative_buckets(offsets, self.table.shape[0], self.bidirectional, self.max_distance)
         return jnp.moveaxis(self.table[buckets], -1, 0)[None]
+
+    def before(self, distances: Int[Array, "query key"], reach: int) -> Float[Array, "1 heads query key"]:
+        """Returns what is added for keys `distances` tokens before their query (below `reach`; none is after it)."""
+        buckets = relative_buckets(-np.arange(reach), self.table.shape[0], self.bidirectional, self.max_distance)
+        return jnp.moveaxis(self.table[buckets][jnp.clip(distances, 0, reach - 1)], -1, 0)[None]
 
 
 def relative_buckets(offsets: np.ndarray, buckets: int, bidirectional: bool, max_distance: int) -> np.ndarray:

@@ -7,11 +7,13 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
 from triarch.models.block import Block, Surroundings
+from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.execution import Constrain, Execution
 from triarch.models.norms import Norm
@@ -68,32 +70,71 @@ class Stack(nnx.Module):
         self, x: Float[Array, "batch length d_model"], around: Surroundings
     ) -> Float[Array, "batch length d_model"]:
         """Runs every layer and the final norm."""
+        return self._run(x, around, None)[0]
+
+    def cached(
+        self, x: Float[Array, "batch length d_model"], around: Surroundings, cache: StackCache | None
+    ) -> tuple[Float[Array, "batch length d_model"], StackCache]:
+        """The same where `around` has an update: also returns the cache, which for a prefill begins as None."""
+        return self._run(x, around, cache)
+
+    def unroll(self) -> None:
+        """Takes repeated layers apart into `first`, each with parameters of its own.
+
+        A decoding step spends its time reading parameters: on a CPU a slice of stacked ones is read twice, once to copy
+        it.
+        """
+        if self.num_repeats:
+            graph, stacked = nnx.split(self.scanned)
+            for index in range(self.num_repeats):
+                self.first.extend(nnx.merge(graph, jax.tree.map(lambda leaf, i=index: leaf[i], stacked)))
+        self.scanned, self.num_repeats = nnx.List([]), 0
+
+    def _run(self, x: jax.Array, around: Surroundings, cache: StackCache | None) -> tuple[jax.Array, StackCache | None]:
         if self.relative_bias is not None:
             bias = RelativeBias(self.relative_bias[...], not around.mask.causal, self.max_distance)
             around = dataclasses.replace(around, bias=bias)
-        for block in self.first:
-            x = self._layer(nnx.split(block), x, around)
+        first, scanned = ([None] * len(self.first), None) if cache is None else (cache.first, cache.scanned)
+        kept = []
+        for block, held in zip(self.first, first, strict=True):
+            x, held = self._layer(nnx.split(block), x, around, held)
+            kept.append(held)
         if self.num_repeats:
-            graph, stacked = nnx.split(self.scanned)
-            x = self._repeat(graph, stacked, x, around)
-        return x if self.final_norm is None else self.final_norm(x)
+            x, scanned = self._repeat(*nnx.split(self.scanned), x, around, scanned)
+        x = x if self.final_norm is None else self.final_norm(x)
+        return x, None if around.update is None else StackCache(tuple(kept), scanned or ())
 
-    def _layer(self, split_block: tuple, x: jax.Array, around: Surroundings) -> jax.Array:
+    def _layer(
+        self, split_block: tuple, x: jax.Array, around: Surroundings, cache: BlockCache | None
+    ) -> tuple[jax.Array, BlockCache | None]:
         graph, state = split_block
-        run = self.execution.rematerialise(lambda state, x: nnx.merge(graph, state)(x, around))
-        return run(state, x)
+        run = self.execution.rematerialise(lambda state, x, cache: nnx.merge(graph, state)(x, around, cache))
+        return run(state, x, cache)
 
-    def _repeat(self, graph: nnx.GraphDef, stacked: nnx.State, x: jax.Array, around: Surroundings) -> jax.Array:
-        def group(x: jax.Array, state: nnx.State) -> tuple[jax.Array, None]:
-            for block in nnx.merge(graph, state):
-                x = self._layer(nnx.split(block), x, around)
-            return x, None
+    def _repeat(
+        self,
+        graph: nnx.GraphDef,
+        stacked: nnx.State,
+        x: jax.Array,
+        around: Surroundings,
+        caches: tuple[BlockCache, ...] | None,
+    ) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
+        def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
+            state, caches = layers
+            blocks = nnx.merge(graph, state)
+            kept = []
+            for block, held in zip(blocks, caches or [None] * len(blocks), strict=True):
+                x, held = self._layer(nnx.split(block), x, around, held)
+                kept.append(held)
+            return x, tuple(kept)
 
         if self.execution.scan_layers:
-            return jax.lax.scan(group, x, stacked)[0]
+            return jax.lax.scan(group, x, (stacked, caches))
+        kept = []
         for index in range(self.num_repeats):
-            x, _ = group(x, jax.tree.map(lambda leaf, i=index: leaf[i], stacked))
-        return x
+            x, held = group(x, jax.tree.map(lambda leaf, i=index: leaf[i], (stacked, caches)))
+            kept.append(held)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
 
 def _relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
