@@ -16,7 +16,6 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from tests.tasks.texts import HARD_TEXTS, Documents, small_sentencepiece, texts
 from triarch.tasks.tokenizers import SPACE_SYMBOL, SentencePieceTokenizer
 from triarch.tasks.tokenizers import words as caching
-from triarch.tasks.tokenizers.base import parts as cut
 from triarch.tasks.tokenizers.sentencepiece_words import SentencePieceWords
 from triarch.tasks.tokenizers.words import WordIds, word_pattern
 
@@ -208,26 +207,61 @@ def test_no_borders_fit_pieces_of_several_words(pieces):
     assert word_pattern(pieces) is None
 
 
+class _Lengths:
+    """An encoder whose ids are how long the words are."""
+
+    def __init__(self):
+        self.asked = []
+
+    def encode(self, text, out_type=int):
+        self.asked.append(text)
+        lengths = [len(word) for word in word_pattern([" a"]).findall(text)]
+        return lengths if out_type is int else np.array(lengths, np.int32)
+
+
+def _random_text(draw, letters):
+    return " ".join("".join(draw.choices(letters, k=draw.randint(1, 5))) for _ in range(50))
+
+
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(caching, "_MAX_WORDS", 100)
-    asked = []
-    words = WordIds(lambda word: asked.append(word) or [len(word)], word_pattern([" a"]))
+    encoder = _Lengths()
+    words = WordIds(encoder, word_pattern([" a"]))
     draw = random.Random(0)
     for _ in range(50):
-        text = " ".join("".join(draw.choices("abc", k=draw.randint(1, 5))) for _ in range(50))
+        text = _random_text(draw, "abc")
         assert words.of_text(text).sum() == len(text)
         assert len(words) <= 100
-    asked.clear()
+    encoder.asked.clear()
     long = "x" * 100
-    assert words.of_text(f"{long} {long}").tolist() == [100, 101] and asked == [long, f" {long}"]
+    assert words.of_text(f"{long} {long}").tolist() == [100, 101] and encoder.asked == [long, f" {long}"]
     assert long not in words
+
+
+def test_text_that_does_not_repeat_itself_is_not_taken_apart(monkeypatch):
+    monkeypatch.setattr(caching, "_NEW_WORDS_AT_FIRST", 100)
+    encoder = _Lengths()
+    words = WordIds(encoder, word_pattern([" a"]))
+    draw = random.Random(0)
+    texts = [_random_text(draw, "abcdefghijklmnop") for _ in range(400)]
+    expected = [list(map(len, word_pattern([" a"]).findall(text))) for text in texts]
+    assert [words.of_text(text).tolist() for text in texts] == expected
+    # Each text has 50 words; new ones are the credit's at first, one in 64 characters, and one text's too many.
+    assert len(words) <= 100 + sum(map(len, texts)) / 64 + 50
+    assert sum(text in encoder.asked for text in texts) > 300
+    # Text that repeats itself is taken apart again once the credit allows it.
+    for count in range(1500):
+        assert words.of_text("a bb ccc").tolist() == [1, 3, 4]
+        if count == 1000:
+            encoder.asked.clear()
+    assert encoder.asked == [] and " ccc" in words
 
 
 def test_long_texts_are_taken_in_parts(monkeypatch):
     tokenizer = small_sentencepiece()
     text = " ".join(document.text for document in Documents().documents())
     whole = tokenizer.encode(text)
-    monkeypatch.setattr(caching, "parts", lambda text: cut(text, 100))
+    monkeypatch.setattr(caching, "_PART_CHARACTERS", 100)
     np.testing.assert_array_equal(tokenizer.encode(text), whole)
 
 

@@ -52,7 +52,7 @@ class SentencePieceWords:
         without_rules = model_pb2.ModelProto()
         without_rules.CopyFrom(proto)
         without_rules.normalizer_spec.CopyFrom(_IDENTITY)
-        return cls(proto, WordIds(_processor(without_rules).encode, pattern))
+        return cls(proto, WordIds(_processor(without_rules), pattern))
 
     def encode(self, text: str) -> np.ndarray:
         """Returns int32[tokens], read-only."""

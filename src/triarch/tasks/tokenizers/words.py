@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import array
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +29,12 @@ _PATTERNS = (
 # A word of 64 characters and its ids take 1 KiB at most, the usual one an eighth of that: some 32 MiB in all.
 _MAX_CHARACTERS = 64
 _MAX_WORDS = 2**18
+# A new word costs as much as 25 characters of running text. One in so many characters is more than text has once some
+# megabytes are read; where there are more than that (base64, random names), running text is faster.
+_CHARACTERS_A_NEW_WORD = 64
+_NEW_WORDS_AT_FIRST = 2**16
+# Characters that are taken apart at a time: little memory, and the credit is asked often.
+_PART_CHARACTERS = 2**16
 
 
 def word_pattern(pieces: Iterable[str]) -> re.Pattern[str] | None:
@@ -43,30 +50,49 @@ def word_pattern(pieces: Iterable[str]) -> re.Pattern[str] | None:
     return next((pattern for pattern in _PATTERNS if all(map(pattern.fullmatch, pieces))), None)
 
 
+class Encoder(Protocol):
+    """What makes ids of words and of running text: a SentencePieceProcessor."""
+
+    def encode(self, input: str, out_type: type | str = int) -> Any:
+        """Returns a list of ids, or int32[tokens] for "numpy"."""
+        ...
+
+
 class WordIds(dict[str, bytes]):
     """The ids of words, remembered: int32 in the machine's byte order.
 
     Memory is bounded: long words are not kept, and when it is full all are forgotten, which costs less than keeping
-    account of which were used last.
+    account of which were used last. So is the time lost on text that does not repeat itself: new words are looked up
+    on credit, and while that is used up running text is tokenized as it is. No answer depends on it.
     """
 
-    def __init__(self, encode: Callable[[str], list[int]], pattern: re.Pattern[str]):
-        """Remembers what `encode` returns for the words that `pattern` finds."""
+    def __init__(self, encoder: Encoder, pattern: re.Pattern[str]):
+        """Remembers what `encoder` returns for the words that `pattern` finds."""
         super().__init__()
-        self._encode = encode
+        self._encoder = encoder
         self._find = pattern.findall
+        self._credit: float = _NEW_WORDS_AT_FIRST
 
     def of_text(self, text: str) -> np.ndarray:
         """Returns int32[tokens], read-only: the ids of `text`."""
-        return np.frombuffer(b"".join(map(self._of_part, parts(text))), np.int32)
+        return np.frombuffer(b"".join(map(self._of_part, parts(text, _PART_CHARACTERS))), np.int32)
 
     def __missing__(self, word: str) -> bytes:
-        ids = array.array("i", self._encode(word)).tobytes()
-        if len(word) <= _MAX_CHARACTERS:
-            if len(self) >= _MAX_WORDS:
-                self.clear()
-            self[word] = ids
+        self._credit -= 1
+        if len(word) > _MAX_CHARACTERS:
+            return self._running(word)
+        ids = array.array("i", self._encoder.encode(word)).tobytes()
+        if len(self) >= _MAX_WORDS:
+            self.clear()
+        self[word] = ids
         return ids
 
     def _of_part(self, text: str) -> bytes:
+        self._credit = min(self._credit + len(text) / _CHARACTERS_A_NEW_WORD, _NEW_WORDS_AT_FIRST)
+        if self._credit < 0:
+            return self._running(text)
         return b"".join(map(self.__getitem__, self._find(text)))
+
+    def _running(self, text: str) -> bytes:
+        # For short texts a list is faster.
+        return self._encoder.encode(text, out_type="numpy").tobytes()
