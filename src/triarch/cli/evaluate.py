@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -53,10 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pseudo_positions", default="16", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
     add("--seed", type=int, default=0, help="of those tokens, and of masking (default: %(default)s)")
     add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+    add_process_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluates, and prints a table.
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Evaluates, and prints a table, in the first of several processes.
 
     Raises:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
@@ -67,16 +69,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.suite is not None:
         if stores:
             raise UserError("--suite has stores of its own: give it without --in_domain and --out_of_domain")
-        from triarch.cli.suite import run_suite
-
-        return run_suite(args, _options(args))
-    if len(args.model) > 1 or args.output is not None:
+    elif len(args.model) > 1 or args.output is not None:
         raise UserError(f"{'--output' if args.output else 'more than one --model'} is for --suite")
-    return _run_stores(args)
-
-
-def _run_stores(args: argparse.Namespace) -> dict[str, Any]:
     options = _options(args)
+    with joined(args, "evaluate") as is_first:
+        if args.suite is None:
+            result = _run_stores(args, options)
+        else:
+            from triarch.cli.suite import run_suite
+
+            args.output = args.output if is_first else None
+            result = run_suite(args, options)
+    return result if is_first else None
+
+
+def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     from triarch.evaluation import evaluate
     from triarch.interchange import Placement
     from triarch.loading import load

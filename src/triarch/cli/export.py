@@ -7,13 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
 
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
 --format=huggingface, as config.json, safetensors and tokenizer files.
 
 The class of transformers is found from the network. One that no class expresses (RedLLM, DecLLM) is written in a
-layout of its own, which the folder's README.md describes and `triarch import` reads."""
+layout of its own, which the folder's README.md describes and `triarch import` reads. Started on all hosts of a slice,
+the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface"""
 
@@ -34,18 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Writes the export and prints what it holds.
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Writes the export and prints what it holds, in the first of several processes.
 
     Raises:
       UserError: the run has no whole checkpoint, the network cannot be expressed, or the output cannot be written.
     """
     if args.format not in FORMATS:
         raise UserError(f"--format={args.format}: no such format{nearest(args.format, FORMATS)}")
+    if args.format != "huggingface" and args.family is not None:
+        raise UserError("--family goes with --format=huggingface")
+    if not first_alone():
+        return None
     if args.format == "huggingface":
         return _write_huggingface(args)
-    if args.family is not None:
-        raise UserError("--family goes with --format=huggingface")
     return _write_orbax(args)
 
 

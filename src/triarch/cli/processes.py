@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -43,6 +44,8 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
 def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bool]:
     """Joins the other processes, if there are any, and yields whether this is the first, which speaks for all.
 
+    What the other ones print to standard output is dropped.
+
     Args:
       args: with the flags above.
       verb: whose command this is.
@@ -66,5 +69,25 @@ def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bo
         print(f"{newline}triarch {verb}: error: {text}{advice}", file=sys.stderr, flush=True)
 
     timeouts: dict[str, Any] = {name: getattr(args, name) for name in ("startup_timeout", "heartbeat_timeout")}
-    with multihost.joined(place, **timeouts, explain=explain, say=say):
-        yield place is None or place.process_id == 0
+    is_first = place is None or place.process_id == 0
+    with contextlib.ExitStack() as stack:
+        if not is_first:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        stack.enter_context(multihost.joined(place, **timeouts, explain=explain, say=say))
+        yield is_first
+
+
+def first_alone() -> bool:
+    """Returns whether this process is the one to do what needs no other, where a command is started on all hosts.
+
+    It then leaves the accelerators in peace: those of one host of a slice cannot be started without the others.
+    """
+    from triarch.sharding import multihost
+
+    place = multihost.find_place()
+    if place is None:
+        return True
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    return place.process_id == 0

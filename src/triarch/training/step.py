@@ -103,7 +103,8 @@ def make_eval_step(
     def evaluate(params: Any, batch: Batch) -> LossSums:
         return _accumulated(loss, params, batch, config.microbatches, batch_sharding)
 
-    return jax.jit(evaluate)
+    # Whole on every device, so that every host can read them.
+    return jax.jit(evaluate, out_shardings=NamedSharding(batch_sharding.mesh, PartitionSpec()))
 
 
 @jax.jit
