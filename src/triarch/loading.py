@@ -117,7 +117,7 @@ def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
         objective=fields["objective"],
         vocabulary=fields["vocabulary"],
         step=step,
-        source={"run": workdir.absolute().name, "store_fingerprint": fields["store_fingerprint"]},
+        source={key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name},
     )
 
 
@@ -128,7 +128,8 @@ def _vocabulary_files(workdir: Path) -> Path | None:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        return {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
+        keys = ("model", "objective", "vocabulary", "store_fingerprint")
+        return {key: fields[key] for key in keys} | {"window": fields["data"]["window"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the config of a run: {type(error).__name__}: {error}") from None
 

@@ -10,6 +10,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.interchange import LoadedModel
+    from triarch.scaling.style import Panel
 
 
 def model_names(paths: Sequence[Path]) -> dict[str, Path]:
@@ -46,9 +47,39 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     from triarch.scaling.style import csv_text, write_output
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
+    make_folder(path.parent)
     cells = [["" if value is None else value for value in row.values()] for row in rows]
     write_output(path, csv_text(list(rows[0]), cells).encode())
+
+
+def save_panels(panels: Sequence[Panel], folder: Path) -> None:
+    """Writes figures as .svg, .pdf and .png; the tables behind them are there already."""
+    for panel in panels:
+        for suffix in (".svg", ".pdf", ".png"):
+            panel.save(folder / (panel.name + suffix))
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of an output, so that what cannot be written is known before it is computed.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
+def numbers_of(name: str, text: str | None) -> list[int] | None:
+    """Returns the numbers of a flag such as 1,512,1024; None if it was not given.
+
+    Raises:
+      UserError: something else stands there.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UserError(f"--{name}={text}: expected whole numbers between commas, as 1,512,1024")
+    return [int(part) for part in parts]

@@ -21,7 +21,7 @@ _LOGITS = 2**26
 
 
 class WindowSums(NamedTuple):
-    """Float64 [windows]: sums over the scored tokens of each window, weighted.
+    """Float64 [windows]: sums over the scored tokens of each window, weighted; or [windows, tokens], not summed.
 
     Attributes:
       nats: cross-entropy.
@@ -61,16 +61,42 @@ def window_sums(
       advance: called with the number of rows done.
     """
     sums = WindowSums(*np.zeros((3, len(windows))))
+    for owners, rows in _scored(losses, windows, scoring, token_bytes, batch_size, advance):
+        for total, values in zip(sums, rows, strict=True):
+            np.add.at(total, owners, values.sum(axis=1))
+    return sums
+
+
+def token_sums(
+    losses: Callable[[Features], np.ndarray],
+    windows: Sequence[Example],
+    scoring: Scoring,
+    token_bytes: np.ndarray,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> WindowSums:
+    """Scores windows token by token: as `window_sums`, float64 [windows, targets], for a scoring of a row a window."""
+    rows = [sums for _, sums in _scored(losses, windows, scoring, token_bytes, batch_size, advance)]
+    return WindowSums(*(np.concatenate(values) for values in zip(*rows, strict=True)))
+
+
+def _scored(
+    losses: Callable[[Features], np.ndarray],
+    windows: Sequence[Example],
+    scoring: Scoring,
+    token_bytes: np.ndarray,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[list[int], WindowSums]]:
+    """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
     owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
     for owners, rows in _grouped(owned, batch_size):
         batch = _stacked(rows, min(batch_size, len(windows) * scoring.rows_per_window))
         nats = losses(batch)[: len(rows)].astype(np.float64)
         weights = batch["scored_weights"][: len(rows)].astype(np.float64)
         lengths = token_bytes[batch["scored_targets"][: len(rows)]]
-        for total, values in zip(sums, (weights * nats, weights, weights * lengths), strict=True):
-            np.add.at(total, owners, values.sum(axis=1))
+        yield owners, WindowSums(weights * nats, weights, weights * lengths)
         advance(len(rows))
-    return sums
 
 
 def _grouped(owned: Iterator[tuple[int, Features]], size: int) -> Iterator[tuple[list[int], list[Features]]]:

@@ -17,7 +17,7 @@ from triarch.interchange.placement import Placement, host_values
 from triarch.models import ModelConfig, Transformer
 
 Batch = Mapping[str, np.ndarray]
-Function = Callable[[Transformer, Mapping[str, jax.Array]], jax.Array]
+Function = Callable[[Transformer, Mapping[str, jax.Array]], Any]
 
 _INPUTS = {
     "encoder-only": ("encoder_input_tokens",),
@@ -43,7 +43,7 @@ class LoadedModel:
     origin: Origin
     placement: Placement
     vocabulary_files: Path | None = None
-    _compiled: dict[Function, Callable[[Batch], np.ndarray]] = dataclasses.field(default_factory=dict, repr=False)
+    _compiled: dict[Function, Callable[[Batch], Any]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -68,14 +68,14 @@ class LoadedModel:
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
-    def compiled(self, function: Function) -> Callable[[Batch], np.ndarray]:
-        """Returns `function(model, batch)` compiled, from numpy features to a numpy array; once for each function."""
+    def compiled(self, function: Function) -> Callable[[Batch], Any]:
+        """Returns `function(model, batch)` compiled, from numpy features to numpy arrays; once for each function."""
         if function not in self._compiled:
             graph, state = nnx.split(self.model)
             run = jax.jit(
                 lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
             )
-            self._compiled[function] = lambda batch: host_values(run(state, self.placement.batch(batch)))
+            self._compiled[function] = lambda batch: jax.tree.map(host_values, run(state, self.placement.batch(batch)))
         return self._compiled[function]
 
     def _check(self, batch: Batch) -> None:

@@ -1,0 +1,268 @@
+"""What a model's attention matrices are like: local or not, even or not, of high or low rank; some of them whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from triarch.data.store import TokenStore
+from triarch.errors import UserError
+from triarch.evaluation import matrices
+from triarch.evaluation import scoring as scorings
+from triarch.evaluation.joined import JoinedWindows, join_windows
+from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
+from triarch.evaluation.store_sums import check_vocabulary
+from triarch.interchange import LoadedModel
+from triarch.models import Transformer
+from triarch.objectives import SpecialTokens
+from triarch.objectives.base import Features
+from triarch.progress import Progress
+
+# Measures of each head on each window.
+MEASURES = ("locality", "entropy", "query_dependence", "effective_rank", "numerical_rank")
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionOptions:
+    """What is looked at.
+
+    Attributes:
+      split: of the store.
+      length: tokens a window; None means the store's.
+      max_windows: averaged over the split's first so many.
+      batch_size: windows computed at once.
+      locality_window: tokens that count as near (arXiv 2510.26622: 5).
+      rank_threshold: singular values above this share of the largest count for the numerical rank.
+      layers: of which maps are kept; None means the first, the middle and the last.
+      heads: of which maps are kept, and as many as there are.
+      example: window whose maps are kept.
+    """
+
+    split: str = "validation"
+    length: int | None = None
+    max_windows: int = 16
+    batch_size: int = 4
+    locality_window: int = 5
+    rank_threshold: float = 1e-3
+    layers: Sequence[int] | None = None
+    heads: Sequence[int] | None = None
+    example: int = 0
+
+    def check(self) -> None:
+        """Raises UserError, naming the flag, for an option that is out of range."""
+        for name in ("length", "max_windows", "batch_size", "locality_window"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name}={value}: expected at least 1")
+        if not 1e-5 <= self.rank_threshold < 1:
+            # Below, float32 counts rounding.
+            raise UserError(f"--rank_threshold={self.rank_threshold:g}: expected from 1e-5 to less than 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadMeasures:
+    """One head, averaged over windows.
+
+    Attributes:
+      kind, layer, head: which; see `observing.Site`.
+      locality: mean attention mass on the nearest tokens; None in cross-attention, where none is near.
+      entropy: of a query's distribution over keys, nats; mean over queries.
+      query_dependence: mutual information of query and key, nats; 0 for vertical stripes.
+      effective_rank: exp of the entropy of normalised singular values (Roy & Vetterli 2007).
+      numerical_rank: singular values above `rank_threshold` of the largest.
+      locality_error, entropy_error, query_dependence_error, effective_rank_error, numerical_rank_error: standard errors
+        over windows; None for one window.
+      uniform_entropy, uniform_rank: entropy and effective rank if queries looked at all they may see alike: what the
+        mask alone gives.
+      full_rank: the most that a rank can be, the lesser of queries and keys.
+      num_windows: averaged over.
+    """
+
+    kind: Kind
+    layer: int
+    head: int
+    locality: float | None
+    locality_error: float | None
+    entropy: float
+    entropy_error: float | None
+    query_dependence: float
+    query_dependence_error: float | None
+    effective_rank: float
+    effective_rank_error: float | None
+    numerical_rank: float
+    numerical_rank_error: float | None
+    uniform_entropy: float
+    uniform_rank: float
+    full_rank: int
+    num_windows: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """What was seen of one model.
+
+    Attributes:
+      heads: measures of every head of every layer.
+      locality: float64[positions] of each self-attention layer: locality by the query's position, mean over heads and
+        windows.
+      keys: float64[keys] of each cross-attention layer: mean attention mass by the key's position.
+      maps: float32[query, key] of chosen layers and heads, for one window.
+    """
+
+    heads: tuple[HeadMeasures, ...]
+    locality: Mapping[Site, np.ndarray]
+    keys: Mapping[Site, np.ndarray]
+    maps: Mapping[tuple[Site, int], np.ndarray]
+
+
+def analyse(
+    model: LoadedModel, store: TokenStore, options: AttentionOptions | None = None, *, show_progress: bool = False
+) -> Attention:
+    """Looks at every attention of a model on windows of a store.
+
+    An encoder-decoder reads the first half of a window in its encoder and the rest in its decoder, a decoder-only model
+    the whole window, as paired scoring has them; an encoder reads the window as it stands.
+
+    Args:
+      model: of any architecture.
+      store: in the layout "windows", of the model's vocabulary.
+      options: what is looked at; the defaults when None.
+      show_progress: draw a bar with the time left on stderr, where that is a terminal.
+
+    Raises:
+      UserError: the store does not fit or is too short, the model has no places for so many tokens, or an option is out
+        of range.
+    """
+    options = options or AttentionOptions()
+    options.check()
+    check_vocabulary(model, store)
+    chosen = _chosen(model, options)
+    length = options.length or store.manifest.window
+    windows = join_windows(store, options.split, length, options.max_windows)
+    if not 0 <= options.example < len(windows):
+        raise UserError(f"--example={options.example}: there are windows 0 to {len(windows) - 1}")
+    rows = _rows(model, store, length)
+    shown = model.compiled(_maps(chosen))(_stacked(rows, windows, [options.example]))
+    measure = model.compiled(_measures(options))
+    totals: dict[Site, list[dict[str, np.ndarray]]] = {}
+    with Progress(show_progress) as progress:
+        progress.start(f"attention of {model.path.name}", len(windows))
+        for batch, count in _batches(rows, windows, options.batch_size):
+            for site, found in measure(batch).items():
+                totals.setdefault(site, []).append({name: values[:count] for name, values in found.items()})
+            progress.advance(count)
+    joined = {site: _concatenated(totals[site]) for site in sites(model.config)}
+    return Attention(
+        heads=tuple(one for site, found in joined.items() for one in _heads(site, found, shown["uniform"][site])),
+        locality={site: found["locality"].mean((0, 1)) for site, found in joined.items() if site.kind != "cross"},
+        keys={site: found["keys"].mean((0, 1)) for site, found in joined.items() if site.kind == "cross"},
+        maps={(site, head): shown["maps"][site][i] for site, heads in chosen.items() for i, head in enumerate(heads)},
+    )
+
+
+def _chosen(model: LoadedModel, options: AttentionOptions) -> dict[Site, tuple[int, ...]]:
+    """Returns the heads to be shown of each site to be shown."""
+    config = model.config
+    heads = tuple(range(min(4, config.num_heads))) if options.heads is None else tuple(options.heads)
+    for head in heads:
+        if not 0 <= head < config.num_heads:
+            raise UserError(f"--heads: {model.path} has heads 0 to {config.num_heads - 1}, not {head}")
+    depths = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
+    deepest = max(depths.values())
+    for layer in options.layers or ():
+        if not 0 <= layer < deepest:
+            raise UserError(f"--layers: {model.path} has layers 0 to {deepest - 1}, not {layer}")
+
+    def is_shown(site: Site) -> bool:
+        depth = depths["encoder" if site.kind == "encoder" else "decoder"]
+        wanted = {0, depth // 2, depth - 1} if options.layers is None else set(options.layers)
+        return site.layer in wanted
+
+    return {site: heads for site in sites(config) if is_shown(site)}
+
+
+def _rows(model: LoadedModel, store: TokenStore, length: int) -> Callable[[Mapping[str, np.ndarray]], Features]:
+    """Returns the function from a window to what the model reads."""
+    if model.config.architecture == "encoder-only":
+        return lambda example: {
+            "encoder_input_tokens": example["tokens"],
+            "encoder_segment_ids": np.ones_like(example["tokens"]),
+        }
+    fields = model.origin.objective
+    objective = scorings.paired_objective(scorings.trained_objective(fields, str(model.path)) if fields else None)
+    special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
+    transform = objective.transform(model.config.architecture, special, store.manifest.vocabulary.size, length)
+    return lambda example: transform(example, np.random.default_rng(0))
+
+
+def _stacked(rows: Callable, windows: JoinedWindows, indices: Sequence[int]) -> Features:
+    features = [rows(windows[index]) for index in indices]
+    return {name: np.stack([one[name] for one in features]) for name in features[0]}
+
+
+def _batches(rows: Callable, windows: JoinedWindows, batch_size: int) -> Iterator[tuple[Features, int]]:
+    """Yields batches of one shape, and how many of their rows count."""
+    size = min(batch_size, len(windows))
+    for start in range(0, len(windows), size):
+        indices = range(start, min(start + size, len(windows)))
+        yield _stacked(rows, windows, [*indices, *[indices[-1]] * (size - len(indices))]), len(indices)
+
+
+def _concatenated(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]).astype(np.float64) for name in parts[0]}
+
+
+def _measures(options: AttentionOptions) -> Callable[[Transformer, Mapping[str, jax.Array]], dict]:
+    def one(site: Site, observation: Observation) -> dict[str, jax.Array]:
+        weights, values = observation.weights, matrices.singular_values(observation.weights)
+        measured = {
+            "entropy": jnp.mean(matrices.entropy(weights), axis=-1),
+            "query_dependence": matrices.query_dependence(weights),
+            "effective_rank": matrices.effective_rank(values),
+            "numerical_rank": matrices.numerical_rank(values, options.rank_threshold),
+        }
+        if site.kind == "cross":
+            return measured | {"keys": jnp.mean(weights, axis=-2)}
+        return measured | {"locality": matrices.locality(weights, options.locality_window, observation.mask.causal)}
+
+    return lambda model, batch: {site: one(site, seen) for site, seen in observed(model, batch).items()}
+
+
+def _maps(chosen: Mapping[Site, Sequence[int]]) -> Callable[[Transformer, Mapping[str, jax.Array]], dict]:
+    def uniform(observation: Observation) -> dict[str, jax.Array]:
+        queries, keys = observation.weights.shape[-2:]
+        allowed = observation.mask.dense(queries, keys)
+        seen = jnp.ones((queries, keys), bool) if allowed is None else allowed[0, 0]
+        weights = matrices.uniform(seen)
+        rank = matrices.effective_rank(matrices.singular_values(weights))
+        return {
+            "uniform_entropy": jnp.mean(matrices.entropy(weights)),
+            "uniform_rank": rank,
+            "full_rank": jnp.int32(min(queries, keys)),
+        }
+
+    def function(model: Transformer, batch: Mapping[str, jax.Array]) -> dict:
+        seen = observed(model, batch)
+        maps = {site: seen[site].weights[0, np.array(heads, np.int32)] for site, heads in chosen.items()}
+        return {"maps": maps, "uniform": {site: uniform(observation) for site, observation in seen.items()}}
+
+    return function
+
+
+def _heads(site: Site, found: Mapping[str, np.ndarray], uniform: Mapping[str, np.ndarray]) -> Iterator[HeadMeasures]:
+    by_window = {name: found[name] for name in MEASURES if name in found}
+    if "locality" in by_window:
+        by_window["locality"] = by_window["locality"].mean(axis=-1)
+    count, num_heads = by_window["entropy"].shape
+    for head in range(num_heads):
+        numbers: dict[str, float | None] = dict.fromkeys(m for name in MEASURES for m in (name, f"{name}_error"))
+        for name, values in by_window.items():
+            own = values[:, head]
+            numbers[name] = float(own.mean())
+            numbers[f"{name}_error"] = float(own.std(ddof=1) / np.sqrt(count)) if count > 1 else None
+        references = {name: value.item() for name, value in uniform.items()}
+        yield HeadMeasures(kind=site.kind, layer=site.layer, head=head, **numbers, **references, num_windows=count)

@@ -1,0 +1,205 @@
+"""Loss on texts longer than those a model was trained on (arXiv 2510.26622, figure 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from triarch.data.store import TokenStore
+from triarch.errors import UserError
+from triarch.evaluation import scoring as scorings
+from triarch.evaluation.held_out import Loss, summarise
+from triarch.evaluation.joined import join_windows
+from triarch.evaluation.scoring import Scoring
+from triarch.evaluation.store_sums import check_vocabulary
+from triarch.evaluation.sums import WindowSums, scored_losses, token_sums, window_sums
+from triarch.interchange import LoadedModel
+from triarch.objectives import PrefixLM, SpecialTokens
+from triarch.progress import Progress
+
+# Stretches of positions whose losses are averaged for the loss by position.
+_STRETCHES = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthOptions:
+    """Which lengths, and on how much text.
+
+    Attributes:
+      lengths: total tokens, ascending; a model's trained length is usually the first.
+      prefixes: tokens that are given, not scored; those not shorter than a length are left out there.
+      split: of the store.
+      max_windows: the split's first so many windows of the greatest length; every length is scored on their beginnings.
+      batch_size: windows computed at once.
+      pseudo_positions: tokens of a window that an encoder is scored on.
+      seed: of those.
+    """
+
+    lengths: Sequence[int]
+    prefixes: Sequence[int]
+    split: str = "validation"
+    max_windows: int | None = 32
+    batch_size: int = 4
+    pseudo_positions: int | None = 16
+    seed: int = 0
+
+    def check(self) -> None:
+        """Raises UserError, naming the flag, for an option that is out of range."""
+        for name, least in (("lengths", 2), ("prefixes", 1)):
+            values = list(getattr(self, name))
+            if not values or values[0] < least or values != sorted(set(values)):
+                given = ",".join(map(str, values))
+                raise UserError(f"--{name}={given}: expected numbers of tokens from {least} on, ascending")
+        if self.prefixes[0] >= self.lengths[-1]:
+            longest = f"of the greatest length, {self.lengths[-1]:,} tokens"
+            raise UserError(f"--prefixes={self.prefixes[0]}: nothing is left to score {longest}")
+        for name in ("max_windows", "batch_size", "pseudo_positions"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--{name}={value}: expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class LengthLoss(Loss):
+    """The loss on what follows a prefix, up to a total length.
+
+    Attributes:
+      scoring: "paired", or "pseudo_likelihood" for an encoder, which has no prefix.
+      prefix: tokens given; None for an encoder.
+      length: total tokens, the prefix included.
+    """
+
+    scoring: str
+    prefix: int | None
+    length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionLoss:
+    """The loss at a stretch of positions of the longest windows.
+
+    Attributes:
+      prefix: tokens given.
+      first, last: positions of the stretch's tokens, from 0 on.
+      nats_per_token: mean cross-entropy.
+      standard_error: over windows; None for one window.
+    """
+
+    prefix: int
+    first: int
+    last: int
+    nats_per_token: float
+    standard_error: float | None
+
+
+def extrapolate(
+    model: LoadedModel, store: TokenStore, options: LengthOptions, *, show_progress: bool = False
+) -> tuple[list[LengthLoss], list[PositionLoss]]:
+    """Returns the losses by length, and by position.
+
+    An encoder-decoder reads the prefix in its encoder and the rest in its decoder; a decoder-only model reads all in a
+    row; both are scored on what follows the prefix. Neither sees ahead, so one pass over the longest windows holds all
+    shorter ones. An encoder is given windows of every length with one token masked at a time.
+
+    Args:
+      model: of any architecture.
+      store: in the layout "windows", of the model's vocabulary; its windows may be shorter than the lengths asked for,
+        for consecutive ones are joined.
+      options: lengths, prefixes and how much text.
+      show_progress: draw a bar with the time left on stderr, where that is a terminal.
+
+    Raises:
+      UserError: the store does not fit or holds too little text, the model has no places for so many tokens, or an
+        option is out of range.
+    """
+    options.check()
+    check_vocabulary(model, store)
+    with Progress(show_progress) as progress:
+        if model.config.architecture == "encoder-only":
+            _check_places(model, options.lengths[-1])
+            return list(_pseudo(model, store, options, progress)), []
+        losses: list[LengthLoss] = []
+        positions: list[PositionLoss] = []
+        for prefix, sums in _by_token(model, store, options, progress):
+            for length in options.lengths:
+                if length > prefix:
+                    counted = WindowSums(*(values[:, : length - prefix].sum(axis=1) for values in sums))
+                    losses.append(
+                        LengthLoss(**vars(summarise(counted)), scoring="paired", prefix=prefix, length=length)
+                    )
+            positions += _stretches(prefix, sums)
+    return losses, positions
+
+
+def _by_token(
+    model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress
+) -> Iterator[tuple[int, WindowSums]]:
+    """Yields each prefix and sums [windows, tokens after the prefix] over the longest windows."""
+    longest = options.lengths[-1]
+    windows = join_windows(store, options.split, longest, options.max_windows)
+    compiled = model.compiled(scored_losses)
+    objective = _prefix_objective(model)
+    prefixes = [prefix for prefix in options.prefixes if prefix < longest]
+    causal = model.config.architecture == "decoder-only" and not objective.bidirectional_prefix
+    # What is given changes nothing for a model that sees everything before a token alike: one pass serves all.
+    for prefix in prefixes[:1] if causal else prefixes:
+        _check_places(model, longest, prefix)
+        one = _scoring(model, store, dataclasses.replace(objective, prefix_fraction=prefix / longest), longest)
+        progress.start(f"{model.path.name} {longest:,} tokens, prefix {prefix:,}", len(windows))
+        sums = token_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        for given in prefixes if causal else [prefix]:
+            yield given, WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
+
+
+def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress) -> Iterator[LengthLoss]:
+    special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
+    longest = join_windows(store, options.split, options.lengths[-1], options.max_windows)
+    compiled = model.compiled(scored_losses)
+    for length in options.lengths:
+        # All but the first token are candidates, whatever the prefix of other models.
+        objective = PrefixLM(prefix_fraction=1 / length)
+        size, count = store.manifest.vocabulary.size, options.pseudo_positions
+        one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed)
+        windows = [{"tokens": longest[index]["tokens"][:length]} for index in range(len(longest))]
+        progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
+        sums = window_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        yield LengthLoss(**vars(summarise(sums)), scoring=one.name, prefix=None, length=length)
+
+
+def _prefix_objective(model: LoadedModel) -> PrefixLM:
+    fields = model.origin.objective
+    return scorings.paired_objective(scorings.trained_objective(fields, str(model.path)) if fields else None)
+
+
+def _scoring(model: LoadedModel, store: TokenStore, objective: PrefixLM, length: int) -> Scoring:
+    special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
+    size = store.manifest.vocabulary.size
+    return scorings.by_objective("paired", objective, model.config.architecture, special, size, length, seed=0)
+
+
+def _stretches(prefix: int, sums: WindowSums) -> list[PositionLoss]:
+    found = []
+    edges = np.unique(np.linspace(0, sums.nats.shape[1], _STRETCHES + 1).round().astype(int))
+    for start, stop in itertools.pairwise(edges):
+        loss = summarise(WindowSums(*(values[:, start:stop].sum(axis=1) for values in sums)))
+        first, last = int(prefix + start), int(prefix + stop - 1)
+        found.append(PositionLoss(prefix, first, last, loss.nats_per_token, loss.standard_error))
+    return found
+
+
+def _check_places(model: LoadedModel, length: int, prefix: int = 0) -> None:
+    """Raises UserError if a table of learned positions is too short for one of the model's sides."""
+    config = model.config
+    if not config.learned_positions:
+        return
+    places = config.learned_positions - config.learned_position_offset
+    restarts = config.architecture == "encoder-decoder" and config.decoder_positions == "restart"
+    needed = max(prefix, length - prefix) if restarts else length
+    if needed > places:
+        raise UserError(
+            f"{model.path} has learned positions for {places:,} tokens a side, and a total of {length:,} needs "
+            f"{needed:,}: ask for shorter --lengths"
+        )

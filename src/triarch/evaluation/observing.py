@@ -1,0 +1,94 @@
+"""Attention weights out of a network as it stands: a kernel that shows them, no copy of any module."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from triarch.models import Execution, ModelConfig, Transformer
+from triarch.models.kernels import Attend, attention_weights, dense_attention
+from triarch.models.masks import Mask
+
+Kind = Literal["encoder", "decoder", "cross"]
+KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")
+
+
+class Site(NamedTuple):
+    """Where attention happens.
+
+    Attributes:
+      kind: "encoder" and "decoder" are self-attention of that stack, "cross" is the decoder's attention to the encoder.
+      layer: of the stack, from 0 on.
+    """
+
+    kind: Kind
+    layer: int
+
+
+class Observation(NamedTuple):
+    """What one attention of a network did with a batch.
+
+    Attributes:
+      weights: rows sum to one, or are zero where a query sees nothing.
+      mask: who could see whom.
+    """
+
+    weights: Float[Array, "batch heads query key"]
+    mask: Mask
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Observing(Execution):
+    """An execution whose kernel also shows its weights; layers are unrolled, so that each shows its own.
+
+    Attributes:
+      observe: called with the weights and the mask of every attention, in running order.
+    """
+
+    observe: Callable[[jax.Array, Mask], None] = lambda weights, mask: None
+
+    @property
+    def attend(self) -> Attend:
+        """The dense kernel, observed."""
+
+        def attend(query, key, value, mask, scores):
+            self.observe(attention_weights(query, key, mask, scores), mask)
+            return dense_attention(query, key, value, mask, scores)
+
+        return attend
+
+
+def sites(config: ModelConfig) -> list[Site]:
+    """Returns where a network attends, in running order."""
+    found = [Site("encoder", layer) for layer in range(config.num_encoder_layers)]
+    crosses = config.architecture == "encoder-decoder"
+    for layer in range(config.num_decoder_layers):
+        found += [Site("decoder", layer)] + [Site("cross", layer)] * crosses
+    return found
+
+
+def observed(model: Transformer, batch: Mapping[str, jax.Array]) -> dict[Site, Observation]:
+    """Runs a network on a batch and returns what each of its attentions did; may be traced.
+
+    Args:
+      model: any of the three architectures; it is neither copied nor changed.
+      batch: features as the model reads them.
+    """
+    found: list[Observation] = []
+    execution = Observing(
+        compute_dtype=model.execution.compute_dtype,
+        scan_layers=False,
+        observe=lambda weights, mask: found.append(Observation(weights, mask)),
+    )
+    # Shares the parameters: only how they are run differs.
+    copy = nnx.merge(*nnx.split(model))
+    for part in (copy, getattr(copy, "encoder", None), getattr(copy, "decoder", None)):
+        if part is not None:
+            part.execution = execution
+    copy.states(batch)
+    return dict(zip(sites(model.config), found, strict=True))
