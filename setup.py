@@ -14,7 +14,6 @@ TASKS = [
     "sentencepiece>=0.2.0,<0.2.3",
     "tokenizers>=0.22,<0.24",
     "zstandard>=0.25,<0.26",
-    "pyarrow>=21,<27",
     "fsspec>=2025.9,<2027",
     "importlib-resources>=6,<8",  # tensorflow-datasets imports it and does not say so
 ]
@@ -56,6 +55,7 @@ setup(
         "rich>=14,<16",
         "safetensors>=0.8,<1",
         "tensorboardX>=2.6.5,<3",
+        "pyarrow>=21,<27",
     ],
     extras_require={
         "tasks": TASKS,

@@ -6,12 +6,17 @@ import argparse
 import math
 
 from triarch.cli import gin_files, published
+from triarch.cli.describe_study import describe_study
+from triarch.errors import UserError
 
-HELP = """Prints parameters, FLOPs, memory and the resolved config of a model or run.
+HELP = """Prints parameters, FLOPs, memory and the resolved config of a model or run; or the runs of a study.
 
-A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe."""
+A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. A study's file gives its
+runs, what each costs in FLOPs and, with --topology, in chip-hours, and how exactly they are matched."""
 EXAMPLE = """  triarch describe --gin_file=models/redllm/8b.gin
   triarch describe --gin_file=runs/decllm.gin --gin_file=models/decllm/1b.gin --gin.RunConfig.batch_size=512
+  triarch describe --gin_file=experiments/isoflop_laptop/study.gin
+  triarch describe --gin_file=experiments/redllm_vs_decllm/paper.gin --topology=v5p:4x4x4 --mfu=0.4
   triarch describe --published"""
 
 
@@ -20,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_files.add_gin_arguments(parser)
     parser.add_argument(
         "--published", action="store_true", help="instead, compare the counts of all published sizes with their sources"
+    )
+    parser.add_argument("--topology", metavar="SLICE", help="of a study: count chip-hours on it, such as v5p:4x4x4")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, help="share of the chips' peak that is assumed (default: %(default)s)"
     )
     parser.add_argument("--config", action="store_true", help="also print the resolved config")
 
@@ -30,6 +39,10 @@ def run(args: argparse.Namespace) -> dict:
         rows = published.table()
         print("\n".join(published.lines(rows)))
         return {"models": rows}
+    if gin_files.binds("Study", args.gin_file, args.gin_bindings):
+        return describe_study(args.gin_file, args.gin_bindings, args.topology, args.mfu)
+    if args.topology:
+        raise UserError("--topology is for the gin file of a study; `triarch plan` compiles one run for a slice")
     config, text = gin_files.load_run(args)
     described = describe(config)
     for line in _lines(described):

@@ -50,6 +50,8 @@ def configurables() -> dict[str, type]:
     from triarch.models import Execution, ModelConfig, RopeScaling
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
+    from triarch.sweeps.budgets import FixedTokens, IsoFlop, TokensPerParameter
+    from triarch.sweeps.shapes import Ladder
     from triarch.sweeps.study import Corpus, Study
     from triarch.training import config, optimizers, schedules
     from triarch.training.adafactor import Adafactor
@@ -60,7 +62,7 @@ def configurables() -> dict[str, type]:
         *(ModelConfig, RopeScaling, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
-        *(Study, Corpus),
+        *(Study, Corpus, Ladder, IsoFlop, TokensPerParameter, FixedTokens),
         *(schedules.Constant, schedules.Cosine, schedules.Trapezoid, schedules.OneMinusSqrt, schedules.Rsqrt),
     ]
     return {cls.__name__: cls for cls in classes}
@@ -158,6 +160,12 @@ def load_run(args: argparse.Namespace) -> tuple[Any, str]:
         parse([_recipe_of(args.gin_file), *args.gin_file], args.gin_bindings)
     run = build("RunConfig")
     return run, render(run)
+
+
+def binds(name: str, files: Sequence[str], bindings: Sequence[str]) -> bool:
+    """Returns whether gin files and bindings set any field of the config class `name`; raises as `parse`."""
+    parse(files, bindings)
+    return any(_is_bound(f"{name}.{field.name}") for field in dataclasses.fields(configurables()[name]))
 
 
 def _is_bound(parameter: str) -> bool:

@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 from triarch.errors import UserError
+from triarch.files import write_whole
 
 HELP = """Runs every run of a study: prepares its text, then trains, evaluates and exports each model.
 
-What is finished stays finished: an interrupted sweep goes on where it was when the same command is given again,
-and a failed run is tried again. --commands writes the commands for a fleet of machines instead of running them."""
+What is finished stays finished: a sweep that was interrupted or killed goes on where it was when the same command is
+given again. A run that fails is tried again, as often as Study.attempts says. Several sweeps of one study may run at
+once, in one folder, and share its runs. --commands writes the commands for a fleet of machines instead of running them;
+`triarch describe --gin_file=STUDY` says what the runs are and cost."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
@@ -32,9 +35,13 @@ def run(args: argparse.Namespace) -> dict:
     from triarch.cli.studies import load_study
     from triarch.sweeps import stages
 
-    study, runs = load_study(args.study)
+    if args.parallel is not None and args.parallel < 1:
+        raise UserError(f"--parallel={args.parallel}: expected a whole number from 1 on")
+    study, runs = load_study([args.study], [])
     output = Path(args.output)
     prepare = stages.prepare_stages(study, output)
+    # Cheap runs first: what there is to see is seen early.
+    runs = sorted(runs, key=lambda run: run.flops("train"))
     chains = {run.name: stages.run_stages(study, run, output) for run in runs}
     if args.commands:
         return _write_commands(args.commands, prepare, chains)
@@ -45,7 +52,10 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
     lines = [stage.command for stage in prepare]
     # One line a run, so that a fleet can take lines independently once the text is prepared.
     lines += [" && ".join(stage.command for stage in chain) for chain in chains.values()]
-    Path(path).write_text("\n".join(lines) + "\n")
+    try:
+        write_whole(Path(path), "\n".join(lines) + "\n")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"--commands={path}: {error.strerror}") from error
     print(
         f"wrote {len(lines)} commands to {path}: {len(prepare)} to prepare text, then one for each of "
         f"{len(chains)} runs"
@@ -56,25 +66,43 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
 def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) -> dict:
     from triarch.cli.sweep_table import SweepTable
     from triarch.sweeps import runner, tables
+    from triarch.sweeps.ledger import Ledger
+    from triarch.sweeps.stages import compilation_cache, run_folder
+    from triarch.sweeps.workers import Worker
+    from triarch.training.fingerprint import changes
 
     started = time.monotonic()
     _make_folder(output)
-    ledger = runner.Ledger(output / "ledger.jsonl")
+    for run in runs:
+        if changed := changes(run_folder(run, output), run.config):
+            raise UserError(
+                f"{run_folder(run, output)} holds a run under another config ({'; '.join(changed)}): choose another "
+                "--output, delete that run, or set these back"
+            )
+    ledger = Ledger(output / "ledger.jsonl")
+
+    def sweep(title: str, work: dict, stages: dict, parallel: int) -> None:
+        def worker(cores: set[int]) -> Worker:
+            return Worker(cores, compilation_cache(output))
+
+        with SweepTable(title, output) as table:
+            runner.Sweep(parallel, study.attempts, ledger, output / "claims", worker, table.show).run(stages, work)
+
     if prepare:
-        with SweepTable("preparing text", output) as table:
-            runner.run_chains({"text": prepare}, 1, ledger, table.show)
+        sweep("preparing text", {"text": 1.0}, {"text": prepare}, 1)
     try:
-        with SweepTable(f"{len(runs)} runs, {parallel} at a time", output) as table:
-            runner.run_chains(chains, parallel, ledger, table.show)
+        work = {run.name: run.flops("train") for run in runs}
+        sweep(f"{len(runs)} runs, {parallel} at a time", work, chains, parallel)
     finally:
         tables.write_tables(runs, output)
         ledger.record("sweep", "session", "done", time.monotonic() - started)
     seconds = ledger.seconds()["sweep", "session"]
     _describe(study, prepare, chains, output, seconds)
     print(f"\nstudy finished after {seconds:.0f} s, all attempts together")
-    exports = [str(output / "exports" / run.name) for run in runs]
-    print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}")
-    print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
+    print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
+    exports = [str(output / "exports" / run.name) for run in runs] if study.exports else []
+    if exports:
+        print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
     return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
 
 
@@ -97,4 +125,4 @@ def _describe(study, prepare: list, chains: dict, output: Path, seconds: float) 
         "seconds": seconds,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
     }
-    (output / "study.json").write_text(json.dumps(described, indent=2) + "\n")
+    write_whole(output / "study.json", json.dumps(described, indent=2) + "\n")

@@ -14,6 +14,8 @@ from rich.table import Table
 from triarch.sweeps.runner import Progress
 
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal to redraw
+_ROWS = 30  # chains that are shown at once
+_TAIL = 4096  # bytes: more than a line of metrics
 
 
 class SweepTable:
@@ -24,7 +26,7 @@ class SweepTable:
         self._output = output
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False) if sys.stdout.isatty() else None
-        self._last_line = ""
+        self._last_counts = (0, 0)
         self._last_time = 0.0
 
     def __enter__(self) -> SweepTable:
@@ -42,28 +44,24 @@ class SweepTable:
         if self._live:
             self._live.update(self._table(progress), refresh=True)
             return
-        finished = sum(state in ("done", "failed") for _, state in progress.states.values())
         running = [
             f"{owner} {stage}{self._detail(owner, stage)}"
-            for owner, (stage, s) in progress.states.items()
-            if s == "running"
+            for owner, (stage, state) in progress.states.items()
+            if state == "running"
         ]
-        line = f"{finished}/{len(progress.states)} done{_time_left(progress, finished)}; {', '.join(running)}"
-        changed = [word for word in line.split() if word.isalpha()] != [
-            w for w in self._last_line.split() if w.isalpha()
-        ]
+        line = f"{_summary(progress)}; {', '.join(running)}"
+        changed = (progress.count("done"), progress.count("failed")) != self._last_counts
         if changed or time.monotonic() - self._last_time > _LINE_EVERY:
             print(line, flush=True)
-            self._last_line, self._last_time = line, time.monotonic()
+            self._last_counts = progress.count("done"), progress.count("failed")
+            self._last_time = time.monotonic()
 
     def _table(self, progress: Progress) -> Table:
-        finished = sum(state in ("done", "failed") for _, state in progress.states.values())
-        table = Table(
-            title=f"{finished}/{len(progress.states)} done{_time_left(progress, finished)}", title_justify="left"
-        )
+        table = Table(title=_summary(progress), title_justify="left")
         for column in ("run", "stage", "state", "progress"):
             table.add_column(column)
-        for owner, (stage, state) in progress.states.items():
+        for owner in _worth_showing(progress):
+            stage, state = progress.states[owner]
             table.add_row(owner, stage, state, self._detail(owner, stage) if state == "running" else "")
         return table
 
@@ -74,16 +72,37 @@ class SweepTable:
         return f" step {last['step']} loss {last['loss']:.3f}" if last and "loss" in last else ""
 
 
-def _time_left(progress: Progress, finished: int) -> str:
-    if not finished:
-        return ""
-    left = (time.monotonic() - progress.started) / finished * (len(progress.states) - finished)
-    return f", about {left:.0f} s left" if left else ""
+def _worth_showing(progress: Progress) -> list[str]:
+    """Returns every chain if they fit on a screen, else what runs, what failed, and the next."""
+    owners = list(progress.states)
+    if len(owners) <= _ROWS:
+        return owners
+    order = {"running": 0, "failed": 1, "elsewhere": 2, "waiting": 3, "done": 4}
+    return sorted(owners, key=lambda owner: order[progress.states[owner][1]])[:_ROWS]
+
+
+def _summary(progress: Progress) -> str:
+    words = [f"{progress.count('done')}/{len(progress.states)} done"]
+    for state, word in (("failed", "failed"), ("elsewhere", "in another sweep")):
+        if count := progress.count(state):
+            words.append(f"{count} {word}")
+    left = progress.seconds_left()
+    if left:
+        words.append(f"about {_duration(left)} left")
+    return ", ".join(words)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _last_json(path: Path) -> dict | None:
     try:
-        lines = path.read_text().splitlines()
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _TAIL))
+            lines = file.read().splitlines()
         return json.loads(lines[-1]) if lines else None
     except (OSError, ValueError):
         return None

@@ -1,21 +1,24 @@
-"""Runs a study's stages as processes, a bounded number at a time, and goes on where an earlier sweep stopped."""
+"""Runs the stages of a study, a bounded number of chains at a time, and goes on where an earlier sweep stopped."""
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
-import json
 import os
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from triarch.errors import UserError
+from triarch.sweeps.ledger import Ledger, claimed
 from triarch.sweeps.stages import Stage
+from triarch.sweeps.workers import Worker, WorkerDied
 
-State = str  # "waiting", "running", "done" or "failed"
+# "waiting", "running", "elsewhere" (another sweep has it), "done" or "failed".
+State = str
+_LOOK_AGAIN = 2.0  # seconds between looks at what another sweep is doing
 
 
 @dataclasses.dataclass
@@ -24,115 +27,184 @@ class Progress:
 
     Attributes:
       states: of every chain by its owner's name: the stage and its state.
-      started: when the sweep began, seconds.
+      work: of every chain, in any unit: how long one takes beside another.
+      took: seconds of every chain that this sweep ran to its end.
+      parallel: chains at a time.
     """
 
     states: dict[str, tuple[str, State]]
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    work: Mapping[str, float]
+    took: dict[str, float]
+    parallel: int
+    started: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def count(self, *states: State) -> int:
+        """Returns how many chains are in one of these states."""
+        return sum(state in states for _, state in self.states.values())
+
+    def seconds_left(self) -> float | None:
+        """Returns an estimate, from the chains that have ended: so much for each, and so much for each unit of work.
+
+        None before the first of them.
+        """
+        if not self.took:
+            return None
+        fixed, rate = _line([(self.work[owner], seconds) for owner, seconds in self.took.items()])
+        now, left = time.monotonic(), 0.0
+        for owner, (_, state) in self.states.items():
+            if state in ("waiting", "running", "elsewhere"):
+                spent = now - self.started[owner] if owner in self.started else 0.0
+                left += max(fixed + rate * self.work[owner] - spent, 0.0)
+        return left / self.parallel
 
 
-class Ledger:
-    """An append-only file of what happened to each stage; a line is written whole or, if the disk fails, ignored."""
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """How chains are run.
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def record(self, owner: str, stage: str, status: str, seconds: float) -> None:
-        """Appends one line."""
-        entry = {"owner": owner, "stage": stage, "status": status, "seconds": round(seconds, 2)}
-        with self._lock, open(self._path, "a+b") as file:
-            # A line that a kill cut short must not swallow this one.
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-            torn = file.read(1) not in (b"", b"\n")
-            file.write(b"\n" * torn + json.dumps(entry).encode() + b"\n")
-
-    def seconds(self) -> dict[tuple[str, str], float]:
-        """Returns the seconds that each finished stage took, over all attempts."""
-        total: dict[tuple[str, str], float] = {}
-        if not self._path.exists():
-            return total
-        for line in self._path.read_text().splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            key = (entry["owner"], entry["stage"])
-            total[key] = total.get(key, 0.0) + entry["seconds"]
-        return total
-
-
-def run_chains(
-    chains: dict[str, Sequence[Stage]], parallel: int, ledger: Ledger, show: Callable[[Progress], None]
-) -> None:
-    """Runs every chain's stages in order, `parallel` chains at a time; finished stages are skipped.
-
-    A failed stage ends its chain, not the others.
-
-    Args:
-      chains: stages by owner.
+    Attributes:
       parallel: chains at a time; each is pinned to its share of this process's cores.
-      ledger: told of every stage that ends.
-      show: called about once a second and after every change.
-
-    Raises:
-      UserError: stages failed; names each with the last line it printed.
+      attempts: times that a stage which fails is tried.
+      ledger: told of every stage that begins or ends.
+      claims: folder of the claims on chains, by which several sweeps share one study.
+      worker: makes what runs the stages, from the cores it may use.
+      show: called about once a second.
     """
-    progress = Progress({owner: (stages[0].name, "waiting") for owner, stages in chains.items()})
-    shares = _core_shares(parallel)
-    failures: list[str] = []
-    stop = threading.Event()
 
-    def run_chain(owner: str) -> None:
-        cores = shares.pop()
+    parallel: int
+    attempts: int
+    ledger: Ledger
+    claims: Path
+    worker: Callable[[set[int]], Worker]
+    show: Callable[[Progress], None]
+
+    def run(self, chains: Mapping[str, Sequence[Stage]], work: Mapping[str, float]) -> None:
+        """Runs every chain's stages in order; finished stages are skipped, and so are chains of another sweep until
+        that one has ended. A stage that fails as often as it may ends its chain, not the others.
+
+        Args:
+          chains: stages by owner.
+          work: of each chain, in any unit.
+
+        Raises:
+          UserError: stages failed; names each with the last line it printed.
+        """
+        session = _Session(self, chains, work)
+        with concurrent.futures.ThreadPoolExecutor(self.parallel) as pool:
+            futures = [pool.submit(session.serve, cores) for cores in _core_shares(self.parallel)]
+            try:
+                pending = set(futures)
+                while pending:
+                    finished, pending = concurrent.futures.wait(pending, timeout=1.0)
+                    for future in finished:
+                        future.result()
+                    self.show(session.progress)
+            except BaseException:
+                session.stop()
+                raise
+        if session.failures:
+            raise UserError("; ".join(session.failures))
+
+
+class _Session:
+    """One call of `Sweep.run`, shared by its threads."""
+
+    def __init__(self, sweep: Sweep, chains: Mapping[str, Sequence[Stage]], work: Mapping[str, float]):
+        self._sweep = sweep
+        self._chains = chains
+        self._waiting = collections.deque(chains)
+        self._stopped = threading.Event()
+        self._workers: list[Worker] = []
+        self.failures: list[str] = []
+        states = {owner: (stages[0].name, "waiting") for owner, stages in chains.items()}
+        self.progress = Progress(states, work, {}, sweep.parallel)
+
+    def stop(self) -> None:
+        """Lets commands under way stop where they can be taken up again; nothing new begins."""
+        self._stopped.set()
+        for worker in self._workers:
+            worker.interrupt()
+
+    def serve(self, cores: set[int]) -> None:
+        """Runs one chain after another until none is left."""
+        worker = self._sweep.worker(cores)
+        self._workers.append(worker)
         try:
-            for stage in chains[owner]:
-                if not stage.done and not stop.is_set():
-                    progress.states[owner] = (stage.name, "running")
-                    _run(stage, cores, ledger, stop)
-            progress.states[owner] = ("", "done")
-        except subprocess.CalledProcessError as error:
-            progress.states[owner] = (stage.name, "failed")
-            failures.append(f"{stage.owner} {stage.name}: {error.stderr} (see {stage.log})")
+            # As many as there are: once round without a claim means that other sweeps have all that is left.
+            refused = 0
+            while not self._stopped.is_set():
+                try:
+                    owner = self._waiting.popleft()
+                except IndexError:
+                    return
+                with claimed(self._sweep.claims, owner) as ours:
+                    if ours:
+                        refused = 0
+                        self._run_chain(owner, worker)
+                        continue
+                self.progress.states[owner] = ("", "elsewhere")
+                self._waiting.append(owner)
+                refused += 1
+                if refused >= len(self._waiting):
+                    worker.close()
+                    self._stopped.wait(_LOOK_AGAIN)
         finally:
-            shares.append(cores)
+            worker.close()
 
-    with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
-        pending = {pool.submit(run_chain, owner) for owner in chains}
-        try:
-            while pending:
-                finished, pending = concurrent.futures.wait(pending, timeout=1.0)
-                for future in finished:
-                    future.result()
-                show(progress)
-        except BaseException:
-            stop.set()
-            for future in pending:
-                future.cancel()
-            raise
-    if failures:
-        raise UserError("; ".join(failures))
+    def _run_chain(self, owner: str, worker: Worker) -> None:
+        began = self.progress.started[owner] = time.monotonic()
+        ran = False
+        for stage in self._chains[owner]:
+            if self._stopped.is_set():
+                return
+            if stage.done:
+                continue
+            ran = True
+            self.progress.states[owner] = (stage.name, "running")
+            problem = self._run_stage(stage, worker)
+            if problem is not None:
+                self.progress.states[owner] = (stage.name, "failed")
+                self.failures.append(f"{stage.owner} {stage.name}: {problem} (see {stage.log})")
+                return
+        if not self._stopped.is_set():
+            self.progress.states[owner] = ("", "done")
+            if ran:
+                self.progress.took[owner] = time.monotonic() - began
+
+    def _run_stage(self, stage: Stage, worker: Worker) -> str | None:
+        """Runs a stage, again if it fails; returns what went wrong at last, None if nothing did."""
+        stage.log.parent.mkdir(parents=True, exist_ok=True)
+        ledger, problem = self._sweep.ledger, None
+        for _ in range(self._sweep.attempts):
+            ledger.record(stage.owner, stage.name, "started")
+            began = time.monotonic()
+            try:
+                status = worker.run(stage.arguments, stage.log)
+                problem = None if status == 0 and stage.done else last_line(stage.log)
+            except WorkerDied as death:
+                problem = str(death)
+            seconds = time.monotonic() - began
+            if problem is None:
+                ledger.record(stage.owner, stage.name, "done", seconds)
+                return None
+            ledger.record(stage.owner, stage.name, "stopped" if self._stopped.is_set() else "failed", seconds)
+            if self._stopped.is_set():
+                return None
+        return problem
 
 
-def _run(stage: Stage, cores: set[int], ledger: Ledger, stop: threading.Event) -> None:
-    stage.log.parent.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with open(stage.log, "a") as log:
-        # taskset by hand: the child inherits the affinity of the thread that starts it.
-        if cores:
-            os.sched_setaffinity(0, cores)
-        process = subprocess.Popen(stage.argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    while process.poll() is None:
-        if stop.is_set():
-            process.terminate()
-            process.wait()
-            break
-        time.sleep(0.1)
-    succeeded = process.returncode == 0 and stage.done
-    ledger.record(stage.owner, stage.name, "done" if succeeded else "failed", time.monotonic() - started)
-    if not succeeded and not stop.is_set():
-        raise subprocess.CalledProcessError(process.returncode, stage.argv, stderr=_last_line(stage.log))
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Returns (fixed, rate), neither below zero, of seconds = fixed + rate * work by least squares."""
+    count = len(points)
+    mean_work, mean_seconds = (sum(column) / count for column in zip(*points, strict=True))
+    spread = sum((work - mean_work) ** 2 for work, _ in points)
+    rate = sum((work - mean_work) * (seconds - mean_seconds) for work, seconds in points) / spread if spread else 0.0
+    fixed = mean_seconds - rate * mean_work
+    if rate < 0 or not spread:
+        return mean_seconds, 0.0
+    if fixed < 0:
+        return 0.0, sum(w * s for w, s in points) / sum(w * w for w, _ in points)
+    return fixed, rate
 
 
 def _core_shares(parallel: int) -> list[set[int]]:
@@ -148,6 +220,7 @@ def _core_shares(parallel: int) -> list[set[int]]:
     return [set(cores[index::parallel]) for index in range(parallel)]
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """Returns the last line that a command printed."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "printed nothing"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 
-from triarch.sweeps.study import Corpus, Run, Study
+from triarch.sweeps.design import Run
+from triarch.sweeps.study import Corpus, Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Stage:
         """The command as one types it, quoted for a shell."""
         return shlex.join(("triarch", *self.arguments))
 
-    @property
-    def argv(self) -> list[str]:
-        """The same for this Python."""
-        return [sys.executable, "-m", "triarch", *self.arguments]
-
 
 def store_folder(corpus: Corpus, output: Path) -> Path:
     """Returns where a corpus's token store lies, or will lie."""
@@ -56,6 +51,11 @@ def run_folder(run: Run, output: Path) -> Path:
 def export_folder(run: Run, output: Path) -> Path:
     """Returns where a run's parameters are exported to."""
     return output / "exports" / run.name
+
+
+def compilation_cache(output: Path) -> Path:
+    """Returns where a study keeps compiled programs, which its runs share."""
+    return output / "compilation_cache"
 
 
 def prepare_stages(study: Study, output: Path) -> list[Stage]:
@@ -83,8 +83,9 @@ def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
     train = (
         "train",
         *(f"--gin_file={file}" for file in run.gin_files),
+        *(f"--gin.{name}={value!r}" for name, value in run.bindings),
         f"--gin.DataConfig.store={store_folder(study.corpora[0], output)}",
-        f"--gin.RunConfig.compilation_cache={output / 'compilation_cache'}",
+        f"--gin.RunConfig.compilation_cache={compilation_cache(output)}",
         f"--workdir={folder}",
     )
     evaluate = (
@@ -96,9 +97,7 @@ def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
         f"--json={folder / 'evaluations.json'}",
     )
     to_orbax = ("export", f"--workdir={folder}", "--format=orbax", f"--output={export}", "--overwrite")
-    results = (folder / "summary.json", folder / "evaluations.json", export / "manifest.json")
-    names = ("train", "evaluate", "export")
-    return [
-        Stage(run.name, name, arguments, result, folder / f"{name}.log")
-        for name, arguments, result in zip(names, (train, evaluate, to_orbax), results, strict=True)
-    ]
+    stages = [("train", train, folder / "summary.json"), ("evaluate", evaluate, folder / "evaluations.json")]
+    if study.exports:
+        stages.append(("export", to_orbax, export / "manifest.json"))
+    return [Stage(run.name, name, arguments, result, folder / f"{name}.log") for name, arguments, result in stages]

@@ -49,6 +49,25 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
     return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
 
 
+def config_fingerprint(identity: dict[str, Any]) -> str:
+    """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on."""
+    flat = _flat(identity, "")
+    lasting = sorted((key, value) for key, value in flat.items() if not _free(key))
+    return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
+
+
+def changes(workdir: Path, config: RunConfig) -> list[str]:
+    """Returns a line for everything in which `config` differs from the run that a folder holds, stores apart.
+
+    None for a folder without one; otherwise raises as `check_folder`.
+    """
+    old = _saved(workdir)
+    if old is None:
+        return []
+    new = json.loads(json.dumps(to_plain(config)))
+    return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
+
+
 def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore]) -> None:
     """Makes sure that a run folder is new or holds this very run; writes nothing.
 
@@ -60,16 +79,10 @@ def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore])
     Raises:
       UserError: the folder holds a run under another config, or its config.json is unreadable.
     """
-    saved = workdir / CONFIG_JSON
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"{workdir}: expected a folder")
-    if not saved.exists():
+    old = _saved(workdir)
+    if old is None:
         return
-    try:
-        old = json.loads(saved.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
-    changed = [line for line in differences(old, _identity(config, stores)) if not _free(line)]
+    changed = [line for line in differences(old, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
     if changed:
         raise UserError(
             f"{workdir} holds a run under another config ({'; '.join(changed)}): "
@@ -92,6 +105,29 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
     write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
 
 
+def _saved(workdir: Path) -> dict[str, Any] | None:
+    """Returns what a run folder's config.json holds; None where there is no such folder or file yet."""
+    saved = workdir / CONFIG_JSON
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"{workdir}: expected a folder")
+    if not saved.exists():
+        return None
+    try:
+        return json.loads(saved.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
+
+
+def _flat(value: Any, key: str) -> dict[str, Any]:
+    """Returns the scalars and lists in nested dicts by their dotted keys."""
+    if not isinstance(value, dict):
+        return {key: value}
+    found = {}
+    for name, item in value.items():
+        found |= _flat(item, f"{key}.{name}" if key else name)
+    return found
+
+
 def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
     fingerprint, *others = (store.manifest.fingerprint for store in stores)
     if others:
@@ -104,6 +140,5 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
     return json.loads(json.dumps(identity))
 
 
-def _free(line: str) -> bool:
-    key = line.split(":", 1)[0]
+def _free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)

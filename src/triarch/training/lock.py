@@ -10,7 +10,7 @@ from pathlib import Path
 
 from triarch.errors import UserError
 
-_NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
+NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
 
 
 @contextlib.contextmanager
@@ -28,6 +28,6 @@ def locked(workdir: Path) -> Iterator[None]:
             raise UserError(f"{workdir}: another process is training in this run folder") from None
         except OSError as error:
             # Some network file systems have no locks; training there is still better than not at all.
-            if error.errno not in _NO_LOCKS_HERE:
+            if error.errno not in NO_LOCKS_HERE:
                 raise
         yield

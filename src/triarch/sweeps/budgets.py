@@ -1,0 +1,202 @@
+"""How long each run of a design trains: the tokens that a budget buys for a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from triarch.errors import UserError, nearest
+
+CONVENTIONS = ("paper", "train")
+COUNTED_PARAMS = ("non_embedding", "all")
+COUNTED_TOKENS = ("read", "scored")
+
+
+@dataclasses.dataclass(frozen=True)
+class Appetite:
+    """What a model costs.
+
+    Attributes:
+      num_params: with its embedding.
+      num_params_non_embedding: without.
+      flops: of one sequence, by convention.
+      window: tokens of a sequence.
+      num_scored: of them, targets that carry loss.
+    """
+
+    num_params: int
+    num_params_non_embedding: int
+    flops: dict[str, float]
+    window: int
+    num_scored: int
+
+    def params(self, counted: str) -> int:
+        """Returns N, "all" or "non_embedding"."""
+        return self.num_params if counted == "all" else self.num_params_non_embedding
+
+
+@dataclasses.dataclass(frozen=True)
+class IsoFlop:
+    """Every size at every compute budget (Hoffmann et al. 2022, approach 2): runs of a budget cost the same.
+
+    Attributes:
+      budgets: FLOPs of a run.
+      convention: in which they are counted, "train" or "paper".
+      tokens_per_parameter: the least and most tokens read for each non-embedding parameter; sizes beyond are left out
+        of a budget, being far from its optimum. Empty: every size at every budget.
+    """
+
+    budgets: tuple[float, ...]
+    convention: Literal["train", "paper"] = "train"
+    tokens_per_parameter: tuple[float, ...] = ()
+
+    unit = "FLOPs"
+
+    def validate(self) -> None:
+        """Raises UserError, naming the field, for a value out of range."""
+        _check_levels("IsoFlop.budgets", self.budgets)
+        _check_choice("IsoFlop.convention", self.convention, CONVENTIONS)
+        bounds = self.tokens_per_parameter
+        if bounds and not (len(bounds) == 2 and 0 <= bounds[0] < bounds[1]):
+            raise UserError(f"IsoFlop.tokens_per_parameter = {bounds!r}: expected two numbers, the smaller one first")
+
+    @property
+    def described(self) -> str:
+        """What is matched, in words."""
+        return f"{len(self.budgets)} budgets in FLOPs of the {self.convention} convention"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return self.budgets
+
+    def name(self, level: float) -> str:
+        """What runs of a budget are called."""
+        return f"c{level:.3g}".replace("+", "")
+
+    def sequences(self, level: float, appetite: Appetite) -> float:
+        """Returns the sequences that the budget buys."""
+        return level / appetite.flops[self.convention]
+
+    def spent(self, sequences: float, appetite: Appetite) -> float:
+        """Returns what so many sequences cost, in the budget's unit."""
+        return sequences * appetite.flops[self.convention]
+
+    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+        """Returns whether the design holds this run."""
+        if not self.tokens_per_parameter:
+            return True
+        least, most = self.tokens_per_parameter
+        return least <= sequences * appetite.window / appetite.num_params_non_embedding <= most
+
+
+@dataclasses.dataclass(frozen=True)
+class TokensPerParameter:
+    """Tokens in proportion to parameters: one ratio is a ladder along which both grow together (20: Hoffmann et al.
+    2022), several are an over-training ladder (Gadre et al. 2024, arXiv 2403.08540).
+
+    Attributes:
+      ratios: tokens read for each parameter.
+      params: which parameters, "non_embedding" or "all".
+    """
+
+    ratios: tuple[float, ...] = (20.0,)
+    params: Literal["non_embedding", "all"] = "non_embedding"
+
+    unit = "tokens a parameter"
+
+    def validate(self) -> None:
+        """Raises UserError, naming the field, for a value out of range."""
+        _check_levels("TokensPerParameter.ratios", self.ratios)
+        _check_choice("TokensPerParameter.params", self.params, COUNTED_PARAMS)
+
+    @property
+    def described(self) -> str:
+        """What is matched, in words."""
+        return f"tokens read for each parameter ({self.params.replace('_', '-')})"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return self.ratios
+
+    def name(self, level: float) -> str:
+        """What runs of a ratio are called."""
+        return f"x{level:g}".replace("+", "")
+
+    def sequences(self, level: float, appetite: Appetite) -> float:
+        """Returns the sequences that the ratio asks for."""
+        return level * appetite.params(self.params) / appetite.window
+
+    def spent(self, sequences: float, appetite: Appetite) -> float:
+        """Returns the ratio that so many sequences come to."""
+        return sequences * appetite.window / appetite.params(self.params)
+
+    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+        """Returns whether the design holds this run."""
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedTokens:
+    """Every size on the same numbers of tokens.
+
+    Attributes:
+      tokens: of a run.
+      counted: "read" counts what a model reads, over both its sides; "scored" the targets it is trained on, half as
+        many for an encoder-decoder under the prefix objective.
+    """
+
+    tokens: tuple[float, ...]
+    counted: Literal["read", "scored"] = "read"
+
+    unit = "tokens"
+
+    def validate(self) -> None:
+        """Raises UserError, naming the field, for a value out of range."""
+        _check_levels("FixedTokens.tokens", self.tokens)
+        _check_choice("FixedTokens.counted", self.counted, COUNTED_TOKENS)
+
+    @property
+    def described(self) -> str:
+        """What is matched, in words."""
+        return f"tokens {self.counted}"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return self.tokens
+
+    def name(self, level: float) -> str:
+        """What runs of so many tokens are called."""
+        return f"d{level:.3g}".replace("+", "")
+
+    def sequences(self, level: float, appetite: Appetite) -> float:
+        """Returns the sequences that hold the tokens."""
+        return level / self._of_sequence(appetite)
+
+    def spent(self, sequences: float, appetite: Appetite) -> float:
+        """Returns the tokens of so many sequences."""
+        return sequences * self._of_sequence(appetite)
+
+    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+        """Returns whether the design holds this run."""
+        return True
+
+    def _of_sequence(self, appetite: Appetite) -> int:
+        return appetite.window if self.counted == "read" else appetite.num_scored
+
+
+Budget = IsoFlop | TokensPerParameter | FixedTokens
+
+
+def _check_levels(field: str, levels: tuple[float, ...]) -> None:
+    if not levels:
+        raise UserError(f"{field} is empty")
+    for level in levels:
+        if not 0 < level < float("inf"):
+            raise UserError(f"{field} = {levels!r}: expected numbers above zero")
+    if len(set(levels)) < len(levels):
+        raise UserError(f"{field} = {levels!r} names something twice")
+
+
+def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UserError(f"{field} = {value!r}: expected {' or '.join(choices)}{nearest(value, choices)}")
