@@ -1,0 +1,80 @@
+"""How tokens are chosen, and when to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+
+from triarch.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationSettings:
+    """How a continuation is chosen token by token.
+
+    Logits are divided by the temperature, then cut by top_k, top_p and min_p in this order, each seeing what the
+    one before has left; tokens as likely as the last one kept are kept too.
+
+    Attributes:
+      max_new_tokens: tokens to generate at most.
+      temperature: 0 takes the likeliest token (greedy); 1 samples from the model's distribution.
+      top_k: sample from this many likeliest tokens only; None from all.
+      top_p: sample from the fewest tokens that together have this probability (arXiv 1904.09751); None from all.
+      min_p: sample from tokens at least this share as likely as the likeliest (arXiv 2407.01082); None from all.
+      num_beams: continuations kept side by side (beam search); 1 is none of it.
+      length_penalty: a finished beam of n new tokens, the stop token included, and log-probability s scores
+        s / n^length_penalty: above 0 favours long ones. As `generate` of Hugging Face has it.
+      stop_tokens: sequences of token ids; the first to appear ends a row and is left out of it.
+      seed: of sampling: a token is a pure function of its logits, (seed, row, step) and the settings.
+    """
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    stop_tokens: tuple[tuple[int, ...], ...] = ()
+    seed: int = 0
+
+    @property
+    def samples(self) -> bool:
+        """Whether there is chance in it."""
+        return self.temperature > 0
+
+    def validate(self, vocab_size: int) -> None:
+        """Raises UserError, naming the field, for values out of range or that exclude each other."""
+        self._require("max_new_tokens", _is_whole(self.max_new_tokens, 1), "expected at least 1")
+        self._require("num_beams", _is_whole(self.num_beams, 1), "expected at least 1 (1 is no beam search)")
+        self._require("seed", _is_whole(self.seed, 0) and self.seed < 2**32, "expected 0 to 2^32 - 1")
+        self._require("temperature", _is_finite(self.temperature) and self.temperature >= 0, "expected 0 or more")
+        self._require("length_penalty", _is_finite(self.length_penalty), "expected a finite number")
+        self._require("top_k", self.top_k is None or _is_whole(self.top_k, 1), "expected at least 1")
+        for name in ("top_p", "min_p"):
+            value = getattr(self, name)
+            self._require(name, value is None or (_is_finite(value) and 0 < value <= 1), "expected above 0, at most 1")
+        for name in ("top_k", "top_p", "min_p"):
+            idle = getattr(self, name) is not None and not self.samples
+            self._require(name, not idle, "has no effect at temperature 0: set a temperature")
+        both = self.num_beams > 1 and self.samples
+        self._require("num_beams", not both, "goes with temperature 0: beam search does not sample")
+        for sequence in self.stop_tokens:
+            self._require("stop_tokens", len(sequence) > 0, "holds an empty sequence")
+            known = all(_is_whole(token, 0) and token < vocab_size for token in sequence)
+            self._require("stop_tokens", known, f"holds an id that is not in the vocabulary (0 to {vocab_size - 1})")
+        if self.num_beams > 1 and any(len(sequence) > 1 for sequence in self.stop_tokens):
+            raise UserError("stop_tokens of several tokens do not go with beam search, which ends beams by one token")
+
+    def _require(self, field: str, condition: bool, expectation: str) -> None:
+        if not condition:
+            raise UserError(f"{field}={getattr(self, field)}: {expectation}")
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
