@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +87,8 @@ class Stack(nnx.Module):
         """
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
-            for index in range(self.num_repeats):
-                self.first.extend(nnx.merge(graph, jax.tree.map(lambda leaf, i=index: leaf[i], stacked)))
+            for layers in _unstacked(stacked, self.num_repeats):
+                self.first.extend(nnx.merge(graph, layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
     def _run(self, x: jax.Array, around: Surroundings, cache: StackCache | None) -> tuple[jax.Array, StackCache | None]:
@@ -131,8 +132,8 @@ class Stack(nnx.Module):
         if self.execution.scan_layers:
             return jax.lax.scan(group, x, (stacked, caches))
         kept = []
-        for index in range(self.num_repeats):
-            x, held = group(x, jax.tree.map(lambda leaf, i=index: leaf[i], (stacked, caches)))
+        for layers in _unstacked((stacked, caches), self.num_repeats):
+            x, held = group(x, layers)
             kept.append(held)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
@@ -143,6 +144,13 @@ def _relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | Non
         return None
     shape = (config.relative_buckets, config.num_heads)
     return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"))
+
+
+def _unstacked(stacked: Any, repeats: int) -> list[Any]:
+    """Takes trees of leaves [layers, ...] apart; the gradient is one stacking, where that of indexing adds up zeros."""
+    leaves, structure = jax.tree.flatten(stacked)
+    parts = [jnp.unstack(leaf) for leaf in leaves]
+    return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]
 
 
 def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
