@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from tests.data.stores import numbered_windows, write_store
@@ -137,13 +138,17 @@ _INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
+from triarch.data import writer
 from triarch.data.writer import StoreWriter
 output, first, kill_at, job = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+writer._FILE_ROWS = 11
 with StoreWriter(output, 4, "uint16", file_tokens=40, job=job) as store:
     start = (store.state or {"next": first})["next"]
     print(start, flush=True)
     for number in range(start, 60):
-        store.write(("train", "validation")[number % 7 == 0], np.full((3, 4), number))
+        split = ("train", "validation")[number % 7 == 0]
+        store.write(split, np.full((3, 4), number))
+        store.write_documents(split, np.full((2, 7), number) * [0, 1, 1, 1, 1, 1, 1], [f"file {number // 7}"])
         if number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if number % 5 == 0:
@@ -156,7 +161,7 @@ def _run(output, kill_at, job="job"):
     return subprocess.run(arguments, capture_output=True, text=True)
 
 
-def test_an_interrupted_writer_goes_on_where_it_was(tmp_path):
+def test_an_interrupted_writer_goes_on_where_it_was(tmp_path, monkeypatch):
     """Killed again and again, between and after files, it holds the same examples in the same files."""
     output = tmp_path / "store"
     starts = []
@@ -165,10 +170,13 @@ def test_an_interrupted_writer_goes_on_where_it_was(tmp_path):
         assert result.returncode == -9
         starts.append(int(result.stdout))
     assert starts == [0, 1, 11, 11, 36]
+    monkeypatch.setattr(writers, "_FILE_ROWS", 11)
     with StoreWriter(output, 4, "uint16", file_tokens=40, job="job") as store:
         assert store.state == {"next": 56}
         for number in range(56, 60):
-            store.write(("train", "validation")[number % 7 == 0], np.full((3, 4), number))
+            split = ("train", "validation")[number % 7 == 0]
+            store.write(split, np.full((3, 4), number))
+            store.write_documents(split, np.full((2, 7), number) * [0, 1, 1, 1, 1, 1, 1], [f"file {number // 7}"])
         for split in ("train", "validation"):
             files = store.finish_files(split)
             expected = [n for n in range(60) if (n % 7 == 0) == (split == "validation") for _ in range(3)]
@@ -176,6 +184,13 @@ def test_an_interrupted_writer_goes_on_where_it_was(tmp_path):
             assert {file.examples for file in files[:-1]} == {10}
             read = [np.frombuffer(r, np.uint16) for file in files for r in _records(store.folder / file.name)]
             np.testing.assert_array_equal(read, np.repeat(np.array(expected)[:, None], 4, axis=1))
+            written = store.finish_provenance(split).documents
+            assert {file.rows for file in written[:-1]} <= {11} and len(written) == -(-len(expected) * 2 // 3 // 11)
+            rows = [row for file in written for row in pyarrow.parquet.read_table(store.folder / file.name).to_pylist()]
+            numbers = [n for n in range(60) if (n % 7 == 0) == (split == "validation") for _ in range(2)]
+            assert [(row["source"], row["record"], row["tokens"]) for row in rows] == [
+                (f"file {n // 7}", n, n) for n in numbers
+            ]
 
 
 def _records(path):

@@ -77,7 +77,7 @@ def test_zstandard_frames(tmp_path_factory, parts, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lines, "_CHUNK", chunk)
         with path.open("rb") as raw:
-            assert b"".join(line for _, line in lines.numbered_lines(str(path), raw)) == b"".join(parts)
+            assert b"".join(line for _, _, line in lines.numbered_lines(str(path), raw)) == b"".join(parts)
 
 
 def test_long_zstandard_windows(tmp_path):
@@ -270,7 +270,7 @@ def test_inputs_and_targets(tmp_path):
     path = _write(tmp_path / "a.jsonl", '{"q": "1 + 1", "a": "2"}\n{"q": "2", "a": ""}\n{"a": "3"}\n')
     first, empty, bad = _records(path, text_field="a", inputs_field="q", skip_bad_records=True)
     assert (first.inputs, first.text, first.whole, first.key) == ("1 + 1", "2", "1 + 1\n2", "1 + 1\n2")
-    assert first.place == f"{path}:1"
+    assert first.origin == (str(path), 1, 0, 24)
     assert (empty.reason, bad.reason) == ("empty", "field missing")
 
 

@@ -15,7 +15,7 @@ import sentencepiece
 
 from tests.tasks import huggingface
 from tests.tasks.texts import Documents, kill_this_process
-from triarch.data import partial
+from triarch.data import partial, tables
 from triarch.data import writer as writers
 from triarch.data.batches import Batches
 from triarch.data.store import TokenStore
@@ -209,7 +209,7 @@ def test_filtered_documents_are_counted(tmp_path):
     assert store.manifest.source["left_out"] == {
         "shorter than 6 characters": {"count": 1, "first": []},
         "longer than 10,000 characters": {"count": 1, "first": []},
-        "exact duplicate": {"count": 60, "first": []},
+        "exact duplicate": {"count": 60, "first": ["file 0:1", "file 0:2", "file 0:3"]},
     }
     once = _prepare(tmp_path / "once")
     assert store.manifest.splits == once.manifest.splits
@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def write(self, record):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writers._SplitFiles, "write", write)
+    monkeypatch.setattr(writers.SpooledFiles, "write", write)
     with pytest.raises(UserError, match=r"store: the disk is full"):
         _prepare(tmp_path / "store")
     assert list(tmp_path.iterdir()) == []
@@ -332,18 +332,23 @@ class Interrupted(Documents):
             yield document
 
 
-def test_interrupted_again_and_again_it_writes_the_same_bytes(tmp_path, monkeypatch):
-    """As the test above, in one process."""
+@pytest.mark.parametrize("layout", ["windows", "packed"])
+def test_interrupted_again_and_again_it_writes_the_same_bytes(tmp_path, monkeypatch, layout):
+    """As the test above, in one process; provenance fills several files, too."""
     monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 1000)
+    monkeypatch.setattr(writers, "_FILE_ROWS", 13)
+    monkeypatch.setattr(tables.TableFormat, "block_records", 5)
     monkeypatch.setattr(preparing, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(partial, "KEPT_AFTER_SECONDS", 0)
-    options = {"vocabulary": VocabularyChoice(size=420), "filters": Filters(40, None, True)}
+    options = {"vocabulary": VocabularyChoice(size=420), "filters": Filters(40, None, True), "layout": layout}
     for Interrupted.left in (30, 90, 100, 20, 55):
         with pytest.raises(Interruption):
             _prepare(tmp_path / "store", Interrupted(), **options)
     store = _prepare(tmp_path / "store", Interrupted(), **options)
     assert _contents(store.path) == _contents(_prepare(tmp_path / "whole", **options).path)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "whole"}
+    documents = store.manifest.provenance["train"].documents
+    assert len(documents) > 2 and [file.rows for file in documents[:-1]] == [13] * (len(documents) - 1)
 
 
 def test_going_on_tokenizes_nothing_twice(tmp_path, monkeypatch):

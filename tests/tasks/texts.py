@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis.strategies as st
 
 from triarch.tasks.documents import Document
+from triarch.tasks.origins import named
 from triarch.tasks.sentencepiece_training import train_sentencepiece
 from triarch.tasks.tokenizers import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 
@@ -63,7 +64,8 @@ class Documents:
         for index in range(self.count):
             lines = [" ".join(draw.choices(words, k=draw.randint(1, 12))) for _ in range(draw.randint(1, 20))]
             text = (HARD_TEXTS[index % len(HARD_TEXTS)] + "\n    ".join(lines)) * self.repeat
-            yield Document(text, text, 1)
+            # Runs of documents lie in one file, and some files come again.
+            yield Document(text, text, 1, origin=named(f"file {index // 7 % 5}", index + 1, 10 * index, 10 * index + 9))
 
     @property
     def size(self) -> int:

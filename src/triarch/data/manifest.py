@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,29 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
+class TableFile:
+    """One Parquet file: its name in the store, its number of rows, its size in bytes, its sha256 (hex)."""
+
+    name: str
+    rows: int
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitProvenance:
+    """The tables that say which documents a split's examples were made of, see `triarch.data.provenance`.
+
+    Attributes:
+      documents: a row a document, in their order.
+      pieces: a row for each run of a document's tokens in an example, in the examples' order; of packed stores only.
+    """
+
+    documents: tuple[TableFile, ...]
+    pieces: tuple[TableFile, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Vocabulary:
     """Which vocabulary the tokens belong to.
 
@@ -87,7 +110,8 @@ class Manifest:
       vocabulary: see `Vocabulary`.
       splits: by name.
       lengths: of pairs, how many tokens "inputs" and "targets" have at most; None in the other layouts.
-      source: provenance, free: files with sizes and hashes, versions, counts of what was left out.
+      source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out.
+      provenance: of each split; None in stores made before there was any.
     """
 
     task: str
@@ -98,18 +122,28 @@ class Manifest:
     splits: Mapping[str, Split]
     source: Mapping[str, Any]
     lengths: Mapping[str, int] | None = None
+    provenance: Mapping[str, SplitProvenance] | None = None
+
+    def files(self) -> Iterator[StoreFile | TableFile]:
+        """Yields the files of all splits and of their provenance."""
+        for split in self.splits.values():
+            yield from split.files
+        for tables in (self.provenance or {}).values():
+            yield from (*tables.documents, *tables.pieces)
 
     def to_json(self) -> str:
         """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        if self.lengths is None:
-            del fields["lengths"]
+        fields = {name: value for name, value in fields.items() if value is not None}
         return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @property
     def fingerprint(self) -> str:
-        """Identifies what the store holds, wherever it lies and whatever it was made from: sha256 (hex)."""
-        return hashlib.sha256(dataclasses.replace(self, source={}).to_json().encode()).hexdigest()
+        """Identifies what the store holds, wherever it lies and whatever it was made from: sha256 (hex).
+
+        So a run goes on, and its order can be told, when its store is prepared anew from files that have moved.
+        """
+        return hashlib.sha256(dataclasses.replace(self, source={}, provenance=None).to_json().encode()).hexdigest()
 
 
 def read_manifest(store: Path) -> Manifest:
@@ -155,6 +189,7 @@ def _parse(path: Path, fields: Any) -> Manifest:
             splits={name: _parse_split(split) for name, split in fields["splits"].items()},
             source=fields["source"],
             lengths=fields.get("lengths"),
+            provenance=_parse_provenance(fields.get("provenance")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged manifest: {type(error).__name__} at {error}") from None
@@ -166,3 +201,12 @@ def _parse(path: Path, fields: Any) -> Manifest:
 
 def _parse_split(fields: Mapping[str, Any]) -> Split:
     return Split(**{**fields, "files": tuple(StoreFile(**file) for file in fields["files"])})
+
+
+def _parse_provenance(fields: Mapping[str, Any] | None) -> dict[str, SplitProvenance] | None:
+    if fields is None:
+        return None
+    return {
+        split: SplitProvenance(**{table: tuple(TableFile(**file) for file in files) for table, files in tables.items()})
+        for split, tables in fields.items()
+    }

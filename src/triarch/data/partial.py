@@ -22,6 +22,8 @@ from triarch.files import write_whole
 KEPT_AFTER_SECONDS = 30
 SCRATCH = "scratch"
 _JOURNAL = "journal.json"
+# Of what `StoreWriter` and `prepare` put into the journal: what an older one left behind is begun again.
+_VERSION = 2
 
 
 class PartialFolder:
@@ -69,7 +71,7 @@ class PartialFolder:
 
     def write_journal(self, entries: dict[str, Any]) -> None:
         """Replaces the journal in one step."""
-        write_whole(self.scratch / _JOURNAL, json.dumps({"job": self._job, **entries}))
+        write_whole(self.scratch / _JOURNAL, json.dumps({"version": _VERSION, "job": self._job, **entries}))
 
     def publish(self) -> None:
         """Moves the folder, whole by now, to the output's place."""
@@ -100,7 +102,7 @@ class PartialFolder:
             journal = json.loads((self.scratch / _JOURNAL).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return journal if journal.get("job") == self._job else None
+        return journal if (journal.get("version"), journal.get("job")) == (_VERSION, self._job) else None
 
     def _take_lock(self) -> None:
         while self._lock is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grain
 import numpy as np
@@ -12,6 +13,9 @@ import numpy as np
 from triarch.data import manifest as manifests
 from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from triarch.data.provenance import SplitProvenance
 
 
 class SplitReader:
@@ -77,9 +81,8 @@ class TokenStore:
         """
         path = Path(path)
         manifest = manifests.read_manifest(path)
-        for split in manifest.splits.values():
-            for file in split.files:
-                _check_size(path / file.name, file.size)
+        for file in manifest.files():
+            _check_size(path / file.name, file.size)
         return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
 
     @property
@@ -93,9 +96,23 @@ class TokenStore:
         Raises:
           UserError: the store has no such split.
         """
+        self._check_split(name)
+        return SplitReader(self.path, name, self.manifest)
+
+    def provenance(self, name: str) -> SplitProvenance:
+        """Returns which documents the examples of split `name` were made of.
+
+        Raises:
+          UserError: the store has no such split, or was made before provenance was recorded, or it is damaged.
+        """
+        from triarch.data.provenance import SplitProvenance  # Training needs no Parquet.
+
+        self._check_split(name)
+        return SplitProvenance(self.path, name, self.manifest)
+
+    def _check_split(self, name: str) -> None:
         if name not in self.manifest.splits:
             raise UserError(f"{self.path}: no split {name!r}{nearest(name, self.manifest.splits)}")
-        return SplitReader(self.path, name, self.manifest)
 
 
 def _check_size(path: Path, expected: int) -> None:

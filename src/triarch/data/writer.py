@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +12,9 @@ from array_record.python import array_record_module
 
 from triarch.data import manifest as manifests
 from triarch.data.partial import SCRATCH, PartialFolder, check_output, explained
-from triarch.files import write_synced
+from triarch.data.spool import FileFormat, SpooledFiles
+from triarch.data.tables import DOCUMENT_COLUMNS, PIECE_COLUMNS, TableFormat
+from triarch.files import sha256, write_synced
 
 __all__ = ["StoreWriter", "check_output"]
 
@@ -21,7 +22,26 @@ __all__ = ["StoreWriter", "check_output"]
 _WRITER_OPTIONS = "group_size:1,zstd:1"
 # Tokens an ArrayRecord file: 256 MiB of uint16 before compression.
 _FILE_TOKENS = 2**27
-_READ_RECORDS = 2**10
+# Rows of a table's file: 224 MiB before compression.
+_FILE_ROWS = 2**22
+_EXAMPLES, _DOCUMENTS, _PIECES = "examples", "documents", "pieces"
+
+
+class ArrayRecordFormat:
+    """ArrayRecord files."""
+
+    suffix = ".array_record"
+    block_records = 2**10
+
+    def write(self, path: Path, blocks: Iterator[bytes], record_bytes: int) -> None:
+        """Writes the records one by one."""
+        writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        try:
+            for block in blocks:
+                for start in range(0, len(block), record_bytes):
+                    writer.write(block[start : start + record_bytes])
+        finally:
+            writer.close()
 
 
 class StoreWriter:
@@ -62,7 +82,8 @@ class StoreWriter:
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._record_bytes = window * (self._dtype.itemsize + segments * manifests.SEGMENT_DTYPE.itemsize)
         self._file_examples = max(1, file_tokens // window)
-        self._splits: dict[str, _SplitFiles] = {}
+        self._files: dict[tuple[str, str], SpooledFiles] = {}
+        self._sources: dict[str, dict[str, int]] = {}
 
     def __enter__(self) -> Self:
         with explained(self.output):
@@ -73,7 +94,7 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for files in self._splits.values():
+        for files in self._files.values():
             files.close()
         self._partial.close()
 
@@ -83,27 +104,51 @@ class StoreWriter:
         if segment_ids is not None:
             numbers = np.ascontiguousarray(segment_ids.astype(manifests.SEGMENT_DTYPE)).view(np.uint8)
             records = np.concatenate([records, numbers], axis=1)
-        with explained(self.output):
-            self._files(split).write(records)
-            if not self._has_job:
-                self._splits[split].remove_converted()
+        self._append(_EXAMPLES, split, records)
+
+    def write_documents(self, split: str, rows: np.ndarray, sources: Sequence[str]) -> None:
+        """Appends int64[documents, columns] `rows` of `DOCUMENT_COLUMNS`, the next documents of `split`.
+
+        The column "source" counts in `sources`.
+        """
+        numbers = self._sources.setdefault(split, {})
+        ours = np.array([numbers.setdefault(source, len(numbers)) for source in sources], np.int64)
+        self._append(_DOCUMENTS, split, np.concatenate([ours[rows[:, :1]], rows[:, 1:]], axis=1))
+
+    def write_pieces(self, split: str, rows: np.ndarray) -> None:
+        """Appends int64[pieces, columns] `rows` of `PIECE_COLUMNS`, those of the next examples of `split`."""
+        self._append(_PIECES, split, rows)
 
     def examples(self, split: str) -> int:
         """Returns how many examples `split` holds so far."""
-        return self._splits[split].examples if split in self._splits else 0
+        files = self._files.get((_EXAMPLES, split))
+        return files.records if files is not None else 0
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Makes all that was written survive an interruption, together with `state` (JSON)."""
         with explained(self.output):
-            splits = {split: files.flush() for split, files in self._splits.items()}
-            self._partial.write_journal({"state": state, "splits": splits})
-            for files in self._splits.values():
-                files.remove_converted()
+            files = [(*key, files.flush()) for key, files in self._files.items()]
+            sources = {split: list(numbers) for split, numbers in self._sources.items()}
+            self._partial.write_journal({"state": state, "files": files, "sources": sources})
+            for spooled in self._files.values():
+                spooled.remove_converted()
 
     def finish_files(self, split: str) -> tuple[manifests.StoreFile, ...]:
         """Completes the files of `split`, gives them their final names and returns them."""
         with explained(self.output):
-            return self._splits[split].finish()
+            return tuple(manifests.StoreFile(*file) for file in self._spooled(_EXAMPLES, split).finish())
+
+    def finish_provenance(self, split: str) -> manifests.SplitProvenance:
+        """Completes the tables of `split`, gives them their final names and returns them."""
+        with explained(self.output):
+            documents, pieces = (
+                tuple(
+                    manifests.TableFile(*file, sha256(self.folder / file.name))
+                    for file in self._spooled(kind, split).finish()
+                )
+                for kind in (_DOCUMENTS, _PIECES)
+            )
+        return manifests.SplitProvenance(documents, pieces)
 
     def finish(self, manifest: manifests.Manifest, token_bytes: np.ndarray) -> None:
         """Writes the manifest last and moves the store into place."""
@@ -112,124 +157,41 @@ class StoreWriter:
             write_synced(self.folder / manifests.FILE_NAME, manifest.to_json())
             self._partial.publish()
 
-    def _files(self, split: str) -> _SplitFiles:
-        if split not in self._splits:
-            self._splits[split] = _SplitFiles(self.folder, split, self._record_bytes, self._file_examples)
-        return self._splits[split]
+    def _append(self, kind: str, split: str, rows: np.ndarray) -> None:
+        with explained(self.output):
+            files = self._spooled(kind, split)
+            files.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+            if not self._has_job:
+                files.remove_converted()
+
+    def _spooled(self, kind: str, split: str) -> SpooledFiles:
+        if (kind, split) not in self._files:
+            name = split if kind == _EXAMPLES else f"{split}-{kind}"
+            self._files[kind, split] = SpooledFiles(self.folder, self.scratch, name, *self._format(kind, split))
+        return self._files[kind, split]
+
+    def _format(self, kind: str, split: str) -> tuple[FileFormat, int, int]:
+        """Returns the format of such files, the bytes of a record and how many records a file has."""
+        if kind == _EXAMPLES:
+            return ArrayRecordFormat(), self._record_bytes, self._file_examples
+        if kind == _PIECES:
+            return TableFormat(PIECE_COLUMNS), 8 * len(PIECE_COLUMNS), _FILE_ROWS
+        sources = self._sources.setdefault(split, {})
+        return TableFormat(DOCUMENT_COLUMNS, sources), 8 * len(DOCUMENT_COLUMNS), _FILE_ROWS
 
     def _go_on(self) -> None:
         """Brings the files back to the last checkpoint; those of splits that it lacks are begun again."""
         journal = self._partial.journal or {}
         kept: set[Path] = set()
         try:
-            for split, entry in journal.get("splits", {}).items():
-                kept |= self._files(split).restore(**entry)
+            for split, sources in journal.get("sources", {}).items():
+                self._sources[split] = {source: number for number, source in enumerate(sources)}
+            for kind, split, entry in journal.get("files", []):
+                kept |= self._spooled(kind, split).restore(**entry)
             self.state = journal.get("state")
         except FileNotFoundError:  # Killed in the last moment, while files got their final names.
-            self._splits, kept = {}, set()
-        for path in [*self.folder.glob("*.array_record"), *self.scratch.glob("*.spool")]:
-            if path not in kept:
-                path.unlink()
-
-
-class _SplitFiles:
-    """The ArrayRecord files of one split, one after another.
-
-    An ArrayRecord file cannot be appended to once it is closed, so the examples of the newest one wait in a plain file,
-    the spool, which can; it is converted when it is full.
-    """
-
-    def __init__(self, folder: Path, split: str, record_bytes: int, file_examples: int):
-        self._folder = folder
-        self._split = split
-        self._record_bytes = record_bytes
-        self._file_examples = file_examples
-        self._counts: list[int] = []
-        self._spooled = 0
-        self._spool: Any = None
-
-    @property
-    def examples(self) -> int:
-        return sum(self._counts) + self._spooled
-
-    def write(self, records: np.ndarray) -> None:
-        while len(records):
-            room = self._file_examples - self._spooled
-            if self._spool is None:
-                self._spool = self._spool_path(len(self._counts)).open("ab")
-            self._spool.write(records[:room].tobytes())
-            self._spooled += len(records[:room])
-            records = records[room:]
-            if self._spooled == self._file_examples:
-                self._convert()
-
-    def flush(self) -> dict[str, Any]:
-        """Brings the spool to the disk and returns what `restore` needs."""
-        if self._spool is not None:
-            self._spool.flush()
-            os.fsync(self._spool.fileno())
-        return {"counts": list(self._counts), "spooled": self._spooled}
-
-    def restore(self, counts: list[int], spooled: int) -> set[Path]:
-        """Takes up what `flush` described and returns the files that belong to it.
-
-        Raises:
-          FileNotFoundError: not all of it is there.
-        """
-        files = {self._path(index) for index in range(len(counts))}
-        if spooled:
-            spool, size = self._spool_path(len(counts)), spooled * self._record_bytes
-            if spool.stat().st_size < size:
-                raise FileNotFoundError(spool)
-            os.truncate(spool, size)
-            files.add(spool)
-        for path in files:
-            path.stat()
-        self._counts, self._spooled = list(counts), spooled
-        return files
-
-    def remove_converted(self) -> None:
-        """Removes the spools of complete files, which a checkpoint before those might have needed."""
-        for index in range(len(self._counts)):
-            self._spool_path(index).unlink(missing_ok=True)
-
-    def close(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            spool.close()
-
-    def finish(self) -> tuple[manifests.StoreFile, ...]:
-        if self._spooled:
-            self._convert()
-        files = []
-        for index, examples in enumerate(self._counts):
-            name = f"{self._split}-{index:05d}-of-{len(self._counts):05d}.array_record"
-            path = self._path(index).rename(self._folder / name)
-            files.append(manifests.StoreFile(name, examples, path.stat().st_size))
-        return tuple(files)
-
-    def _convert(self) -> None:
-        self.close()
-        index = len(self._counts)
-        writer = array_record_module.ArrayRecordWriter(str(self._path(index)), _WRITER_OPTIONS)
-        try:
-            for record in self._spooled_records(index):
-                writer.write(record)
-        finally:
-            writer.close()
-        with self._path(index).open("rb") as file:
-            os.fsync(file.fileno())
-        self._counts.append(self._spooled)
-        self._spooled = 0
-
-    def _spooled_records(self, index: int) -> Iterator[bytes]:
-        with self._spool_path(index).open("rb") as spool:
-            while block := spool.read(_READ_RECORDS * self._record_bytes):
-                for start in range(0, len(block), self._record_bytes):
-                    yield block[start : start + self._record_bytes]
-
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{self._split}-{index:05d}.array_record"
-
-    def _spool_path(self, index: int) -> Path:
-        return self._folder / SCRATCH / f"{self._split}-{index:05d}.spool"
+            self._files, self._sources, kept = {}, {}, set()
+        for pattern in ("*.array_record", "*.parquet", f"{SCRATCH}/*.spool"):
+            for path in self.folder.glob(pattern):
+                if path not in kept:
+                    path.unlink()

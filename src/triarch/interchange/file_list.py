@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from triarch.errors import UserError
-from triarch.files import write_synced
+from triarch.files import sha256, write_synced
 
 FILE_NAME = "files.json"
 _THREADS = 4
@@ -18,7 +17,7 @@ def write_file_list(folder: Path) -> None:
     """Writes the list of all files in the folders in `folder` into it."""
     paths = sorted(path for path in folder.glob("*/**/*") if path.is_file())
     with ThreadPoolExecutor(_THREADS) as pool:
-        digests = list(pool.map(_digest, paths))
+        digests = list(pool.map(sha256, paths))
     entries = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": digest}
         for path, digest in zip(paths, digests, strict=True)
@@ -45,11 +44,6 @@ def check_files(folder: Path) -> None:
         if path.stat().st_size != size:
             raise UserError(f"{path}: the export is damaged: {path.stat().st_size:,} bytes, expected {size:,}")
     with ThreadPoolExecutor(_THREADS) as pool:
-        for path, found in zip(expected, pool.map(_digest, expected), strict=True):
+        for path, found in zip(expected, pool.map(sha256, expected), strict=True):
             if found != expected[path][1]:
                 raise UserError(f"{path}: the export is damaged: the file has changed since it was written")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from triarch.data.manifest import Split
 from triarch.data.writer import StoreWriter
 from triarch.errors import UserError
@@ -57,19 +59,22 @@ class SplitCounts:
     lossy_documents: int = 0
     cut_documents: int = 0
 
-    def add(self, tokenized: TokenizedSplit) -> Examples:
-        """Counts `tokenized` and returns the examples that it completes."""
+    def add(self, tokenized: TokenizedSplit, writer: StoreWriter, split: str) -> None:
+        """Counts `tokenized`; writes where it comes from and the examples that it completes."""
+        lengths = tokenized.lengths.reshape(tokenized.documents, -1).sum(axis=1)
+        first_tokens = self.tokens + np.cumsum(lengths) - lengths
+        origins = tokenized.origins
+        writer.write_documents(split, np.column_stack([origins.rows, first_tokens]), origins.sources)
         self.documents += tokenized.documents
         self.tokens += len(tokenized.tokens)
         self.bytes += tokenized.bytes
         self.lossy_documents += tokenized.lossy_documents
         self.cut_documents += tokenized.cut_documents
-        return self.layout.add(tokenized.tokens, tokenized.lengths)
+        _write(self.layout.add(tokenized.tokens, tokenized.lengths), writer, split)
 
     def manifest(self, writer: StoreWriter, split: str) -> Split:
-        """Completes the split's files and returns what the manifest says of it."""
-        examples = self.layout.finish()
-        writer.write(split, examples.tokens, examples.segment_ids)
+        """Completes the split's files of examples and returns what the manifest says of it."""
+        _write(self.layout.finish(), writer, split)
         files = writer.finish_files(split)
         dropped = self.layout.left_over
         return Split(writer.examples(split), self.documents, self.tokens, dropped, self.bytes, files)
@@ -84,13 +89,14 @@ class Counts:
     records: int
     progress: int
 
-    def add(self, chunk: TokenizedChunk) -> dict[str, Examples]:
-        """Counts `chunk` and returns the examples that it completes, by split."""
+    def add(self, chunk: TokenizedChunk, writer: StoreWriter) -> None:
+        """Counts `chunk` and writes what it completes."""
         self.records += chunk.records
         self.progress += chunk.progress
         for record in chunk.left_out:
             self.left_out.add(record)
-        return {split: self.splits[split].add(tokenized) for split, tokenized in chunk.splits.items()}
+        for split, tokenized in chunk.splits.items():
+            self.splits[split].add(tokenized, writer, split)
 
     def check(self, task: str, layout: str, window: int) -> None:
         """Raises UserError where a split has not one example."""
@@ -133,3 +139,9 @@ class Counts:
             for name, split in fields["splits"].items()
         }
         return cls(counts, LeftOutCounts.from_json(fields["left_out"]), fields["records"], fields["progress"])
+
+
+def _write(examples: Examples, writer: StoreWriter, split: str) -> None:
+    writer.write(split, examples.tokens, examples.segment_ids)
+    if examples.pieces is not None:
+        writer.write_pieces(split, examples.pieces)

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from triarch.errors import UserError
+from triarch.tasks.origins import Origin, named
+
+_NOWHERE = named("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +21,14 @@ class Document:
       key: what decides its split; documents of equal keys are in the same one. The text itself for most corpora.
       progress: units of the corpus' `size` read since the record before.
       inputs: what the text answers; None for plain text.
-      place: file and line, or whatever tells where it comes from; "" where nothing does.
+      origin: where it comes from.
     """
 
     text: str
     key: str
     progress: int
     inputs: str | None = None
-    place: str = ""
+    origin: Origin = _NOWHERE
 
     @property
     def whole(self) -> str:

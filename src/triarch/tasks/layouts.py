@@ -26,10 +26,13 @@ class Examples:
       tokens: int[examples, window].
       segment_ids: int[examples, window]: the number of each token's document in its example, from 1 on, or 1 for inputs
         and 2 for targets; 0 is padding. None where an example is one text.
+      pieces: int64[pieces, 4], of packed documents what `PIECE_COLUMNS` says of each segment; None where the order of
+        the documents tells which tokens are whose.
     """
 
     tokens: np.ndarray
     segment_ids: np.ndarray | None = None
+    pieces: np.ndarray | None = None
 
 
 class Layout(Protocol):
@@ -90,37 +93,50 @@ class FirstFit:
     """
 
     def __init__(
-        self, window: int, pad: int, rows: Iterable[tuple[list[int], list[int]]] = (), open_rows: int = _OPEN_ROWS
+        self,
+        window: int,
+        pad: int,
+        rows: Iterable[tuple[list[int], list[list[int]]]] = (),
+        examples: int = 0,
+        documents: int = 0,
+        open_rows: int = _OPEN_ROWS,
     ):
         """Packs rows of `window` tokens.
 
         Args:
           window: tokens an example.
           pad: id that fills up.
-          rows: the open rows' tokens and their documents' lengths, of an earlier `state`.
+          rows: the open rows' tokens and pieces, of an earlier `state`.
+          examples: how many were done at that state.
+          documents: how many were taken until then.
           open_rows: how many rows may be open.
         """
         self._window = window
         self._pad = pad
         self._open_rows = open_rows
-        self._rows = [([np.array(tokens, np.int32)], list(lengths)) for tokens, lengths in rows]
-        self._free = np.array([window - sum(lengths) for _, lengths in self._rows], np.int64)
+        self._rows = [_Row([np.array(tokens, np.int32)], [tuple(piece) for piece in pieces]) for tokens, pieces in rows]
+        self._free = np.array([window - row.used for row in self._rows], np.int64)
+        self._examples = examples
+        self._documents = documents
 
     @property
     def left_over(self) -> int:
         return int(self._window * len(self._free) - self._free.sum())
 
     def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
-        done: list[tuple[list[np.ndarray], list[int]]] = []
+        done: list[_Row] = []
         start = 0
         for length in lengths.tolist():
             document = tokens[start : start + length].astype(np.int32, copy=False)
             start += length
-            while len(document) >= self._window:
-                done.append(([document[: self._window]], [self._window]))
-                document = document[self._window :]
-            if len(document):
-                done += self._put(document)
+            cut = length - length % self._window
+            for first in range(0, cut, self._window):
+                row = _Row()
+                row.put(document[first : first + self._window], self._documents, first)
+                done.append(row)
+            if cut < length:
+                done += self._put(document[cut:], cut)
+            self._documents += 1
         return self._laid_out(done)
 
     def finish(self) -> Examples:
@@ -128,38 +144,56 @@ class FirstFit:
         return self._laid_out(rows)
 
     def state(self) -> dict[str, Any]:
-        return {"rows": [(np.concatenate(parts).tolist(), lengths) for parts, lengths in self._rows]}
+        rows = [(np.concatenate(row.parts).tolist(), row.pieces) for row in self._rows]
+        return {"rows": rows, "examples": self._examples, "documents": self._documents}
 
-    def _put(self, document: np.ndarray) -> list[tuple[list[np.ndarray], list[int]]]:
-        """Puts `document` into a row and returns the row that made room for it, if one had to."""
-        fits = np.flatnonzero(self._free >= len(document))
-        fits = [row for row in fits[:1].tolist() if len(self._rows[row][1]) < _MAX_SEGMENTS]
+    def _put(self, part: np.ndarray, start: int) -> list[_Row]:
+        """Puts the rest of the present document, from `start` on, into a row; returns the one that made room for it."""
+        fits = np.flatnonzero(self._free >= len(part))
+        fits = [row for row in fits[:1].tolist() if len(self._rows[row].pieces) < _MAX_SEGMENTS]
         done = []
         if fits:
             row = fits[0]
         elif len(self._rows) < self._open_rows:
             row = len(self._rows)
-            self._rows.append(([], []))
+            self._rows.append(_Row())
             self._free = np.append(self._free, self._window)
         else:
             row = int(np.argmin(self._free))
             done.append(self._rows[row])
-            self._rows[row] = ([], [])
+            self._rows[row] = _Row()
             self._free[row] = self._window
-        parts, lengths = self._rows[row]
-        parts.append(document)
-        lengths.append(len(document))
-        self._free[row] -= len(document)
+        self._rows[row].put(part, self._documents, start)
+        self._free[row] -= len(part)
         return done
 
-    def _laid_out(self, rows: list[tuple[list[np.ndarray], list[int]]]) -> Examples:
+    def _laid_out(self, rows: list[_Row]) -> Examples:
         tokens = np.full((len(rows), self._window), self._pad, np.int32)
         segment_ids = np.zeros((len(rows), self._window), np.int32)
-        for index, (parts, lengths) in enumerate(rows):
-            used = sum(lengths)
-            tokens[index, :used] = np.concatenate(parts)
-            segment_ids[index, :used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-        return Examples(tokens, segment_ids)
+        pieces: list[tuple[int, int, int, int]] = []
+        for index, row in enumerate(rows):
+            tokens[index, : row.used] = np.concatenate(row.parts)
+            lengths = [length for _, _, length in row.pieces]
+            segment_ids[index, : row.used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+            pieces += [(self._examples + index, *piece) for piece in row.pieces]
+        self._examples += len(rows)
+        return Examples(tokens, segment_ids, np.array(pieces, np.int64).reshape(-1, 4))
+
+
+@dataclasses.dataclass
+class _Row:
+    """An example to be: its tokens, and of each piece the document, its first token's place there and its length."""
+
+    parts: list[np.ndarray] = dataclasses.field(default_factory=list)
+    pieces: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+
+    @property
+    def used(self) -> int:
+        return sum(length for _, _, length in self.pieces)
+
+    def put(self, part: np.ndarray, document: int, start: int) -> None:
+        self.parts.append(part)
+        self.pieces.append((document, start, len(part)))
 
 
 class Pairs:

@@ -162,6 +162,7 @@ class _Preparation:
             splits={name: split.manifest(writer, name) for name, split in counts.splits.items()},
             source=self._source(counts),
             lengths=self._lengths,
+            provenance={name: writer.finish_provenance(name) for name in counts.splits},
         )
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
@@ -210,8 +211,7 @@ class _Preparation:
         work = ChunkTokenizer(tokenizer, self.dtype, self._validation_fraction, self._lengths)
         saved = time.monotonic()
         for chunk in tokenize(records, work, workers):
-            for split, examples in counts.add(chunk).items():
-                writer.write(split, examples.tokens, examples.segment_ids)
+            counts.add(chunk, writer)
             progress.advance(chunk.progress)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 writer.checkpoint(counts.to_json())

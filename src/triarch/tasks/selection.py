@@ -13,6 +13,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.tasks.documents import Corpus, Document, LeftOut
+from triarch.tasks.origins import place
 
 DUPLICATE = "exact duplicate"
 
@@ -71,7 +72,7 @@ def selected(corpus: Corpus, filters: Filters, duplicates: np.ndarray | None) ->
                 fault = DUPLICATE if duplicates[index >> 3] & (128 >> (index & 7)) else None
                 index += 1
             if fault is not None:
-                record = LeftOut(fault, record.place, record.progress)
+                record = LeftOut(fault, place(record.origin), record.progress)
         yield record
 
 

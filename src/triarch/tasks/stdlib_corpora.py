@@ -19,6 +19,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.tasks.documents import Document
+from triarch.tasks.origins import named
 
 # Tests, installed packages, and generated tables (character maps; the help topics, which are prose).
 _SKIPPED_FOLDERS = frozenset(
@@ -44,7 +45,8 @@ class StdlibCode:
         for path in _modules(self.root):
             text = _read(path)
             if text:
-                yield Document(text, _key(self.root, path), path.stat().st_size, place=_key(self.root, path))
+                size, key = path.stat().st_size, _key(self.root, path)
+                yield Document(text, key, size, origin=named(key, start=0, end=size))
 
     @property
     def size(self) -> int:
@@ -73,11 +75,12 @@ class StdlibProse:
     def documents(self) -> Iterator[Document]:
         """Yields the help topics, then the modules' docstrings in the order of their paths."""
         for name, text in _topics(self.root):
-            yield Document(text, f"topic {name}", len(text.encode()), place=f"topic {name}")
+            yield Document(text, f"topic {name}", len(text.encode()), origin=named(f"topic {name}"))
         for path in _modules(self.root):
             text = "\n\n".join(_docstrings(_read(path)))
             if text:
-                yield Document(text, _key(self.root, path), path.stat().st_size, place=_key(self.root, path))
+                key = _key(self.root, path)
+                yield Document(text, key, path.stat().st_size, origin=named(key))
 
     @property
     def size(self) -> int:

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from triarch.errors import UserError, nearest
 from triarch.tasks.documents import EMPTY, BadRecordError, Document, LeftOut
+from triarch.tasks.origins import Origin, named, place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,10 @@ class TfdsCorpus:
         config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         decoders = tfds.decode.PartialDecoding(dict.fromkeys(self._fields, True))
         dataset = self._builder.as_dataset(split=self.split, shuffle_files=False, read_config=config, decoders=decoders)
+        source = f"{self.name}:{self.split}"
         for index, example in enumerate(dataset.as_numpy_iterator()):
             try:
-                yield self._document(f"{self.name}:{self.split}:{index}", example)
+                yield self._document(named(source, index), example)
             except BadRecordError as error:
                 if not self.skip_bad_records:
                     raise
@@ -111,13 +113,13 @@ class TfdsCorpus:
             if not isinstance(spec, tfds.core.features.TensorInfo) or spec.shape or spec.tf_dtype != tf.string:
                 raise UserError(f"tfds:{self.name}: feature {name!r} is {spec}, expected a string")
 
-    def _document(self, place: str, example: dict[str, bytes]) -> Document | LeftOut:
-        texts = [_decoded(place, name, example[name]) for name in self._fields]
+    def _document(self, origin: Origin, example: dict[str, bytes]) -> Document | LeftOut:
+        texts = [_decoded(place(origin), name, example[name]) for name in self._fields]
         if not texts[-1]:
-            return LeftOut(EMPTY, place, 1)
+            return LeftOut(EMPTY, place(origin), 1)
         if self.inputs_field is None:
-            return Document(texts[0], texts[0], 1, place=place)
-        document = Document(texts[1], texts[1], 1, texts[0], place)
+            return Document(texts[0], texts[0], 1, origin=origin)
+        document = Document(texts[1], texts[1], 1, texts[0], origin)
         return dataclasses.replace(document, key=document.whole)
 
 

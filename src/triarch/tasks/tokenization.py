@@ -16,6 +16,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.tasks.documents import Document, LeftOut
+from triarch.tasks.origins import Origins
 from triarch.tasks.splits import split_of
 from triarch.tasks.tokenizers import Tokenizer
 
@@ -36,6 +37,7 @@ class TokenizedSplit:
       bytes: UTF-8 bytes of their text.
       lossy_documents: how many of them stand for other bytes than the text's (given vocabularies only).
       cut_documents: how many of them lost their end, for they were too long (pairs only).
+      origins: where they come from, and how many tokens each had before it was cut.
     """
 
     tokens: np.ndarray
@@ -44,6 +46,7 @@ class TokenizedSplit:
     bytes: int
     lossy_documents: int
     cut_documents: int
+    origins: Origins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,7 @@ class ChunkTokenizer:
         token_bytes = self.tokenizer.token_bytes
         pieces: list[np.ndarray] = []
         lengths: list[int] = []
+        uncut: list[int] = []
         num_bytes = lossy = cut = 0
         for document in documents:
             found = found_bytes = 0
@@ -104,6 +108,7 @@ class ChunkTokenizer:
                 ids = self.tokenizer.encode(text)
                 found += len(text.encode())
                 found_bytes += int(token_bytes[ids].sum(dtype=np.int64))
+                uncut.append(len(ids) + 1)
                 if longest is not None and len(ids) >= longest:
                     ids, too_long = ids[: longest - 1], True
                 pieces += [ids.astype(self.dtype), end]
@@ -112,7 +117,8 @@ class ChunkTokenizer:
             lossy += found != found_bytes
             cut += too_long
         tokens = np.concatenate(pieces)
-        return TokenizedSplit(tokens, len(documents), np.array(lengths, np.int64), num_bytes, lossy, cut)
+        origins = Origins.of([document.origin for document in documents], np.array(uncut).reshape(len(documents), -1))
+        return TokenizedSplit(tokens, len(documents), np.array(lengths, np.int64), num_bytes, lossy, cut, origins)
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""

@@ -12,6 +12,7 @@ from triarch.tasks.documents import EMPTY, BadRecordError, Document, LeftOut
 from triarch.tasks.files import storage
 from triarch.tasks.files.records import Fields, Records, json_records, text_records
 from triarch.tasks.files.tables import table_records
+from triarch.tasks.origins import place
 
 UNITS = ("file", "line", "paragraph")
 
@@ -93,9 +94,9 @@ class Files:
                         raise record
                     yield LeftOut(record.reason, record.place, progress)
                 elif not record.text:
-                    yield LeftOut(EMPTY, record.place, progress)
+                    yield LeftOut(EMPTY, place(record.origin), progress)
                 else:
-                    document = Document(record.text, record.text, progress, record.inputs, record.place)
+                    document = Document(record.text, record.text, progress, record.inputs, record.origin)
                     yield document if record.inputs is None else dataclasses.replace(document, key=document.whole)
 
     def _records(self, path: str, raw: IO[bytes]) -> Records:

@@ -19,18 +19,23 @@ _MAX_WINDOW = 2**31
 _DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError)
 
 
-def numbered_lines(path: str, raw: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yields (line number from 1, line with its end) of the file `path`, open as `raw`.
+# Number from 1, offset of its first byte in the decompressed text, the line with its end.
+Line = tuple[int, int, bytes]
+
+
+def numbered_lines(path: str, raw: IO[bytes]) -> Iterator[Line]:
+    """Yields the lines of the file `path`, open as `raw`.
 
     Raises:
       BadRecordError: it is cut short or damaged; names the line.
       UserError: it cannot be read.
     """
     kind, file = _decompressed(path, raw)
-    number = 0
+    number = start = 0
     try:
         for number, line in enumerate(file, 1):
-            yield number, line
+            yield number, start, line
+            start += len(line)
     except _DAMAGE as error:
         message = f"the {kind} file is cut short or damaged: {error}"
         raise BadRecordError("damaged file", f"{path}:{number + 1}", message) from None

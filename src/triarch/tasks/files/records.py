@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
 
 from triarch.errors import nearest
 from triarch.tasks.documents import BadRecordError
-from triarch.tasks.files.lines import decoded, numbered_lines
+from triarch.tasks.files.lines import Line, decoded, numbered_lines
+from triarch.tasks.origins import NONE, Origin
+
+_LINE_ENDS = b"\r\n"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +28,12 @@ class Fields:
         return [self.text] if self.inputs is None else [self.inputs, self.text]
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A record's texts and its place."""
+class Record(NamedTuple):
+    """A record's texts and where they stand."""
 
     text: str
     inputs: str | None
-    place: str
+    origin: Origin
 
 
 Records = Iterator[Record | BadRecordError]
@@ -43,8 +45,9 @@ def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
     Raises:
       BadRecordError: the file is cut short or damaged.
     """
-    for number, line in numbered_lines(path, raw):
-        if not line.strip():
+    for number, start, line in numbered_lines(path, raw):
+        line = line.rstrip(_LINE_ENDS)
+        if not line or line.isspace():
             continue
         try:
             record = _parsed(path, number, line)
@@ -52,7 +55,7 @@ def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
         except BadRecordError as error:
             yield error
             continue
-        yield Record(texts[-1], None if fields.inputs is None else texts[0], f"{path}:{number}")
+        yield Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, start + len(line)))
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
@@ -61,15 +64,29 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
     Raises:
       BadRecordError: the file is cut short or damaged.
     """
-    groups = {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit]
-    for group in groups(numbered_lines(path, raw)):
-        place = f"{path}:{group[0][0]}" if group else path
+    lines = numbered_lines(path, raw)
+    for group in {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit](lines):
+        first, start, content = group[0] if group else (NONE, 0, b"")
+        if len(group) > 1:
+            content = b"".join(line for _, _, line in group)
+        if unit != "file":
+            content = content.rstrip(_LINE_ENDS)
         try:
-            text = "".join(decoded(path, number, line) for number, line in group)
-        except BadRecordError as error:
-            yield error
+            text = content.decode()
+        except UnicodeDecodeError:
+            yield _undecodable(path, group)
             continue
-        yield Record(text if unit == "file" else text.rstrip("\r\n"), None, place)
+        yield Record(text, None, (path, first, start, start + len(content)))
+
+
+def _undecodable(path: str, lines: Iterable[Line]) -> BadRecordError:
+    """Returns the error of the first of `lines` that is not UTF-8."""
+    try:
+        for number, _, line in lines:
+            decoded(path, number, line)
+    except BadRecordError as error:
+        return error
+    raise AssertionError("every line is UTF-8")
 
 
 def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
@@ -105,23 +122,20 @@ def _parsed(path: str, number: int, line: bytes) -> dict[str, Any]:
     return record
 
 
-Lines = Iterable[tuple[int, bytes]]
-
-
-def _whole(lines: Lines) -> Iterator[list[tuple[int, bytes]]]:
+def _whole(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
     yield list(lines)
 
 
-def _each(lines: Lines) -> Iterator[list[tuple[int, bytes]]]:
+def _each(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
     for line in lines:
-        yield [line]
+        yield (line,)
 
 
-def _paragraphs(lines: Lines) -> Iterator[list[tuple[int, bytes]]]:
-    paragraph: list[tuple[int, bytes]] = []
-    for number, line in lines:
-        if line.strip():
-            paragraph.append((number, line))
+def _paragraphs(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
+    paragraph: list[Line] = []
+    for line in lines:
+        if line[-1].strip():
+            paragraph.append(line)
         elif paragraph:
             yield paragraph
             paragraph = []

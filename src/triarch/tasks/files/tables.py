@@ -12,6 +12,7 @@ import pyarrow.parquet
 from triarch.errors import nearest
 from triarch.tasks.documents import BadRecordError
 from triarch.tasks.files.records import Fields, Record, Records, checked_text
+from triarch.tasks.origins import Origin, named, place
 
 _BATCH_ROWS = 256
 
@@ -28,21 +29,21 @@ def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
             columns = [batch.column(batch.schema.get_field_index(name)) for name in fields.names]
             for index in range(batch.num_rows):
                 row += 1
-                yield _record(f"{path}:{row}", [column[index] for column in columns], fields)
+                yield _record(named(path, row), [column[index] for column in columns], fields)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise BadRecordError("damaged file", path, f"cut short or damaged after row {row}: {reason}") from None
 
 
-def _record(place: str, values: list[pa.Scalar], fields: Fields) -> Record | BadRecordError:
+def _record(origin: Origin, values: list[pa.Scalar], fields: Fields) -> Record | BadRecordError:
     try:
         record = {name: value.as_py() for name, value in zip(fields.names, values, strict=True)}
-        texts = [checked_text(record, name, place) for name in fields.names]
+        texts = [checked_text(record, name, place(origin)) for name in fields.names]
     except UnicodeDecodeError as error:
-        return BadRecordError("not UTF-8", place, f"not UTF-8: {error.reason} at byte {error.start} of a text")
+        return BadRecordError("not UTF-8", place(origin), f"not UTF-8: {error.reason} at byte {error.start} of a text")
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], place)
+    return Record(texts[-1], None if fields.inputs is None else texts[0], origin)
 
 
 def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBatch]:
