@@ -7,8 +7,8 @@ import pytest
 
 from tests.evaluation import domains
 from tests.evaluation.test_held_out import ENCODER, TRAINED, loaded, nats, shifted
-from tests.interchange import exports
 from tests.models import tiny
+from tests.models.reference import Reference
 from triarch.errors import UserError
 from triarch.evaluation import Options, evaluate
 
@@ -50,19 +50,17 @@ def _with_segments(rows):
 
 
 def given(config, source: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the nats of `targets` after `source`, by a forward pass over that one text."""
+    """Returns the nats of `targets` after `source`, by the plain transcription on that one text."""
+    reference = Reference(config, tiny.parameters(config))
     if config.architecture == "encoder-decoder":
-        inputs = {"encoder_input_tokens": source[None], "encoder_segment_ids": np.ones_like(source[None])}
-        inputs |= {"decoder_input_tokens": shifted(targets[None])}
-        return nats(exports.logits(config, inputs), targets[None])[0]
+        return nats(reference.logits(source, shifted(targets[None])[0]), targets)
     text = np.concatenate([source, targets])
     if config.architecture == "decoder-only":
-        return nats(exports.logits(config, {"decoder_input_tokens": shifted(text[None])}), text[None])[0, len(source) :]
+        return nats(reference.logits(None, shifted(text[None])[0]), text)[len(source) :]
     losses = []
     for place in range(len(source), len(text)):
-        masked = np.where(np.arange(len(text)) == place, domains.SPECIAL["mask"], text)[None].astype(np.int32)
-        batch = {"encoder_input_tokens": masked, "encoder_segment_ids": np.ones_like(masked)}
-        losses.append(nats(exports.logits(config, batch), text[None])[0, place])
+        masked = np.where(np.arange(len(text)) == place, domains.SPECIAL["mask"], text)
+        losses.append(nats(reference.logits(None, masked), text)[place])
     return np.array(losses)
 
 

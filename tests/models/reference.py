@@ -13,10 +13,15 @@ import numpy as np
 
 
 class Reference:
-    """One network. `values` are its parameters by path, layers stacked where the package stacks them."""
+    """One network. `values` are its parameters by path, layers stacked where the package stacks them.
+
+    `seen` lists, in running order, each attention of one token: what it is called in its layer, and the weights [heads,
+    tokens that it sees].
+    """
 
     def __init__(self, config, values):
         self.config = config
+        self.seen = []
         self.values = {path: np.asarray(value, np.float64) for path, value in values.items()}
 
     def logits(self, source, inputs, prefix=0):
@@ -203,7 +208,7 @@ class Reference:
         whole_query = self.linear(layer, name, "query", x, c.attention_bias)
         whole_keys = [self.linear(layer, name, "key", y, c.attention_bias) for y in others]
         whole_values = [self.linear(layer, name, "value", y, c.attention_bias) for y in others]
-        heads = []
+        heads, weights = [], []
         for head in range(c.num_heads):
             shared = head // (c.num_heads // kv_heads)
             own, given = slice(head * width, (head + 1) * width), slice(shared * width, (shared + 1) * width)
@@ -215,8 +220,10 @@ class Reference:
                 for key, bias in zip(keys, biases, strict=True)
             ]
             heat = [math.exp(logit) for logit in logits]
+            weights.append([h / sum(heat) for h in heat])
             output = sum((h / sum(heat) * v for h, v in zip(heat, values, strict=True)), np.zeros(width))
             heads.append(self.rms(output) if c.attention_output_norm == "per_head" else output)
+        self.seen.append((name, np.array(weights)))
         joined = np.concatenate(heads)
         if c.attention_output_norm == "all_heads":
             joined = self.rms(joined)
