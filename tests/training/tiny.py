@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -72,7 +73,14 @@ def losses(workdir: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines}
 
 
-def python(code: str, *arguments: object, devices: int = 1, optimise: bool = True) -> subprocess.Popen:
+def python(
+    code: str,
+    *arguments: object,
+    devices: int = 1,
+    optimise: bool = True,
+    output: TextIO | None = None,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen:
     """Starts Python on `code` in a process of its own that sees `devices` CPU devices.
 
     Args:
@@ -80,15 +88,17 @@ def python(code: str, *arguments: object, devices: int = 1, optimise: bool = Tru
       *arguments: its command line.
       devices: number of simulated devices.
       optimise: whether XLA takes its time over code; it does outside of tests.
+      output: file for what it prints; pipes by default.
+      environment: further variables.
     """
     root = Path(__file__).parents[2]
     level = "" if optimise else "--xla_backend_optimization_level=0"
-    environment = os.environ | {
+    variables = os.environ | {
         "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}",
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {level}",
+        **(environment or {}),
     }
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    streams = {"stdout": output or subprocess.PIPE, "stderr": output or subprocess.PIPE}
+    return subprocess.Popen(command, env=variables, cwd=root, text=True, **streams)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import importlib.metadata
+import os
 import selectors
 import socket
 import time
@@ -177,10 +178,11 @@ class _Hub:
                     return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
                 return socket.create_server(("", port), backlog=4096)
             except OSError as error:
+                reason = os.strerror(error.errno)
                 # The run before this one may still be ending.
                 if error.errno != errno.EADDRINUSE or self._waiting.left <= 0:
                     raise UserError(
-                        f"--coordinator={self._place.coordinator}: process 0 cannot listen there: {error.strerror}"
+                        f"--coordinator={self._place.coordinator}: process 0 cannot listen there: {reason}"
                     ) from error
             self._waiting.mention(f"port {port}, which another process on this host has")
             time.sleep(_PAUSE_SECONDS)
