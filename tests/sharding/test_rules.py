@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from triarch.errors import UserError
 from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules, partition_spec
 from triarch.sharding.mesh import make_mesh
-from triarch.sharding.rules import batch_sharding, check_batch, constrainer
+from triarch.sharding.rules import Constrainer, batch_sharding, check_batch
 
 
 def mesh(data=2, fsdp=2, tensor=2):
@@ -94,5 +94,5 @@ def test_a_batch_must_divide():
 def test_one_device_needs_no_constraints():
     one = make_mesh(MeshConfig(), jax.devices()[:1])
     x = jax.numpy.ones((2, 3))
-    assert constrainer(AxisRules(), one)(x, ("batch", "embed")) is x
+    assert Constrainer(AxisRules(), one)(x, ("batch", "embed")) is x
     assert batch_sharding(AxisRules(), one).spec == PartitionSpec(None)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.interchange.parameters import TensorSpec
 from triarch.models.execution import Constrain
-from triarch.sharding import AxisRules, MeshConfig, batch_sharding, constrainer, make_mesh, parameter_sharding
+from triarch.sharding import AxisRules, Constrainer, MeshConfig, batch_sharding, make_mesh, parameter_sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Placement:
     @property
     def constrain(self) -> Constrain:
         """What places activations."""
-        return constrainer(self.rules, self.mesh)
+        return Constrainer(self.rules, self.mesh)
 
     @property
     def replicated(self) -> NamedSharding:

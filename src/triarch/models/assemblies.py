@@ -84,7 +84,7 @@ class Transformer(nnx.Module):
         # In the order of layers, not of a set: the program must be the same in every process.
         ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
         return Surroundings(
-            attend=self.execution.attend,
+            attend=self.execution.attend(self.constrain),
             mask=mask,
             angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
         )

@@ -10,18 +10,16 @@ import jax
 import jax.numpy as jnp
 
 from triarch.errors import UserError, nearest
-from triarch.models.kernels import KERNELS, Attend
-
-Constrain = Callable[[jax.Array, tuple[str | None, ...]], jax.Array]
+from triarch.models.kernels import Attend
+from triarch.models.kernels_by_platform import AUTOMATIC, KERNELS, PLATFORMS, attending
+from triarch.models.placing import Constrain
+from triarch.models.placing import unconstrained as unconstrained
 
 REMAT_POLICIES: dict[str, Callable | None] = {
     "full": None,
     "save_projections": jax.checkpoint_policies.save_only_these_names("projection"),
     "save_projections_and_attention": jax.checkpoint_policies.save_only_these_names("projection", "attention"),
 }
-
-# The attention kernel of each platform; elsewhere it is "blocked".
-AUTOMATIC: dict[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,31 +32,33 @@ class Execution:
       scan_layers: loop over repeated layers (compile time independent of depth) instead of unrolling them.
       remat: what the backward pass finds saved: "none" recomputes nothing, "full" saves only each layer's input,
         "save_projections" also every product with weights, "save_projections_and_attention" attended values too.
-      attention: "blocked" never holds the square of attention weights, "dense" does; "auto" is "blocked".
+      attention: "blocked" never holds the square of attention weights, "dense" does; "splash" is a kernel for TPUs,
+        "cudnn" one for GPUs; "auto" is what is fastest on a platform.
     """
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     scan_layers: bool = True
     remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
-    attention: Literal["auto", "blocked", "dense"] = "auto"
+    attention: Literal["auto", "blocked", "dense", "splash", "cudnn"] = "auto"
 
     def on(self, platform: str) -> Execution:
         """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
-        compute_dtype = self.compute_dtype
-        if compute_dtype == "auto":
-            compute_dtype = "float32" if platform == "cpu" else "bfloat16"
+        compute_dtype = _dtype_on(platform) if self.compute_dtype == "auto" else self.compute_dtype
         attention = AUTOMATIC.get(platform, "blocked") if self.attention == "auto" else self.attention
+        home = PLATFORMS.get(attention, platform)
+        if home != platform:
+            raise UserError(f"Execution.attention = {attention!r} is a kernel for {home}, not for {platform}")
         return dataclasses.replace(self, compute_dtype=compute_dtype, attention=attention)
 
     @property
     def dtype(self) -> jnp.dtype:
         """The type of activations, on this machine if it is automatic."""
-        return jnp.dtype(self.on(jax.default_backend()).compute_dtype)
+        return jnp.dtype(_dtype_on(jax.default_backend()) if self.compute_dtype == "auto" else self.compute_dtype)
 
-    @property
-    def attend(self) -> Attend:
-        """The attention kernel."""
-        return KERNELS[self.on(jax.default_backend()).attention]
+    def attend(self, constrain: Constrain) -> Attend:
+        """Returns the attention kernel, for activations placed by `constrain`."""
+        name = self.on(jax.default_backend()).attention if self.attention == "auto" else self.attention
+        return attending(name, constrain)
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for an unknown choice."""
@@ -78,6 +78,5 @@ class Execution:
         return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
 
 
-def unconstrained(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """Leaves an activation's sharding to the compiler."""
-    return x
+def _dtype_on(platform: str) -> str:
+    return "float32" if platform == "cpu" else "bfloat16"

@@ -1,13 +1,13 @@
 """Where arrays live: the device mesh, the logical axis rules, and each host's share of a batch."""
 
-from triarch.sharding.mesh import MeshConfig, host_rows, make_mesh
+from triarch.sharding.mesh import MeshConfig, host_rows, make_mesh, platform
 from triarch.sharding.rules import (
     ActivationRules,
     AxisRules,
+    Constrainer,
     ParameterRules,
     batch_sharding,
     check_batch,
-    constrainer,
     parameter_sharding,
     partition_spec,
 )
@@ -15,13 +15,14 @@ from triarch.sharding.rules import (
 __all__ = [
     "ActivationRules",
     "AxisRules",
+    "Constrainer",
     "MeshConfig",
     "ParameterRules",
     "batch_sharding",
     "check_batch",
-    "constrainer",
     "host_rows",
     "make_mesh",
     "parameter_sharding",
     "partition_spec",
+    "platform",
 ]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import jax
-from jax.sharding import AxisType, Mesh, Sharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, Sharding
 
 from triarch.errors import UserError
 
@@ -69,6 +69,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     sizes = config.sizes(len(devices))
     # The compiler propagates shardings from the constraints given; explicit axes would type every operation.
     return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def platform(mesh: Mesh | AbstractMesh) -> str:
+    """Returns "cpu", "gpu" or "tpu": what the devices of a mesh are, which need not be this machine's."""
+    return mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
 
 
 def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = None) -> slice:

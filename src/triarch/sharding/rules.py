@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -14,7 +14,6 @@ from triarch.sharding.mesh import AXES
 
 MeshAxes = tuple[str, ...]
 LogicalAxes = Sequence[str | None]
-Constrain = Callable[[jax.Array, LogicalAxes], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,13 +137,35 @@ def check_batch(rules: AxisRules, mesh: Mesh, batch_size: int, microbatches: int
         raise UserError(f"batch_size {batch_size} is not divisible by {product} = {math.prod(parts.values())}")
 
 
-def constrainer(rules: AxisRules, mesh: Mesh) -> Constrain:
-    """Returns `constrain(x, logical_axes)`, which pins the sharding of an activation inside a jitted function."""
-    if mesh.size == 1:
-        return lambda x, logical_axes: x
+@dataclasses.dataclass(frozen=True)
+class Constrainer:
+    """Places activations inside a jitted function, by the logical names of their axes.
 
-    def constrain(x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
-        spec = partition_spec(logical_axes, x.shape, rules.activations, mesh)
-        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec))
+    Attributes:
+      rules: the table to look names up in.
+      devices: the mesh.
+    """
 
-    return constrain
+    rules: AxisRules
+    devices: Mesh
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices; None for a single one, on which there is nothing to place."""
+        return None if self.devices.size == 1 else self.devices
+
+    def __call__(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
+        """Pins how an activation is split."""
+        if self.mesh is None:
+            return x
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.devices, self.spec(logical_axes, x.shape)))
+
+    def spec(self, logical_axes: LogicalAxes, shape: Sequence[int]) -> PartitionSpec:
+        """Returns how an activation is split."""
+        return partition_spec(logical_axes, shape, self.rules.activations, self.devices)
+
+    def shards(self, logical_axis: str, size: int) -> int:
+        """Returns into how many parts an axis is split."""
+        (axes,) = self.spec((logical_axis,), (size,))
+        names = (axes,) if isinstance(axes, str) else axes or ()
+        return math.prod(self.devices.shape[name] for name in names)

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.models import Execution, ModelConfig, Transformer, abstract, build
-from triarch.sharding import AxisRules, constrainer, parameter_sharding
+from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 
 Tree = Any
 Path = tuple[str, ...]
@@ -41,8 +41,8 @@ class Network:
     def __init__(self, config: ModelConfig, execution: Execution, rules: AxisRules, mesh: Mesh):
         self._config = config
         # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
-        self._execution = execution.on(mesh.devices.flat[0].platform)
-        self._constrain = constrainer(rules, mesh)
+        self._execution = execution.on(platform(mesh))
+        self._constrain = Constrainer(rules, mesh)
         self._graph, state = nnx.split(abstract(config, self._execution, self._constrain), nnx.Param)
         self._variables = {tuple(path): variable for path, variable in nnx.to_flat_state(state)}
         self.axes: dict[Path, tuple[str | None, ...]] = {

@@ -1,0 +1,49 @@
+"""Where activations live: what a network asks of the mesh it runs on, and the answer of a single device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+
+class Constrain(Protocol):
+    """Places activations on a mesh by the logical names of their axes.
+
+    Attributes:
+      mesh: the devices; None for a single one.
+    """
+
+    @property
+    def mesh(self) -> Mesh | None: ...
+
+    def __call__(self, x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+        """Pins how an activation is split."""
+        ...
+
+    def spec(self, axes: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        """Returns how an activation is split."""
+        ...
+
+    def shards(self, axis: str, size: int) -> int:
+        """Returns into how many parts an axis is split."""
+        ...
+
+
+class _Unconstrained:
+    mesh = None
+
+    def __call__(self, x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+        return x
+
+    def spec(self, axes: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+        return PartitionSpec(*(None for _ in axes))
+
+    def shards(self, axis: str, size: int) -> int:
+        return 1
+
+
+# Leaves everything to the compiler.
+unconstrained: Constrain = _Unconstrained()
