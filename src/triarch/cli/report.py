@@ -12,7 +12,11 @@ EXAMPLE = "triarch report --study=runs/laptop --output=runs/laptop/report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--study", required=True, metavar="DIR", help="study folder: study.json, results.csv, evaluations.csv, runs/"
+        "--study",
+        required=True,
+        metavar="DIR",
+        help="study folder: study.json, results.csv, evaluations.csv, runs/; where it is, analysis/ (the --output of "
+        "evaluate --suite, extrapolate and attention)",
     )
     parser.add_argument("--output", required=True, metavar="PATH.html", help="the page to write")
     parser.add_argument(

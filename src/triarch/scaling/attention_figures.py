@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def map_panel(table: Table, name: str) -> Panel:
     weights = np.stack([table.numbers(key, positive=False) for key in keys], axis=1)
     rows, columns = np.unique(layers), np.unique(heads)
     title = f"Attention weights, {name.removeprefix('map-')}"
+    # The name becomes ids in a page, and a model's folder may be called anything.
+    name = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)
     with styled():
         size = (1.1 + 1.7 * len(columns), 0.7 + 1.7 * len(rows))
         figure = matplotlib.figure.Figure(layout="constrained", figsize=size)

@@ -15,6 +15,7 @@ from triarch.errors import UserError
 from triarch.scaling import figures
 from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
 from triarch.scaling.findings import findings
+from triarch.scaling.report_analysis import analysis_sections, suite_table
 from triarch.scaling.result import Fit
 from triarch.scaling.study import ROLES, Study, read_study
 from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_output
@@ -55,7 +56,8 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     """Renders the report of a study folder; the same folder gives the same bytes.
 
     Args:
-      folder: holds study.json, results.csv, evaluations.csv and runs/ (see triarch.scaling.study).
+      folder: holds study.json, results.csv, evaluations.csv and runs/ (see triarch.scaling.study), and may hold
+        analysis/ (see triarch.scaling.report_analysis).
       bootstraps: resamples behind every interval and band.
       seed: of the resampling.
 
@@ -69,6 +71,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         _scaling_section(study, laws, "num_params"),
         _scaling_section(study, laws, "flops"),
         _frontier_section(study),
+        *(Section(*parts) for parts in analysis_sections(study.folder)),
     ]
     sentences = findings(study, laws)
     template = _environment().get_template("report.html.j2")
@@ -78,6 +81,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         facts=_facts(study),
         sections=[section for section in sections if section.panels],
         evaluations=[_evaluation_table(study, role) for role in ROLES],
+        suite=suite_table(study.folder),
         costs=[(study.label(run.family), run) for run in study.runs],
         laws=[_law_row(study, law) for law in laws if law.fit],
         warnings=_law_warnings(study, laws),
