@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import Execution, ModelConfig, Transformer
+from triarch.models.execution import Constrain
 from triarch.models.kernels import Attend, attention_weights, dense_attention
 from triarch.models.masks import Mask
 
@@ -52,9 +53,8 @@ class Observing(Execution):
 
     observe: Callable[[jax.Array, Mask], None] = lambda weights, mask: None
 
-    @property
-    def attend(self) -> Attend:
-        """The dense kernel, observed."""
+    def attend(self, constrain: Constrain) -> Attend:
+        """Returns the dense kernel, observed."""
 
         def attend(query, key, value, mask, scores):
             self.observe(attention_weights(query, key, mask, scores), mask)
