@@ -135,3 +135,16 @@ def test_records_name_files_relative_to_the_item(tmp_path):
     write_record(tmp_path, checksums=True)
     # The check value of CRC-32.
     assert f'"crc32": {0xCBF43926}' in (tmp_path / "triarch_files.json").read_text()
+
+
+def test_shares_of_the_files_make_up_the_whole(tmp_path):
+    for number in range(7):
+        (tmp_path / "params" / "d").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "params" / "d" / str(number)).write_bytes(b"whole")
+    write_record(tmp_path / "params", checksums=True)
+    for number in range(7):
+        path = tmp_path / "params" / "d" / str(number)
+        path.write_bytes(b"Whole")
+        found = [find_faults(tmp_path, ("params",), part, 3) for part in range(3)]
+        assert sorted(found) == [[], [], [f"{path} has changed"]]
+        path.write_bytes(b"whole")

@@ -96,6 +96,12 @@ def lines(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def logged(workdir, step):
     log = workdir / "metrics.jsonl"
     return lambda: log.exists() and f'"step": {step},' in log.read_text()
@@ -169,11 +175,13 @@ def test_one_is_told_to_stop_and_all_do_at_the_same_step(train, alone, tmp_path)
         group.finish()
         assert f"going on from step {first}" in group.said(0)
         assert "; run again to go on" in group.said(0)
-    second = steps_saved(workdir)[-1]
+    *_, before, second = steps_saved(workdir)
     assert first < second < 12
+    flip_a_bit(max((workdir / "checkpoints" / str(second)).rglob("d/*"), key=lambda path: path.stat().st_size))
     with train(workdir, 2) as group:
         group.finish()
-        assert f"going on from step {second}" in group.said(0)
+        assert f"checkpoint {second} is damaged" in group.said(0)
+        assert f"going on from step {before}" in group.said(0)
     assert_same(workdir, alone[8])
 
 

@@ -11,9 +11,16 @@ from typing import Any
 
 from triarch.errors import UserError
 
+_MOST_SECONDS = 86400
 
-def add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags; on TPU slices, GKE, SLURM and a single machine none of them is needed."""
+
+def add_process_arguments(parser: argparse.ArgumentParser, steps: bool = False) -> None:
+    """Adds the flags; on TPU slices, GKE, SLURM and a single machine none of them is needed.
+
+    Args:
+      parser: of a verb.
+      steps: whether the verb works in steps, whose absence is a sign that it hangs.
+    """
     group = parser.add_argument_group(
         "several processes",
         "Start the same command on every host. TPU slices, GKE, SLURM and Open MPI say who is who; elsewhere give "
@@ -38,6 +45,14 @@ def add_process_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="without a sign of life from one of them, after which all others stop (default: %(default)g)",
     )
+    if steps:
+        add(
+            "--stall_timeout",
+            type=float,
+            default=3600.0,
+            metavar="SECONDS",
+            help="without a new step, though all are alive, after which all stop; 0 for never (default: %(default)g)",
+        )
 
 
 @contextlib.contextmanager
@@ -55,8 +70,11 @@ def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bo
       UserError: a flag is out of range, or the others did not come (named).
     """
     for name in ("startup_timeout", "heartbeat_timeout"):
-        if not 1 <= getattr(args, name) <= 86400:
-            raise UserError(f"--{name}={getattr(args, name):g}: expected seconds, from 1 to 86400")
+        if not 1 <= getattr(args, name) <= _MOST_SECONDS:
+            raise UserError(f"--{name}={getattr(args, name):g}: expected seconds, from 1 to {_MOST_SECONDS}")
+    stall_timeout = getattr(args, "stall_timeout", 0.0)
+    if not 0 <= stall_timeout <= _MOST_SECONDS:
+        raise UserError(f"--stall_timeout={stall_timeout:g}: expected seconds up to {_MOST_SECONDS}, or 0 for never")
     from triarch.sharding import multihost
 
     place = multihost.find_place(args.coordinator, args.num_processes, args.process_id, timeout=args.startup_timeout)
@@ -69,6 +87,7 @@ def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bo
         print(f"{newline}triarch {verb}: error: {text}{advice}", file=sys.stderr, flush=True)
 
     timeouts: dict[str, Any] = {name: getattr(args, name) for name in ("startup_timeout", "heartbeat_timeout")}
+    timeouts["stall_timeout"] = stall_timeout
     is_first = place is None or place.process_id == 0
     with contextlib.ExitStack() as stack:
         if not is_first:

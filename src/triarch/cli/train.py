@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
         "SIGTERM or Ctrl-C saves after the current step and exits with status 0",
     )
-    add_process_arguments(parser)
+    add_process_arguments(parser, steps=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:

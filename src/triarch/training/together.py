@@ -22,6 +22,7 @@ from triarch.training.fingerprint import differences, to_plain
 
 # A folder made on one host of a network file system may take this long to be seen on another.
 _SEEN_WITHIN_SECONDS = 30.0
+_TEXT_BYTES = 512
 
 
 def check_same_run(config: RunConfig, stores: Sequence[TokenStore], has_starting_point: bool) -> None:
@@ -72,6 +73,17 @@ def check_same_folder(workdir: Path) -> None:
         raise UserError(f"{blind} cannot see {workdir} of process 0: --workdir must be one folder that all hosts share")
 
 
+def from_all(text: str) -> list[str]:
+    """Returns the text of every process, cut to some hundred characters, by process."""
+    if jax.process_count() == 1:
+        return [text]
+    row = np.zeros(_TEXT_BYTES, np.uint8)
+    data = np.frombuffer(text.encode()[:_TEXT_BYTES], np.uint8)
+    row[: len(data)] = data
+    rows = multihost_utils.process_allgather(row)
+    return [one.tobytes().rstrip(b"\0").decode(errors="replace") for one in rows]
+
+
 def _without_folders(mixture: Any) -> Any:
     return None if mixture is None else {key: value for key, value in mixture.items() if key != "stores"}
 
@@ -79,6 +91,7 @@ def _without_folders(mixture: Any) -> Any:
 def _from_first(text: str) -> str:
     """Returns the text that process 0 has."""
     data = np.frombuffer(text.encode(), np.uint8)
+    # The others' texts may have other lengths, and the arrays must be alike.
     length = int(multihost_utils.broadcast_one_to_all(np.array(len(data))))
     padded = np.zeros(length, np.uint8)
     padded[: len(data)] = data[:length]

@@ -20,6 +20,7 @@ def watched(monkeypatch):
     """Starts watches over `count` processes, played by threads; gives them and a queue of (process, last words)."""
     monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
     monkeypatch.setattr(watch, "_flush", lambda: None)
+    monkeypatch.setattr(watch, "_FAREWELL_SECONDS", 0.5)
     started, words = [], queue.Queue()
 
     def end(status):
@@ -31,10 +32,10 @@ def watched(monkeypatch):
         for connection in thread._meeting.connections.values():
             connection.close()
 
-    def start(count, timeout=20.0):
+    def start(count, timeout=20.0, stall_timeout=0.0):
         for one in sorted(gather(places(count, range(count))), key=lambda one: one.place.process_id):
             number = one.place.process_id
-            started.append(Watch(one, timeout, lambda text, number=number: words.put((number, text))))
+            started.append(Watch(one, timeout, lambda text, number=number: words.put((number, text)), stall_timeout))
         for one in started:
             one.start()
         return started, words
@@ -104,6 +105,20 @@ def test_all_leave_and_nobody_is_missed(watched):
     leaving[0].join(5)
     assert not leaving[0].is_alive()
     assert words.empty()
+
+
+def test_all_are_alive_and_none_moves(watched):
+    started, words = watched(3, timeout=0.4, stall_timeout=1.0)
+    time.sleep(1.2)  # Before the first step there is no telling how long it takes.
+    assert words.empty()
+    for _ in range(4):
+        for one, step in zip(started, (4, 4, 3), strict=True):
+            one.at_step(step)
+        time.sleep(0.3)
+    assert words.empty()
+    text = last_words(words, [0, 1, 2])
+    assert text.startswith("no new step for 1s (--stall_timeout): process 2 (host ")
+    assert text.endswith(") at step 3, the others at step 4")
 
 
 def test_who_is_behind(watched):

@@ -27,6 +27,7 @@ def joined(
     *,
     startup_timeout: float,
     heartbeat_timeout: float,
+    stall_timeout: float = 0.0,
     explain: Callable[[str], None],
     say: Say,
 ) -> Iterator[None]:
@@ -39,6 +40,7 @@ def joined(
       place: of this process; None for the only one.
       startup_timeout: seconds to wait for the others.
       heartbeat_timeout: seconds without a sign of life after which a process counts as gone.
+      stall_timeout: seconds without a new step (`at_step`) after which all are ended; 0 for never.
       explain: called with one line before this process is ended from another thread.
       say: called with a line for the user when the start takes long.
 
@@ -50,7 +52,7 @@ def joined(
         yield
         return
     meeting = meet(place, startup_timeout, say)
-    _watch = Watch(meeting, heartbeat_timeout, explain)
+    _watch = Watch(meeting, heartbeat_timeout, explain, stall_timeout)
     _watch.start()
     try:
         jax.distributed.initialize(

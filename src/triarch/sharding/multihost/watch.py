@@ -25,19 +25,22 @@ _FAILED = 1
 class Watch(threading.Thread):
     """Sends signs of life, and ends this process when another one's are missing."""
 
-    def __init__(self, meeting: Meeting, timeout: float, explain: Callable[[str], None]):
+    def __init__(self, meeting: Meeting, timeout: float, explain: Callable[[str], None], stall_timeout: float = 0.0):
         """A watch over the processes of `meeting`.
 
         Args:
           meeting: who is there.
           timeout: seconds without a sign of life after which a process counts as gone.
           explain: called with one line for the user before this process is ended.
+          stall_timeout: seconds without a new step, once there was one, after which all are ended; 0 for never.
         """
         super().__init__(daemon=True, name="watch over the other processes")
         self._meeting = meeting
         self._place = meeting.place
         self._timeout = timeout
         self._explain = explain
+        self._stall_timeout = stall_timeout
+        self._moved = 0.0
         self._beat_seconds = min(_MOST_BEAT_SECONDS, timeout / 4)
         self._heard: dict[int, float] = {}
         self._left: set[int] = set()
@@ -49,6 +52,7 @@ class Watch(threading.Thread):
     def at_step(self, step: int) -> None:
         """Notes which step this process has begun."""
         self._steps[self._place.process_id] = step
+        self._moved = time.monotonic()
 
     def behind(self) -> str | None:
         """Names the processes that have begun fewer steps than others; None if there are none. Process 0 knows."""
@@ -103,6 +107,11 @@ class Watch(threading.Thread):
             silent = time.monotonic() - heard
             if number not in self._left and silent > self._timeout:
                 self._lost(f"{self.describe(number)} gave no sign of life for {silent:.0f}s (--heartbeat_timeout)")
+        if self._place.process_id == 0 and self._moved and self._stall_timeout:
+            stalled = time.monotonic() - self._moved
+            if stalled > self._stall_timeout:
+                behind = self.behind() or f"all at step {self._steps[0]}"
+                self._lost(f"no new step for {stalled:.0f}s (--stall_timeout): {behind}")
 
     def _hear(self, number: int, connection: Connection) -> bool:
         """Takes in what a process says; returns whether there may be more."""
@@ -135,8 +144,7 @@ class Watch(threading.Thread):
     def _lost(self, reason: str) -> NoReturn:
         """Ends this process, and where it is process 0 all others before it."""
         if not self._take_over():
-            # The first thread has met an error of its own, and tells of that.
-            threading.Event().wait()
+            raise SystemExit  # Of this thread: the first one has met an error of its own, and tells of that.
         if self._place.process_id == 0:
             self._end_others(reason)
         self._explain(reason)
