@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 MAX_REDRAWS = 1000
+# Of a row that a fit all but passes through, this share of its error is taken to be left.
+LEAST_FREEDOM = 0.05
 
 
 def resample_weights(values: np.ndarray, bootstraps: int, num_parameters: int, seed: int) -> np.ndarray | None:
@@ -58,6 +60,25 @@ def paired_weights(
 
     weights = _redraw(len(names), bootstraps, seed, enough)
     return None if weights is None else [weights[:, own] for own in numbers]
+
+
+def spread_out(leverage: np.ndarray) -> np.ndarray:
+    """Returns the factors, float64[points], that give least-squares residuals the spread of errors.
+
+    A row of leverage h has a residual sqrt(1 - h) times as wide as its error; resampling rows as they are makes
+    intervals too narrow by as much (HC2 of MacKinnon and White 1985, J. Econometrics 29:305).
+    """
+    return 1.0 / np.sqrt(np.maximum(1.0 - leverage, LEAST_FREEDOM))
+
+
+def student_factors(freedom: int, bootstraps: int, seed: int) -> np.ndarray:
+    """Returns sqrt(freedom / chi-square(freedom)), float64[bootstraps]: times these, normal draws are Student's t.
+
+    With few residuals their own spread is uncertain, which percentiles of a bootstrap leave out (the narrowness bias of
+    Hesterberg 2015, Am. Stat. 69:371).
+    """
+    freedom = max(freedom, 1)
+    return np.sqrt(freedom / np.random.default_rng([seed, freedom]).chisquare(freedom, bootstraps))
 
 
 def _redraw(count: int, bootstraps: int, seed: int, enough: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:

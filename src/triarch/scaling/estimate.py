@@ -9,7 +9,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling import bfgs
-from triarch.scaling.bootstrap import resample_weights
+from triarch.scaling.bootstrap import resample_weights, spread_out, student_factors
 from triarch.scaling.forms import Form
 from triarch.scaling.problem import Objective, Problem
 from triarch.scaling.result import Fit
@@ -65,6 +65,7 @@ def estimate(
     fixed: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
     judge: Callable[[Fit], Sequence[str]] = lambda fit: (),
+    leverage: np.ndarray | None = None,
 ) -> Fit:
     """Fits a form to inputs float64[points, T] and targets float64[points] that have been checked.
 
@@ -80,6 +81,8 @@ def estimate(
       fixed: parameters held at given values.
       warnings: what the caller already knows these data do not show.
       judge: says what the estimates do not show.
+      leverage: float64[points], of the rows of a law that is linear in logarithms: its resamples make up for residuals
+        being smaller than errors and for the few that there are (see triarch.scaling.bootstrap).
     """
     fixed = dict(fixed or {})
     problem = form.problem(values, target, delta).pin(fixed)
@@ -94,8 +97,16 @@ def estimate(
     if weights is not None:
         wide = max(delta, _bandwidth(form, values, target, {**form.constants, **point}, problem))
         rivals = _rivals(minima, order, best)
-        smooth = form.problem(values, target, wide).pin(fixed)
-        samples = problem.parameters(_resampled(smooth.objective, best, rivals, weights))
+        drawn_from = target
+        if leverage is not None:
+            predicted = form.predict({**form.constants, **point}, values.T)
+            drawn_from = predicted * (target / predicted) ** spread_out(leverage)
+        smooth = form.problem(values, drawn_from, wide).pin(fixed)
+        theta = _resampled(smooth.objective, best, rivals, weights)
+        if leverage is not None:
+            freedom = len(target) - problem.objective.num_parameters
+            theta = best + (theta - best) * student_factors(freedom, len(theta), sampling.seed)[:, None]
+        samples = problem.parameters(theta)
         intervals = {
             name: sampling.interval(samples[name]) for name in form.names if name in point and name not in fixed
         }

@@ -106,7 +106,16 @@ def fit_log_linear(
     warnings = []
     if len(np.unique(values, axis=0)) == len(form.names):
         warnings.append(f"as many points as parameters ({len(form.names)}): the law passes through every point")
-    return estimate(form, values, y, sampling, LEAST_SQUARES_DELTA, fixed=fixed, warnings=warnings)
+    leverage = _leverage(form, values, fixed or {})
+    return estimate(form, values, y, sampling, LEAST_SQUARES_DELTA, fixed=fixed, warnings=warnings, leverage=leverage)
+
+
+def _leverage(form: LogLinear, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
+    """Returns the diagonal of the matrix that projects log y on what is fitted, float64[points]."""
+    columns = [np.ones(len(values)), *np.log(values).T]
+    design = np.column_stack([c for c, name in zip(columns, form.names, strict=True) if name not in fixed])
+    basis, strength, _ = np.linalg.svd(design, full_matrices=False)
+    return np.sum(basis[:, strength > 1e-10 * strength.max()] ** 2, axis=1)
 
 
 def lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,8 @@ class Profile:
     Attributes:
       name: of the parameter.
       values: float64[points], increasing, the estimate among them.
-      deviance: float64[points], twice the fall of the log likelihood, calibrated: compare it with chi-square(1).
+      deviance: float64[points], twice the fall of the log likelihood, calibrated: compare it with F(1, points less
+        parameters).
       threshold: of the interval.
       interval: where the deviance stays below the threshold; None at a side where it does as far as was looked.
     """
@@ -48,14 +49,15 @@ def profiles(fit: Fit) -> list[Profile]:
 
     The likelihood is that of the Huber density, exp(-Huber(r) / (delta s)) up to its norm, with the scale s profiled
     out (Besiroglu et al. 2024 fit the same). Residuals need not follow that density; the deviance is divided by the
-    ratio that their score and curvature show (Kent 1982), so that its reference stays chi-square(1).
+    ratio that their score and curvature show (Kent 1982). As the scale of few residuals is itself uncertain, its
+    reference is not chi-square(1) but the square of a Student t with as many degrees of freedom as residuals have.
     """
     problem = fit.form.problem(fit.values, fit.target, fit.delta).pin(fit.fixed)
     theta, points = fit.theta, fit.num_points
     least = float(problem.objective.value_and_gradient(theta[None])[0][0])
     freedom = max(points - problem.objective.num_parameters, 1)
     calibration = _calibration(fit, freedom)
-    threshold = float(scipy.stats.chi2.ppf(fit.confidence, 1))
+    threshold = float(scipy.stats.t.ppf(0.5 + fit.confidence / 2.0, freedom) ** 2)
     found = []
     for coordinate in problem.coordinates:
         if coordinate.name in fit.fixed:
@@ -136,10 +138,16 @@ def _likeliest(objective: float, points: int, delta: float) -> tuple[float, floa
 
 
 def _calibration(fit: Fit, freedom: int) -> float:
-    """Returns E[psi^2] / (s E[psi']) of the residuals: 1 where they follow the Huber density, pi/2 if normal."""
-    residual = fit.residuals() * math.sqrt(fit.num_points / freedom)
+    """Returns E[psi^2] / (s E[psi']) of the residuals: 1 where they follow the Huber density, pi/2 if normal.
+
+    A fit under a small delta passes through as many points as it has parameters: these residuals say nothing about how
+    dense errors lie about zero, and are left out (they would make errors look denser, and intervals narrower).
+    """
+    residual = fit.residuals()
+    kept = np.sort(np.abs(residual))[-freedom:]
+    residual = residual[np.abs(residual) >= kept[0]][:freedom]
     spread = 1.4826 * float(np.median(np.abs(residual)))
-    width = fit.delta + 0.8 * spread * fit.num_points ** (-1 / 5)
+    width = fit.delta + 0.8 * spread * freedom ** (-1 / 5)
     if spread == 0:
         return 1.0
 
@@ -149,7 +157,7 @@ def _calibration(fit: Fit, freedom: int) -> float:
     curvature = float(np.mean(score(width) - score(-width))) / (2 * width)
     total = float(np.sum(np.where(np.abs(residual) <= fit.delta, residual**2 / (2 * fit.delta),
                                   np.abs(residual) - fit.delta / 2)))  # fmt: skip
-    scale = _likeliest(total, fit.num_points, fit.delta)[0]
+    scale = _likeliest(total, freedom, fit.delta)[0]
     ratio = float(np.mean(score(0.0) ** 2)) / max(scale * curvature, 1e-12)
     return float(np.clip(ratio, *CALIBRATION))
 
