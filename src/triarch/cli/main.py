@@ -19,6 +19,7 @@ from triarch.files import write_whole
 VERBS = {
     "prepare": "tokenize a SeqIO task into a token store",
     "inspect": "show what a token store holds",
+    "order": "which documents made up any steps of a run: file, line, bytes, tokens",
     "train": "train a model, or go on where a run stopped",
     "evaluate": "held-out loss of a run or an export",
     "extrapolate": "loss on texts longer than those trained on, with figures",
