@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
       UserError: a model or the store is missing or damaged, does not fit the others or is too short, or a flag is out
         of range.
     """
+    if args.trained_length is not None and args.trained_length < 2:
+        raise UserError(f"--trained_length={args.trained_length}: expected at least 2")
     lengths, prefixes = (numbers_of(name, getattr(args, name)) for name in ("lengths", "prefixes"))
     names = model_names(args.model)
     make_folder(args.output)
@@ -75,9 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     rows, places = [], []
     for name, path in names.items():
         model = load(path, step=args.step, placement=Placement.one_device())
-        trained = args.trained_length or _trained_length(model)
-        if trained < 2:
-            raise UserError(f"--trained_length={trained}: expected at least 2")
+        trained = _trained_length(model) if args.trained_length is None else args.trained_length
         options = LengthOptions(
             lengths or _default_lengths(trained),
             prefixes or sorted({1, max(1, trained // 4), trained // 2}),

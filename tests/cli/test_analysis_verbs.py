@@ -1,0 +1,111 @@
+"""`triarch extrapolate`, `triarch attention` and `triarch evaluate --suite` as a person types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from tests.evaluation import domains
+from tests.interchange import exports
+from tests.models import tiny
+from triarch.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("verbs")
+    exports.export(root, tiny.REDLLM)
+    (root / "export").rename(root / "red")
+    for i, name in enumerate(("suite/web/blogs", "suite/web/news", "suite/books")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        domains.write_domain(root / name, domains.random_windows(5, seed=i))
+    return root
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_extrapolate_writes_tables_and_figures(folder, tmp_path, capsys):
+    arguments = [f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", f"--output={tmp_path / 'out'}"]
+    more = ["--trained_length=8", "--lengths=8,12,20", "--prefixes=1,4", f"--json={tmp_path / 'found.json'}"]
+    assert main(["extrapolate", *arguments, *more]) == 0
+    rows = table(tmp_path / "out" / "extrapolation.csv")
+    assert [(row["model"], row["prefix"], row["length"]) for row in rows] == [
+        ("red", prefix, length) for prefix in ("1", "4") for length in ("8", "12", "20")
+    ]
+    found = json.loads((tmp_path / "found.json").read_text())["losses"]
+    assert [float(row["nats_per_token"]) for row in rows] == pytest.approx([row["nats_per_token"] for row in found])
+    assert len(table(tmp_path / "out" / "positions.csv")) == 19 + 16
+    for name in ("extrapolation", "loss-by-position"):
+        for suffix in (".svg", ".pdf", ".png"):
+            assert (tmp_path / "out" / (name + suffix)).stat().st_size > 1000
+    assert "nats/token" in capsys.readouterr().out
+
+
+def test_attention_writes_tables_and_figures(folder, tmp_path, capsys):
+    arguments = [f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", f"--output={tmp_path / 'out'}"]
+    assert main(["attention", *arguments, "--layers=1", "--heads=1", f"--json={tmp_path / 'found.json'}"]) == 0
+    heads = table(tmp_path / "out" / "attention.csv")
+    found = json.loads((tmp_path / "found.json").read_text())["models"][0]["heads"]
+    assert len(heads) == len(found) == 2 * (2 + 3 + 3)
+    assert [row["kind"] for row in heads] == ["encoder"] * 4 + (["decoder"] * 2 + ["cross"] * 2) * 3
+    assert len(table(tmp_path / "out" / "locality.csv")) == 6 * (2 + 3)
+    assert len(table(tmp_path / "out" / "keys.csv")) == 6 * 3
+    rows = table(tmp_path / "out" / "map-red-cross.csv")
+    assert [(row["layer"], row["head"], row["query"]) for row in rows] == [("1", "1", str(i)) for i in range(6)]
+    assert all(sum(float(row[f"key_{key}"]) for key in range(6)) == pytest.approx(1, abs=2e-3) for row in rows)
+    names = ("attention-locality", "attention-rank", "attention-entropy", "attention-keys", "map-red-encoder")
+    assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
+    assert "effective rank" in capsys.readouterr().out
+
+
+def test_a_suite_is_one_table(folder, tmp_path, capsys):
+    arguments = [f"--model={folder / 'red'}", f"--suite={folder / 'suite'}", f"--output={tmp_path / 'out'}"]
+    assert main(["evaluate", *arguments, "--scoring=paired", f"--json={tmp_path / 'found.json'}"]) == 0
+    rows = table(tmp_path / "out" / "suite.csv")
+    labels = [(row["average"], row["source"], row["domain"]) for row in rows]
+    assert labels == [
+        ("domain", "books", "books"), ("domain", "web", "blogs"), ("domain", "web", "news"),
+        ("micro", "books", ""), ("macro", "books", ""), ("micro", "web", ""), ("macro", "web", ""),
+        ("micro", "", ""), ("macro", "", ""), ("macro_sources", "", ""),
+    ]  # fmt: skip
+    (model,) = json.loads((tmp_path / "found.json").read_text())["models"]
+    assert [float(row["nats_per_token"]) for row in rows] == pytest.approx(
+        [loss["nats_per_token"] for loss in model["losses"]]
+    )
+    config = tiny.REDLLM
+    assert model["forward_flops_paper"] == config.flops(6, 6, "paper")
+    assert 3 * model["forward_flops_train"] == pytest.approx(config.flops(6, 6, "train"))
+    assert "web/news" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("verb", "flags", "message"),
+    [
+        ("extrapolate", ["--store={books}"], "does not say how long its training windows were: give"),
+        ("extrapolate", ["--store={books}", "--trained_length=0"], "--trained_length=0: expected at least 2"),
+        ("extrapolate", ["--store={books}", "--lengths=8,many"], "--lengths=8,many: expected whole numbers"),
+        ("extrapolate", ["--store={books}", "--trained_length=64"], "holds 60 tokens (5 windows of 12), not one"),
+        ("extrapolate", ["--store={books}", "--model={red}"], "would go by the same name in the table, 'red'"),
+        ("extrapolate", ["--store={books}x"], "no such token store (did you mean 'books'?)"),
+        ("attention", ["--store={books}", "--heads=9"], "--heads: "),
+        ("attention", ["--store={suite}"], "not a token store"),
+        ("attention", ["--store={books}", "--model={books}"], "neither a run with checkpoints nor an export"),
+        ("evaluate", ["--suite={suite}", "--in_domain={books}"], "--suite has stores of its own"),
+        ("evaluate", ["--suite={suite}/wbe"], "no such folder of token stores (did you mean 'web'?)"),
+        ("evaluate", ["--in_domain={books}", "--output=out"], "--output is for --suite"),
+        ("evaluate", ["--in_domain={books}", "--model={red}"], "more than one --model is for --suite"),
+        ("evaluate", ["--suite={suite}", "--scoring=piared"], "no scoring 'piared' (did you mean 'paired'?)"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(verb, flags, message, folder, tmp_path, capsys):
+    paths = {"books": folder / "suite/books", "suite": folder / "suite", "red": folder / "red"}
+    arguments = [f"--model={folder / 'red'}", *(flag.format(**paths) for flag in flags)]
+    output = [] if verb == "evaluate" else [f"--output={tmp_path}"]
+    assert main([verb, *arguments, *output]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
