@@ -19,13 +19,17 @@ from triarch.sharding import MeshConfig, host_rows, make_mesh
     ],
 )
 def test_sizes_resolve_the_rest(config, devices, sizes):
-    assert tuple(config.sizes(devices).values()) == sizes
+    assert tuple(config.sizes(devices)[axis] for axis in ("data", "fsdp", "tensor")) == sizes
 
 
 @pytest.mark.parametrize(
     ("config", "devices", "message"),
     [
-        (MeshConfig(data=3, fsdp=1, tensor=1), 8, "data=3, fsdp=1, tensor=1 needs 3 devices, but there are 8"),
+        (
+            MeshConfig(data=3, fsdp=1, tensor=1),
+            8,
+            "data=3, fsdp=1, sequence=1, tensor=1 needs 3 devices, but",
+        ),
         (MeshConfig(data=-1, fsdp=3, tensor=1), 8, "needs a multiple of 3 devices, but there are 8"),
         (MeshConfig(data=16, fsdp=1, tensor=1), 8, "needs 16 devices"),
         (MeshConfig(data=-1, fsdp=-1, tensor=1), 8, "only one axis"),
@@ -39,7 +43,33 @@ def test_sizes_that_do_not_fit_are_refused(config, devices, message):
 
 def test_one_device_makes_a_mesh():
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert dict(mesh.shape) == {"replica": 1, "data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
+
+
+class Chip:
+    """A device of a slice, as far as a mesh asks."""
+
+    platform = "cpu"
+    device_kind = "cpu"
+    process_index = 0
+
+    def __init__(self, number, slice_index):
+        self.id, self.slice_index = number, slice_index
+
+
+def test_slices_are_replicas():
+    """What stands along every other axis is within one slice."""
+    chips = [Chip(i, i % 2) for i in range(8)]
+    mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, replica=-1), chips)
+    assert mesh.devices.shape == (2, 1, 2, 1, 2)
+    for index, replica in enumerate(mesh.devices):
+        assert {chip.slice_index for chip in replica.flat} == {index}
+
+
+def test_a_mesh_that_tears_a_slice_apart_is_refused():
+    chips = [Chip(i, i // 4) for i in range(8)]
+    with pytest.raises(UserError, match=r"MeshConfig.replica = 1: expected a multiple of the 2 slices"):
+        make_mesh(MeshConfig(data=1, fsdp=8), chips)
 
 
 class Layout:

@@ -10,12 +10,12 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from triarch.errors import UserError
 from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules, partition_spec
-from triarch.sharding.mesh import make_mesh
-from triarch.sharding.rules import Constrainer, batch_sharding, check_batch
+from triarch.sharding.mesh import AXES, make_mesh
+from triarch.sharding.rules import Constrainer, batch_sharding, check_batch, check_split
 
 
-def mesh(data=2, fsdp=2, tensor=2):
-    return AbstractMesh((data, fsdp, tensor), ("data", "fsdp", "tensor"))
+def mesh(data=2, fsdp=2, tensor=2, sequence=1, replica=1):
+    return AbstractMesh((replica, data, fsdp, sequence, tensor), AXES)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,17 @@ def test_a_batch_must_divide():
     check_batch(AxisRules(), mesh(), 16, microbatches=4)
     with pytest.raises(UserError, match=r"batch_size 12 is not divisible by data=2 \* fsdp=2 \* microbatches=2 = 8"):
         check_batch(AxisRules(), mesh(), 12, microbatches=2)
+
+
+def test_a_sequence_is_split_and_replicas_share_the_batch():
+    spec = partition_spec(("batch", "length", "embed"), (16, 8, 4), ActivationRules(), mesh(sequence=4, replica=2))
+    assert spec == PartitionSpec(("replica", "data", "fsdp"), "sequence", None)
+
+
+def test_what_one_layer_is_split_by_must_divide():
+    check_split(AxisRules(), mesh(tensor=4), {"heads": 12, "mlp": 64})
+    with pytest.raises(UserError, match=r"tensor=8 does not divide heads = 12: choose tensor among 2, 3, 4, 6"):
+        check_split(AxisRules(), mesh(tensor=8), {"heads": 12})
 
 
 def test_one_device_needs_no_constraints():

@@ -136,7 +136,7 @@ def _rows_of_their_own(
 
 
 def _marked_dynamic(kernel: splash.SplashAttentionKernel) -> splash.SplashAttentionKernel:
-    """Turns the mark that a mask is dynamic back into a number: made inside jit it is traced, which the kernel minds."""
+    """Turns the mark that a mask is dynamic back into a constant: made inside jit it is traced, which jax minds."""
     for name in ("fwd_mask_info", "dq_mask_info", "dkv_mask_info"):
         setattr(kernel, name, getattr(kernel, name)._replace(is_dynamic_mask=True))
     return kernel

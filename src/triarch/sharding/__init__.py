@@ -8,6 +8,7 @@ from triarch.sharding.rules import (
     ParameterRules,
     batch_sharding,
     check_batch,
+    check_split,
     parameter_sharding,
     partition_spec,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "ParameterRules",
     "batch_sharding",
     "check_batch",
+    "check_split",
     "host_rows",
     "make_mesh",
     "parameter_sharding",

@@ -7,11 +7,13 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, Sharding
 
 from triarch.errors import UserError
 
-AXES = ("data", "fsdp", "tensor")
+# From the slowest network to the fastest: neighbours on the mesh are neighbours on the torus.
+AXES = ("replica", "data", "fsdp", "sequence", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +24,15 @@ class MeshConfig:
       data: replicas that hold whole parameters and share out the batch.
       fsdp: shards of the batch that also share out the parameters (fully sharded data parallelism).
       tensor: shards of heads and feed-forward width inside one layer.
+      sequence: shards of each sequence (context parallelism): queries are split, keys and values gathered.
+      replica: like `data`, between slices: all that crosses the data-centre network is one sum of gradients a step.
     """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    sequence: int = 1
+    replica: int = 1
 
     def validate(self) -> None:
         """Checks what can be checked without devices.
@@ -63,12 +69,23 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     """Returns the mesh over `devices` (all devices of all hosts by default), laid out for the physical topology.
 
     Raises:
-      UserError: the sizes do not multiply out to the number of devices.
+      UserError: the sizes do not multiply out to the number of devices, or slices would share more than replicas.
     """
     devices = list(jax.devices() if devices is None else devices)
     sizes = config.sizes(len(devices))
     # The compiler propagates shardings from the constraints given; explicit axes would type every operation.
-    return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
+    if sizes["replica"] % slices:
+        replica = sizes["replica"]
+        raise UserError(
+            f"MeshConfig.replica = {replica}: expected a multiple of the {slices} slices the devices are in"
+        )
+    within = (sizes["replica"] // slices, *(sizes[axis] for axis in AXES[1:]))
+    between = (slices, *(1 for _ in AXES[1:]))
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), AXES, axis_types=types)
 
 
 def platform(mesh: Mesh | AbstractMesh) -> str:
@@ -99,7 +116,7 @@ def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = N
     groups = sorted({frozenset(rows) for rows in held.values()}, key=min)
     if sum(len(group) for group in groups) != batch_size:
         raise UserError(
-            "the mesh gives hosts overlapping rows of the batch: let data * fsdp be a multiple of the hosts"
+            "the mesh gives hosts overlapping rows of the batch: let replica * data * fsdp be a multiple of the hosts"
         )
     start = 0
     for group in groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -33,8 +33,8 @@ class ParameterRules:
 class ActivationRules:
     """Mesh axes over which each dimension of an activation is split."""
 
-    batch: MeshAxes = ("data", "fsdp")
-    length: MeshAxes = ()
+    batch: MeshAxes = ("replica", "data", "fsdp")
+    length: MeshAxes = ("sequence",)
     embed: MeshAxes = ()
     heads: MeshAxes = ("tensor",)
     kv_heads: MeshAxes = ("tensor",)
@@ -104,7 +104,7 @@ def _dimension(
     chosen: list[str] = []
     shards = 1
     for axis in getattr(rules, name):
-        extent = mesh.shape[axis]
+        extent = mesh.shape.get(axis, 1)
         if extent > 1 and axis not in used and size % (shards * extent) == 0:
             chosen.append(axis)
             used.add(axis)
@@ -121,7 +121,7 @@ def parameter_sharding(logical_axes: LogicalAxes, shape: Sequence[int], rules: A
 
 def batch_sharding(rules: AxisRules, mesh: Mesh) -> NamedSharding:
     """Returns the sharding of input arrays, "batch" leading, of a size that `check_batch` has passed."""
-    axes = tuple(axis for axis in rules.activations.batch if mesh.shape[axis] > 1)
+    axes = tuple(axis for axis in rules.activations.batch if mesh.shape.get(axis, 1) > 1)
     return NamedSharding(mesh, PartitionSpec(axes or None))
 
 
@@ -131,10 +131,33 @@ def check_batch(rules: AxisRules, mesh: Mesh, batch_size: int, microbatches: int
     Raises:
       UserError: a microbatch cannot be split evenly over the mesh axes of "batch".
     """
-    parts = {axis: mesh.shape[axis] for axis in rules.activations.batch} | {"microbatches": microbatches}
+    parts = {axis: mesh.shape[axis] for axis in rules.activations.batch if mesh.shape.get(axis, 1) > 1}
+    parts |= {"microbatches": microbatches} if microbatches > 1 else {}
     if batch_size % math.prod(parts.values()):
         product = " * ".join(f"{name}={size}" for name, size in parts.items())
         raise UserError(f"batch_size {batch_size} is not divisible by {product} = {math.prod(parts.values())}")
+
+
+def check_split(rules: AxisRules, mesh: Mesh, sizes: Mapping[str, int]) -> None:
+    """Checks that the mesh divides what one layer is split by, which would otherwise be computed several times over.
+
+    Args:
+      rules: the table.
+      mesh: the mesh.
+      sizes: of logical axes of activations, with what a user calls them: {"heads": 16}.
+
+    Raises:
+      UserError: a mesh axis does not divide one.
+    """
+    for name, size in sizes.items():
+        for axis in getattr(rules.activations, name):
+            extent = mesh.shape.get(axis, 1)
+            if size % extent:
+                divisors = [str(d) for d in range(2, extent + 1) if size % d == 0] or ["1"]
+                raise UserError(
+                    f"mesh axis {axis}={extent} does not divide {name} = {size}: "
+                    f"choose {axis} among {', '.join(divisors)}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

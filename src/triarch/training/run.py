@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
-from triarch.sharding import batch_sharding, check_batch, host_rows, make_mesh
+from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.hardware import peak_flops
@@ -113,6 +113,7 @@ def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | 
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
+    check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
     layout = batch_sharding(config.rules, mesh)
     network = Network(config.model, config.execution, config.rules, mesh)
     transformation = optimizers.build(config.optimizer, config.steps)
