@@ -52,11 +52,11 @@ class TableFormat:
             use_dictionary=list(named),
             column_encoding=encodings,
         ) as writer:
-            names = _strings(self._names or ())
+            names = strings(self._names or ())
             for block in blocks:
                 columns = np.frombuffer(block, np.int64).reshape(-1, len(self._columns)).T
-                arrays = [names.take(_whole_numbers(numbers)) for numbers in columns[: len(named)]]
-                arrays += [_whole_numbers(values) for values in columns[len(named) :]]
+                arrays = [names.take(whole_numbers(numbers)) for numbers in columns[: len(named)]]
+                arrays += [whole_numbers(values) for values in columns[len(named) :]]
                 writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
@@ -152,13 +152,15 @@ def _opened(path: Path, named: str | None) -> pyarrow.parquet.ParquetFile:
         raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}; prepare the store again") from None
 
 
-# Made of their buffers, for `pyarrow.array` imports pandas to look at what it is given.
-def _whole_numbers(values: np.ndarray) -> pa.Array:
+# Both are made of their buffers, for `pyarrow.array` imports pandas to look at what it is given.
+def whole_numbers(values: np.ndarray) -> pa.Array:
+    """Returns int64 `values` with null for -1."""
     there = np.packbits(values != MISSING, bitorder="little")
     return pa.Array.from_buffers(pa.int64(), len(values), [pa.py_buffer(there), pa.py_buffer(values.copy())])
 
 
-def _strings(values: Iterable[str]) -> pa.Array:
+def strings(values: Iterable[str]) -> pa.Array:
+    """Returns `values`, of less than 2 GiB in all."""
     encoded = [value.encode() for value in values]
     ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(ends), pa.py_buffer(b"".join(encoded)))
