@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
-import jax
 import numpy as np
-from flax import nnx
 
-from triarch.decoding import loop
+from triarch.decoding import beams, loop
+from triarch.decoding.prepared import prepare
 from triarch.decoding.prompts import PromptLayout, bucket, row_bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
@@ -24,17 +21,12 @@ _DEFAULT_START = 0
 
 
 class Generator:
-    """A loaded model made ready to generate; programs are kept, so that one of each shape is compiled.
-
-    On a CPU it holds the parameters a second time, layers apart: a step that reads them in place is faster.
-    """
+    """A model with a decoder, ready to generate."""
 
     def __init__(self, model: LoadedModel):
         self.config = model.config
-        self.placement = model.placement
-        self.default_start = _start(model)
-        self.graph, self.state = _unrolled(model.model)
-        self._programs: dict[Any, Callable] = {}
+        self.prepared = prepare(model)
+        self.start = decoder_start(model)
 
     def generate(
         self,
@@ -44,6 +36,7 @@ class Generator:
         start: Sequence[int] | None = None,
         bidirectional_prompt: bool = False,
         batch_size: int = 8,
+        first_row: int = 0,
     ) -> list[list[int]]:
         """See `generate`."""
         layout = self._checked(prompts, settings, start, bidirectional_prompt)
@@ -51,7 +44,7 @@ class Generator:
         by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for first in range(0, len(prompts), batch_size):
             chosen = by_length[first : first + batch_size]
-            for index, tokens in zip(chosen, self._batch(layout, prompts, chosen, settings), strict=True):
+            for index, tokens in zip(chosen, self._batch(layout, prompts, chosen, settings, first_row), strict=True):
                 results[index] = tokens
         return results
 
@@ -88,8 +81,10 @@ class Generator:
         if self.config.architecture == "encoder-only":
             raise UserError("an encoder has no decoder to generate with: it fills masks (see `fill_masks`)")
         settings.validate(self.config.vocab_size)
-        layout = PromptLayout(self.config, tuple(self.default_start if start is None else start), both)
+        layout = PromptLayout(self.config, tuple(self.start if start is None else start), both)
         layout.check(prompts, settings.max_new_tokens)
+        if settings.num_beams > 1 and 1 + len(settings.stop_tokens) > self.config.vocab_size:
+            raise UserError("beam search needs a token in the vocabulary that does not stop it")
         return layout
 
     def _batch(
@@ -98,10 +93,27 @@ class Generator:
         prompts: Sequence[Sequence[int]],
         chosen: Sequence[int],
         settings: GenerationSettings,
+        first_row: int,
     ) -> list[list[int]]:
-        for progress, _ in self._chunks(layout, prompts, chosen, settings, settings.max_new_tokens):
+        if settings.num_beams > 1:
+            return self._search(layout, [prompts[index] for index in chosen], settings)
+        for progress, _ in self._chunks(layout, prompts, chosen, settings, settings.max_new_tokens, first_row):
             last = progress
         return [tokens[:length] for tokens, length in zip(last.tokens, last.lengths, strict=True)][: len(chosen)]
+
+    def _search(
+        self, layout: PromptLayout, prompts: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> list[list[int]]:
+        batch = self.prepared.placement.batch(layout.batch(prompts, row_bucket(len(prompts))))
+        rules = beams.Rules(
+            stops=np.array([token for (token,) in settings.stop_tokens], np.int32),
+            length_penalty=np.float32(settings.length_penalty),
+            max_new_tokens=np.int32(settings.max_new_tokens),
+            beams=settings.num_beams,
+        )
+        found = self._beam_search(bucket(settings.max_new_tokens))(self.prepared.state, batch, rules)
+        tokens, lengths = host_values(found.tokens[:, 0]), host_values(found.lengths[:, 0])
+        return [tokens[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
     def _chunks(
         self,
@@ -110,39 +122,41 @@ class Generator:
         chosen: Sequence[int],
         settings: GenerationSettings,
         chunk: int,
+        first_row: int = 0,
     ) -> Iterator[tuple[Snapshot, bool]]:
         """Yields what there is after every `chunk` steps, and whether it is all."""
         rows = np.full(row_bucket(len(chosen)), -1, np.int32)
-        rows[: len(chosen)] = chosen
-        batch = self.placement.batch(layout.batch([prompts[index] for index in chosen], len(rows)))
+        rows[: len(chosen)] = np.asarray(chosen) + first_row
+        batch = self.prepared.placement.batch(layout.batch([prompts[index] for index in chosen], len(rows)))
         sampler, stops = Sampler.of(settings, self.config.vocab_size), Stops.of(settings.stop_tokens)
-        progress = self._begin(bucket(settings.max_new_tokens))(self.state, batch, rows, sampler, stops)
+        progress = self._begin(bucket(settings.max_new_tokens))(self.prepared.state, batch, rows, sampler, stops)
         until = 0
         while True:
             until = min(until + chunk, settings.max_new_tokens)
-            progress = self._proceed()(self.state, progress, sampler, stops, np.int32(until))
+            progress = self._proceed()(self.prepared.state, progress, sampler, stops, np.int32(until))
             snapshot = Snapshot.of(progress, stops.longest)
             finished = until >= settings.max_new_tokens or all(snapshot.stopped)
             yield snapshot, finished
             if finished:
                 return
 
+    def _beam_search(self, new_tokens: int) -> Callable:
+        def run(state, batch, rules):
+            return beams.search(lambda: self.prepared.network(state), batch, new_tokens, rules)
+
+        return self.prepared.program(("beams", new_tokens), run)
+
     def _begin(self, new_tokens: int) -> Callable:
         def run(state, batch, rows, sampler, stops):
-            return loop.begin(nnx.merge(self.graph, state), batch, rows, sampler, stops, new_tokens)
+            return loop.begin(self.prepared.network(state), batch, rows, sampler, stops, new_tokens)
 
-        return self._program(("begin", new_tokens), run)
+        return self.prepared.program(("begin", new_tokens), run)
 
     def _proceed(self) -> Callable:
         def run(state, progress, sampler, stops, until):
-            return loop.proceed(nnx.merge(self.graph, state), progress, sampler, stops, until)
+            return loop.proceed(lambda: self.prepared.network(state), progress, sampler, stops, until)
 
-        return self._program("proceed", run, donate_argnums=1)
-
-    def _program(self, key: Any, run: Callable, **options: Any) -> Callable:
-        if key not in self._programs:
-            self._programs[key] = jax.jit(run, **options)
-        return self._programs[key]
+        return self.prepared.program("proceed", run, donate_argnums=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,16 +175,6 @@ class Snapshot:
         return cls(tokens[:, longest:].tolist(), lengths.tolist(), stopped.tolist(), longest)
 
 
-_GENERATORS: weakref.WeakKeyDictionary[LoadedModel, Generator] = weakref.WeakKeyDictionary()
-
-
-def generator(model: LoadedModel) -> Generator:
-    """Returns the model's generator, the same one for as long as the model lives."""
-    if model not in _GENERATORS:
-        _GENERATORS[model] = Generator(model)
-    return _GENERATORS[model]
-
-
 def generate(
     model: LoadedModel,
     prompts: Sequence[Sequence[int]],
@@ -179,6 +183,7 @@ def generate(
     start: Sequence[int] | None = None,
     bidirectional_prompt: bool = False,
     batch_size: int = 8,
+    first_row: int = 0,
 ) -> list[list[int]]:
     """Continues prompts.
 
@@ -191,6 +196,7 @@ def generate(
       bidirectional_prompt: whether a decoder-only model's prompt tokens, the start included, see each other in both
         directions, as a prefix language model was trained to.
       batch_size: prompts computed at once; the results do not depend on it.
+      first_row: number of the first prompt, from which rows count as sampling sees them.
 
     Returns:
       The new tokens of each prompt, without the stop sequence that ended them.
@@ -199,31 +205,19 @@ def generate(
       UserError: a setting is out of range; a prompt is empty, too long for the model's positions, or holds an unknown
         id; the model has no decoder.
     """
-    return generator(model).generate(
-        prompts, settings, start=start, bidirectional_prompt=bidirectional_prompt, batch_size=batch_size
+    return Generator(model).generate(
+        prompts,
+        settings,
+        start=start,
+        bidirectional_prompt=bidirectional_prompt,
+        batch_size=batch_size,
+        first_row=first_row,
     )
 
 
-def _start(model: LoadedModel) -> tuple[int, ...]:
+def decoder_start(model: LoadedModel) -> tuple[int, ...]:
+    """Returns what an encoder-decoder's decoder reads before all else; nothing for other models."""
     if model.config.architecture != "encoder-decoder":
         return ()
     special = (model.vocabulary or {}).get("special", {})
     return (special.get("bos", _DEFAULT_START),)
-
-
-def _unrolled(model: Any) -> tuple[nnx.GraphDef, nnx.State]:
-    """Returns the model's parts; on a CPU with its layers apart."""
-    graph, state = nnx.split(model)
-    if jax.default_backend() != "cpu":
-        return graph, state
-    graphs = []
-
-    def run(state: nnx.State) -> nnx.State:
-        copy = nnx.merge(graph, state)
-        copy.unroll()
-        new_graph, state = nnx.split(copy)
-        graphs.append(new_graph)
-        return state
-
-    state = jax.jit(run)(state)
-    return graphs[0], state

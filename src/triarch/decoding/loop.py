@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -54,22 +55,23 @@ def begin(
       stops: stop sequences.
       new_tokens: room for new tokens.
     """
-    # The last new token is never read.
-    capacity = batch["decoder_input_tokens"].shape[1] + new_tokens - 1
-    hidden, cache = model.prefill(batch, capacity)
+    hidden, cache = model.prefill(batch, batch["decoder_input_tokens"].shape[1] + new_tokens)
     nothing = jnp.zeros(len(rows), jnp.int32)
     progress = Progress(cache, stops.empty(len(rows), new_tokens), rows, jnp.int32(0), nothing, rows < 0)
     return _chosen(progress, next_logits(model, hidden), sampler, stops)
 
 
-def proceed(model: Transformer, progress: Progress, sampler: Sampler, stops: Stops, until: Int[Array, ""]) -> Progress:
-    """Chooses tokens until rows have `until` of them, or all have stopped."""
+def proceed(
+    network: Callable[[], Transformer], progress: Progress, sampler: Sampler, stops: Stops, until: Int[Array, ""]
+) -> Progress:
+    """Chooses tokens until rows have `until` of them, or all have stopped; `network` is made within the loop."""
 
     def unfinished(progress: Progress) -> Array:
         return (progress.step < until) & ~jnp.all(progress.stopped)
 
     def one_more(progress: Progress) -> Progress:
         newest = jax.lax.dynamic_slice_in_dim(progress.tokens, progress.step + stops.longest - 1, 1, axis=1)
+        model = network()
         hidden, cache = model.extend(newest, progress.cache)
         return _chosen(dataclasses.replace(progress, cache=cache), next_logits(model, hidden), sampler, stops)
 

@@ -44,7 +44,7 @@ class GenerationSettings:
         """Whether there is chance in it."""
         return self.temperature > 0
 
-    def validate(self, vocab_size: int) -> None:
+    def validate(self, vocab_size: int | None = None) -> None:
         """Raises UserError, naming the field, for values out of range or that exclude each other."""
         self._require("max_new_tokens", _is_whole(self.max_new_tokens, 1), "expected at least 1")
         self._require("num_beams", _is_whole(self.num_beams, 1), "expected at least 1 (1 is no beam search)")
@@ -62,8 +62,10 @@ class GenerationSettings:
         self._require("num_beams", not both, "goes with temperature 0: beam search does not sample")
         for sequence in self.stop_tokens:
             self._require("stop_tokens", len(sequence) > 0, "holds an empty sequence")
-            known = all(_is_whole(token, 0) and token < vocab_size for token in sequence)
-            self._require("stop_tokens", known, f"holds an id that is not in the vocabulary (0 to {vocab_size - 1})")
+            if vocab_size is not None:
+                known = all(_is_whole(token, 0) and token < vocab_size for token in sequence)
+                limits = f"holds an id that is not in the vocabulary (0 to {vocab_size - 1})"
+                self._require("stop_tokens", known, limits)
         if self.num_beams > 1 and any(len(sequence) > 1 for sequence in self.stop_tokens):
             raise UserError("stop_tokens of several tokens do not go with beam search, which ends beams by one token")
 

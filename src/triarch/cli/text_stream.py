@@ -1,0 +1,73 @@
+"""Tokens as they come, as text that is final: no half a character, no part of a stop text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Decode = Callable[[Sequence[int]], str]
+
+# What a decoder makes of bytes that are no character, or not yet one.
+_UNFINISHED = "\ufffd"
+
+
+class TextStream:
+    """One continuation on its way to the terminal.
+
+    A token need not be a whole character, and what a token reads like depends on those before it (a space, or none):
+    so all tokens are decoded every time, behind the prompt's, and what has been said is left out.
+    """
+
+    def __init__(self, decode: Decode, context: Sequence[int] = (), stops: Sequence[str] = ()):
+        """A stream of nothing yet.
+
+        Args:
+          decode: from token ids to text.
+          context: ids that the new ones follow.
+          stops: texts that end a continuation; the first to appear does, and is left out.
+        """
+        self._decode = decode
+        self._context = list(context)
+        self._before = decode(self._context) if self._context else ""
+        self._stops = tuple(stops)
+        self._tokens: list[int] = []
+        self._said = ""
+        self.stopped = False
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """Returns the text that is certain now that `tokens` have come."""
+        self._tokens += tokens
+        text = self._upto_stop(self._text())
+        if not self.stopped:
+            text = text.rstrip(_UNFINISHED)
+            text = text[: len(text) - self._held_back(text)]
+        return self._say(text)
+
+    def end(self) -> str:
+        """Returns what was held back: no more tokens come."""
+        return self._say(self._upto_stop(self._text()))
+
+    @property
+    def text(self) -> str:
+        """What has been returned so far."""
+        return self._said
+
+    def _text(self) -> str:
+        whole = self._decode([*self._context, *self._tokens])
+        return whole[len(self._before) :] if whole.startswith(self._before) else self._decode(self._tokens)
+
+    def _upto_stop(self, text: str) -> str:
+        ends = [place for place in map(text.find, self._stops) if place >= 0]
+        self.stopped = bool(ends)
+        return text[: min(ends)] if ends else text
+
+    def _held_back(self, text: str) -> int:
+        """Returns how many last characters may be the beginning of a stop text."""
+        starts = (stop[:size] for stop in self._stops for size in range(1, len(stop)))
+        return max((len(start) for start in starts if text.endswith(start)), default=0)
+
+    def _say(self, text: str) -> str:
+        if not text.startswith(self._said):
+            return ""
+        new = text[len(self._said) :]
+        self._said = text
+        return new
