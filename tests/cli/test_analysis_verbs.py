@@ -58,6 +58,11 @@ def test_attention_writes_tables_and_figures(folder, tmp_path, capsys):
     rows = table(tmp_path / "out" / "map-red-cross.csv")
     assert [(row["layer"], row["head"], row["query"]) for row in rows] == [("1", "1", str(i)) for i in range(6)]
     assert all(sum(float(row[f"key_{key}"]) for key in range(6)) == pytest.approx(1, abs=2e-3) for row in rows)
+    tokens = table(tmp_path / "out" / "tokens.csv")
+    window = domains.random_windows(5, seed=2)[0].tolist()
+    read = [int(row["token"]) for row in tokens if row["side"] == "encoder"]
+    shifted = [int(row["token"]) for row in tokens if row["side"] == "decoder"]
+    assert (read, shifted) == (window[:6], [domains.SPECIAL["bos"], *window[6:11]])
     names = ("attention-locality", "attention-rank", "attention-entropy", "attention-keys", "map-red-encoder")
     assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
     assert "effective rank" in capsys.readouterr().out

@@ -12,9 +12,13 @@ import numpy as np
 
 from triarch.cli.model_tables import make_folder, model_facts, model_names, numbers_of, save_panels, write_table
 from triarch.cli.text_table import aligned, decimals
+from triarch.errors import UserError
 
 if TYPE_CHECKING:
+    from triarch.data.store import TokenStore
     from triarch.evaluation.attention import Attention
+
+_TOKENS = "tokens.csv"
 
 HELP = """Locality, entropy and rank of attention matrices, averaged over windows, and maps of one window.
 
@@ -39,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--store", required=True, type=Path, metavar="STORE", help="of tokens")
     add(
         "--output", required=True, type=Path, metavar="FOLDER",
-        help="for attention.csv (a head a row), locality.csv, keys.csv, map-*.csv and the figures (.svg, .pdf, .png)",
+        help="for attention.csv (a head a row), locality.csv, keys.csv, map-*.csv, tokens.csv (of the maps) and the "
+        "figures (.svg, .pdf, .png)",
     )  # fmt: skip
     add("--split", default="validation", help="of the store (default: %(default)s)")
     add("--length", type=int, help="tokens of a window (default: the store's)")
@@ -86,6 +91,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         model = load(path, step=args.step, placement=Placement.one_device())
         found[name] = model_facts(name, model), analyse(model, store, options, show_progress=True)
     _write(args.output, found)
+    write_table(args.output / _TOKENS, _token_rows(store, found))
     _print({name: seen for name, (_, seen) in found.items()})
     return {
         "store": str(args.store),
@@ -119,6 +125,23 @@ def _write(output: Path, found: dict[str, tuple[dict[str, Any], Attention]]) -> 
         for kind in dict.fromkeys(site.kind for site, _ in seen.maps):
             write_table(output / MAPS.replace("*", f"{name}-{kind}"), _map_rows(seen, kind))
     save_panels(attention_panels(output), output)
+
+
+def _token_rows(store: TokenStore, found: dict[str, tuple[dict[str, Any], Attention]]) -> list[dict[str, Any]]:
+    """Returns what stands at each place of a map's axes; text where the store's vocabulary can be read."""
+    try:
+        from triarch.tasks.tokenizers import load_tokenizer
+
+        decode = load_tokenizer(store).decode
+    except (ImportError, UserError):  # The numbers do not depend on it.
+        decode = None
+    return [
+        {"model": name, "side": side, "position": place, "token": int(token)}
+        | {"text": None if decode is None else decode([int(token)])}
+        for name, (_, seen) in found.items()
+        for side, tokens in seen.tokens.items()
+        for place, token in enumerate(tokens)
+    ]
 
 
 def _map_rows(seen: Attention, kind: str) -> list[dict[str, Any]]:

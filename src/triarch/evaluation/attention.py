@@ -111,12 +111,14 @@ class Attention:
         windows.
       keys: float64[keys] of each cross-attention layer: mean attention mass by the key's position.
       maps: float32[query, key] of chosen layers and heads, for one window.
+      tokens: int32[positions] that each side, "encoder" and "decoder", read of that window: those of the maps' axes.
     """
 
     heads: tuple[HeadMeasures, ...]
     locality: Mapping[Site, np.ndarray]
     keys: Mapping[Site, np.ndarray]
     maps: Mapping[tuple[Site, int], np.ndarray]
+    tokens: Mapping[str, np.ndarray]
 
 
 def analyse(
@@ -146,7 +148,8 @@ def analyse(
     if not 0 <= options.example < len(windows):
         raise UserError(f"--example={options.example}: there are windows 0 to {len(windows) - 1}")
     rows = _rows(model, store, length)
-    shown = model.compiled(_maps(chosen))(_stacked(rows, windows, [options.example]))
+    example = _stacked(rows, windows, [options.example])
+    shown = model.compiled(_maps(chosen))(example)
     measure = model.compiled(_measures(options))
     totals: dict[Site, list[dict[str, np.ndarray]]] = {}
     with Progress(show_progress) as progress:
@@ -161,6 +164,11 @@ def analyse(
         locality={site: found["locality"].mean((0, 1)) for site, found in joined.items() if site.kind != "cross"},
         keys={site: found["keys"].mean((0, 1)) for site, found in joined.items() if site.kind == "cross"},
         maps={(site, head): shown["maps"][site][i] for site, heads in chosen.items() for i, head in enumerate(heads)},
+        tokens={
+            side: example[f"{side}_input_tokens"][0]
+            for side in ("encoder", "decoder")
+            if f"{side}_input_tokens" in example
+        },
     )
 
 
