@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet
 import zstandard
 
@@ -16,6 +17,7 @@ from triarch.data.provenance import PART_NAMES, Pieces
 from triarch.tasks.tokenizers import Tokenizer
 
 
+@functools.lru_cache(maxsize=8)
 def decompressed(path: str) -> bytes:
     """Returns what the file holds."""
     raw = Path(path).read_bytes()
@@ -24,13 +26,15 @@ def decompressed(path: str) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(raw) if path.endswith(".zst") else raw
 
 
+@functools.lru_cache(maxsize=8)
+def _parquet(path: str) -> list[dict[str, str]]:
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
 def texts_at(source: str, record: int, start: int, end: int, fields: Sequence[str]) -> list[str]:
     """Returns the texts of one record of a file, those of JSON lines by their bytes alone."""
     if source.endswith(".parquet"):
-        row = pyarrow.parquet.read_table(source).slice(record - 1, 1).to_pylist()[0]
-        return [row[field] for field in fields]
-    if source.endswith(".arrow"):
-        row = pa.ipc.open_file(source).read_all().slice(record - 1, 1).to_pylist()[0]
+        row = _parquet(source)[record - 1]
         return [row[field] for field in fields]
     data = decompressed(source)
     assert data[:start].count(b"\n") == record - 1
@@ -39,36 +43,40 @@ def texts_at(source: str, record: int, start: int, end: int, fields: Sequence[st
     return [data[start:end].decode()]
 
 
+def tokens_of(
+    row: Mapping[str, Any], tokenizer: Tokenizer, fields: Sequence[str], cut: Mapping[str, int] | None = None
+) -> list[int]:
+    """Returns the tokens of a run of a document's tokens, made anew from its file.
+
+    Args:
+      row: as `triarch order` writes it.
+      tokenizer: of the store.
+      fields: of a record: of its text, or of its inputs and targets.
+      cut: of pairs, the most tokens of inputs and of targets.
+    """
+    texts = texts_at(*(row[name] for name in ("source", "record", "byte_start", "byte_end")), fields)
+    text = texts[row["part"] == "targets"] if cut else "\n".join(texts)
+    tokens = [*tokenizer.encode(text).tolist(), tokenizer.info.special["eos"]]
+    assert len(tokens) == row["document_tokens"]
+    if cut and len(tokens) > cut[row["part"]]:
+        tokens = [*tokens[: cut[row["part"]] - 1], tokens[-1]]
+    return tokens[row["token_start"] : row["token_end"]]
+
+
 def retokenized(
     pieces: Pieces,
     sources: Sequence[str],
     tokenizer: Tokenizer,
     fields: Sequence[str],
-    cut: Sequence[int] | None = None,
+    cut: Mapping[str, int] | None = None,
 ) -> dict[int, dict[str, list[int]]]:
-    """Returns, of each example, the tokens of its parts made anew from the files.
-
-    Args:
-      pieces: of examples.
-      sources: names of the files.
-      tokenizer: of the store.
-      fields: of a record: of its text, or of its inputs and targets.
-      cut: of pairs, the most tokens of inputs and of targets.
-    """
+    """Returns, of each example, the tokens of its parts made anew: see `tokens_of`."""
     examples: dict[int, dict[str, list[int]]] = {}
-    for number in range(len(pieces.place)):
-        place, part, start, end = (
-            int(column[number]) for column in (pieces.place, pieces.part, pieces.token_start, pieces.token_end)
-        )
-        where = [int(column[number]) for column in (pieces.record, pieces.byte_start, pieces.byte_end)]
-        texts = texts_at(sources[pieces.source[number]], *where, fields)
-        if cut is None and len(texts) == 2:
-            texts = ["\n".join(texts)]
-        tokens = [*tokenizer.encode(texts[max(0, part - 1)]).tolist(), tokenizer.info.special["eos"]]
-        assert len(tokens) == pieces.document_tokens[number]
-        if cut is not None and len(tokens) > cut[part - 1]:
-            tokens = [*tokens[: cut[part - 1] - 1], tokens[-1]]
-        examples.setdefault(place, {}).setdefault(PART_NAMES[part], []).extend(tokens[start:end])
+    for values in zip(*(column.tolist() for column in vars(pieces).values()), strict=True):
+        row = dict(zip(vars(pieces), values, strict=True))
+        row |= {"source": sources[row["source"]], "part": PART_NAMES[row["part"]]}
+        tokens = tokens_of(row, tokenizer, fields, cut)
+        examples.setdefault(row["place"], {}).setdefault(row["part"], []).extend(tokens)
     return examples
 
 
