@@ -336,3 +336,12 @@ def test_a_folder_without_data(tmp_path):
     _write(tmp_path / "dataset_info.json", "{}")
     with pytest.raises(UserError, match=rf"{re.escape(str(tmp_path))}: the folder holds no file named \*\.txt"):
         Files.matching([str(tmp_path)])
+
+
+def test_a_bucket_without_its_library_says_what_to_install(monkeypatch):
+    def url_to_fs(url):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+    with pytest.raises(UserError, match=r"gs://bucket/\*.txt: cannot be reached: .*: pip install 'triarch\[gcs\]'"):
+        Files.matching(["gs://bucket/*.txt"])

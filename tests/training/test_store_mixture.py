@@ -106,3 +106,11 @@ def test_training_on_a_mixture_goes_on_where_it_was(folders, tmp_path):
     expected = open_inputs(config).training().batch(step)
     np.testing.assert_array_equal(resumed["decoder_input_tokens"], expected["decoder_input_tokens"])
     assert train(config, tmp_path / "run", "")["status"] == "complete"
+
+
+def test_a_phase_that_would_never_begin_is_refused(folders):
+    validate(mixed_config(folders, MixturePhase(), MixturePhase(11, (1, 2)), steps=12))
+    with pytest.raises(
+        UserError, match=r"MixturePhase.start = 12: a run of RunConfig.steps = 12 ends before this phase"
+    ):
+        validate(mixed_config(folders, MixturePhase(), MixturePhase(12, (1, 2)), steps=12))

@@ -133,6 +133,7 @@ def validate(config: RunConfig) -> None:
     _positive(config.data, "window", "num_threads", "prefetch")
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
+        _check_phases(config.data.store, config.steps)
     if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
         raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
     for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):
@@ -149,6 +150,14 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+
+
+def _check_phases(mixture: StoreMixture, steps: int) -> None:
+    for phase in mixture.phases:
+        if phase.start >= steps:
+            raise UserError(
+                f"MixturePhase.start = {phase.start:,}: a run of RunConfig.steps = {steps:,} ends before this phase begins"
+            )
 
 
 def _positive(owner: object, *fields: str) -> None:

@@ -142,7 +142,8 @@ def _store(url: str) -> fsspec.AbstractFileSystem:
     try:
         return fsspec.core.url_to_fs(url)[0]
     except (ImportError, ValueError) as error:
-        raise UserError(f"{url}: cannot be reached: {_reason(error)}") from None
+        advice = ": pip install 'triarch[gcs]'" if url.startswith(("gs://", "gcs://")) else ""
+        raise UserError(f"{url}: cannot be reached: {_reason(error)}{advice}") from None
 
 
 def _reason(error: Exception) -> str:
