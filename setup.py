@@ -17,6 +17,8 @@ TASKS = [
     "fsspec>=2025.9,<2027",
     "importlib-resources>=6,<8",  # tensorflow-datasets imports it and does not say so
 ]
+# fsspec's way to gs:// URLs; its versions go with fsspec's.
+GCS = ["gcsfs>=2025.9,<2027"]
 HF = ["torch==2.13.0", "transformers>=5.20,<6"]
 DEV = [
     "pytest>=9,<10",
@@ -61,6 +63,7 @@ setup(
         "tasks": TASKS,
         "tpu": ["jax[tpu]>=0.10.2,<0.11"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
+        "gcs": GCS,
         "hf": HF,
         "dev": [*DEV, *TASKS],
     },

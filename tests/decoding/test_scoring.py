@@ -1,0 +1,186 @@
+"""Scores against a full forward pass in float64, one row at a time without padding."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.interchange import exports
+from tests.models import tiny
+from triarch.decoding.score_batches import shared_batches
+from triarch.decoding.score_rows import decoder_rows
+from triarch.decoding.scoring import Continuation, rolling, score
+from triarch.errors import UserError
+
+BOS, MASK = 1, 3
+MAX_LENGTH = 24
+DECODERS = {name: config for name, config in tiny.FAMILIES.items() if config.architecture != "encoder-only"}
+
+
+def slow(*case):
+    return pytest.param(*case, marks=pytest.mark.slow)
+
+
+def quick_or_slow(name):
+    return name if name in ("decllm", "redllm") else slow(name)
+
+
+def requests(config, seed: int = 0) -> list[Continuation]:
+    """Returns contexts with one, two or five continuations, of one or several tokens, some to be cut."""
+    rng = np.random.default_rng(seed)
+
+    def draw(count):
+        return tuple(rng.integers(4, config.vocab_size, count).tolist())
+
+    made = []
+    for context_length, lengths in ((3, [4]), (7, [1, 1, 3, 3]), (12, [6]), (30, [1, 9]), (1, [24])):
+        context = draw(context_length)
+        made += [Continuation(context, draw(length), words=sorted(rng.integers(0, 3, length))) for length in lengths]
+    # The same but for the last token, and the same again.
+    made += [Continuation(made[3].context, (*made[3].tokens[:-1], 5)), made[3]]
+    return made
+
+
+def reference(config, context, tokens, bidirectional=False):
+    """Returns (log-likelihood, is greedy) by one full pass."""
+    if config.architecture == "encoder-decoder":
+        batch = {
+            "encoder_input_tokens": np.array([context[-MAX_LENGTH:]], np.int32),
+            "decoder_input_tokens": np.array([[BOS, *tokens[:-1]]], np.int32),
+        }
+    else:
+        read = [*context, *tokens][-(MAX_LENGTH + 1) :][:-1]
+        batch = {"decoder_input_tokens": np.array([read], np.int32)}
+        if bidirectional:
+            seen = np.arange(len(read)) <= len(read) - len(tokens)
+            batch["decoder_causal_attention"] = seen[None].astype(np.int32)
+    return summed(config, batch, tokens, slice(-len(tokens), None))
+
+
+def summed(config, batch, tokens, places):
+    with jax.enable_x64(True):
+        logits = tiny.logits(config, batch, tiny.FLOAT64)[0, places]
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    chosen = log_probabilities[np.arange(len(tokens)), tokens]
+    return chosen.sum(), bool((logits.argmax(-1) == tokens).all())
+
+
+def assert_equal(found, wanted):
+    assert [one.is_greedy for one in found] == [greedy for _, greedy in wanted]
+    np.testing.assert_allclose([one.log_likelihood for one in found], [total for total, _ in wanted], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", [quick_or_slow(name) for name in DECODERS])
+def test_decoders_score_as_a_full_pass_does(name):
+    config = DECODERS[name]
+    made = requests(config)
+    done = {}
+    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, batch_size=5, done=done.__setitem__)
+    assert_equal(found, [reference(config, one.context, one.tokens) for one in made])
+    assert [done[index] for index in range(len(made))] == found
+
+
+def test_greedy_continuations_are_greedy():
+    config, context = tiny.DECLLM, [4, 5, 6]
+    tokens = []
+    for _ in range(3):
+        tokens.append(int(tiny.logits(config, {"decoder_input_tokens": np.array([context + tokens])})[0, -1].argmax()))
+    one, other = score(
+        exports.loaded(config),
+        [Continuation(context, tokens), Continuation(context, [*tokens[:-1], (tokens[-1] + 1) % 61])],
+        max_length=MAX_LENGTH,
+    )
+    assert one.is_greedy and not other.is_greedy
+
+
+def test_a_context_seen_both_ways():
+    made = requests(tiny.DECLLM)
+    model = exports.loaded(tiny.DECLLM)
+    found = score(model, made, max_length=MAX_LENGTH, bidirectional_context=True)
+    assert_equal(found, [reference(tiny.DECLLM, one.context, one.tokens, True) for one in made])
+    assert abs(found[0].log_likelihood - score(model, made[:1], max_length=MAX_LENGTH)[0].log_likelihood) > 1e-3
+
+
+def hidden_places(request, place, pseudo):
+    if pseudo == "token":
+        return [place]
+    after = range(place, len(request.tokens))
+    return [other for other in after if pseudo == "rest" or request.words[other] == request.words[place]]
+
+
+@pytest.mark.parametrize(
+    ("name", "pseudo"),
+    [("ettin_encoder", "word"), *[slow("ettin_encoder", pseudo) for pseudo in ("token", "rest")], slow("bert", "word")],
+)
+def test_encoders_guess_every_token(name, pseudo):
+    config = tiny.FAMILIES[name]
+    made = [Continuation(one.context, one.tokens, one.words, (BOS,), (2,)) for one in requests(config)[:5]]
+    made.append(Continuation((), (7, 8), (0, 0), (BOS,), (2,)))
+    made.append(Continuation(tuple(range(4, 34)), (7, 8, 9), (0, 1, 1), (BOS,), (2,)))
+    wanted = []
+    for one in made:
+        room = MAX_LENGTH - 2 - len(one.tokens)
+        context = [BOS, *(one.context[-room:])]
+        total, greedy = 0.0, True
+        for place, token in enumerate(one.tokens):
+            tokens = np.array([*context, *one.tokens, 2], np.int32)
+            tokens[[len(context) + other for other in hidden_places(one, place, pseudo)]] = MASK
+            features = {
+                "encoder_input_tokens": tokens[None],
+                "encoder_segment_ids": np.ones((1, len(tokens)), np.int32),
+            }
+            where = len(context) + place
+            part, right = summed(config, features, [token], slice(where, where + 1))
+            total, greedy = total + part, greedy and right
+        wanted.append((total, greedy))
+    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, pseudo=pseudo, batch_size=7)
+    assert_equal(found, wanted)
+
+
+def test_a_shared_context_is_read_once():
+    made = [Continuation(tuple(range(4, 20)), (index, index)) for index in range(4, 12)]
+    rows = decoder_rows(made, 64, "decoder-only")
+    (batch,) = shared_batches(rows, tiny.DECLLM, (), False, 32)
+    assert batch.features["decoder_input_tokens"].shape == (1, 16)
+    assert batch.features["continuation_tokens"].shape == (8, 16)
+    letters = [Continuation((4, 5), (index,)) for index in range(4, 12)]
+    assert len(decoder_rows(letters, 64, "encoder-decoder")) == 1
+
+
+@given(st.integers(0, 60), st.integers(2, 9), st.integers(1, 9))
+@settings(max_examples=200, deadline=None)
+def test_rolling_windows_predict_every_token_once(length, max_length, context_length):
+    context_length = min(context_length, max_length)
+    tokens = list(range(1, length + 1))
+    windows = rolling(tokens, 0, max_length, context_length)
+    assert [token for _, part in windows for token in part] == tokens
+    for number, (context, part) in enumerate(windows):
+        # Consecutive, ending with the last token before the part.
+        assert context == list(range(part[0] - len(context), part[0]))
+        assert len(context) + len(part) - 1 <= max_length
+        if number:
+            assert len(context) >= context_length and len(context) + len(part) - 1 == max_length
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "message"),
+    [
+        (Continuation((4,), ()), {}, "request 2: the continuation is empty"),
+        (Continuation((), (4,)), {}, "request 2: the context is empty"),
+        (Continuation((4,), (5,) * 25), {}, "request 2: the continuation has 25 tokens, more than max_length=24"),
+        (Continuation((4,), (61,)), {}, "request 2 holds the id 61, the model knows 0 to 60"),
+        (Continuation((4,), (5,)), {"pseudo": "words"}, r"no pseudo-likelihood 'words' \(did you mean 'word'\?\)"),
+        (Continuation((4,), (5,)), {"batch_size": 0}, "batch_size=0: expected at least 1"),
+    ],
+)
+def test_bad_requests(request_, options, message):
+    with pytest.raises(UserError, match=message):
+        score(exports.loaded(tiny.DECLLM), [Continuation((4,), (5,)), request_], max_length=MAX_LENGTH, **options)
+
+
+def test_more_than_the_positions_there_are():
+    with pytest.raises(UserError, match="max_length=41: the model has positions for 40 tokens"):
+        score(exports.loaded(tiny.GPT2), [Continuation((4,), (5,))], max_length=41)
