@@ -260,3 +260,10 @@ def test_objectives_that_are_not_known(objective, message, models, domain):
     other = LoadedModel(model.path, model.model, Origin(objective, model.vocabulary), model.placement)
     with pytest.raises(UserError, match=message):
         evaluate(other, [domain], Options(scoring=["native"]))
+
+
+def test_a_diverged_model_is_named(domain):
+    model = loaded(tiny.DECLLM)
+    model.model.embedding.table[...] = np.nan * model.model.embedding.table[...]
+    with pytest.raises(UserError, match=r"tiny: what it makes of .*text is not finite: its parameters have diverged"):
+        evaluate(model, [domain], Options(scoring=["paired"]))

@@ -15,7 +15,7 @@ from triarch.evaluation import matrices
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.joined import JoinedWindows, join_windows
 from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
-from triarch.evaluation.store_sums import check_vocabulary
+from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import SpecialTokens
@@ -159,6 +159,8 @@ def analyse(
                 totals.setdefault(site, []).append({name: values[:count] for name, values in found.items()})
             progress.advance(count)
     joined = {site: _concatenated(totals[site]) for site in sites(model.config)}
+    for found in joined.values():
+        check_finite(found["entropy"], model, store)
     return Attention(
         heads=tuple(one for site, found in joined.items() for one in _heads(site, found, shown["uniform"][site])),
         locality={site: found["locality"].mean((0, 1)) for site, found in joined.items() if site.kind != "cross"},

@@ -14,7 +14,7 @@ from triarch.evaluation import scoring as scorings
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
 from triarch.evaluation.scoring import Scoring
-from triarch.evaluation.store_sums import check_vocabulary
+from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import WindowSums, scored_losses, token_sums, window_sums
 from triarch.interchange import LoadedModel
 from triarch.objectives import PrefixLM, SpecialTokens
@@ -150,6 +150,7 @@ def _by_token(
         one = _scoring(model, store, dataclasses.replace(objective, prefix_fraction=prefix / longest), longest)
         progress.start(f"{model.path.name} {longest:,} tokens, prefix {prefix:,}", len(windows))
         sums = token_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        check_finite(sums.nats, model, store)
         for given in prefixes if causal else [prefix]:
             yield given, WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
 
@@ -166,6 +167,7 @@ def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progr
         windows = [{"tokens": longest[index]["tokens"][:length]} for index in range(len(longest))]
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
         sums = window_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        check_finite(sums.nats, model, store)
         yield LengthLoss(**vars(summarise(sums)), scoring=one.name, prefix=None, length=length)
 
 

@@ -93,6 +93,7 @@ def store_sums(
         sums = window_sums(losses, windows, one, store.token_bytes, options.batch_size, progress.advance)
         if not sums.tokens.sum():
             raise UserError(f"{store.path}: the windows of split {options.split!r} hold no token to score {names[0]}")
+        check_finite(sums.nats, model, store)
         yield from ((name, sums) for name in names)
 
 
@@ -121,6 +122,12 @@ def check_vocabulary(model: LoadedModel, store: TokenStore) -> None:
         )
     if theirs.size > model.config.vocab_size:
         raise UserError(f"{store.path} has {theirs.size} ids, {model.path} only {model.config.vocab_size}")
+
+
+def check_finite(numbers: np.ndarray, model: LoadedModel, store: TokenStore) -> None:
+    """Raises UserError if a model gave what is no number."""
+    if not np.isfinite(numbers).all():
+        raise UserError(f"{model.path}: what it makes of {store.path} is not finite: its parameters have diverged")
 
 
 def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterator[tuple[list[str], Scoring]]:
