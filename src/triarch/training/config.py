@@ -156,7 +156,7 @@ def _check_phases(mixture: StoreMixture, steps: int) -> None:
     for phase in mixture.phases:
         if phase.start >= steps:
             raise UserError(
-                f"MixturePhase.start = {phase.start:,}: a run of RunConfig.steps = {steps:,} ends before this phase begins"
+                f"MixturePhase.start = {phase.start:,}: the run ends at RunConfig.steps = {steps:,}, before that phase"
             )
 
 
