@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.evaluate import LOSS_HEADER, loss_cells
-from triarch.cli.model_tables import model_facts, model_names, write_table
+from triarch.cli.model_tables import make_folder, model_facts, model_names, write_table
 from triarch.cli.text_table import aligned
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def run_suite(args: argparse.Namespace, options: Options) -> dict[str, Any]:
 
     suite = open_suite(args.suite)
     names = model_names(args.model)
+    if args.output is not None:
+        make_folder(args.output)
     models, rows = [], []
     for name, path in names.items():
         model = load(path, step=args.step, placement=Placement.all_devices())
