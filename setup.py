@@ -58,6 +58,7 @@ setup(
         "safetensors>=0.8,<1",
         "tensorboardX>=2.6.5,<3",
         "pyarrow>=21,<27",
+        "plotly>=6.3,<7",
     ],
     extras_require={
         "tasks": TASKS,

@@ -1,15 +1,21 @@
 """The page: everything there, everything escaped, nothing fetched, and findings that follow from the tables."""
 
+import base64
+import gzip
 import html.parser
 import json
 import math
 import re
+import shutil
+import subprocess
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from tests.scaling.study_folder import ERROR, SHIFT, SIZES, loss_of, read_table, write_study, write_table
 from triarch.errors import UserError
 from triarch.scaling.analysis import family_laws
+from triarch.scaling.explorer import packed_plotly
 from triarch.scaling.findings import findings
 from triarch.scaling.report import render_report, write_report
 from triarch.scaling.study import read_study
@@ -60,7 +66,7 @@ def page(report):
 def test_every_section_and_figure_is_there(report, page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    for wanted in ("findings", "figures", "evaluations", "costs", "laws", "commands", "configs"):
+    for wanted in ("findings", "figures", "explorer", "evaluations", "costs", "laws", "commands", "configs"):
         assert wanted in ids
         assert any(tag == "a" and attributes.get("href") == f"#{wanted}" for tag, attributes in page.elements)
     names = [panel.name for panel in report.panels]
@@ -77,7 +83,8 @@ def test_every_section_and_figure_is_there(report, page):
 
 
 def test_nothing_is_fetched(report, page):
-    assert "http" not in report.html.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    ours = report.html.replace(packed_plotly(), "")
+    assert "http" not in ours.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "@import" not in report.html
     for tag, attributes in page.elements:
         assert tag not in ("iframe", "object", "embed", "img"), tag
@@ -153,7 +160,7 @@ def test_markup_in_names_is_text(tmp_path):
     (folder / "runs" / "decllm-1m" / "config.gin").write_text("</details></pre><script>y</script>")
     page = Page(render_report(folder, bootstraps=0).html)
     tags = [tag for tag, _ in page.elements]
-    assert tags.count("script") == 1 and "img" not in tags and "b" not in tags and "i" not in tags
+    assert tags.count("script") == 3 and "img" not in tags and "b" not in tags and "i" not in tags
     text = "".join(page.text)
     assert evil in text and "<i>Red</i>" in text and "</details></pre><script>y</script>" in text
 
@@ -220,3 +227,32 @@ def test_page_fits_dark_paper_and_phone(report):
         assert rule in report.html
     dark = re.findall(r"--series-1: (#\w+)", report.html)
     assert len(dark) == 2 and dark[0] != dark[1]
+
+
+def test_the_explorer_holds_every_run(page, folder, report):
+    start = report.html.index('id="explorer-data">') + len('id="explorer-data">')
+    told = json.loads(report.html[start : report.html.index("</script>", start)])
+    rows = read_table(folder / "results.csv")
+    names = [run["name"] for family in told["runs"] for run in family]
+    assert sorted(names) == sorted(row["run"] for row in rows)
+    column = told["columns"].index("parameters")
+    values = {run["name"]: run["values"][column] for family in told["runs"] for run in family}
+    assert values == {row["run"]: float(row["num_params"]) for row in rows}
+
+
+def test_plotly_travels_whole():
+    packed = gzip.decompress(base64.b64decode(packed_plotly())).decode()
+    assert packed == get_plotlyjs() and "</script" not in packed_plotly()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+def test_a_browser_draws_the_explorer_offline(report, tmp_path):
+    """The figure is drawn when it is in view: its marks are in the page that a browser has made."""
+    path = tmp_path / "report.html"
+    path.write_text(report.html)
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,9000", "--dump-dom",
+             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000"]  # fmt: skip
+    made = subprocess.run(["chromium", *flags, path.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    plot = made[made.index('id="explorer-plot"') :]
+    assert plot.count('class="point"') == 9 and "RedLLM" in plot

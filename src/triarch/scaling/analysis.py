@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from triarch.scaling.comparison import Difference, loss_gap
+from triarch.scaling.frontier import Frontier
 from triarch.scaling.laws import fit_power
 from triarch.scaling.result import Fit
 from triarch.scaling.study import ROLES, Run, Study
@@ -56,34 +58,18 @@ def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
     return laws
 
 
-def gap_at(first: FamilyLaw, second: FamilyLaw) -> tuple[float, float, tuple[float, float] | None] | None:
-    """Returns how much higher the second law's loss is than the first's where both were measured.
+def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:
+    """Returns how much higher the second law's loss is than the first's at the largest x that both families reach.
 
-    Returns:
-      The largest x both families reach, the difference there and its bootstrap interval (None without one); None where
-      the two ranges do not overlap or a law is missing.
+    None where the two ranges do not overlap or a law is missing.
     """
     if first.fit is None or second.fit is None:
         return None
-    low, x = max(first.x.min(), second.x.min()), min(first.x.max(), second.x.max())
-    if low > x:
-        return None
-    gap = float(second.fit.predict(x) - first.fit.predict(x))
-    draws = [_draws(law.fit, x) for law in (first, second)]
-    if any(draw is None for draw in draws):
-        return x, gap, None
-    count = min(map(len, draws))
-    tail = 50.0 * (1.0 - first.fit.confidence)
-    low_gap, high_gap = np.percentile(draws[1][:count] - draws[0][:count], [tail, 100.0 - tail])
-    return x, gap, (float(low_gap), float(high_gap))
+    frontiers = [Frontier.of_power(law.fit, law.axis) for law in (first, second)]
+    low, x = max(one.low for one in frontiers), min(one.high for one in frontiers)
+    return loss_gap(*frontiers, x, within=True) if low <= x else None
 
 
 def compared_families(study: Study) -> list[str]:
     """Returns the families whose scores may be compared with each other: those with paired scoring."""
     return [f for f in study.families if any(run.comparable_scoring() == "paired" for run in study.of_family(f))]
-
-
-def _draws(fit: Fit, x: float) -> np.ndarray | None:
-    if not fit.samples:
-        return None
-    return fit.samples["E"] + fit.samples["A"] * x ** -fit.samples["alpha"]

@@ -121,7 +121,7 @@ def compare_axis(first: Frontier, second: Frontier) -> AxisComparison:
     within = low < high
     if not within:
         low, high = min(first.low, second.low), max(first.high, second.high)
-    gaps = tuple(_gap(first, second, x, within) for x in np.geomspace(low, high, POINTS))
+    gaps = tuple(loss_gap(first, second, x, within) for x in np.geomspace(low, high, POINTS))
     multipliers = tuple(_multiplier(first, second, loss, within) for loss in _common_losses(first, second))
     return AxisComparison(first.axis, gaps, crossover(first, second), multipliers, (first, second))
 
@@ -186,12 +186,20 @@ def _gaps_along(first: Fit, second: Fit, axis: int) -> list[Difference]:
     return found
 
 
-def _gap(first: Frontier, second: Frontier, x: float, within: bool) -> Difference:
+def loss_gap(first: Frontier, second: Frontier, x: float, within: bool) -> Difference:
+    """Returns how much higher the second's loss is at x; `within` says whether both measured there.
+
+    There is no interval where more resamples than its tails hold have no frontier, their loss not falling along both N
+    and D.
+    """
     a, b = float(first.loss(x)), float(second.loss(x))
-    draws = None
+    interval = None
     if first.samples is not None and second.samples is not None:
         draws = _paired(first.losses(np.array([x]))[:, 0], second.losses(np.array([x]))[:, 0])
-    interval = first.sampling.interval(draws[1] - draws[0]) if draws else None
+        gaps = draws[1] - draws[0]
+        known = gaps[np.isfinite(gaps)]
+        if len(known) >= first.sampling.confidence * len(gaps):
+            interval = first.sampling.interval(known)
     return Difference(first.axis, float(x), a, b, b - a, interval, within)
 
 

@@ -26,7 +26,9 @@ class Finding:
 
 
 def findings(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
-    """Returns the study's main results, each computed from its tables."""
+    """Returns the study's main results, each computed from its tables; without laws those that need none."""
+    if not laws:
+        return [*_domain_shift(study), *_cost(study), *_unfinished(study)]
     return [
         *_best(study),
         *(sentence for axis in AXES for sentence in _gaps(study, laws, axis)),
@@ -80,7 +82,7 @@ def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
         measured = gap_at(first, second)
         if measured is None:
             continue
-        x, gap, interval = measured
+        x, gap, interval = measured.at, measured.difference, measured.interval
         if gap < 0:
             first, second, gap = second, first, -gap
             interval = interval and (-interval[1], -interval[0])

@@ -12,9 +12,8 @@ LABELLED = 8
 DRAWN_OPTIMA = 200
 
 
-def isoflop_panel(name: str, fit: Allocation) -> Panel:
+def isoflop_panel(name: str, fit: Allocation, title: str = "IsoFLOP parabolas") -> Panel:
     """Draws each budget's runs with its parabola and vertex (Hoffmann et al. 2022, figure 3, left)."""
-    title = "IsoFLOP parabolas"
     rows: list[tuple] = []
     every = -(-len(fit.curves) // LABELLED)
     with styled():
@@ -71,11 +70,12 @@ def envelope_panel(name: str, fit: Allocation) -> Panel:
         return Panel(name, title, figure, ("kind", "N", "flops", "loss"), rows)
 
 
-def line_panel(name: str, fit: Allocation, which: str) -> Panel:
+def line_panel(name: str, fit: Allocation, which: str, whose: str = "") -> Panel:
     """Draws the optimal N, D or loss against FLOPs with its line and band, a decade beyond what was measured."""
     scale, exponent = LINES[which]
     words = {"N": "optimal parameters", "D": "optimal tokens", "loss": "loss at the optimum"}[which]
-    title = f"{words.capitalize()}: C^{fit.parameters[exponent]:.3f}"
+    title = f"{whose}{words}: C^{fit.parameters[exponent]:.3f}"
+    title = title[0].upper() + title[1:]
     x = np.geomspace(fit.flops.min() / 2, fit.flops.max() * 10, 60)
     with styled():
         figure, axes = new_axes(title, "FLOPs", words)

@@ -14,10 +14,12 @@ import markupsafe
 from triarch.errors import UserError
 from triarch.scaling import figures
 from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
-from triarch.scaling.findings import findings
+from triarch.scaling.explorer import explorer_data, packed_plotly
+from triarch.scaling.findings import Finding, findings
 from triarch.scaling.report_analysis import analysis_sections, suite_table
+from triarch.scaling.report_budgets import analyse_budgets, has_budgets
 from triarch.scaling.result import Fit
-from triarch.scaling.study import ROLES, Study, read_study
+from triarch.scaling.study import ROLES, Run, Study, read_study
 from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.words import duration, scientific, short_number
 
@@ -65,15 +67,17 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
       UserError: a file of the folder is missing or misshapen.
     """
     study = read_study(folder)
-    laws = family_laws(study, bootstraps, seed)
+    budgets = analyse_budgets(study, bootstraps, seed) if has_budgets(study) else None
+    laws = [] if budgets else family_laws(study, bootstraps, seed)
     sections = [
         _training_section(study),
+        *(Section(*parts) for parts in (budgets.sections if budgets else ())),
         _scaling_section(study, laws, "num_params"),
         _scaling_section(study, laws, "flops"),
         _frontier_section(study),
         *(Section(*parts) for parts in analysis_sections(study.folder)),
     ]
-    sentences = findings(study, laws)
+    sentences = [*(Finding(*words) for words in (budgets.findings if budgets else ())), *findings(study, laws)]
     template = _environment().get_template("report.html.j2")
     page = template.render(
         study=study,
@@ -84,7 +88,10 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         suite=suite_table(study.folder),
         costs=[(study.label(run.family), run) for run in study.runs],
         laws=[_law_row(study, law) for law in laws if law.fit],
-        warnings=_law_warnings(study, laws),
+        budgets=budgets,
+        warnings=[*_law_warnings(study, laws), *(budgets.warnings if budgets else ())],
+        explorer=explorer_data(study),
+        packed_plotly=packed_plotly,
         configs=[(run, run.config) for run in study.runs if run.config],
         palette=list(zip(SERIES, SERIES_DARK, strict=True)),
         bootstraps=bootstraps,
@@ -92,6 +99,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     )
     panels = tuple(panel for section in sections for panel in section.panels)
     fitted = [{"family": law.family, "role": law.role, "axis": law.axis} | law.fit.to_json() for law in laws if law.fit]
+    fitted += budgets.fits if budgets else ()
     return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
 
 
@@ -164,15 +172,18 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _curves(study: Study, family: str, axis: str) -> list[figures.Curve]:
+def _curves(study: Study, family: str, axis: str) -> list[tuple[figures.Curve, Run]]:
     runs = [run for run in study.of_family(family) if len(run.metrics["step"]) > 1]
-    return [figures.Curve(run.size, study.label(family), run.metrics[axis], run.metrics["loss"]) for run in runs]
+    label = study.label(family)
+    return [(figures.Curve(run.size, label, run.metrics[axis], run.metrics["loss"]), run) for run in runs]
 
 
 def _training_section(study: Study) -> Section:
     panels = []
     for index, family in enumerate(study.families):
-        curves = _curves(study, family, "tokens")
+        # Of several runs of a size the longest: more curves than sizes cannot be told apart.
+        longest = {run.size: run for run in sorted(study.of_family(family), key=lambda r: r.numbers["train_tokens"])}
+        curves = [curve for curve, run in _curves(study, family, "tokens") if longest[run.size] is run]
         if curves:
             panels.append(figures.training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
     text = (
@@ -219,7 +230,7 @@ def _frontier_section(study: Study) -> Section:
     groups = [study.label(family) for family in study.families]
     panels = []
     for axis, label in COMPUTE_AXES.items():
-        curves = [curve for family in study.families for curve in _curves(study, family, axis)]
+        curves = [curve for family in study.families for curve, _ in _curves(study, family, axis)]
         if curves:
             title = "Paper convention" if axis == "flops_paper" else "Train convention"
             name = f"frontier-{axis.removeprefix('flops_')}"
