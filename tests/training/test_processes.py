@@ -7,6 +7,7 @@ import pytest
 
 from tests.processes import flags, free_port, running
 from tests.training import tiny
+from triarch.cli.main import main
 
 _GIN = """
 include 'runs/run.gin'
@@ -69,12 +70,12 @@ def gin(store, tmp_path_factory):
 def train(gin, tmp_path_factory):
     """Starts `triarch train` in `count` processes, some of which may stay away; each may have flags of its own."""
 
-    def start(workdir, count, devices=2, pause=0.0, own=None, absent=()):
+    def start(workdir, count, devices=2, pause=0.0, own=None, absent=(), verb=("train", f"--gin_file={gin}")):
         port = free_port()
         commands = {}
         for number in set(range(count)) - set(absent):
-            verb = ["train", f"--gin_file={gin}", *flags(number, count, port), "--startup_timeout=120"]
-            commands[number] = [pause, *verb, *(own or {}).get(number, [f"--workdir={workdir}"])]
+            ours = (own or {}).get(number, [f"--workdir={workdir}"])
+            commands[number] = [pause, *verb, *flags(number, count, port), "--startup_timeout=120", *ours]
         return running(_SCRIPT, commands, tmp_path_factory.mktemp("logs"), devices)
 
     return start
@@ -124,7 +125,7 @@ def assert_same(workdir, reference):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(train, alone, tmp_path):
+def test_two_processes_train_as_one(train, alone, store, tmp_path, monkeypatch):
     with train(tmp_path / "run", 2) as group:
         group.finish()
         assert "data=4" in group.said(0)
@@ -139,6 +140,32 @@ def test_two_processes_train_as_one(train, alone, tmp_path):
     for line in lines(tmp_path / "run")[1:]:
         flops_per_token = line["flops_train"] / line["tokens"]
         assert line["mfu"] == pytest.approx(line["tokens_per_second"] * flops_per_token / 4e9)
+    assert_evaluated_alike(train, tmp_path / "run", store, tmp_path)
+    assert_exported_by_the_first(tmp_path / "run", tmp_path, monkeypatch)
+
+
+def assert_evaluated_alike(train, run, store, folder):
+    results = []
+    for count in (1, 2):
+        ours = [f"--model={run}", f"--in_domain={store}", f"--json={folder / 'evaluation.json'}"]
+        with train(None, count, own=dict.fromkeys(range(count), ours), verb=("evaluate",)) as group:
+            group.finish()
+            assert "perplexity" in group.said(0)
+            assert count == 1 or "perplexity" not in group.said(1)
+        results.append(json.loads((folder / "evaluation.json").read_text())["evaluations"])
+    for one, two in zip(*results, strict=True):
+        assert two["nats_per_token"] == pytest.approx(one["nats_per_token"], rel=1e-6)
+        assert two["num_tokens"] == one["num_tokens"]
+
+
+def assert_exported_by_the_first(run, folder, monkeypatch):
+    """What two processes saved is exported by one; were it started on both hosts, by the first."""
+    assert main(["export", f"--workdir={run}", f"--output={folder / 'export'}"]) == 0
+    for name, value in (("COORDINATOR_ADDRESS", "nowhere:1"), ("NUM_PROCESSES", "2"), ("PROCESS_ID", "1")):
+        monkeypatch.setenv(f"JAX_{name}", value)
+    assert main(["export", f"--workdir={run}", f"--output={folder / 'other'}"]) == 0
+    assert (folder / "export" / "manifest.json").is_file()
+    assert not (folder / "other").exists()
 
 
 @pytest.mark.slow

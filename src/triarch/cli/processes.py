@@ -23,9 +23,9 @@ def add_process_arguments(parser: argparse.ArgumentParser, steps: bool = False) 
     """
     group = parser.add_argument_group(
         "several processes",
-        "Start the same command on every host. TPU slices, GKE, SLURM and Open MPI say who is who; elsewhere give "
-        "--coordinator, --num_processes and --process_id, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
-        "JAX_PROCESS_ID in the environment.",
+        "Start the same command on every host. TPU slices, GKE, SLURM and Open MPI say who is who;\n"
+        "elsewhere give --coordinator=10.0.0.2:8482 --num_processes=2 --process_id=0, or in the environment\n"
+        "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.",
     )
     add = group.add_argument
     add("--coordinator", metavar="HOST:PORT", help="where process 0 is found")

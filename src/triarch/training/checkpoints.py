@@ -26,6 +26,9 @@ from triarch.training.together import from_all
 RECORD = "triarch_files.json"
 PARAMS, OPTIMIZER = "params", "optimizer"
 _BLOCK = 1 << 22
+# Hosts wait for one another this long; that one is gone is noticed otherwise. Hundreds of gigabytes to a bucket, read
+# again for their checksums, take longer than Orbax's twenty minutes.
+_WRITE_SECONDS = 6 * 3600
 
 
 class Damaged(Exception):
@@ -49,6 +52,7 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
             save_root_metadata=False,
+            async_options=ocp.AsyncOptions(timeout_secs=_WRITE_SECONDS),
             # Hosts may not see a folder appear at the same moment: all go by what the first one sees.
             single_host_load_and_broadcast=jax.process_count() > 1,
         )

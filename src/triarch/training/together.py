@@ -45,7 +45,8 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], has_starting
     if changed:
         raise UserError(
             f"{multihost.describe(jax.process_index())} was started with another run than process 0 "
-            f"({'; '.join(changed)}): start all with the same command and files"
+            f"({'; '.join(changed)}): start all with the same command and files, or with --num_processes=1 if each is "
+            "to run by itself"
         )
 
 

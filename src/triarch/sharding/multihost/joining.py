@@ -66,11 +66,11 @@ def joined(
         )
         yield
     except BaseException as error:
-        end_at_exit(_status(error), _LAST_WORDS_SECONDS)
         if not isinstance(error, UserError | KeyboardInterrupt):
             # A collective also fails because another process is gone: the watch then knows which, and ends this one.
             time.sleep(_VERDICT_SECONDS)
         _watch.fail(" ".join(str(error).split())[:500] or type(error).__name__)
+        end_at_exit(_status(error), _LAST_WORDS_SECONDS)
         raise
     _watch.leave()
     jax.distributed.shutdown()

@@ -6,6 +6,7 @@ first, on the same port, and its service starts once everybody is there; the con
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import importlib.metadata
@@ -116,7 +117,8 @@ class _Hub:
     def _look(self, server: socket.socket) -> None:
         for key, _ in self._selector.select(timeout=_PAUSE_SECONDS):
             if key.fileobj is server:
-                self._selector.register(Connection(server.accept()[0]), selectors.EVENT_READ)
+                with contextlib.suppress(ConnectionError):  # A caller that hung up at once.
+                    self._selector.register(Connection(server.accept()[0]), selectors.EVENT_READ)
             else:
                 self._hear(key.fileobj)
         whom = self._place.describe(self._missing(), self._hosts)
