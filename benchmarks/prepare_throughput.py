@@ -1,12 +1,13 @@
 """Tokens a second that `triarch prepare` writes, beside SeqIO writing the same task.
 
-    python benchmarks/prepare_throughput.py --megabytes=1000 --workers=2
+    python benchmarks/prepare_throughput.py --megabytes=200 --rounds=5
 
-Both read the same JSON lines (the standard library's source, each time under another heading) from a temporary folder,
-tokenize them with the same SentencePiece model and cut windows. SeqIO's side is its own pipeline, `Task.get_dataset`
-in tf.data with as many threads as the machine has cores, each window written as a tf.train.Example to a TFRecord file,
-as its cache holds them; the cache's own command needs Apache Beam on top. SeqIO may be given a part of the text, for it
-takes longer: rates are compared. The two run one after the other.
+Both read the same JSON lines (the standard library's source, see `write_text`) from a temporary folder, tokenize them
+with the same SentencePiece model and cut windows; that they made as many is checked. SeqIO's side is its own pipeline,
+`Task.get_dataset` in tf.data with as many threads as the machine has cores, each window written as a tf.train.Example
+to a TFRecord file, as its cache holds them; the cache's own command needs Apache Beam on top. The two run by turns, so
+that whatever else the machine does weighs on both, and the processors' time is told beside the clock's, for on a busy
+machine that says more. The start of triarch's worker processes is counted, the import of TensorFlow is not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import argparse
 import itertools
 import json
 import os
+import random
 import resource
+import shutil
+import string
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,21 +28,31 @@ from typing import Any
 
 import numpy as np
 
+# Worker processes import this file too, so what is heavy is imported where it is used.
 from triarch.tasks.files import Files
-from triarch.tasks.prepare import VocabularyChoice, prepare
 from triarch.tasks.sentencepiece_training import train_sentencepiece
 from triarch.tasks.stdlib_corpora import StdlibCode
 from triarch.tasks.tokenizers import MODEL_FILE
 
 _VALIDATION = 0.0
+# One in so many words is made up. 60 MB of other Python source, read after 10 MB of it, have as many new words.
+_MADE_UP = 100
 
 
-def write_text(path: Path, num_bytes: int) -> None:
-    """Writes JSON lines of about `num_bytes` bytes of text, no two documents equal."""
+def write_text(path: Path, num_bytes: int, seed: int) -> None:
+    """Writes JSON lines of about `num_bytes` bytes of text.
+
+    It is the standard library's source over and over; so that it does not get easier than other text, new words keep
+    coming: see `_MADE_UP`.
+    """
+    draw = random.Random(seed)
     written = 0
     with path.open("w") as file:
-        for number, document in enumerate(itertools.cycle(list(StdlibCode().documents()))):
-            text = f"# {number}\n{document.text}"
+        for document in itertools.cycle(list(StdlibCode().documents())):
+            words = document.text.split(" ")
+            for index in draw.choices(range(len(words)), k=len(words) // _MADE_UP + 1):
+                words[index] = "".join(draw.choices(string.ascii_lowercase, k=6)) + words[index]
+            text = " ".join(words)
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             written += len(text.encode())
             if written >= num_bytes:
@@ -46,17 +60,20 @@ def write_text(path: Path, num_bytes: int) -> None:
 
 
 def measure_triarch(text: Path, folder: Path, window: int, workers: int) -> dict[str, float]:
-    """Prepares a store and returns tokens, seconds and the largest process's memory in MiB."""
+    """Prepares a store and returns examples, seconds and the largest process's memory in MiB."""
+    from triarch.tasks.prepare import VocabularyChoice, prepare
+
     choice = VocabularyChoice(str(folder / MODEL_FILE))
-    start = time.perf_counter()
+    start = _clocks()
     store = prepare(Files((str(text),)), "text", folder / "store", choice, window, _VALIDATION, workers)
-    seconds = time.perf_counter() - start
+    seconds = _clocks() - start
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"tokens": store.manifest.splits["train"].tokens, "seconds": seconds, "mebibytes": memory / 1024}
+    shutil.rmtree(store.path)
+    return {**_rates(store.manifest.splits["train"].examples, window, seconds), "mebibytes": memory / 1024}
 
 
 def measure_seqio(text: Path, folder: Path, window: int) -> dict[str, float]:
-    """Writes SeqIO's dataset of the same task and returns tokens and seconds."""
+    """Writes SeqIO's dataset of the same task and returns examples and seconds."""
     import tensorflow as tf
 
     from triarch.tasks.registry import corpus_task
@@ -66,7 +83,7 @@ def measure_seqio(text: Path, folder: Path, window: int) -> dict[str, float]:
     model = folder / MODEL_FILE
     vocabulary = seqio_vocabulary(SentencePieceTokenizer.load(model), model)
     task = corpus_task("benchmark", Files((str(text),)), vocabulary, _VALIDATION)
-    start = time.perf_counter()
+    start = _clocks()
     examples = 0
     with tf.io.TFRecordWriter(str(folder / "seqio.tfrecord")) as writer:
         for tokens in _windows(task, window):
@@ -74,7 +91,18 @@ def measure_seqio(text: Path, folder: Path, window: int) -> dict[str, float]:
             feature = {"targets": tf.train.Feature(int64_list=values)}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
             examples += 1
-    return {"tokens": examples * window, "seconds": time.perf_counter() - start}
+    return _rates(examples, window, _clocks() - start)
+
+
+def _clocks() -> np.ndarray:
+    """Returns seconds by the clock, and of processors: this process's and those of processes that ended."""
+    return np.array([time.perf_counter(), sum(os.times()[:4])])
+
+
+def _rates(examples: int, window: int, seconds: np.ndarray) -> dict[str, float]:
+    clock, processors = seconds.tolist()
+    rate = examples * window / clock
+    return {"examples": examples, "seconds": clock, "processor_seconds": processors, "tokens_per_second": rate}
 
 
 def _windows(task: Any, window: int) -> Iterator[np.ndarray]:
@@ -85,28 +113,33 @@ def _windows(task: Any, window: int) -> Iterator[np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=1000, help="of text for triarch (default: %(default)s)")
-    parser.add_argument("--seqio_megabytes", type=int, default=200, help="of text for SeqIO (default: %(default)s)")
+    parser.add_argument("--megabytes", type=int, default=200, help="of text a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of both sides (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="of triarch (default: all cores)")
     parser.add_argument("--window", type=int, default=2048)
     parser.add_argument("--vocabulary_size", type=int, default=32768)
+    parser.add_argument("--vocabulary_model", default="bpe", help="bpe or unigram (default: %(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         texts = (document.text for document in StdlibCode().documents())
-        (folder / MODEL_FILE).write_bytes(train_sentencepiece(texts, args.vocabulary_size).model)
-        results = {}
-        for side, megabytes in {"triarch": args.megabytes, "seqio": args.seqio_megabytes}.items():
-            text = folder / f"{side}.jsonl"
-            write_text(text, megabytes * 10**6)
-            if side == "triarch":
-                results[side] = measure_triarch(text, folder, args.window, args.workers)
-            else:
-                results[side] = measure_seqio(text, folder, args.window)
-            results[side]["tokens_per_second"] = results[side]["tokens"] / results[side]["seconds"]
-            print(json.dumps({side: results[side]}), flush=True)
-            text.unlink()
-    print(f"triarch / seqio: {results['triarch']['tokens_per_second'] / results['seqio']['tokens_per_second']:.2f}")
+        model = train_sentencepiece(texts, args.vocabulary_size, args.vocabulary_model).model
+        (folder / MODEL_FILE).write_bytes(model)
+        ratios = []
+        names = ("seconds", "processor_seconds")
+        for number in range(args.rounds):
+            text = folder / "text.jsonl"
+            write_text(text, args.megabytes * 10**6, seed=number)
+            ours = measure_triarch(text, folder, args.window, args.workers)
+            print(json.dumps({"triarch": ours}), flush=True)
+            theirs = measure_seqio(text, folder, args.window)
+            print(json.dumps({"seqio": theirs}), flush=True)
+            if ours["examples"] != theirs["examples"]:
+                raise SystemExit("the two did not write the same examples")
+            ratios.append([theirs[name] / ours[name] for name in names])
+    for name, values in zip(names, np.transpose(ratios), strict=True):
+        listed = ", ".join(f"{value:.2f}" for value in values)
+        print(f"seqio / triarch, {name}: {listed}; median {np.median(values):.2f}")
 
 
 if __name__ == "__main__":
