@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.errors import UserError
+from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from triarch.tasks.beam import Beam
     from triarch.tasks.documents import Corpus
 
 HELP = "tokenize a task's text into a token store"
 EXAMPLE = "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512"
 
+LOCAL, BEAM = "local", "beam"
 FILES_TASK = "files"
 TFDS_TASK = "tfds:"
 
@@ -74,6 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--add_sentinels", type=int, default=0, metavar="N", help="add N sentinels for span corruption (T5: 100)")
     add("--validation_fraction", type=float, default=0.05, help="of the documents (default: %(default)s)")
     add("--workers", type=int, help="processes that tokenize (default: one a core)")
+    add("--runner", default=LOCAL, help="local, or beam: tokenize with Apache Beam, a file at a time (default: local)")
+    add(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one of Beam's own, such as runner=DataflowRunner; repeatable (default: Beam's runner on this machine)",
+    )
+    add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
 
 
@@ -104,10 +115,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         layout=args.layout,
         lengths={"inputs": args.max_inputs, "targets": args.max_targets},
         filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
+        beam=_beam(args),
     )
     seconds = time.monotonic() - start
     print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
     return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
+
+
+def _beam(args: argparse.Namespace) -> Beam | None:
+    if args.runner == LOCAL:
+        if args.beam_option or args.beam_folder:
+            raise UserError(f"--beam_option and --beam_folder are for --runner={BEAM}")
+        return None
+    if args.runner != BEAM:
+        raise UserError(f"--runner={args.runner}: unknown runner{nearest(args.runner, (LOCAL, BEAM))}")
+    if args.workers is not None:
+        raise UserError(f"--workers is for --runner={LOCAL}: Beam has options of its own")
+    try:
+        from triarch.tasks.beam import Beam
+    except ModuleNotFoundError as error:
+        raise UserError(f"--runner={BEAM} needs {error.name}: pip install 'triarch[tasks,beam]'") from None
+    return Beam(tuple(args.beam_option), args.beam_folder)
 
 
 @contextlib.contextmanager

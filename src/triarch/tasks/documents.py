@@ -92,3 +92,8 @@ class Corpus(Protocol):
 def has_inputs(corpus: Corpus) -> bool:
     """Returns whether the documents of `corpus` are examples of inputs and targets."""
     return getattr(corpus, "inputs_field", None) is not None
+
+
+def shards_of(corpus: Corpus) -> list[Corpus]:
+    """Returns corpora that make up `corpus`, in order: its files where it has any."""
+    return corpus.shards() if hasattr(corpus, "shards") else [corpus]

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +26,12 @@ from triarch.tasks.documents import Corpus, has_inputs
 from triarch.tasks.layouts import PAIRS, WINDOWS, make_layout
 from triarch.tasks.selection import Filters, find_duplicates, selected
 from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, split_names
-from triarch.tasks.tokenization import ChunkTokenizer, tokenize
+from triarch.tasks.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
 from triarch.tasks.tokenizers import Tokenizer, read_tokenizer
 from triarch.tasks.vocabulary_choice import VocabularyChoice, training_texts
+
+if TYPE_CHECKING:
+    from triarch.tasks.beam import Beam
 
 __all__ = ["VocabularyChoice", "prepare"]
 
@@ -52,6 +55,7 @@ def prepare(
     filters: Filters | None = None,
     layout: str = WINDOWS,
     lengths: Mapping[str, int] | None = None,
+    beam: Beam | None = None,
 ) -> TokenStore:
     """Writes `corpus` as a token store.
 
@@ -59,8 +63,8 @@ def prepare(
     split's documents are concatenated and cut into windows of `window` tokens, and the last incomplete window is left
     out and counted; in the layout "packed" whole documents lie side by side, see `layouts.FirstFit`; in the layout
     "pairs" an example is a document's inputs and, as targets, its text, each cut to its length. The store's bytes do
-    not depend on `workers`, nor on interruptions: called again with the same arguments, it goes on where it was.
-    Nothing is at `output` until all is written.
+    not depend on `workers`, on `beam`, nor on interruptions: called again with the same arguments, it goes on where it
+    was. Nothing is at `output` until all is written.
 
     Args:
       corpus: documents to write.
@@ -75,6 +79,7 @@ def prepare(
       filters: which documents are kept; all when None.
       layout: "windows", "packed" or "pairs".
       lengths: of pairs, how many tokens "inputs" and "targets" may have, ends included.
+      beam: tokenizes on other machines, file by file, in place of processes here.
 
     Raises:
       UserError: bad text, an empty corpus, a split shorter than one window, a vocabulary too large for the text, an
@@ -94,7 +99,7 @@ def prepare(
     if layout != PAIRS:
         lengths = None
     preparation = _Preparation(
-        corpus, task, vocabulary, layout, window, lengths, validation_fraction, filters or Filters()
+        corpus, task, vocabulary, layout, window, lengths, validation_fraction, filters or Filters(), beam
     )
     with (
         Progress(show_progress) as progress,
@@ -119,7 +124,10 @@ class _Preparation:
         lengths: Mapping[str, int] | None,
         validation_fraction: float,
         filters: Filters,
+        beam: Beam | None,
     ):
+        if beam is not None and filters.deduplicate:
+            raise UserError("deduplicate: duplicates are not looked for on Beam: remove them first, or prepare without")
         self._corpus = corpus
         self._task = task
         self._vocabulary = vocabulary
@@ -128,13 +136,14 @@ class _Preparation:
         self._lengths = lengths
         self._validation_fraction = validation_fraction
         self._filters = filters
+        self._beam = beam
         self._given = vocabulary.existing()
         num_ids = vocabulary.size + vocabulary.extra.count if self._given is None else self._given.info.size
         self.dtype = "uint16" if num_ids <= UINT16_IDS else "int32"
 
     @property
     def job(self) -> str:
-        """What decides the store's bytes."""
+        """What decides the store's bytes, and in which steps they are made."""
         vocabulary = self._vocabulary if self._given is None else self._given.info.fingerprint
         options = (
             self._task,
@@ -144,6 +153,7 @@ class _Preparation:
             self._lengths,
             self._validation_fraction,
             self._filters,
+            self._beam is not None,
         )
         return repr((triarch.__version__, self._corpus.version, *options))
 
@@ -168,6 +178,8 @@ class _Preparation:
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
         writer.finish(manifest, tokenizer.token_bytes)
+        if self._beam is not None:
+            self._beam.remove(self.job, writer.scratch)
 
     def _duplicates(self, writer: StoreWriter, progress: Progress) -> np.ndarray | None:
         if not self._filters.deduplicate:
@@ -205,18 +217,36 @@ class _Preparation:
     ) -> Counts:
         make = functools.partial(make_layout, self._layout, self._window, tokenizer.info.special["pad"])
         counts = Counts.from_json(writer.state, split_names(self._validation_fraction), make)
-        progress.start("tokenizing", self._corpus.size)
-        progress.advance(counts.progress)
-        records = itertools.islice(selected(self._corpus, self._filters, duplicates), counts.records, None)
         work = ChunkTokenizer(tokenizer, self.dtype, self._validation_fraction, self._lengths)
+        if self._beam is None:
+            records = selected(self._corpus, self._filters, duplicates)
+            chunks = tokenize(itertools.islice(records, counts.records, None), work, workers)
+        else:
+            chunks = self._tokenized_by_beam(writer, work, counts.records, progress)
+        progress.start("tokenizing" if self._beam is None else "writing", self._corpus.size)
+        progress.advance(counts.progress)
         saved = time.monotonic()
-        for chunk in tokenize(records, work, workers):
+        for chunk in chunks:
             counts.add(chunk, writer)
             progress.advance(chunk.progress)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 writer.checkpoint(counts.to_json())
                 saved = time.monotonic()
         return counts
+
+    def _tokenized_by_beam(
+        self, writer: StoreWriter, work: ChunkTokenizer, done: int, progress: Progress
+    ) -> Iterator[TokenizedChunk]:
+        """Tokenizes everything, then returns the chunks after the first `done` records, which is where one begins."""
+        from triarch.tasks.shards import tokenize_shards
+
+        assert self._beam is not None
+        progress.start("tokenizing on Beam", None)
+        folder = self._beam.folder_of(self.job, writer.scratch)
+        chunks = tokenize_shards(self._corpus, self._filters, work, self._beam, folder)
+        while done:
+            done -= next(chunks).records
+        return chunks
 
     def _source(self, counts: Counts) -> dict[str, Any]:
         return {

@@ -92,6 +92,10 @@ class PublishedCorpus:
         """
         return self._files().documents()
 
+    def shards(self) -> list[Files]:
+        """Returns the files one by one."""
+        return self._files().shards()
+
     @property
     def size(self) -> int:
         """Bytes of all files."""

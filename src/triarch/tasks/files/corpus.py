@@ -62,6 +62,10 @@ class Files:
         for path in self.paths:
             yield from self._file_documents(path)
 
+    def shards(self) -> list[Files]:
+        """Returns the files one by one."""
+        return [dataclasses.replace(self, paths=(path,)) for path in self.paths]
+
     @property
     def size(self) -> int:
         """Bytes of all files, as they lie there."""

@@ -1,0 +1,181 @@
+"""Work on the shards of a corpus by Apache Beam, on whatever runner the user has.
+
+What a shard gives is written to a file of its own in a folder that all machines reach (any of Beam's file systems), and
+read back where the pipeline was started, in the order of the shards. A file gets its name when it is whole, so that
+shards that were done before an interruption are not done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import struct
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from triarch.errors import UserError, nearest
+
+# What a shard becomes: blocks of bytes. A shard is anything that can be pickled.
+Work = Callable[[Any], Iterable[bytes]]
+
+_LENGTH = struct.Struct("<Q")
+_END = _LENGTH.pack(2**64 - 1)
+_DONE, _FAILED = "blocks", "error"
+
+
+def pipeline_options(options: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options of `options`, "name=value" or "name" each.
+
+    Raises:
+      UserError: Beam has no such option, or does not take its value.
+    """
+    known = _parsed([])
+    flags = [f"--{option.removeprefix('--')}" for option in options]
+    for option, flag in zip(options, flags, strict=True):
+        name = flag.removeprefix("--").partition("=")[0]
+        # Some options have two names, of which only one is listed.
+        if _parsed([flag]) == known and name not in known:
+            raise UserError(f"beam_option={option}: Beam has no option {name!r}{nearest(name, known)}")
+    return PipelineOptions(flags)
+
+
+def _parsed(flags: list[str]) -> dict[str, Any]:
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            return PipelineOptions(flags).get_all_options()
+    except SystemExit:  # What argparse ends a program with.
+        reason = message.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"beam_option={flags[0].removeprefix('--')}: {reason}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """Where and how pipelines run.
+
+    Attributes:
+      options: Beam's own, as `pipeline_options` takes them.
+      folder: that all machines reach, a path or a URL; one that this machine alone reaches when None.
+    """
+
+    options: tuple[str, ...] = ()
+    folder: str | None = None
+
+    def __post_init__(self):
+        pipeline_options(self.options)
+
+    def folder_of(self, job: str, scratch: Path) -> str:
+        """Returns where files of `job` go: below the folder that all machines reach, or in `scratch`."""
+        if self.folder is None:
+            return str(scratch.absolute() / "shards")
+        return FileSystems.join(self.folder, f"triarch-{hashlib.sha256(job.encode()).hexdigest()[:16]}")
+
+    def run(self, work: Work, shards: Sequence[Any], folder: str) -> Iterator[bytes]:
+        """Does `work` on all shards, then yields the blocks that it gave, in the order of `shards`.
+
+        Args:
+          work: makes blocks of a shard; the same ones each time. It is pickled.
+          shards: what there is to do.
+          folder: for the files: what is done in it already is of the same shards.
+
+        Raises:
+          UserError: `work` raised one (that of the first shard that did), the pipeline failed, or its files cannot be
+            read here.
+        """
+        with _explained():
+            if not FileSystems.exists(folder):
+                FileSystems.mkdirs(folder)
+            missing = [index for index in range(len(shards)) if not FileSystems.exists(_path(folder, index, _DONE))]
+            FileSystems.delete([path for path in _paths(folder, missing, _FAILED) if FileSystems.exists(path)])
+            if missing:
+                with beam.Pipeline(options=pipeline_options(self.options)) as pipeline:
+                    (
+                        pipeline
+                        | beam.Create([(index, shards[index]) for index in missing])
+                        | beam.Reshuffle()
+                        | beam.ParDo(_WorkOnShard(work, folder))
+                    )
+            self._check(folder, missing)
+        return (block for index in range(len(shards)) for block in _blocks(_path(folder, index, _DONE)))
+
+    def remove(self, job: str, scratch: Path) -> None:
+        """Removes the files of `job` where nothing else does."""
+        if self.folder is not None:
+            with _explained():
+                FileSystems.delete([self.folder_of(job, scratch)])
+
+    def _check(self, folder: str, indices: Iterable[int]) -> None:
+        for index in indices:
+            if FileSystems.exists(_path(folder, index, _FAILED)):
+                raise UserError(b"".join(_blocks(_path(folder, index, _FAILED))).decode())
+            if not FileSystems.exists(_path(folder, index, _DONE)):
+                raise UserError(f"{folder}: what the workers wrote is not here: give a folder that all machines reach")
+
+
+class _WorkOnShard(beam.DoFn):
+    def __init__(self, work: Work, folder: str):
+        self._work = work
+        self._folder = folder
+
+    def process(self, element: tuple[int, Any]) -> None:
+        index, shard = element
+        try:
+            _write(_path(self._folder, index, _DONE), self._work(shard))
+        except UserError as error:
+            # Tried again it would fail again, on all machines; and Beam would bury the line under its own.
+            _write(_path(self._folder, index, _FAILED), [str(error).encode()])
+
+
+def _paths(folder: str, indices: Iterable[int], kind: str) -> list[str]:
+    return [_path(folder, index, kind) for index in indices]
+
+
+def _path(folder: str, index: int, kind: str) -> str:
+    return FileSystems.join(folder, f"shard-{index:06d}.{kind}")
+
+
+def _write(path: str, blocks: Iterable[bytes]) -> None:
+    # Beam may have two machines do the same; both write the same bytes.
+    temporary = f"{path}.{uuid.uuid4().hex}"
+    try:
+        with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            for block in blocks:
+                file.write(_LENGTH.pack(len(block)))
+                file.write(block)
+            file.write(_END)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            FileSystems.delete([temporary])
+        raise
+    FileSystems.rename([temporary], [path])
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with _explained(), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        while (length := file.read(_LENGTH.size)) != _END:
+            size = _LENGTH.unpack(length)[0] if len(length) == _LENGTH.size else -1
+            block = file.read(size) if size >= 0 else b""
+            if len(block) != size:
+                raise UserError(f"{path}: is cut short: remove it and start again")
+            yield block
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what Beam and its file systems raise into one line."""
+    try:
+        yield
+    except (UserError, GeneratorExit):
+        raise
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UserError(f"Beam: {type(error).__name__}: {lines[-1] if lines else 'no reason given'}") from error
