@@ -19,6 +19,8 @@ TASKS = [
 ]
 # fsspec's way to gs:// URLs; its versions go with fsspec's.
 GCS = ["gcsfs>=2025.9,<2027"]
+# Beside it uv and pip choose protobuf 6 and pyarrow 25, so it is not in the lock.
+BEAM = ["apache-beam>=2.77,<3"]
 HF = ["torch==2.13.0", "transformers>=5.20,<6"]
 DEV = [
     "pytest>=9,<10",
@@ -62,6 +64,7 @@ setup(
     ],
     extras_require={
         "tasks": TASKS,
+        "beam": BEAM,
         "tpu": ["jax[tpu]>=0.10.2,<0.11"],
         "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
         "gcs": GCS,
