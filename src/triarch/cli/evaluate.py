@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.few_shot import add_task_arguments, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.text_table import aligned, decimals
 from triarch.errors import UserError
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
 HELP = (
     "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
-    "with --suite on many domains at once, with averages over domains and over sources"
+    "with --suite on many domains at once, with averages over domains and over sources;\n"
+    "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included"
 )
 EXAMPLE = (
     "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
-    "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis"
+    "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
+    "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=tasks.json"
 )
 
 _ALL = "all"
@@ -54,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pseudo_positions", default="16", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
     add("--seed", type=int, default=0, help="of those tokens, and of masking (default: %(default)s)")
     add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+    add_task_arguments(parser)
     add_process_arguments(parser)
 
 
@@ -64,8 +68,16 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
+    if args.tasks or args.task_suite:
+        if stores or args.suite is not None:
+            raise UserError(
+                "tasks are evaluated by themselves: give --tasks without --in_domain, --out_of_domain, --suite"
+            )
+        return run_tasks(args)
     if not stores and args.suite is None:
-        raise UserError("no store to evaluate on: give --in_domain=STORE, --out_of_domain=STORE or --suite=FOLDER")
+        raise UserError(
+            "no store to evaluate on: give --in_domain=STORE, --out_of_domain=STORE or --suite=FOLDER, or --tasks"
+        )
     if args.suite is not None:
         if stores:
             raise UserError("--suite has stores of its own: give it without --in_domain and --out_of_domain")

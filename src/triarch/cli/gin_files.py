@@ -47,6 +47,7 @@ def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
 def configurables() -> dict[str, type]:
     """Returns every config class by its name in gin."""
     from triarch.data.mixture import MixturePhase, StoreMixture
+    from triarch.evaluation.few_shot.suites import TaskSuite
     from triarch.models import Execution, ModelConfig, RopeScaling
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
@@ -62,7 +63,7 @@ def configurables() -> dict[str, type]:
         *(ModelConfig, RopeScaling, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
-        *(Study, Corpus, Ladder, IsoFlop, TokensPerParameter, FixedTokens),
+        *(Study, Corpus, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
         *(schedules.Constant, schedules.Cosine, schedules.Trapezoid, schedules.OneMinusSqrt, schedules.Rsqrt),
     ]
     return {cls.__name__: cls for cls in classes}

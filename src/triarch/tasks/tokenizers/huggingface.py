@@ -146,6 +146,14 @@ class HuggingFaceTokenizer:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]
         return self._tokenizer.decode(kept, skip_special_tokens=False)
 
+    @functools.cached_property
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the library itself puts before and after a text: ([CLS],), ([SEP],) for BERT."""
+        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
+        framed = self._tokenizer.encode("a").ids
+        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
+        return tuple(framed[:start]), tuple(framed[start + len(bare) :])
+
     def save(self, folder: Path) -> None:
         for name, content in self._files.items():
             (folder / name).write_bytes(content)

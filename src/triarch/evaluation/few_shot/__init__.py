@@ -1,0 +1,11 @@
+"""Few-shot evaluation by EleutherAI's lm-evaluation-harness, extra `[eval]`; nothing here imports it before it is used.
+
+Tasks are those of the harness, which fetches their data, those of `tasks/`, which read local files, and the user's own.
+A task is YAML whose templates (Jinja) and `!function` tags the harness executes: whoever writes an include path's files
+runs code here, as with any program. Data are never executed, nor is what a model has written.
+"""
+
+from triarch.evaluation.few_shot.evaluation import FewShotOptions, TaskResult, evaluate_tasks
+from triarch.evaluation.few_shot.suites import TaskSuite
+
+__all__ = ["FewShotOptions", "TaskResult", "TaskSuite", "evaluate_tasks"]

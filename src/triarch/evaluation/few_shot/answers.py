@@ -1,0 +1,100 @@
+"""Answers of a model kept on disk as they come, so that a killed evaluation goes on where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from triarch.errors import UserError
+
+FORMAT = "triarch.answers"
+VERSION = 1
+
+
+class Answers:
+    """A file of JSON lines: what was asked of whom, and then an answer a line, by the hash of its request.
+
+    A process killed while it writes leaves at most one line that is not whole, which the next one cuts off.
+    """
+
+    def __init__(self, path: Path | None, identity: Mapping[str, Any]):
+        """Opens the file, or makes it; with a path of None answers are kept in memory only.
+
+        Args:
+          path: of the file.
+          identity: what answers depend on besides their requests: the model, how it reads text.
+
+        Raises:
+          UserError: the file holds something else, or another process's answers in the making.
+        """
+        self._known: dict[str, Any] = {}
+        self._file = None
+        if path is None:
+            return
+        header = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(identity))}
+        try:
+            self._file = path.open("a+b")
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise UserError(f"{path}: cannot keep answers here: {error.strerror}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{path}: another evaluation is writing its answers here") from None
+        self._file.seek(0)
+        lines = self._file.read().split(b"\n")
+        self._file.truncate(sum(len(line) + 1 for line in lines[:-1]))
+        if len(lines) == 1:
+            self._write(header)
+        else:
+            self._read(path, lines[:-1], header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, kind: str, arguments: Any) -> Any:
+        """Returns the answer to a request, None if there is none yet."""
+        return self._known.get(_key(kind, arguments))
+
+    def add(self, kind: str, arguments: Any, answer: Any) -> None:
+        """Keeps an answer: it outlives the process from now on."""
+        key = _key(kind, arguments)
+        self._known[key] = answer
+        if self._file is not None:
+            self._write([key, answer])
+
+    def _write(self, value: Any) -> None:
+        self._file.write(json.dumps(value).encode() + b"\n")
+        self._file.flush()
+
+    def _read(self, path: Path, lines: list[bytes], header: Mapping[str, Any]) -> None:
+        try:
+            found = json.loads(lines[0])
+            self._known = dict(json.loads(line) for line in lines[1:])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: not a file of answers: {error}") from None
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise UserError(f"{path}: not a file of answers")
+        changed = [name for name in header if found.get(name) != header[name]]
+        if changed:
+            raise UserError(
+                f"{path}: holds answers given under another {', '.join(changed)}: name another file with --answers, or "
+                "delete it"
+            )
+
+
+def _key(kind: str, arguments: Any) -> str:
+    return hashlib.sha256(json.dumps([kind, arguments], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,199 @@
+"""A loaded model as lm-evaluation-harness asks it: likelihoods of continuations and texts, and generated text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.model import LM
+
+from triarch.decoding import GenerationSettings, generate, generate_by_masks
+from triarch.decoding.scoring import Continuation, Pseudo, rolling, score
+from triarch.errors import UserError
+from triarch.evaluation.few_shot.answers import Answers
+from triarch.evaluation.few_shot.reading import Reader
+from triarch.interchange import LoadedModel
+from triarch.progress import Progress
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+_NEW_TOKENS = 256  # The harness's own default.
+_SIZE_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+
+
+class HarnessModel(LM):
+    """Answers the harness's requests; those that were answered before are not computed again."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        reader: Reader,
+        answers: Answers,
+        *,
+        max_length: int,
+        batch_size: int,
+        bidirectional: bool,
+        pseudo: Pseudo,
+        progress: Progress,
+    ):
+        super().__init__()
+        self.model = model
+        self.reader = reader
+        self.answers = answers
+        self.max_length = max_length
+        self.batch_size = batch_size
+        self.bidirectional = bidirectional
+        self.pseudo = pseudo
+        self.progress = progress
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Returns (log-likelihood, is greedy) of continuations; of an encoder, the pseudo-log-likelihood."""
+
+        def compute(missing: list[tuple[str, str]], done: Callable[[int, Any], None]) -> None:
+            made = [self.reader.pair(*arguments) for arguments in missing]
+            self._score(made, lambda index, one: done(index, [one.log_likelihood, one.is_greedy]))
+
+        return [(total, greedy) for total, greedy in self._answered("loglikelihood", requests, compute)]
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
+        """Returns log-likelihoods of whole texts, longer ones in windows that predict each token once."""
+        if self.model.config.architecture == "encoder-only":
+            raise UserError(
+                f"task {_task(requests)} asks for the likelihood of whole texts, which an encoder does not have: "
+                "evaluate it on tasks of continuations, or on stores (pseudo-likelihood)"
+            )
+
+        def compute(missing: list[tuple[str]], done: Callable[[int, Any], None]) -> None:
+            windows, owners = [], []
+            for index, (text,) in enumerate(missing):
+                for window in rolling(self.reader.text(text), self.reader.frame.prefix, self.max_length):
+                    windows.append(Continuation(*window))
+                    owners.append(index)
+            totals, left = [0.0] * len(missing), [owners.count(index) for index in range(len(missing))]
+
+            def add(window: int, one: Any) -> None:
+                index = owners[window]
+                totals[index] += one.log_likelihood
+                left[index] -= 1
+                if not left[index]:
+                    done(index, totals[index])
+
+            for index in range(len(missing)):
+                if not left[index]:
+                    done(index, 0.0)  # An empty text.
+            self._score(windows, add)
+
+        return self._answered("loglikelihood_rolling", requests, compute)
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Returns generated texts, up to the first stop string."""
+
+        def compute(missing: list[tuple[str, dict]], done: Callable[[int, Any], None]) -> None:
+            groups: dict[str, list[int]] = {}
+            for index, (_, options) in enumerate(missing):
+                groups.setdefault(repr(sorted(options.items(), key=str)), []).append(index)
+            for indices in groups.values():
+                settings, until = self._settings(missing[indices[0]][1])
+                room = self._room(settings.max_new_tokens)
+                prompts = {index: self.reader.prompt(missing[index][0], room) for index in indices}
+                indices.sort(key=lambda index: len(prompts[index]), reverse=True)
+                for first in range(0, len(indices), self.batch_size):
+                    batch = indices[first : first + self.batch_size]
+                    for index, tokens in zip(batch, self._generate([prompts[i] for i in batch], settings), strict=True):
+                        done(index, _until(self.reader.tokenizer.decode(tokens), until))
+
+        return self._answered("generate_until", requests, compute)
+
+    def _answered(
+        self, kind: str, requests: Sequence[Instance], compute: Callable[[list, Callable[[int, Any], None]], None]
+    ) -> list[Any]:
+        """Returns answers, computing those that are not known yet, each one once."""
+        asked = [request.args for request in requests]
+        found = [None if _is_sampled(arguments) else self.answers.get(kind, arguments) for arguments in asked]
+        places: dict[Any, list[int]] = {}
+        for index, arguments in enumerate(asked):
+            if found[index] is None:
+                places.setdefault(index if _is_sampled(arguments) else repr(arguments), []).append(index)
+        first = [indices[0] for indices in places.values()]
+        self.progress.start(f"{_task(requests)}: {kind}", len(asked))
+        self.progress.advance(len(asked) - sum(map(len, places.values())))
+
+        def done(position: int, answer: Any) -> None:
+            same = places[index] if (index := first[position]) in places else places[repr(asked[index])]
+            for index in same:
+                found[index] = answer
+            if not _is_sampled(asked[index]):
+                self.answers.add(kind, asked[index], answer)
+            self.progress.advance(len(same))
+
+        if first:
+            compute([asked[index] for index in first], done)
+        return found
+
+    def _score(self, made: list, done: Callable[[int, Any], None]) -> None:
+        score(
+            self.model,
+            made,
+            max_length=self.max_length,
+            start=self.reader.frame.decoder_start,
+            bidirectional_context=self.bidirectional,
+            pseudo=self.pseudo,
+            batch_size=self.batch_size,
+            done=done,
+        )
+
+    def _generate(self, prompts: list[list[int]], settings: GenerationSettings) -> list[list[int]]:
+        if self.model.config.architecture == "encoder-only":
+            mask = self.model.vocabulary["special"]["mask"]
+            if mask is None:
+                raise UserError(f"{self.model.path}: its vocabulary has no mask token, which an encoder writes with")
+            return generate_by_masks(self.model, prompts, mask, settings, self.reader.frame.after, self.batch_size)
+        return generate(
+            self.model,
+            prompts,
+            settings,
+            start=self.reader.frame.decoder_start,
+            bidirectional_prompt=self.bidirectional,
+            batch_size=self.batch_size,
+        )
+
+    def _room(self, new_tokens: int) -> int:
+        if self.model.config.architecture == "encoder-decoder":
+            return self.max_length
+        room = self.max_length - new_tokens
+        if room < 1:
+            raise UserError(
+                f"the task generates up to {new_tokens} tokens, and --max_length={self.max_length} leaves none for the "
+                "prompt"
+            )
+        return room
+
+    def _settings(self, options: dict[str, Any]) -> tuple[GenerationSettings, list[str]]:
+        until = options.get("until") or []
+        until = [until] if isinstance(until, str) else list(until)
+        count = next((options[name] for name in _SIZE_NAMES if name in options), _NEW_TOKENS)
+        stops = [tuple(tokens) for text in until if (tokens := self.reader.stop(text))]
+        sampling = {name: options[name] for name in _SAMPLING if name in options} if _is_sampled(("", options)) else {}
+        if options.get("num_beams", 1) != 1:
+            stops, sampling = [], {"num_beams": options["num_beams"]}
+        settings = GenerationSettings(count, stop_tokens=((self.reader.frame.eos,), *stops), **sampling)
+        settings.validate(self.model.config.vocab_size)
+        return settings, until
+
+
+def _is_sampled(arguments: Sequence[Any]) -> bool:
+    """Whether an answer is drawn at random, so that a second one would be another."""
+    options = arguments[-1]
+    return isinstance(options, dict) and bool(options.get("do_sample")) and options.get("temperature", 1) > 0
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        text = text.split(stop)[0] if stop else text
+    return text
+
+
+def _task(requests: Sequence[Instance]) -> str:
+    return ", ".join(dict.fromkeys(str(request.task_name) for request in requests))

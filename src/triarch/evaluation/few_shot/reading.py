@@ -1,0 +1,159 @@
+"""From a task's texts to the tokens that a model reads, as lm-evaluation-harness has it for models of Hugging Face.
+
+Spaces at the end of a context belong to its continuation. A decoder-only model's, or an encoder's, context and
+continuation are tokenized together and cut where the context alone would end; an encoder-decoder's each by itself.
+A context that is empty is the token that begins a text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from triarch.decoding import Conventions, decoder_start
+from triarch.decoding.scoring import Continuation
+from triarch.errors import UserError
+from triarch.interchange import LoadedModel
+from triarch.objectives import SpecialTokens
+
+Tokens = list[int]
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer here: see `triarch.tasks.tokenizers`."""
+
+    def encode(self, text: str) -> np.ndarray: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What stands around every text that a model reads.
+
+    Attributes:
+      before: the start token of a decoder without an encoder, a mode token, an encoder's [CLS].
+      after: what ends an encoder's input.
+      prefix: the token that stands for a context where there is none.
+      decoder_start: what the decoder of an encoder-decoder reads first; () for others.
+      eos: ends a text.
+      is_predicted: whether the texts of `rolling` are scored with what stands around them, as the harness does with a
+        tokenizer that puts it there.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    prefix: int
+    decoder_start: tuple[int, ...]
+    eos: int
+    is_predicted: bool = False
+
+    @classmethod
+    def of(cls, model: LoadedModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None) -> Frame:
+        """Returns the frame of a model's training; of an imported model, the one its tokenizer puts around texts.
+
+        Args:
+          model: loaded.
+          tokenizer_frame: what the model's tokenizer puts before and after a text; None if it does not say.
+
+        Raises:
+          UserError: the vocabulary is unknown.
+        """
+        conventions = Conventions.of(model)
+        special = SpecialTokens.from_manifest(model.vocabulary["special"])
+        architecture = model.config.architecture
+        is_imported = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
+        if is_imported:
+            before, after = map(tuple, tokenizer_frame)
+        else:
+            before, after = conventions.before, conventions.after
+            if architecture == "decoder-only":
+                before = (*conventions.decoder_start, *before)
+        if architecture == "decoder-only" and is_imported:
+            after = ()
+        otherwise = special.eos if architecture == "encoder-decoder" else special.bos
+        prefix = before[0] if before else otherwise
+        return cls(before, after, prefix, decoder_start(model), special.eos, is_imported)
+
+    def with_bos(self, add: bool, bos: int) -> Frame:
+        """Returns the frame with the token `bos` before every text, or without."""
+        rest = self.before[1:] if self.before[:1] == (bos,) else self.before
+        return dataclasses.replace(self, before=(bos, *rest) if add else rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """Turns texts into what `score` and `generate` take.
+
+    Attributes:
+      tokenizer: of the model.
+      frame: around texts.
+      architecture: of the model.
+    """
+
+    tokenizer: Tokenizer
+    frame: Frame
+    architecture: str
+
+    def pair(self, context: str, continuation: str) -> Continuation:
+        """Returns a context and its continuation.
+
+        Raises:
+          UserError: the continuation has no tokens of its own.
+        """
+        tokens, before = self._pair(context, continuation)
+        if not tokens:
+            raise UserError(f"the continuation {continuation!r} has no tokens of its own after {context[-40:]!r}")
+        if self.architecture == "encoder-only":
+            words = self._words(before, tokens)
+            return Continuation(before, tokens, words, self.frame.before, self.frame.after)
+        if not before:
+            return Continuation([self.frame.prefix], tokens)
+        return Continuation(self.around(before), tokens)
+
+    def text(self, text: str) -> Tokens:
+        """Returns a text whose whole likelihood is asked for."""
+        return self.around(self._encode(text)) if self.frame.is_predicted else self._encode(text)
+
+    def around(self, tokens: Tokens) -> Tokens:
+        """Returns tokens with what stands around them."""
+        return [*self.frame.before, *tokens, *self.frame.after]
+
+    def prompt(self, text: str, room: int) -> Tokens:
+        """Returns a prompt of at most `room` tokens, cut on its left."""
+        tokens = self.around(self._encode(text)) if text else [self.frame.prefix]
+        return tokens[-room:]
+
+    def stop(self, text: str) -> Tokens:
+        """Returns tokens that certainly are `text`; [] if there are none such."""
+        tokens = self._encode(text)
+        return tokens if tokens and self.tokenizer.decode(tokens) == text else []
+
+    def _pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+        """Returns (continuation, context)."""
+        bare = context.rstrip()
+        continuation = context[len(bare) :] + continuation
+        context = bare
+        if not context:
+            return self._encode(continuation), []
+        before = self._encode(context)
+        if self.architecture == "encoder-decoder":
+            return self._encode(continuation), before
+        return self._encode(context + continuation)[len(before) :], before
+
+    def _words(self, before: Tokens, tokens: Tokens) -> list[int]:
+        """Returns the number of each token's word: a new one begins where what a token adds begins with a space."""
+        words, number = [], 0
+        text = self.tokenizer.decode(before)
+        for count in range(1, len(tokens) + 1):
+            longer = self.tokenizer.decode([*before, *tokens[:count]])
+            number += longer[len(text) :][:1].isspace()
+            words.append(number)
+            text = longer
+        return words
+
+    def _encode(self, text: str) -> Tokens:
+        return self.tokenizer.encode(text).tolist()
