@@ -84,7 +84,7 @@ class Cache:
     @property
     def num_bytes(self) -> int:
         """Bytes of all keys and values."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.layers))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.layers))
 
     def rows(self, indices: Int[Array, " rows"]) -> Cache:
         """Returns the cache of chosen rows, in their order; a row may be chosen more than once."""
@@ -95,6 +95,17 @@ class Cache:
         layers = StackCache(chosen(0, self.layers.first), chosen(1, self.layers.scanned))
         shared = {name: chosen(0, getattr(self, name)) for name in ("real", "positions", "memory_segments")}
         return dataclasses.replace(self, layers=layers, **shared)
+
+    def among(self, indices: Int[Array, " batch"]) -> Cache:
+        """Returns the cache after rows that continue the same prompt have changed places: `memory` stays as it is."""
+
+        def moved(axis: int, blocks: tuple[BlockCache, ...]) -> tuple[BlockCache, ...]:
+            def take(leaf: jax.Array) -> jax.Array:
+                return jnp.take(leaf, indices, axis=axis)
+
+            return tuple(dataclasses.replace(block, own=jax.tree.map(take, block.own)) for block in blocks)
+
+        return dataclasses.replace(self, layers=StackCache(moved(0, self.layers.first), moved(1, self.layers.scanned)))
 
     def extended(self, count: int) -> tuple[Cache, Extension]:
         """Returns the cache of `count` columns more, layers apart, and how layers are to write and read those."""
