@@ -30,6 +30,7 @@ class Allocation:
       sampling: of the bootstrap.
       bootstraps: resamples that had optima at two budgets or more.
       warnings: sentences on what the estimates do not show.
+      resamples: int[bootstraps], which resample each of `samples` is: those without two optima are left out.
       curves: what each optimum was read from, for figures: FLOPs, then float64[points] of N, loss and the curve there.
     """
 
@@ -45,7 +46,20 @@ class Allocation:
     sampling: Sampling
     bootstraps: int
     warnings: tuple[str, ...]
+    resamples: np.ndarray
     curves: tuple[tuple[float, np.ndarray, np.ndarray, np.ndarray], ...] = ()
+
+    def together(self, other: Allocation) -> tuple[Allocation, Allocation]:
+        """Returns both with those resamples alone that both have, so that pairs drawn together stay together."""
+        common = np.intersect1d(self.resamples, other.resamples)
+
+        def chosen(one: Allocation) -> Allocation:
+            kept = np.isin(one.resamples, common)
+            return dataclasses.replace(
+                one, samples={name: column[kept] for name, column in one.samples.items()}, resamples=common
+            )
+
+        return chosen(self), chosen(other)
 
     def optimum(self, flops: float) -> dict[str, tuple[float, tuple[float, float] | None]]:
         """Returns N, D and the loss on the lines at a budget, each with its interval (None without bootstraps)."""
@@ -110,7 +124,7 @@ def allocate(
         raise UserError(
             f"{len(np.unique(flops))} budgets with an optimum inside their sizes: the exponents need at least two"
         )
-    parameters, drawn = {}, {}
+    parameters, drawn, resamples = {}, {}, np.empty(0, int)
     log_flops = np.log(flops)[None, :]
     for name, (scale, exponent) in LINES.items():
         point = np.log(optima[name])[None, :]
@@ -125,7 +139,7 @@ def allocate(
         drawn = {name: column[whole] for name, column in drawn.items()}
         if not whole.all():
             warnings.append(f"{int(np.sum(~whole))} of {len(whole)} resamples had fewer than two optima: left out")
-        drawn = drawn if whole.sum() > 1 else {}
+        drawn, resamples = (drawn, np.flatnonzero(whole)) if whole.sum() > 1 else ({}, resamples)
     residual = np.log(optima["N"]) - np.log(parameters["k_N"]) - parameters["a"] * log_flops[0]
     return Allocation(
         law=law,
@@ -140,5 +154,6 @@ def allocate(
         sampling=sampling,
         bootstraps=len(next(iter(drawn.values()), ())),
         warnings=tuple(warnings),
+        resamples=resamples,
         curves=curves,
     )

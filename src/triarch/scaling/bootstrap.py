@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from triarch.errors import UserError
+
 MAX_REDRAWS = 1000
 # Of a row that a fit all but passes through, this share of its error is taken to be left.
 LEAST_FREEDOM = 0.05
@@ -60,6 +62,22 @@ def paired_weights(
 
     weights = _redraw(len(names), bootstraps, seed, enough)
     return None if weights is None else [weights[:, own] for own in numbers]
+
+
+def places(keys: Sequence[object]) -> np.ndarray:
+    """Returns the place of each key among all of them in order, int[keys].
+
+    Raises:
+      UserError: two are alike.
+    """
+    names = [str(key) for key in keys]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(
+            f"what pairs runs must name each of them once, but {repeated[0]!r} names {names.count(repeated[0])} runs"
+        )
+    found = np.empty(len(names), int)
+    found[np.argsort(names, kind="stable")] = np.arange(len(names))
+    return found
 
 
 def spread_out(leverage: np.ndarray) -> np.ndarray:

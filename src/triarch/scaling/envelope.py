@@ -8,6 +8,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.allocation import Allocation, allocate
+from triarch.scaling.bootstrap import places
 from triarch.scaling.estimate import Sampling
 from triarch.scaling.figures import smooth
 from triarch.scaling.laws import checked
@@ -28,6 +29,7 @@ def fit_envelope(
     bootstraps: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    keys: Sequence[str] | None = None,
     inputs: tuple[str, str] = ("N", "D"),
 ) -> Allocation:
     """Finds, at each of 1,500 budgets, the run with the least loss there; these give N = k_N C^a and D = k_D C^b.
@@ -40,6 +42,8 @@ def fit_envelope(
       params, tokens, loss, flops: float[points], each above zero; tokens and FLOPs so far.
       smoothing: half width of the moving average, as a share of a run's points; 0 for none.
       bootstraps, confidence, seed: of the intervals.
+      keys: [points], a name for each run that no other run has: fits to runs of the same names and seed draw the same
+        runs (paired); None draws for this fit alone.
       inputs: what N and D are called in messages.
 
     Raises:
@@ -66,7 +70,7 @@ def fit_envelope(
     if bootstraps:
         drawn = np.random.default_rng(seed).integers(0, len(sizes), (bootstraps, len(sizes)))
         chosen = np.zeros((bootstraps, len(sizes)), bool)
-        chosen[np.arange(bootstraps)[:, None], drawn] = True
+        chosen[np.arange(bootstraps)[:, None], drawn if keys is None else _by_key(runs, keys)[drawn]] = True
         samples = {name: column[:, won] for name, column in _optima(chosen, sizes, log_loss, log_tokens).items()}
     optima = {name: column[0, won] for name, column in point.items()}
     shown = tuple(
@@ -74,6 +78,17 @@ def fit_envelope(
         for size, curve in zip(sizes, curves, strict=True)
     )
     return allocate("envelope", np.exp(grid[won]), optima, samples, sampling, len(loss), warnings, shown)
+
+
+def _by_key(runs: Sequence[str], keys: Sequence[str]) -> np.ndarray:
+    """Returns the runs' numbers, int[runs], in the order of their keys."""
+    own = {run: key for run, key in zip(runs, keys, strict=True)}
+    for run, key in zip(runs, keys, strict=True):
+        if own[run] != key:
+            raise UserError(
+                f"run {run!r} is paired both as {key!r} and as {own[run]!r}, expected one name for all points"
+            )
+    return np.argsort(places(list(own.values())))
 
 
 def _curves(

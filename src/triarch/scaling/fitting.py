@@ -57,6 +57,9 @@ def fit_columns(
         roles = ("params", "tokens", "learning_rate", "batch", "loss")
         tolerance = TOLERANCE if request.tolerance is None else request.tolerance
         return fit_hyperparameters(*(v[role] for role in roles), tolerance=tolerance, **options)
+    # These resample residuals or whole runs: pairs are named, not weighted.
+    if request.group and request.pair:
+        options["keys"] = columns.table.text(request.pair)
     curves = (v["params"], v["tokens"], v["loss"], flops_of(columns))
     if request.law == "isoflop":
         return fit_isoflop(*curves, window=request.window, **options)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.allocation import Allocation, allocate
+from triarch.scaling.bootstrap import places
 from triarch.scaling.estimate import Sampling
 from triarch.scaling.laws import checked
 
@@ -20,7 +22,7 @@ EXCESS_SCATTER = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class _Budget:
-    """One budget's parabola in log N, and what a residual does to it."""
+    """One budget's parabola in log N through some rows, and what a residual does to it."""
 
     flops: float
     params: np.ndarray
@@ -29,6 +31,7 @@ class _Budget:
     projector: np.ndarray
     centre: float
     token_line: np.ndarray
+    rows: np.ndarray
 
     def optimum(self, log_loss: np.ndarray) -> dict[str, np.ndarray]:
         """Returns N, D and loss at the vertex for log losses float64[draws, points]; NaN where there is none."""
@@ -53,6 +56,7 @@ def fit_isoflop(
     bootstraps: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    keys: Sequence[str] | None = None,
     inputs: tuple[str, str] = ("N", "D"),
 ) -> Allocation:
     """Fits log loss as a parabola in log N at each budget; the vertices give N = k_N C^a and D = k_D C^b.
@@ -64,11 +68,15 @@ def fit_isoflop(
       params, tokens, loss, flops: float[points], each above zero; runs of nearly the same FLOPs are one budget.
       window: fits only sizes within this factor of the one with the least loss; None for all.
       bootstraps, confidence, seed: of the intervals.
+      keys: a name for each run, no two alike: fits to runs of the same names and seed draw residuals of the same runs
+        (paired); None draws for this fit alone.
       inputs: what N and D are called in messages.
 
     Raises:
-      UserError: fewer than two budgets of four sizes, or fewer than two with a minimum inside their sizes.
+      UserError: fewer than two budgets of four sizes, or fewer than two with a minimum inside their sizes, or two runs
+        of one name.
     """
+    order = None if keys is None else places(keys)
     sampling = Sampling(bootstraps, confidence, seed)
     values, loss = checked([params, tokens, flops], loss, (*inputs, "FLOPs"), fewest=2 * LEAST_SIZES)
     if window is not None and not window > 1.0:
@@ -89,7 +97,7 @@ def fit_isoflop(
             + "; ".join(warnings[:3])
         )
     optima = {name: np.array([found[name][0] for _, found in kept]) for name in ("N", "D", "loss")}
-    samples = _draw([budget for budget, _ in kept], sampling) if bootstraps else {}
+    samples = _draw([budget for budget, _ in kept], sampling, order) if bootstraps else {}
     if samples:
         warnings += _scatter(kept, optima, samples)
     curves = tuple((one.flops, one.params, one.loss, np.exp(one.fitted)) for one, _ in kept)
@@ -118,7 +126,7 @@ def _budgets(values: np.ndarray, loss: np.ndarray, window: float | None, warning
         if len(np.unique(values[rows, 0])) < LEAST_SIZES:
             small += 1
             continue
-        budgets.append(_parabola(values[rows], loss[rows]))
+        budgets.append(_parabola(values[rows], loss[rows], rows))
     if len(budgets) < 2:
         raise UserError(
             f"{len(budgets)} budgets with {LEAST_SIZES} sizes or more among {groups.max() + 1} values of FLOPs: IsoFLOP"
@@ -129,7 +137,7 @@ def _budgets(values: np.ndarray, loss: np.ndarray, window: float | None, warning
     return budgets
 
 
-def _parabola(values: np.ndarray, loss: np.ndarray) -> _Budget:
+def _parabola(values: np.ndarray, loss: np.ndarray, rows: np.ndarray) -> _Budget:
     log_params = np.log(values[:, 0])
     centre = float(log_params.mean())
     z = log_params - centre
@@ -138,7 +146,7 @@ def _parabola(values: np.ndarray, loss: np.ndarray) -> _Budget:
     fitted = design @ (projector @ np.log(loss))
     token_line = np.polyfit(log_params, np.log(values[:, 1]), 1)
     flops = float(np.exp(np.log(values[:, 2]).mean()))
-    return _Budget(flops, values[:, 0], loss, fitted, projector, centre, token_line)
+    return _Budget(flops, values[:, 0], loss, fitted, projector, centre, token_line, rows)
 
 
 def _edge(budget: _Budget, found: bool, name: str) -> str:
@@ -153,14 +161,27 @@ def _edge(budget: _Budget, found: bool, name: str) -> str:
     return ""
 
 
-def _draw(budgets: list[_Budget], sampling: Sampling) -> dict[str, np.ndarray]:
-    """Returns optima of resampled residuals, float64[bootstraps, budgets] each."""
+def _draw(budgets: list[_Budget], sampling: Sampling, order: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Returns optima of resampled residuals, float64[bootstraps, budgets] each; `order` has a place for each row."""
     rng = np.random.default_rng(sampling.seed)
     pool = np.concatenate([_residuals(budget) for budget in budgets])
     pool -= pool.mean()
-    drawn = [
-        budget.optimum(budget.fitted + rng.choice(pool, (sampling.bootstraps, len(budget.loss)))) for budget in budgets
-    ]
+
+    def noise(budget: _Budget) -> np.ndarray:
+        if order is None:
+            return rng.choice(pool, (sampling.bootstraps, len(budget.loss)))
+        return np.stack([donated(order[row]) for row in budget.rows], axis=1)
+
+    def donated(place: int) -> np.ndarray:
+        # Whoever has a run of this name draws the same donors for it; one whose budget was left out is drawn again.
+        own = np.random.default_rng([sampling.seed, place])
+        found = by_place[own.integers(len(by_place), size=sampling.bootstraps)]
+        return np.where(np.isnan(found), own.choice(pool, sampling.bootstraps), found)
+
+    if order is not None:
+        by_place = np.full(len(order), np.nan)
+        by_place[order[np.concatenate([budget.rows for budget in budgets])]] = pool
+    drawn = [budget.optimum(budget.fitted + noise(budget)) for budget in budgets]
     return {name: np.stack([one[name] for one in drawn], axis=1) for name in ("N", "D", "loss")}
 
 

@@ -152,7 +152,7 @@ def _grouped(table: Table, request: Request, step: Callable[[str], None]) -> Out
     weights, pairs = _pair(tables, request, warnings)
     parts: list[Part] = []
     for index, (group, own) in enumerate(tables.items()):
-        apart = dataclasses.replace(request, seed=request.seed + (0 if weights else index))
+        apart = dataclasses.replace(request, seed=request.seed + (0 if pairs else index))
         parts += _parts(own, apart, group, weights[group] if weights else None, step)
     step("comparing groups")
     comparisons = [
@@ -198,10 +198,13 @@ def _pair(tables: dict[str, Table], request: Request, warnings: list[str]) -> tu
             warnings.append(f"{name}, {own.rows(gone)}: no partner by {request.pair} in every group; left out")
         tables[name] = own.select(kept)
         keys[name] = [keys[name][index] for index in kept]
-    if not request.bootstraps or request.law not in ("chinchilla", "power", "data_constrained", "log_linear"):
+    if not request.bootstraps or request.law == "hyperparameters":
         return None, 0
+    if request.law in ("isoflop", "envelope"):
+        return None, len(common)
     values = [_inputs(read_columns(own, request), request) for own in tables.values()]
-    parameters = {"chinchilla": 5, "power": 2, "data_constrained": 7}.get(request.law, values[0].shape[1] + 1)
+    known = {"chinchilla": 5, "power": 2, "data_constrained": 7, "downstream": 3}
+    parameters = known.get(request.law, values[0].shape[1] + 1)
     drawn = paired_weights(
         list(keys.values()), values, request.bootstraps, parameters - len(request.fixed), request.seed
     )
@@ -214,6 +217,8 @@ def _pair(tables: dict[str, Table], request: Request, warnings: list[str]) -> tu
 def _inputs(columns: Columns, request: Request) -> np.ndarray:
     if request.law in ("power", "log_linear"):
         return np.column_stack(list(columns.several["x"].values()))
+    if request.law == "downstream":
+        return columns.values["loss"][:, None]
     roles = ("params", "tokens", "unique_tokens")
     return np.column_stack([columns.values[role] for role in roles if role in columns.values])
 
@@ -228,13 +233,14 @@ def _compare(parts: Sequence[Part], first: str, second: str, pairs: int) -> list
             costs = list(zip(costs_of(a.columns), costs_of(b.columns), strict=True))
             found.append(compare_chinchilla(names, a.fit, b.fit, costs, pairs))
             continue
-        frontiers: list[tuple[Frontier, Frontier]] = []
+        fits, frontiers = (a.fit, b.fit), []
         if a.fit.law == "power":
             frontiers = [(Frontier.of_power(a.fit, a.x), Frontier.of_power(b.fit, b.x))]
         elif isinstance(a.fit, Allocation):
             axis = next(iter(a.columns.several.get("flops", {})), "6ND")
-            frontiers = [tuple(Frontier.of_allocation(fit, axis) for fit in (a.fit, b.fit))]
-        found.append(compare_frontiers(names, (a.fit, b.fit), frontiers, pairs))
+            fits = a.fit.together(b.fit) if pairs else fits
+            frontiers = [tuple(Frontier.of_allocation(fit, axis) for fit in fits)]
+        found.append(compare_frontiers(names, fits, frontiers, pairs))
     return found
 
 

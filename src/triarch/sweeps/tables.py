@@ -37,18 +37,31 @@ _LOSSES = {
 }
 _COMPARABLE = ("paired", "pseudo_likelihood", "native")
 RESULT_COLUMNS = (
-    "run", "family", "size", "status", *_FROM_SUMMARY, *_LOSSES, "scoring", "budget", "steps", "batch_size",
+    "run", "family", "size", "cell", "status", *_FROM_SUMMARY, *_LOSSES, "scoring", "budget", "steps", "batch_size",
     "learning_rate", "seed", "config_fingerprint",
 )  # fmt: skip
 EVALUATION_COLUMNS = (
     "run", "domain", "role", "scoring", "nats_per_token", "standard_error", "bits_per_byte", "perplexity", "num_tokens",
 )  # fmt: skip
-_TEXT = ("run", "family", "size", "status", "architecture", "device", "scoring", "config_fingerprint", "domain", "role")
+_TEXT = (
+    "run",
+    "family",
+    "size",
+    "cell",
+    "status",
+    "architecture",
+    "device",
+    "scoring",
+    "config_fingerprint",
+    "domain",
+    "role",
+)
 
 
 def write_tables(runs: Sequence[Run], output: Path) -> None:
     """Gathers every finished run's summary and evaluations into `results` and `evaluations`, .csv and .parquet.
 
+    `cell` is a run's name without its family's: runs of two families in one cell of the grid are pairs.
     `in_domain_loss` and `out_of_domain_loss` are nats a token in `scoring`, means over the role's domains.
     `config_fingerprint` is that of everything which decides what a run computes: equal runs have equal ones.
 
@@ -71,7 +84,8 @@ def write_tables(runs: Sequence[Run], output: Path) -> None:
 
 def _result(run: Run, summary: dict, evaluated: bool, evaluations: Sequence[dict], config: dict) -> dict[str, Any]:
     scoring = next((kind for kind in _COMPARABLE if any(row["scoring"] == kind for row in evaluations)), None)
-    row = {"run": run.name, "family": run.family, "size": run.size, "status": "finished" if evaluated else "trained"}
+    row = {"run": run.name, "family": run.family, "size": run.size, "cell": run.name.removeprefix(f"{run.family}_")}
+    row["status"] = "finished" if evaluated else "trained"
     row |= {column: summary.get(key) for column, key in _FROM_SUMMARY.items()}
     for column, role in _LOSSES.items():
         own = [one["nats_per_token"] for one in evaluations if (one["role"], one["scoring"]) == (role, scoring)]

@@ -1,0 +1,94 @@
+"""Pairs in every law that compares architectures: noise that both share cancels, whatever is resampled."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from triarch.errors import UserError
+from triarch.scaling.outcome import fit_table
+from triarch.scaling.request import Request
+from triarch.scaling.table import Table
+
+
+def isoflop_rows():
+    """Two architectures on one grid; a run of both at one size and budget has the same noise."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for flops in np.geomspace(1e17, 1e20, 5):
+        for step in range(-3, 4):
+            noise = 0.004 * rng.normal()
+            for group, scale in (("a", 3.0), ("b", 2.9)):
+                params = 0.1 * flops**0.5 * 2.0 ** (step / 2)
+                loss = scale * flops**-0.03 * np.exp(0.03 * np.log(params / (0.1 * flops**0.5)) ** 2 + noise)
+                rows.append({"group": group, "cell": f"{step}@{flops:.3g}", "N": params, "D": flops / 6 / params,
+                             "loss": loss, "C": flops})  # fmt: skip
+    return rows
+
+
+def envelope_rows():
+    rng = np.random.default_rng(4)
+    rows = []
+    for size in np.geomspace(1e6, 1e9, 10):
+        noise = 0.01 * rng.normal()
+        for group, scale in (("a", 1.0), ("b", 0.97)):
+            for tokens in np.geomspace(2e7, 3e10, 40):
+                loss = scale * np.exp(noise) * (1.7 + 400 / size**0.34 + 410 / tokens**0.28)
+                rows.append({"group": group, "cell": f"{size:.3g}", "run": f"{group}{size:.3g}", "N": size,
+                             "D": tokens, "loss": loss})  # fmt: skip
+    return rows
+
+
+def downstream_rows():
+    rng = np.random.default_rng(5)
+    rows = []
+    for index, loss in enumerate(np.linspace(2.2, 3.6, 24)):
+        noise = 0.01 * rng.normal()
+        for group, ceiling in (("a", 0.85), ("b", 0.80)):
+            accuracy = 0.25 + (ceiling - 0.25) / (1 + np.exp(5 * (loss - 2.8))) + noise
+            rows.append({"group": group, "cell": index, "loss": loss, "accuracy": accuracy})
+    return rows
+
+
+LAWS = {
+    "isoflop": (isoflop_rows, {"params": "N", "tokens": "D", "loss": "loss", "flops": "C"}, "k_L"),
+    "envelope": (envelope_rows, {"run": "run", "params": "N", "tokens": "D", "loss": "loss"}, "k_L"),
+    "downstream": (downstream_rows, {"loss": "loss", "y": "accuracy"}, "ceiling"),
+}
+
+
+def request(law, **changes):
+    return Request(law, LAWS[law][1], group="group", pair="cell", bootstraps=200, held_out=0.0, **changes)
+
+
+def width(outcome, name):
+    low, high = next(one.interval for one in outcome.comparisons[0].parameters if one.what == name)
+    return high - low
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_pairs_share_their_noise_and_narrow_the_difference(law):
+    make, _, parameter = LAWS[law]
+    table = Table.from_rows(make())
+    paired = fit_table(table, request(law))
+    apart = fit_table(table, dataclasses.replace(request(law), pair=None))
+    assert paired.comparisons[0].pairs == len({row["cell"] for row in make()})
+    assert apart.comparisons[0].pairs == 0
+    assert width(paired, parameter) < 0.35 * width(apart, parameter)
+    for parts in zip(paired.parts, apart.parts, strict=True):
+        assert parts[0].fit.parameters == parts[1].fit.parameters
+
+
+def test_runs_without_a_partner_are_left_out():
+    rows = [row for row in isoflop_rows() if (row["group"], row["cell"]) != ("b", "-3@1e+17")]
+    outcome = fit_table(Table.from_rows(rows), request("isoflop"))
+    assert outcome.comparisons[0].pairs == 34
+    assert any("no partner by cell" in warning for warning in outcome.result["warnings"])
+
+
+@pytest.mark.parametrize(("law", "words"), [("isoflop", "names 5 runs"), ("envelope", "paired both as")])
+def test_a_pair_names_one_run(law, words):
+    key = (lambda row: row["cell"].split("@")[0]) if law == "isoflop" else (lambda row: f"{row['D']:.1g}")
+    rows = [row | {"cell": key(row)} for row in LAWS[law][0]()]
+    with pytest.raises(UserError, match=words):
+        fit_table(Table.from_rows(rows), request(law))
