@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from triarch.cli import gin_files
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.planning import Plan
+    from triarch.planning import Plan, Topology
     from triarch.planning.plan import Say
+    from triarch.planning.search import Trial
+    from triarch.training import RunConfig
 
 HELP = """Compiles the true training step for a TPU slice that need not be at hand; reports memory, FLOPs and traffic.
 
@@ -37,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
     add("--program", default="train", choices=("train", "evaluate"), help="which step (default: %(default)s)")
     add("--packed", action="store_true", help="windows are packed documents, whose attention needs segments")
+    add(
+        "--search",
+        action="store_true",
+        help="try meshes, remat policies and microbatches; the best that fits comes out",
+    )
+    add("--most", type=int, default=12, help="compilations of a search at most (default: %(default)s)")
     add("--hlo", type=Path, metavar="PATH", help="also write the compiled program as text")
 
 
@@ -59,9 +67,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = dataclasses.replace(config, batch_size=args.batch_size)
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
     with _progress() as say:
-        plan = make_plan(config, topology, args.program, args.packed, say, keep)
+        if not args.search:
+            plan, trials = make_plan(config, topology, args.program, args.packed, say, keep), []
+        else:
+            trials = _searched(args, config, topology, say)
+            plan = trials[0].plan
     print("\n".join(lines(plan)))
-    return dataclasses.asdict(plan)
+    if not args.search:
+        return dataclasses.asdict(plan)
+    print("\n" + "\n".join(_table(trials)))
+    return {**dataclasses.asdict(plan), "tried": [dataclasses.asdict(trial) for trial in trials]}
+
+
+def _searched(args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say) -> list[Trial]:
+    from triarch.planning import make_plan, search
+
+    if args.most < 1:
+        raise UserError(f"--most={args.most}: expected a whole number from 1 on")
+
+    def make(config: RunConfig, description: str) -> Plan:
+        return make_plan(config, topology, args.program, args.packed, lambda line: say(f"{description}: {line}"))
+
+    return search(config, topology, make, args.most)
+
+
+def _table(trials: Sequence[Trial]) -> list[str]:
+    """Returns everything a search tried, the best first."""
+    text = [f"{'mesh':44} {'remat':32} {'parts':>5} {'fits':>4} {'HBM':>10} {'s/step':>8} {'MFU':>5}"]
+    for trial in trials:
+        plan = trial.plan
+        mesh = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1)
+        memory = "" if plan.hbm_bytes_per_device is None else _gib(plan.hbm_bytes_per_device)
+        times = f"{trial.seconds:8.3f} {plan.mfu_estimate:5.0%}" if plan.fits else ""
+        fits = "yes" if plan.fits else "no"
+        text.append(f"{mesh:44} {trial.remat:32} {trial.microbatches:5} {fits:>4} {memory:>10} {times}")
+    return text
 
 
 @contextmanager

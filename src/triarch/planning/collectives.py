@@ -78,7 +78,7 @@ def collectives(module: Module, topology: Topology, coordinates: np.ndarray) -> 
                 group=len(members),
                 network="dcn" if crosses else "ici",
                 source=inner.source or instruction.source,
-                hidden=inner.opcode.endswith("-start") or "async" in instruction.opcode,
+                hidden=inner.opcode.endswith("-start") or instruction.name.startswith("async-"),
                 seconds=_seconds(kind, num_bytes, coordinates[members], topology, crosses),
             )
         )
@@ -100,7 +100,7 @@ def _inner(module: Module, instruction: Instruction) -> Instruction | None:
     """Returns the collective that an instruction is, or, as a fusion, holds."""
     if instruction.opcode.removesuffix("-start") in KINDS:
         return instruction
-    if instruction.opcode != "fusion":
+    if instruction.opcode != "fusion" or _goes_on(instruction):
         return None
     inner = [i for i, _ in module.fused(instruction) if i.opcode.removesuffix("-start") in KINDS]
     if not inner:
@@ -108,6 +108,12 @@ def _inner(module: Module, instruction: Instruction) -> Instruction | None:
     # An all-reduce of which a fusion keeps a slice is what TPUs make of a reduce-scatter.
     scatters = instruction.num_bytes < inner[0].num_bytes and inner[0].opcode == "all-reduce"
     return dataclasses.replace(inner[0], opcode="reduce-scatter") if scatters else inner[0]
+
+
+def _goes_on(instruction: Instruction) -> bool:
+    """Whether a fusion computes while a collective that began in an earlier one goes on, or awaits its end."""
+    inside = any(name.startswith("async_collective_fusion") for name in instruction.called)
+    return inside or instruction.name.startswith("async-collective-done")
 
 
 def replica_groups(instruction: Instruction, num_devices: int) -> Groups:

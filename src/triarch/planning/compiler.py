@@ -105,6 +105,9 @@ def _load() -> None:
     # No TPU is touched: the metadata server need not be asked, and other processes may hold the library too.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    # Which chips this machine has: libtpu complains where it cannot find out.
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5p-8")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
 
 
 def _explained(error: Exception) -> Exception:

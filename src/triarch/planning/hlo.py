@@ -159,7 +159,7 @@ def parse(text: str) -> Module:
     """
     computations: dict[str, Computation] = {}
     entry, current = None, None
-    for line in text.splitlines():
+    for line in _whole_lines(text):
         opening = _COMPUTATION.match(line)
         if opening:
             current = computations.setdefault(opening[2], {})
@@ -170,6 +170,18 @@ def parse(text: str) -> Module:
     if entry is None:
         raise ValueError("no ENTRY computation in the text of the module")
     return Module(computations, entry)
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Yields lines, those of an instruction that goes over several (a kernel's metadata) as one."""
+    whole = ""
+    for line in text.splitlines():
+        if not line or line.startswith("}") or _COMPUTATION.match(line) or _INSTRUCTION.match(line):
+            yield whole
+            whole = line
+        else:
+            whole += line
+    yield whole
 
 
 def _instruction(rest: str, name: str, is_root: bool) -> Instruction:

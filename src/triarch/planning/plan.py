@@ -172,7 +172,7 @@ def _measured(
 ) -> dict[str, Any]:
     memory = compiled.memory_analysis()
     steps = work.steps(module)
-    sent = traffic.collectives(module, topology, _coordinates(run.mesh.devices.flat))
+    sent = traffic.collectives(module, topology, coordinates(run.mesh.devices.flat))
     time_estimate = estimate(steps, sent, topology)
     flops = run.flops_per_step("train") * (1 if program == "train" else 1 / 3)
     chips = topology.num_devices
@@ -193,7 +193,7 @@ def _measured(
     }
 
 
-def _coordinates(devices: Sequence[Any]) -> np.ndarray:
+def coordinates(devices: Sequence[Any]) -> np.ndarray:
     """Returns int[devices, 1 + axes]: slice and place in it."""
     return np.array([(getattr(device, "slice_index", 0) or 0, *device.coords) for device in devices])
 

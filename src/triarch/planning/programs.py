@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,8 +12,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from triarch.objectives.base import SpecialTokens
+from triarch.sharding import MeshConfig, make_mesh
+from triarch.training import optimizers
 from triarch.training.config import RunConfig, validate
 from triarch.training.run import Run, assemble
+from triarch.training.state import Network, init_state
 
 Kind = Literal["train", "evaluate"]
 KINDS = ("train", "evaluate")
@@ -76,3 +80,12 @@ def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> di
         name: jax.ShapeDtypeStruct((config.batch_size, *feature.shape), feature.dtype, sharding=layout)
         for name, feature in features.items()
     }
+
+
+def state_bytes(config: RunConfig) -> int:
+    """Returns the bytes of parameters and optimizer state, over all devices; nothing is made."""
+    one = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    network = Network(config.model, config.execution, config.rules, one)
+    transformation = optimizers.build(config.optimizer, config.steps)
+    state = jax.eval_shape(lambda: init_state(network, transformation, 0))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -15,6 +15,9 @@ _FREE = {
     *("while", "call", "conditional", "opt-barrier", "async-start", "async-update", "async-done", "copy-done"),
 }
 
+_KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dkv": 4, "splash_mha_dq": 3}
+_QUERY_RANK = 4  # batch, heads, queries, head dimension
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -57,12 +60,22 @@ def _flops(instruction: Instruction, computation: Computation) -> float:
         contracted = re.findall(r"\d+", instruction.attribute("lhs_contracting_dims") or "")
         return 2.0 * instruction.arrays[0].size * math.prod(left.dimensions[int(axis)] for axis in contracted)
     if instruction.opcode == "custom-call":
-        return _kernel_flops(instruction)
+        return _kernel_flops(instruction, computation)
     return 0.0
 
 
-def _kernel_flops(instruction: Instruction) -> float:
-    """Returns what a Pallas kernel says of itself."""
+def _kernel_flops(instruction: Instruction, computation: Computation) -> float:
+    """Returns the products of an attention kernel, which the compiler does not know, or what a kernel says of itself.
+
+    Forward 2 products of queries by keys by head dimension; backward 4 for keys and values, 3 for queries, some of them
+    done again in both. Its scope names the share of the square that it goes through.
+    """
+    visited = re.search(r"visited_([\d.]+)", instruction.source)
+    products = next((count for name, count in _KERNEL_PRODUCTS.items() if name in instruction.name), 0)
+    if visited and products:
+        shapes = [computation[name].arrays[0].dimensions for name in instruction.operands]
+        query, key = [shape for shape in shapes if len(shape) == _QUERY_RANK][:2]
+        return 2.0 * products * float(visited[1]) * math.prod(query) * key[-2]
     found = re.search(r'"cost_estimate":(\{[^}]*\})', instruction.text)
     return float(json.loads(found[1]).get("flops", 0)) if found else 0.0
 

@@ -1,0 +1,72 @@
+"""What a search compiles and in what order; the compiler is stood in for by rules whose answer is known."""
+
+import dataclasses
+
+import pytest
+
+from tests.training import tiny
+from triarch.errors import UserError
+from triarch.planning.estimate import Estimate
+from triarch.planning.plan import Plan
+from triarch.planning.search import meshes, search
+from triarch.planning.topology import parse
+
+V5E = parse("v5e:2x4")
+COST = {"none": 1.0, "save_projections_and_attention": 1.1, "save_projections": 1.2, "full": 1.3}
+
+
+def config(batch_size=64, **changes):
+    return dataclasses.replace(tiny.run_config("none"), batch_size=batch_size, **changes)
+
+
+def answer(run, fits):
+    """A plan of a step that takes longer the more it recomputes, gathers and cuts."""
+    mesh = run.mesh
+    seconds = COST[run.execution.remat] * (1 + 0.01 * mesh.fsdp + 0.1 * (mesh.tensor - 1)) * run.microbatches
+    return Plan(
+        fits=fits, topology="", slice="", slices=1, num_devices=8, program="train", batch_size=run.batch_size,
+        sequence_lengths={}, mesh=mesh.sizes(8), remat=run.execution.remat, microbatches=run.microbatches,
+        attention="splash", hbm_limit_bytes=0, argument_bytes=0, model_flops_per_step={}, compile_seconds=0.0,
+        num_params=0, steps=1, tokens=1, estimate=Estimate(seconds, 0, 0, 0, 0, 0) if fits else None,
+    )  # fmt: skip
+
+
+def tried(run, fits, most=100):
+    return search(run, V5E, lambda changed, _: answer(changed, fits(changed)), most)
+
+
+def test_what_fits_at_once_ends_the_search():
+    (trial,) = tried(config(), lambda run: True)
+    assert (trial.mesh.data, trial.remat, trial.microbatches) == (8, "none", 1)
+
+
+def test_the_best_is_the_fastest_of_all_that_fit():
+    def fits(run):
+        room = run.mesh.fsdp * run.mesh.tensor * run.microbatches
+        return (
+            room
+            >= {"none": 99, "save_projections_and_attention": 16, "save_projections": 8, "full": 4}[run.execution.remat]
+        )
+
+    trials = tried(config(), fits)
+    fitting = [trial for trial in trials if trial.plan.fits]
+    assert trials[0].plan.fits and trials[0].seconds == min(trial.seconds for trial in fitting)
+    assert trials[0].remat == "save_projections" and trials[0].mesh.fsdp == 8
+    assert len({(trial.mesh, trial.remat, trial.microbatches) for trial in trials}) == len(trials)
+
+
+def test_microbatches_come_where_nothing_else_fits():
+    trials = tried(config(), lambda run: run.microbatches >= 4)
+    assert trials[0].microbatches == 4 and trials[0].remat == "full"
+    assert not any(trial.plan.fits for trial in trials if trial.microbatches < 4)
+
+
+def test_no_more_is_compiled_than_allowed():
+    assert len(tried(config(), lambda run: False, most=3)) == 3
+
+
+def test_meshes_divide_batch_and_heads():
+    for mesh in meshes(config(batch_size=4), V5E):
+        assert 4 % (mesh.data * mesh.fsdp) == 0 and config().model.num_heads % mesh.tensor == 0
+    with pytest.raises(UserError, match="batch_size 3 is not divisible over 8 chips"):
+        meshes(config(batch_size=3), V5E)
