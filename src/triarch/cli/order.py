@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.provenance_view import described
 from triarch.errors import UserError
 from triarch.progress import Progress
 
@@ -106,17 +107,6 @@ def _print(order: DataOrder, table: OrderTable, steps: range, keep: bool) -> dic
                 "write them with --output=FILE.jsonl"
             )
     return {"rows": rows, "tokens": tokens, **({"order": kept} if keep else {})}
-
-
-def described(row: dict[str, Any]) -> str:
-    """Returns a line that says where a run of tokens comes from, for a row of `OrderTable.rows`."""
-    place = row["source"] or "(the corpus does not tell where)"
-    if row["record"] is not None:
-        place += f":{row['record']}"
-    if row["byte_start"] is not None:
-        place += f" bytes {row['byte_start']}-{row['byte_end']}"
-    part = "" if row["part"] == "text" else f"{row['part']}, "
-    return f"{place}: {part}tokens {row['token_start']}-{row['token_end']} of {row['document_tokens']}"
 
 
 def _inputs(args: argparse.Namespace) -> Inputs:

@@ -19,6 +19,9 @@ def summary(store: TokenStore) -> list[str]:
         f"  vocabulary: {vocabulary.kind}, {vocabulary.size:,} ids ({special}), sha256 {vocabulary.fingerprint[:16]}",
     ]
     for name, split in manifest.splits.items():
+        if not split.examples:
+            lines.append(f"  {name}: empty")
+            continue
         lines.append(
             f"  {name}: {split.documents:,} documents, {split.bytes:,} bytes, {split.tokens:,} tokens "
             f"({split.bytes / split.tokens:.3f} bytes each), {split.examples:,} windows in {len(split.files):,} files, "

@@ -94,9 +94,11 @@ class TokenStore:
         """Returns the reader of split `name`.
 
         Raises:
-          UserError: the store has no such split.
+          UserError: the store has no such split, or nothing in it.
         """
         self._check_split(name)
+        if not self.manifest.splits[name].examples:
+            raise UserError(f"{self.path}: split {name!r} is empty")
         return SplitReader(self.path, name, self.manifest)
 
     def provenance(self, name: str) -> SplitProvenance:

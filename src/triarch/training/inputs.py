@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from triarch.data.batches import Batches
 from triarch.data.manifest import Vocabulary
@@ -57,13 +58,29 @@ class Inputs:
         return self.config.model.flops(*sides, convention, self.num_scored)
 
     def _batches(self, split: str, phases: tuple[MixturePhase, ...], seed: int, rows: slice | None) -> Batches:
-        splits = [store.split(split) for store in self.stores]
-        streams = [Epochs(examples, self.transform, seed, source) for source, examples in enumerate(splits)]
-        batch_size = self.config.batch_size
-        if len(streams) == 1:
-            return Batches(streams[0], batch_size, rows)
-        order = interleaving(phases, batch_size, [len(examples) for examples in splits])
-        return Batches(Interleaved(streams, order), batch_size, rows)
+        return make_batches(self.stores, split, self.transform, phases, self.config.batch_size, seed, rows)
+
+
+def make_batches(
+    stores: Sequence[TokenStore],
+    split: str,
+    transform: Transform,
+    phases: tuple[MixturePhase, ...],
+    batch_size: int,
+    seed: int,
+    rows: slice | None = None,
+) -> Batches:
+    """Returns the batches of one store, or of several mixed in `phases`; see `Inputs`.
+
+    Raises:
+      UserError: a store lacks the split, or holds nothing in it.
+    """
+    splits = [store.split(split) for store in stores]
+    streams = [Epochs(examples, transform, seed, source) for source, examples in enumerate(splits)]
+    if len(streams) == 1:
+        return Batches(streams[0], batch_size, rows)
+    order = interleaving(phases, batch_size, [len(examples) for examples in splits])
+    return Batches(Interleaved(streams, order), batch_size, rows)
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -78,10 +95,9 @@ def open_inputs(config: RunConfig) -> Inputs:
         raise UserError("DataConfig.store is not set: name a folder made by `triarch prepare`")
     folders = chosen.stores if isinstance(chosen, StoreMixture) else (chosen,)
     stores = tuple(_open_store(folder, config) for folder in folders)
-    first = stores[0]
-    for store in stores[1:]:
-        _require_alike(first, store)
-    architecture, window, vocabulary = config.model.architecture, config.data.window, first.manifest.vocabulary
+    check_alike(stores)
+    architecture, window = config.model.architecture, config.data.window
+    vocabulary = stores[0].manifest.vocabulary
     special = SpecialTokens.from_manifest(vocabulary.special)
     transform = config.objective.transform(architecture, special, vocabulary.size, window)
     lengths = config.objective.lengths(architecture, window)
@@ -107,9 +123,19 @@ def _open_store(folder: str, config: RunConfig) -> TokenStore:
     return store
 
 
+def check_alike(stores: Sequence[TokenStore]) -> None:
+    """Raises UserError unless examples of all stores can stand in one batch."""
+    for store in stores[1:]:
+        _require_alike(stores[0], store)
+
+
 def _require_alike(first: TokenStore, other: TokenStore) -> None:
-    """Raises UserError unless examples of both stores can stand in one batch."""
     ours, theirs = first.manifest, other.manifest
+    if ours.window != theirs.window:
+        raise UserError(
+            f"{other.path}: its windows are {theirs.window} tokens long, those of {first.path} {ours.window}: the "
+            "stores of a mixture need the same length"
+        )
     if ours.vocabulary != theirs.vocabulary:
         raise UserError(
             f"{other.path}: its vocabulary ({_described(theirs.vocabulary)}) is not that of {first.path} "
