@@ -166,3 +166,17 @@ def test_quality_is_the_mean_over_sources():
     np.testing.assert_allclose(np.concatenate(points), [[1000, 3.5], [2000, 4.5]])
     only_native = [row | {"scoring": "native"} for row in suite_rows()]
     assert quality_panels(Table.from_rows(only_native)) == []
+
+
+def test_large_maps_keep_their_mass():
+    weights = np.random.default_rng(0).uniform(size=(7, 10))
+    weights /= weights.sum(1, keepdims=True)
+    rows = [
+        {"layer": 0, "head": 0, "query": i} | {f"key_{k}": w for k, w in enumerate(row)}
+        for i, row in enumerate(weights)
+    ]
+    picture = np.asarray(map_panel(Table.from_rows(rows), "map", 3).figure.axes[0].images[0].get_array())
+    stretches = [weights[0:2], weights[2:4], weights[4:7]]
+    wanted = [[part[:, a:b].sum(1).mean() for a, b in ((0, 3), (3, 6), (6, 10))] for part in stretches]
+    np.testing.assert_allclose(picture, wanted, rtol=2e-3)
+    np.testing.assert_allclose(picture.sum(1), 1, rtol=2e-3)

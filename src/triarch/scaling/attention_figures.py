@@ -22,8 +22,12 @@ _STRETCHES = 64
 _PAPER = matplotlib.colors.LinearSegmentedColormap.from_list("map", ["#ffffff", SERIES[0], "#0b1d2e"])
 
 
-def attention_panels(folder: Path) -> list[Panel]:
+def attention_panels(folder: Path, map_size: int | None = None) -> list[Panel]:
     """Returns the figures for which `folder` holds a table.
+
+    Args:
+      folder: of the tables.
+      map_size: rows and columns that a map has at most, see `map_panel`; None draws it whole.
 
     Raises:
       UserError: a table is misshapen.
@@ -41,7 +45,7 @@ def attention_panels(folder: Path) -> list[Panel]:
     if (folder / KEYS).exists():
         title = "Cross-attention, by place in the encoder"
         panels.append(along_panel(Table.read_csv(folder / KEYS), "attention-keys", title, "mass"))
-    return panels + [map_panel(Table.read_csv(path), path.stem) for path in sorted(folder.glob(MAPS))]
+    return panels + [map_panel(Table.read_csv(path), path.stem, map_size) for path in sorted(folder.glob(MAPS))]
 
 
 def along_panel(table: Table, name: str, title: str, column: str) -> Panel:
@@ -103,13 +107,17 @@ def depth_panel(table: Table, name: str, title: str, column: str, whole: str, re
     return panel_of(name, title, figure, table)
 
 
-def map_panel(table: Table, name: str) -> Panel:
+def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
     """Draws attention matrices as pictures, layers downwards and heads across; each has a colour scale of its own.
 
     Args:
       table: columns layer, head, query and then one of weights for each key.
       name: of the panel.
+      size: rows and columns of a picture at most: of a larger matrix stretches of queries are averaged, and the mass on
+        stretches of keys summed, so that rows still sum to one. None draws it whole.
     """
+    if size is not None:
+        table = _pooled(table, size)
     layers, heads = (table.numbers(column, positive=False).astype(int) for column in ("layer", "head"))
     keys = [column for column in table.columns if column not in ("layer", "head", "query")]
     weights = np.stack([table.numbers(key, positive=False) for key in keys], axis=1)
@@ -133,6 +141,29 @@ def map_panel(table: Table, name: str) -> Panel:
         figure.supxlabel("key", fontsize=8, color=SOFT)
         figure.supylabel("query", fontsize=8, color=SOFT)
     return panel_of(name, title, figure, table)
+
+
+def _pooled(table: Table, size: int) -> Table:
+    """Returns the table of smaller matrices; a stretch goes by its first query or key."""
+    layers, heads = (table.numbers(column, positive=False).astype(int) for column in ("layer", "head"))
+    keys = [column for column in table.columns if column not in ("layer", "head", "query")]
+    weights = np.stack([table.numbers(key, positive=False) for key in keys], axis=1)
+    columns = _starts(len(keys), size)
+    rows = []
+    for layer, head in dict.fromkeys(zip(layers.tolist(), heads.tolist(), strict=True)):
+        matrix = weights[(layers == layer) & (heads == head)]
+        queries = _starts(len(matrix), size)
+        lengths = np.diff(queries, append=len(matrix))
+        pooled = np.add.reduceat(np.add.reduceat(matrix, columns, axis=1), queries, axis=0) / lengths[:, None]
+        for query, values in zip(queries, pooled, strict=True):
+            places = {keys[column]: f"{value:.4g}" for column, value in zip(columns, values, strict=True)}
+            rows.append({"layer": layer, "head": head, "query": int(query)} | places)
+    return Table.from_rows(rows, table.name)
+
+
+def _starts(count: int, size: int) -> np.ndarray:
+    """Returns where each of at most `size` stretches of about the same length begins."""
+    return np.unique(np.arange(min(size, count)) * count // min(size, count))
 
 
 def _stacks(table: Table) -> Iterator[tuple[str, np.ndarray]]:

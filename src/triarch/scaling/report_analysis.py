@@ -16,6 +16,8 @@ from triarch.scaling.table import Table
 
 FOLDER, SUITE = "analysis", "suite.csv"
 _COMPARABLE = ("paired", "pseudo_likelihood")
+# Of a page that is to be sent around.
+_MAP_SIZE = 64
 _AVERAGES = {"micro": "every token alike", "macro": "every domain alike", "macro_sources": "every source alike"}
 
 
@@ -59,12 +61,12 @@ def analysis_sections(study: Path) -> list[tuple[str, str, list[Panel]]]:
         "Locality is the attention mass on the nearest tokens. The effective rank is the exponential of the entropy of"
         " the singular values divided by their sum (Roy and Vetterli 2007); dotted lines are what attention spread"
         " evenly over all that the mask allows would have. Points are heads. Maps have a colour scale each, by the"
-        " square root of the weight."
+        " square root of the weight; large ones show the mass on stretches of keys."
     )
     return [
         ("Quality against inference cost", quality, suite),
         ("Beyond the trained length", length, length_panels(folder)),
-        ("Attention", attention, attention_panels(folder)),
+        ("Attention", attention, attention_panels(folder, _MAP_SIZE)),
     ]
 
 
