@@ -17,11 +17,13 @@ TASKS = [
     "fsspec>=2025.9,<2027",
     "importlib-resources>=6,<8",  # tensorflow-datasets imports it and does not say so
 ]
-# fsspec's way to gs:// URLs; its versions go with fsspec's.
-GCS = ["gcsfs>=2025.9,<2027"]
 # Beside it uv and pip choose protobuf 6 and pyarrow 25, so it is not in the lock.
 BEAM = ["apache-beam>=2.77,<3"]
+# fsspec's way to gs:// URLs; its versions go with fsspec's.
+GCS = ["gcsfs>=2025.9,<2027"]
 HF = ["torch==2.13.0", "transformers>=5.20,<6"]
+# torch and transformers are needed only beside it, by the parity tests.
+EVAL = ["lm_eval>=0.4.13,<0.5", "datasets>=4,<6", "jinja2>=3.1,<4", "pyyaml>=6,<7"]
 DEV = [
     "pytest>=9,<10",
     "pytest-xdist>=3.8,<4",
@@ -42,7 +44,11 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=[*find_packages("src"), "triarch.gin_configs"],
     package_dir={"": "src", "triarch.gin_configs": "gin_configs"},
-    package_data={"triarch.gin_configs": ["**/*.gin"], "triarch.scaling": ["templates/*"]},
+    package_data={
+        "triarch.gin_configs": ["**/*.gin"],
+        "triarch.scaling": ["templates/*"],
+        "triarch.evaluation.few_shot": ["tasks/*.yaml"],
+    },
     install_requires=[
         "jax>=0.10.2,<0.11",
         "flax>=0.12.8,<0.13",
@@ -69,6 +75,7 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2,<0.11"],
         "gcs": GCS,
         "hf": HF,
+        "eval": EVAL,
         "dev": [*DEV, *TASKS],
     },
     entry_points={"console_scripts": ["triarch=triarch.cli.main:main"]},
