@@ -147,6 +147,8 @@ def test_workers_that_write_elsewhere(tmp_path, monkeypatch):
         (["--beam_option=runer=DirectRunner"], "runer=DirectRunner: Beam has no option 'runer' (did you mean 'runner'"),
         (["--beam_option=num_workers=x"], "beam_option=num_workers=x: argument --num_workers: invalid int value: 'x'"),
         (["--beam_option=runner=NoRunner"], "Beam: ValueError: Unexpected pipeline runner: NoRunner"),
+        (["--beam_option==3"], "beam_option==3: expected NAME=VALUE"),
+        (["--beam_folder=foo://x"], "Beam: ValueError: Unable to get filesystem from specified path"),
         (["--deduplicate"], "deduplicate: duplicates are not looked for on Beam"),
         (["--workers=2"], "--workers is for --runner=local"),
     ],

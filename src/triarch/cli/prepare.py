@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import logging
 import os
 import sys
 import time
@@ -132,9 +133,13 @@ def _beam(args: argparse.Namespace) -> Beam | None:
     if args.workers is not None:
         raise UserError(f"--workers is for --runner={LOCAL}: Beam has options of its own")
     try:
+        # Beam warns of every cloud whose libraries are not there.
+        logging.disable(logging.WARNING)
         from triarch.tasks.beam import Beam
     except ModuleNotFoundError as error:
         raise UserError(f"--runner={BEAM} needs {error.name}: pip install 'triarch[tasks,beam]'") from None
+    finally:
+        logging.disable(logging.NOTSET)
     return Beam(tuple(args.beam_option), args.beam_folder)
 
 

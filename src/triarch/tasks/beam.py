@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import logging
 import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +43,8 @@ def pipeline_options(options: Sequence[str]) -> PipelineOptions:
     flags = [f"--{option.removeprefix('--')}" for option in options]
     for option, flag in zip(options, flags, strict=True):
         name = flag.removeprefix("--").partition("=")[0]
+        if not name:
+            raise UserError(f"beam_option={option}: expected NAME=VALUE")
         # Some options have two names, of which only one is listed.
         if _parsed([flag]) == known and name not in known:
             raise UserError(f"beam_option={option}: Beam has no option {name!r}{nearest(name, known)}")
@@ -52,10 +55,14 @@ def _parsed(flags: list[str]) -> dict[str, Any]:
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
+            # What it warns of is asked about here.
+            logging.disable(logging.WARNING)
             return PipelineOptions(flags).get_all_options()
     except SystemExit:  # What argparse ends a program with.
         reason = message.getvalue().strip().rpartition("error: ")[2]
         raise UserError(f"beam_option={flags[0].removeprefix('--')}: {reason}") from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Beam:
 
     def __post_init__(self):
         pipeline_options(self.options)
+        if self.folder is not None:
+            with _explained():
+                FileSystems.join(self.folder, "file")
 
     def folder_of(self, job: str, scratch: Path) -> str:
         """Returns where files of `job` go: below the folder that all machines reach, or in `scratch`."""
