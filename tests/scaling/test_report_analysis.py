@@ -178,5 +178,5 @@ def test_large_maps_keep_their_mass():
     picture = np.asarray(map_panel(Table.from_rows(rows), "map", 3).figure.axes[0].images[0].get_array())
     stretches = [weights[0:2], weights[2:4], weights[4:7]]
     wanted = [[part[:, a:b].sum(1).mean() for a, b in ((0, 3), (3, 6), (6, 10))] for part in stretches]
-    np.testing.assert_allclose(picture, wanted, rtol=2e-3)
-    np.testing.assert_allclose(picture.sum(1), 1, rtol=2e-3)
+    np.testing.assert_allclose(picture, wanted, rtol=6e-3)
+    np.testing.assert_allclose(picture.sum(1), 1, rtol=6e-3)

@@ -126,8 +126,8 @@ def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
     # The name becomes ids in a page, and a model's folder may be called anything.
     name = re.sub(r"[^\w.-]", "-", name, flags=re.ASCII)
     with styled():
-        size = (1.1 + 1.7 * len(columns), 0.7 + 1.7 * len(rows))
-        figure = matplotlib.figure.Figure(layout="constrained", figsize=size)
+        figure_size = (1.1 + 1.7 * len(columns), 0.9 + 1.7 * len(rows))
+        figure = matplotlib.figure.Figure(layout="constrained", figsize=figure_size)
         grid = figure.subplots(len(rows), len(columns), squeeze=False)
         for i, layer in enumerate(rows):
             for j, head in enumerate(columns):
@@ -138,6 +138,7 @@ def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
                 axes.set_title(f"layer {layer}, head {head}", fontsize=7.5, fontweight="normal")
                 axes.grid(False)
                 axes.tick_params(labelsize=6)
+        figure.suptitle(title, fontsize=9, fontweight="bold", x=0.01, ha="left")
         figure.supxlabel("key", fontsize=8, color=SOFT)
         figure.supylabel("query", fontsize=8, color=SOFT)
     return panel_of(name, title, figure, table)
@@ -156,7 +157,7 @@ def _pooled(table: Table, size: int) -> Table:
         lengths = np.diff(queries, append=len(matrix))
         pooled = np.add.reduceat(np.add.reduceat(matrix, columns, axis=1), queries, axis=0) / lengths[:, None]
         for query, values in zip(queries, pooled, strict=True):
-            places = {keys[column]: f"{value:.4g}" for column, value in zip(columns, values, strict=True)}
+            places = {keys[column]: f"{value:.3g}" for column, value in zip(columns, values, strict=True)}
             rows.append({"layer": layer, "head": head, "query": int(query)} | places)
     return Table.from_rows(rows, table.name)
 

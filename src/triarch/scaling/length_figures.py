@@ -8,7 +8,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
-from triarch.scaling.style import MARKERS, SERIES, SOFT, Panel, loss_axis, new_axes, styled
+from triarch.scaling.style import MARKERS, SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, styled
 from triarch.scaling.table import Table
 from triarch.scaling.words import short_number
 
@@ -16,6 +16,8 @@ LENGTHS, POSITIONS = "extrapolation.csv", "positions.csv"
 DASHES = ("-", "--", ":", "-.")
 # Of a standard error: a 95% interval.
 _Z = 1.96
+# Below this ratio of the greatest to the least, a logarithmic axis has hardly a tick.
+_NARROW = 5
 
 
 def length_panels(folder: Path) -> list[Panel]:
@@ -113,10 +115,13 @@ def _quality_panel(table: Table, column: str, label: str) -> Panel:
             )  # fmt: skip
         for i, model in enumerate(models):
             axes.annotate(model, (x[i], losses[i]), xytext=(4, 4), textcoords="offset points", color=SOFT, fontsize=7)
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(short_number))
         axes.margins(x=0.25)
+        if x.max() > _NARROW * x.min():
+            axes.set_xscale("log")
+            log_axis(axes.xaxis, x.min(), x.max(), powers=False)
+        else:
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(short_number))
         axes.legend()
     name = f"suite-{column.replace('_', '-')}"
     return panel_of(name, f"Loss on the suite against {label}", figure, table)

@@ -17,7 +17,7 @@ from triarch.scaling.table import Table
 FOLDER, SUITE = "analysis", "suite.csv"
 _COMPARABLE = ("paired", "pseudo_likelihood")
 # Of a page that is to be sent around.
-_MAP_SIZE = 64
+_MAP_SIZE = 48
 _AVERAGES = {"micro": "every token alike", "macro": "every domain alike", "macro_sources": "every source alike"}
 
 
