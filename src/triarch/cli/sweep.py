@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-import time
+import signal
 from pathlib import Path
 
 from triarch.errors import UserError
@@ -71,7 +71,8 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
     from triarch.sweeps.workers import Worker
     from triarch.training.fingerprint import changes
 
-    started = time.monotonic()
+    # What manages machines asks with SIGTERM; runs under way then save and stop, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _make_folder(output)
     for run in runs:
         if changed := changes(run_folder(run, output), run.config):
@@ -95,10 +96,9 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
         sweep(f"{len(runs)} runs, {parallel} at a time", work, chains, parallel)
     finally:
         tables.write_tables(runs, output)
-        ledger.record("sweep", "session", "done", time.monotonic() - started)
-    seconds = ledger.seconds()["sweep", "session"]
+    seconds = sum(ledger.seconds().values())
     _describe(study, prepare, chains, output, seconds)
-    print(f"\nstudy finished after {seconds:.0f} s, all attempts together")
+    print(f"\nstudy finished; its stages took {seconds:.0f} s one after another, all attempts together")
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
     exports = [str(output / "exports" / run.name) for run in runs] if study.exports else []
     if exports:
