@@ -11,6 +11,7 @@ import dataclasses, json, sys
 import jax
 import numpy as np
 from tests.training import tiny
+from triarch.models import Execution
 from triarch.sharding import MeshConfig
 from triarch.training.adafactor import Adafactor
 from triarch.training.inputs import open_inputs
@@ -29,13 +30,16 @@ MESHES = {
     "all": (MeshConfig(2, 2, 2), 8, 1),
     "fsdp": (MeshConfig(1, 8, 1), 8, 1),
     "data": (MeshConfig(8, 1, 1), 8, 2),
+    "sequence": (MeshConfig(1, 2, 2, sequence=2), 8, 1),
+    "gathered": (MeshConfig(2, 2, 2), 8, 1),
 }
 
 store, architecture, *names = sys.argv[1:]
 for name in names:
     mesh, devices, microbatches = MESHES[name]
     config = tiny.run_config(
-        store, architecture, optimizer=OPTIMIZERS[architecture], mesh=mesh, microbatches=microbatches, batch_size=16
+        store, architecture, optimizer=OPTIMIZERS[architecture], mesh=mesh, microbatches=microbatches, batch_size=16,
+        execution=Execution(gather="layer" if name == "gathered" else "compiler"),
     )
     run = assemble(config, open_inputs(config), jax.devices()[:devices])
     state = run.initial_state()
@@ -52,9 +56,9 @@ for name in names:
 """
 
 _MESHES = {
-    "encoder-only": ["one", "all"],
+    "encoder-only": ["one", "all", "sequence"],
     "decoder-only": ["one", "all", "fsdp", "data"],
-    "encoder-decoder": ["one", "all"],
+    "encoder-decoder": ["one", "all", "gathered"],
 }
 
 

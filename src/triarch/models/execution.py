@@ -34,12 +34,16 @@ class Execution:
         "save_projections" also every product with weights, "save_projections_and_attention" attended values too.
       attention: "blocked" never holds the square of attention weights, "dense" does; "splash" is a kernel for TPUs,
         "cudnn" one for GPUs; "auto" is what is fastest on a platform.
+      gather: of parameters that are split like the batch (FSDP): "compiler" leaves it to XLA, gradients being summed in
+        float32; "layer" gathers a layer's matrices in the type of activations before it runs, and sums their
+        gradients in that type, as T5X and MaxText do: half the traffic of sums.
     """
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     scan_layers: bool = True
     remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
     attention: Literal["auto", "blocked", "dense", "splash", "cudnn"] = "auto"
+    gather: Literal["compiler", "layer"] = "compiler"
 
     def on(self, platform: str) -> Execution:
         """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
@@ -66,6 +70,7 @@ class Execution:
             ("compute_dtype", ("auto", "float32", "bfloat16")),
             ("remat", ("none", *REMAT_POLICIES)),
             ("attention", ("auto", *KERNELS)),
+            ("gather", ("compiler", "layer")),
         ):
             value = getattr(self, field)
             if value not in allowed:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 
@@ -31,6 +32,10 @@ class Constrain(Protocol):
         """Returns into how many parts an axis is split."""
         ...
 
+    def gathered(self, kernel: jax.Array, axes: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
+        """Returns a parameter in `dtype`, whole but for tensor parallelism; gradients go back to where it lives."""
+        ...
+
 
 class _Unconstrained:
     mesh = None
@@ -43,6 +48,9 @@ class _Unconstrained:
 
     def shards(self, axis: str, size: int) -> int:
         return 1
+
+    def gathered(self, kernel: jax.Array, axes: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
+        return kernel
 
 
 # Leaves everything to the compiler.

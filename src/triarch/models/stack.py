@@ -53,6 +53,7 @@ class Stack(nnx.Module):
         constrain: Constrain,
     ):
         self.execution = execution
+        self.constrain = constrain
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
@@ -109,8 +110,24 @@ class Stack(nnx.Module):
         self, split_block: tuple, x: jax.Array, around: Surroundings, cache: BlockCache | None
     ) -> tuple[jax.Array, BlockCache | None]:
         graph, state = split_block
-        run = self.execution.rematerialise(lambda state, x, cache: nnx.merge(graph, state)(x, around, cache))
+        run = self.execution.rematerialise(
+            lambda state, x, cache: nnx.merge(graph, self._gathered(state))(x, around, cache)
+        )
         return run(state, x, cache)
+
+    def _gathered(self, state: nnx.State) -> nnx.State:
+        """Returns a layer's parameters with its matrices brought together from the devices that share them out."""
+        if self.execution.gather == "compiler":
+            return state
+
+        def gathered(variable: nnx.Variable) -> nnx.Variable:
+            value = variable[...]
+            # Sliced out of a stack, a parameter has lost its first axis but not its name.
+            axes = variable.get_metadata("logical_axes")[-value.ndim :]
+            return variable.replace(self.constrain.gathered(value, axes, self.execution.dtype))
+
+        leaves = nnx.to_flat_state(state)
+        return nnx.from_flat_state({p: gathered(v) if v[...].ndim > 1 else v for p, v in leaves})
 
     def _repeat(
         self,

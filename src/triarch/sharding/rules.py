@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.errors import UserError, nearest
@@ -192,3 +194,34 @@ class Constrainer:
         (axes,) = self.spec((logical_axis,), (size,))
         names = (axes,) if isinstance(axes, str) else axes or ()
         return math.prod(self.devices.shape[name] for name in names)
+
+    def gathered(self, kernel: jax.Array, logical_axes: LogicalAxes, dtype: jnp.dtype) -> jax.Array:
+        """Returns a parameter in `dtype`, whole but for tensor parallelism; gradients go back to where it lives."""
+        if self.mesh is None:
+            return kernel
+        activations = self.rules.activations
+        apart = {*activations.batch, *activations.length}
+        own = partition_spec(logical_axes, kernel.shape, self.rules.parameters, self.devices)
+        whole = PartitionSpec(*(_without(axes, apart) for axes in own))
+        return _gathered(dtype, *(NamedSharding(self.devices, spec) for spec in (own, whole)), kernel)
+
+
+def _without(axes: str | MeshAxes | None, apart: set[str]) -> MeshAxes | None:
+    kept = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes or ()) if axis not in apart)
+    return kept or None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _gathered(dtype: jnp.dtype, own: NamedSharding, whole: NamedSharding, kernel: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(kernel.astype(dtype), whole)
+
+
+def _gathered_forward(dtype, own, whole, kernel):
+    return _gathered(dtype, own, whole, kernel), jnp.zeros((), kernel.dtype)
+
+
+def _gathered_backward(dtype, own, whole, like, slope):
+    return (jax.lax.with_sharding_constraint(slope, own).astype(like.dtype),)
+
+
+_gathered.defvjp(_gathered_forward, _gathered_backward)
