@@ -112,11 +112,13 @@ class _Session:
     def __init__(self, sweep: Sweep, chains: Mapping[str, Sequence[Stage]], work: Mapping[str, float]):
         self._sweep = sweep
         self._chains = chains
-        self._waiting = collections.deque(chains)
+        unfinished = [owner for owner, stages in chains.items() if not all(stage.done for stage in stages)]
+        self._waiting = collections.deque(unfinished)
         self._stopped = threading.Event()
         self._workers: list[Worker] = []
         self.failures: list[str] = []
-        states = {owner: (stages[0].name, "waiting") for owner, stages in chains.items()}
+        states = dict.fromkeys(chains, ("", "done"))
+        states |= {owner: (chains[owner][0].name, "waiting") for owner in unfinished}
         self.progress = Progress(states, work, {}, sweep.parallel)
 
     def stop(self) -> None:
