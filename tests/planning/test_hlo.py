@@ -34,7 +34,8 @@ ENTRY %main (a: f32[8,8]) -> f32[8,8] {
   %start = (s32[], f32[8,8], s32[]) tuple(%zero, %a, %twelve)
   %loop = (s32[], f32[8,8], s32[]) while(%start), condition=%condition, body=%body, metadata={op_name="jit(f)/while"}
   %kernel.1 = f32[8,8]{1,0} custom-call(%a), custom_call_target="tpu_custom_call", frontend_attributes={k={
-"name":"x"}}, metadata={op_name="jit(f)/a kernel"}
+"name":"x"
+}}, metadata={op_name="jit(f)/a kernel"}
   ROOT %out = f32[8,8]{1,0} get-tuple-element(%loop), index=1
 }
 """
@@ -129,3 +130,18 @@ def test_places_that_windows_miss_do_not_count():
     signal = np.arange(10)
     pairs = sum(place * 2 + offset - 2 in signal for place in range(6) for offset in range(4))
     assert work.total_flops(hlo.parse(text)) == 2 * pairs * 3 * 5
+
+
+KERNEL = """HloModule m
+ENTRY %main (q: bf16[2,4,256,64]) -> bf16[2,4,256,64] {
+  %info = s8[1,2,2]{2,1,0} parameter(0)
+  %q = bf16[2,4,256,64]{3,2,1,0} parameter(1)
+  %k = bf16[2,2,512,64]{3,2,1,0} parameter(2)
+  ROOT %splash_mha_dkv_no_residuals.1 = bf16[2,4,256,64]{3,2,1,0} custom-call(%info, %q, %k, %k), custom_call_target="tpu_custom_call", metadata={op_name="jit(f)/visited_0.7500/vmap(x)/pallas_call"}
+}
+"""  # noqa: E501
+
+
+def test_an_attention_kernel_counts_the_blocks_it_goes_through():
+    """Four products of 256 queries by 512 keys by 64, for each of 2 rows and 4 heads; three quarters of the square."""
+    assert work.total_flops(hlo.parse(KERNEL)) == 4 * 2 * 0.75 * 2 * 4 * 256 * 512 * 64

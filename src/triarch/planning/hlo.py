@@ -176,7 +176,7 @@ def _whole_lines(text: str) -> Iterator[str]:
     """Yields lines, those of an instruction that goes over several (a kernel's metadata) as one."""
     whole = ""
     for line in text.splitlines():
-        if not line or line.startswith("}") or _COMPUTATION.match(line) or _INSTRUCTION.match(line):
+        if not line or line.rstrip() == "}" or _COMPUTATION.match(line) or _INSTRUCTION.match(line):
             yield whole
             whole = line
         else:
