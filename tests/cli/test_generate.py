@@ -1,0 +1,141 @@
+"""`triarch generate`: prompts in, text out, for each architecture; and text that is never half a character."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.models import tiny
+from triarch.cli.main import main
+from triarch.cli.text_stream import TextStream
+from triarch.decoding import Conventions, GenerationSettings, fill_masks, generate
+from triarch.interchange import Origin, write_export
+from triarch.loading import load
+from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, with_extra_ids
+
+TOKENIZER = with_extra_ids(ByteTokenizer(), ExtraIds(modes=True, sentinels=4))
+MODELS = {
+    "decoder": (tiny.DECLLM, {"class": "CausalLM"}),
+    "both": (tiny.REDLLM, {"class": "PrefixLM", "append_eos": True, "mode": "S"}),
+    "encoder": (dataclasses.replace(tiny.ETTIN_ENCODER, num_encoder_layers=2), {"class": "MaskedLM"}),
+    "imported": (tiny.GPT2, None),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for name, (config, objective) in MODELS.items():
+        config = dataclasses.replace(config, vocab_size=TOKENIZER.info.size)
+        origin = Origin(objective=objective, vocabulary=dataclasses.asdict(TOKENIZER.info))
+        write_export(folder / name, nnx.merge(*tiny.split(config)), origin)
+    return folder
+
+
+def run(*flags):
+    return main(["generate", *flags])
+
+
+def answers(path):
+    return json.loads(path.read_text())["completions"]
+
+
+def test_one_prompt_is_continued_as_the_model_was_trained(models, tmp_path, capsys):
+    assert run(f"--model={models / 'decoder'}", "--prompt=ab é", "--max_new_tokens=9", f"--json={tmp_path / 'o'}") == 0
+    (answer,) = answers(tmp_path / "o")
+    ids = [0, *TOKENIZER.encode("ab é").tolist()]
+    settings = GenerationSettings(max_new_tokens=9, stop_tokens=((1,),))
+    assert answer["tokens"] == generate(load(models / "decoder"), [ids], settings)[0]
+    assert answer["text"] == TOKENIZER.decode(answer["tokens"])
+    assert capsys.readouterr().out.rstrip("\n").isprintable()
+
+
+def test_prompts_behind_an_encoder_from_a_file(models, tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "abc <extra_id_1>"}\n\n{"prompt": "x"}\n')
+    flags = ["--beams=2", "--max_new_tokens=5", f"--json={tmp_path / 'o'}"]
+    assert run(f"--model={models / 'both'}", f"--prompts_file={file}", *flags) == 0
+    special = TOKENIZER.info.special
+    first = [special["modes"]["S"], *TOKENIZER.encode("abc ").tolist(), special["sentinels"][0] - 1, 1]
+    second = [special["modes"]["S"], *TOKENIZER.encode("x").tolist(), 1]
+    settings = GenerationSettings(max_new_tokens=5, num_beams=2, stop_tokens=((1,),))
+    expected = generate(load(models / "both"), [first, second], settings, start=(0,))
+    assert [answer["tokens"] for answer in answers(tmp_path / "o")] == expected
+
+
+def test_masks_of_a_prompt_are_filled(models, tmp_path, capsys):
+    assert run(f"--model={models / 'encoder'}", "--prompt=a [MASK]<mask>c", f"--json={tmp_path / 'o'}") == 0
+    mask = TOKENIZER.info.special["mask"]
+    text = [*TOKENIZER.encode("a ").tolist(), mask, mask, *TOKENIZER.encode("c").tolist()]
+    (answer,) = answers(tmp_path / "o")
+    assert answer["tokens"] == fill_masks(load(models / "encoder"), [text], mask, GenerationSettings())[0][2:4]
+
+
+def test_standard_input_and_a_stop_text(models, tmp_path, monkeypatch):
+    flags = [f"--model={models / 'decoder'}", "--max_new_tokens=8", "--temperature=1.0", f"--json={tmp_path / 'o'}"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
+    assert run(*flags, "--ignore_eos") == 0
+    whole = answers(tmp_path / "o")
+    assert [answer["prompt"] for answer in whole] == ["one", "two"]
+    stop = next(letter for letter in whole[0]["text"][1:] if letter.isascii() and letter.isprintable())
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    assert run(*flags, "--ignore_eos", f"--stop={stop}") == 0
+    cut = answers(tmp_path / "o")
+    assert cut[0]["text"] == whole[0]["text"].split(stop)[0] and cut[0]["finish_reason"] == "stop"
+
+
+def test_what_an_imported_model_is_given(models):
+    conventions = Conventions.of(load(models / "imported"))
+    assert conventions.decoder_start == () and conventions.around(np.array([5, 6])) == [5, 6]
+
+
+MISTAKES = {
+    "--prompt number 1 is empty": ("decoder", ["--prompt= "]),
+    "temperature=-1.0: expected 0 or more": ("decoder", ["--prompt=a", "--temperature=-1"]),
+    "num_beams=0: expected at least 1": ("decoder", ["--prompt=a", "--beams=0"]),
+    "has 4 sentinels": ("decoder", ["--prompt=<extra_id_4>"]),
+    "did you mean": ("decoder", ["--prompt=a", "--mode=s"]),
+    "not in the model's vocabulary": ("decoder", ["--prompt=a", "--stop="]),
+    "has 60 tokens, the model has positions for 40": ("imported", ["--prompt=" + 60 * "a"]),
+    "line 1: not JSON": ("decoder", ["--prompts_file={}/broken.jsonl"]),
+    'line 1: expected an object with a text under "prompt"': ("decoder", ["--prompts_file={}/other.jsonl"]),
+    "exclude each other": ("decoder", ["--prompt=a", "--prompts_file={}/other.jsonl"]),
+    "cannot be read: No such file": ("decoder", ["--prompts_file={}/none.txt"]),
+    "give them in two calls": ("encoder", ["--prompt=a [MASK]", "--prompt=b"]),
+    "no such run or export": ("decoders", ["--prompt=a"]),
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_mistake_is_one_line(message, models, tmp_path, capsys):
+    (tmp_path / "broken.jsonl").write_text("{prompt\n")
+    (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
+    model, flags = MISTAKES[message]
+    assert run(f"--model={models / model}", *(flag.format(tmp_path) for flag in flags)) == 1
+    error = capsys.readouterr().err
+    assert message in error or (message == "did you mean" and "one of: R, S, X" in error)
+    assert error.count("\n") == 1
+
+
+@given(st.text(max_size=12), st.lists(st.text(min_size=1, max_size=3), max_size=2), st.data())
+def test_a_stream_says_what_the_whole_text_says(text, stops, data):
+    """However the bytes come: no half a character, nothing of a stop text, nothing unsaid at the end."""
+    ids = ByteTokenizer().encode(text).tolist()
+    stream = TextStream(ByteTokenizer().decode, ByteTokenizer().encode("né").tolist(), stops)
+    said = ""
+    while ids and not stream.stopped:
+        count = data.draw(st.integers(1, len(ids)))
+        piece = stream.push(ids[:count])
+        assert "\ufffd" not in piece or "\ufffd" in text
+        said += piece
+        ids = ids[count:]
+    said += stream.end()
+    ends = [text.find(stop) for stop in stops if stop in text]
+    assert said == stream.text == (text[: min(ends)] if ends else text)
