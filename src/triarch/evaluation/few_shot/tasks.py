@@ -124,15 +124,21 @@ def _local_configs(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _check_fields(name: str, paths: Mapping[str, Path], fields: Sequence[str]) -> None:
-    """Raises UserError, naming file and row, for a row without one of the fields that the task's prompts need."""
+    """Raises UserError, naming file and row, for a row in which a field is missing that the task's prompts need."""
     for path in paths.values():
         rows = datasets.load_dataset("json", data_files=str(path), split="train")
         for field in fields:
             values = rows[field] if field in rows.column_names else [None] * len(rows)
-            row = next((number for number, value in enumerate(values, 1) if value is None), None)
+            row = next((number for number, value in enumerate(values, 1) if _is_empty(value)), None)
             if row is not None:
                 has = ", ".join(rows.column_names)
-                raise UserError(f"{path}: row {row} lacks {field!r}, which task {name} needs (the file has {has})")
+                raise UserError(
+                    f"{path}: row {row} has no {field!r} or an empty one, and task {name} needs it (the file has {has})"
+                )
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ("", []) or (isinstance(value, list) and any(map(_is_empty, value)))
 
 
 def _prepare(task: Any, shots: int | None) -> None:

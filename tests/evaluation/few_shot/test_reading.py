@@ -1,0 +1,88 @@
+"""What of a task's texts a model reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.interchange import exports
+from tests.models import tiny
+from tests.tasks.huggingface import write_folder
+from triarch.errors import UserError
+from triarch.evaluation.few_shot.reading import Frame, Reader
+from triarch.interchange import Origin
+from triarch.tasks.tokenizers import ByteTokenizer, HuggingFaceTokenizer
+
+BYTES = ByteTokenizer()
+FRAME = Frame(before=(7,), after=(), prefix=7, decoder_start=(), eos=1)
+
+
+def ids(text):
+    return BYTES.encode(text).tolist()
+
+
+def model(config, objective, source=None):
+    vocabulary = dataclasses.asdict(BYTES.info)
+    return exports.loaded(dataclasses.replace(config, vocab_size=260), Origin(objective, vocabulary, 1, source))
+
+
+@pytest.mark.parametrize("architecture", ["decoder-only", "encoder-decoder"])
+def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(architecture):
+    made = Reader(BYTES, FRAME, architecture).pair("ab \n", "cd")
+    assert (made.context, made.tokens) == ([7, *ids("ab")], ids(" \ncd"))
+
+
+@pytest.mark.parametrize("context", ["", "  "])
+def test_a_context_of_nothing_is_the_token_that_begins_texts(context):
+    made = Reader(BYTES, dataclasses.replace(FRAME, before=()), "decoder-only").pair(context, "cd")
+    assert (made.context, made.tokens) == ([7], ids(context + "cd"))
+
+
+def test_together_or_apart(tmp_path):
+    tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "bert"))
+    frame = dataclasses.replace(FRAME, before=(), prefix=2)
+    together = Reader(tokenizer, frame, "decoder-only").pair("the ho", "use")
+    apart = Reader(tokenizer, frame, "encoder-decoder").pair("the ho", "use")
+    assert apart.tokens == tokenizer.encode("use").tolist()
+    assert together.context == apart.context and together.tokens != apart.tokens
+
+
+def test_words_of_an_encoders_continuation(tmp_path):
+    made = Reader(BYTES, FRAME, "encoder-only").pair("ab", " cd  ef")
+    assert made.before == (7,) and made.context == ids("ab")
+    assert list(made.words) == [1, 1, 1, 2, 3, 3, 3]
+    tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "bert"))
+    made = Reader(tokenizer, FRAME, "encoder-only").pair("the", " ohter ohter")
+    half = len(made.tokens) // 2
+    assert half > 1 and list(made.words) == [1] * half + [2] * half, made.tokens
+
+
+def test_prompts_lose_their_beginning():
+    reader = Reader(BYTES, FRAME, "decoder-only")
+    assert reader.prompt("abcd", 3) == ids("bcd") and reader.prompt("abcd", 5) == [7, *ids("abcd")]
+    assert reader.prompt("", 3) == [7]
+
+
+def test_a_stop_that_is_not_what_its_tokens_say(tmp_path):
+    tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "bert"))
+    assert Reader(tokenizer, FRAME, "encoder-decoder").stop("Question:") == []
+    assert Reader(BYTES, FRAME, "decoder-only").stop("\n") == ids("\n")
+
+
+def test_frames():
+    trained = Frame.of(model(tiny.DECLLM, {"class": "CausalLM"}), None)
+    assert (trained.before, trained.after, trained.prefix) == ((0,), (), 0) and not trained.is_predicted
+    source = {"huggingface": "LlamaForCausalLM", "config": {}}
+    imported = Frame.of(model(tiny.LLAMA3, {"class": "CausalLM"}, source), ((5,), (6,)))
+    assert (imported.before, imported.after, imported.prefix) == ((5,), (), 5) and imported.is_predicted
+    bare = Frame.of(model(tiny.GPT2, {"class": "CausalLM"}, source), ((), ()))
+    assert (bare.before, bare.prefix) == ((), 0)
+    assert bare.with_bos(True, 0).before == (0,) and trained.with_bos(False, 0).before == ()
+    two_sided = Frame.of(model(tiny.T5, None, source), ((), (1,)))
+    assert (two_sided.before, two_sided.after, two_sided.prefix, two_sided.decoder_start) == ((), (1,), 1, (0,))
+
+
+def test_a_continuation_of_nothing():
+    with pytest.raises(UserError, match="the continuation '' has no tokens of its own after 'ab'"):
+        Reader(BYTES, FRAME, "decoder-only").pair("ab", "")
