@@ -109,7 +109,7 @@ def test_several_tokens_at_a_time(name):
     assert_equal(config, texts(config, (2, LONGEST)), counts=((4, 1), (1, 2)))
 
 
-@pytest.mark.parametrize("name", ["ettin_decoder", "t5gemma"])
+@pytest.mark.parametrize("name", ["t5gemma", pytest.param("ettin_decoder", marks=pytest.mark.slow)])
 def test_layers_apart_and_layers_looped_over(name):
     config = CONFIGS[name]
     assert_equal(config, texts(config, (3, 5)), counts=((1, 1), (5, 1)), unrolled=True)
