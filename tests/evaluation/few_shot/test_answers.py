@@ -42,7 +42,7 @@ def test_a_line_that_is_not_whole_is_cut_off(cut, tmp_path):
 
 def test_a_header_that_is_not_whole_begins_anew(tmp_path):
     path = tmp_path / "answers.jsonl"
-    path.write_text('{"format": "tri')
+    path.write_text('{"format": "triarch.ans')
     with Answers(path, IDENTITY) as answers:
         answers.add("loglikelihood", "first", 1.0)
     assert json.loads(path.read_text().splitlines()[0])["format"] == "triarch.answers"
@@ -60,7 +60,7 @@ def test_files_that_do_not_fit(tmp_path):
         Answers(path, IDENTITY)
     with pytest.raises(UserError, match="under another model"):
         Answers(path, IDENTITY | {"model": [1, 3]})
-    for text in ('{"format": "other"}\n', "words\n", "[1]\n", '{"format": "triarch.answers"}\n5\n'):
+    for text in ('{"format": "other"}\n', "words\n", "words", "[1]\n", "a\nb", '{"format": "triarch.answers"}\n5\n'):
         (tmp_path / "other").write_text(text)
         with pytest.raises(UserError, match="not a file of answers"):
             Answers(tmp_path / "other", IDENTITY)

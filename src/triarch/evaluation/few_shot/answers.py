@@ -46,12 +46,14 @@ class Answers:
         except OSError:
             raise UserError(f"{path}: another evaluation is writing its answers here") from None
         self._file.seek(0)
-        lines = self._file.read().split(b"\n")
-        self._file.truncate(sum(len(line) + 1 for line in lines[:-1]))
-        if len(lines) == 1:
+        *lines, rest = self._file.read().split(b"\n")
+        if lines:
+            self._read(path, lines, header)
+        elif not json.dumps(header).encode().startswith(rest):
+            raise UserError(f"{path}: not a file of answers")
+        self._file.truncate(sum(len(line) + 1 for line in lines))
+        if not lines:
             self._write(header)
-        else:
-            self._read(path, lines[:-1], header)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,6 +133,8 @@ def evaluate_tasks(
         from lm_eval.evaluator import evaluate
     except ImportError as error:
         raise UserError(f"tasks need the package {error.name}: install triarch[eval]") from None
+    for name in ("lm_eval", "datasets", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     from triarch.evaluation.few_shot.answers import Answers
     from triarch.evaluation.few_shot.harness_model import HarnessModel
     from triarch.evaluation.few_shot.tasks import TaskFinder
