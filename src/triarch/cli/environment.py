@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -13,11 +14,16 @@ _ACCELERATORS = ("/dev/accel0", "/dev/vfio/0", "/dev/nvidia0", "/dev/kfd")
 
 
 def configure() -> None:
-    """Quietens libraries, values the user has set staying; on a machine without accelerators keeps freed memory."""
+    """Quietens libraries, values the user has set staying; on a machine without accelerators keeps freed memory.
+
+    There libtpu serves `triarch plan` alone: jax, finding it installed, would look for TPUs and complain at length.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if sys.platform == "linux" and not any(Path(device).exists() for device in _ACCELERATORS):
         _keep_freed_memory()
+        if importlib.util.find_spec("libtpu") is not None:
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _keep_freed_memory() -> None:
