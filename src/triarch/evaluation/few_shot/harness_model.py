@@ -112,24 +112,25 @@ class HarnessModel(LM):
         """Returns answers, computing those that are not known yet, each one once."""
         asked = [request.args for request in requests]
         found = [None if _is_sampled(arguments) else self.answers.get(kind, arguments) for arguments in asked]
-        places: dict[Any, list[int]] = {}
+        # Equal requests are computed once; draws at random are each their own.
+        alike: dict[Any, list[int]] = {}
         for index, arguments in enumerate(asked):
             if found[index] is None:
-                places.setdefault(index if _is_sampled(arguments) else repr(arguments), []).append(index)
-        first = [indices[0] for indices in places.values()]
+                alike.setdefault(index if _is_sampled(arguments) else repr(arguments), []).append(index)
+        groups = list(alike.values())
         self.progress.start(f"{_task(requests)}: {kind}", len(asked))
-        self.progress.advance(len(asked) - sum(map(len, places.values())))
+        self.progress.advance(len(asked) - sum(map(len, groups)))
 
-        def done(position: int, answer: Any) -> None:
-            same = places[index] if (index := first[position]) in places else places[repr(asked[index])]
-            for index in same:
+        def done(number: int, answer: Any) -> None:
+            arguments = asked[groups[number][0]]
+            for index in groups[number]:
                 found[index] = answer
-            if not _is_sampled(asked[index]):
-                self.answers.add(kind, asked[index], answer)
-            self.progress.advance(len(same))
+            if not _is_sampled(arguments):
+                self.answers.add(kind, arguments, answer)
+            self.progress.advance(len(groups[number]))
 
-        if first:
-            compute([asked[index] for index in first], done)
+        if groups:
+            compute([asked[group[0]] for group in groups], done)
         return found
 
     def _score(self, made: list, done: Callable[[int, Any], None]) -> None:
