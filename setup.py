@@ -42,8 +42,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=[*find_packages("src"), "triarch.gin_configs"],
-    package_dir={"": "src", "triarch.gin_configs": "gin_configs"},
+    packages=[*find_packages("src"), "triarch.gin_configs", "triarch.tpu_scripts"],
+    package_dir={"": "src", "triarch.gin_configs": "gin_configs", "triarch.tpu_scripts": "tpu_scripts"},
     package_data={
         "triarch.gin_configs": ["**/*.gin"],
         "triarch.scaling": ["templates/*"],

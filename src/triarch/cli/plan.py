@@ -143,10 +143,15 @@ def lines(plan: Plan) -> list[str]:
         f"estimate       {seconds.step_seconds:.3f} s a step, {seconds.exposed_seconds:.3f} s of it waiting; "
         f"{seconds.best_seconds:.3f} s if all were hidden",
         f"               MFU {plan.mfu_estimate:.0%}: a roofline of data sheets, not a measurement",
-        f"               {plan.tokens_per_day_estimate:.3g} tokens a day; {plan.chip_hours_estimate:,.0f} chip-hours "
-        f"for {plan.steps:,} steps ({plan.tokens:.3g} tokens)",
+        f"               {plan.tokens_per_day_estimate:.3g} tokens a day; {_cost(plan)}",
         f"compile        {plan.compile_seconds:.0f} s",
     ]
+
+
+def _cost(plan: Plan) -> str:
+    if plan.program == "train":
+        return f"{plan.chip_hours_estimate:,.0f} chip-hours for {plan.steps:,} steps ({plan.tokens:.3g} tokens)"
+    return f"{plan.chip_hours_estimate:.2g} chip-hours a batch"
 
 
 def _gib(count: float) -> str:

@@ -48,14 +48,14 @@ class Plan:
       argument_bytes: parameters, optimizer state and the batch.
       output_bytes: results that do not overwrite arguments.
       temp_bytes: what the program reserves beside its arguments.
-      model_flops_per_step: of the whole batch, "paper" and "train" convention.
+      model_flops_per_step: of the whole batch, "paper" and "train" convention, of which an evaluation does a third.
       hlo_flops_per_device: matrix products of the compiled program, loops multiplied out, recomputation included.
       hlo_bytes_per_device: HBM traffic of the same.
       collectives: by network and kind: `bytes`, `count` and `seconds` alone.
       estimate: roofline, not a measurement.
       mfu_estimate: model FLOPs ("train") over what the chips could do in the estimated time.
       tokens_per_day_estimate: read, over both sides.
-      chip_hours_estimate: for all steps of the run.
+      chip_hours_estimate: for all steps of the run; of an evaluation, for one batch.
       compile_seconds: that the compiler took.
       num_params: of the model.
       steps: of the run.
@@ -176,6 +176,7 @@ def _measured(
     time_estimate = estimate(steps, sent, topology)
     flops = run.flops_per_step("train") * (1 if program == "train" else 1 / 3)
     chips = topology.num_devices
+    steps_a_run = run.config.steps if program == "train" else 1
     steps_a_day = _SECONDS_A_DAY / time_estimate.step_seconds
     return {
         "fits": memory.peak_memory_in_bytes <= topology.chip.hbm_bytes,
@@ -189,7 +190,7 @@ def _measured(
         "estimate": time_estimate,
         "mfu_estimate": flops / (time_estimate.step_seconds * topology.chip.flops * chips),
         "tokens_per_day_estimate": steps_a_day * run.tokens_per_step,
-        "chip_hours_estimate": run.config.steps * time_estimate.step_seconds * chips / 3600,
+        "chip_hours_estimate": steps_a_run * time_estimate.step_seconds * chips / 3600,
     }
 
 

@@ -137,7 +137,8 @@ def check_batch(rules: AxisRules, mesh: Mesh, batch_size: int, microbatches: int
     parts |= {"microbatches": microbatches} if microbatches > 1 else {}
     if batch_size % math.prod(parts.values()):
         product = " * ".join(f"{name}={size}" for name, size in parts.items())
-        raise UserError(f"batch_size {batch_size} is not divisible by {product} = {math.prod(parts.values())}")
+        total = f" = {math.prod(parts.values())}" if len(parts) > 1 else ""
+        raise UserError(f"batch_size {batch_size} is not divisible by {product}{total}")
 
 
 def check_split(rules: AxisRules, mesh: Mesh, sizes: Mapping[str, int]) -> None:
