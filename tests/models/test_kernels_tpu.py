@@ -33,6 +33,9 @@ MASKS = {
     "cross, an empty document": (128, 128, Mask(segments(128, (50, 120)), segments(128, (120, 120)))),
 }
 
+# Interpreting takes seconds: the others are left to the slow tests.
+QUICK = {"packed causal", "packed cross"}
+
 
 def inputs(targets, sources, kv_heads=HEADS):
     rng = np.random.default_rng(0)
@@ -54,7 +57,7 @@ def interpreted(*arguments):
     return splash_attention(*arguments, interpret=True)
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in MASKS])
 def test_equals_dense_attention_in_float64(name):
     """So a packed row gives each document what it gets alone: the dense mask keeps documents apart."""
     targets, sources, mask = MASKS[name]
@@ -74,6 +77,7 @@ def test_shared_keys_and_a_soft_cap():
         np.testing.assert_allclose(got, exact, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_documents_of_a_packed_row_equal_separate_ones():
     """Values and gradients; a document alone starts at place 0, which a causal mask does not mind."""
     query, key, value, slope = inputs(256, 256)

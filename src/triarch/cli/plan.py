@@ -86,7 +86,8 @@ def _searched(args: argparse.Namespace, config: RunConfig, topology: Topology, s
         raise UserError(f"--most={args.most}: expected a whole number from 1 on")
 
     def make(config: RunConfig, description: str) -> Plan:
-        return make_plan(config, topology, args.program, args.packed, lambda line: say(f"{description}: {line}"))
+        say(description)
+        return make_plan(config, topology, args.program, args.packed)
 
     return search(config, topology, make, args.most)
 
