@@ -1,0 +1,41 @@
+"""Which kernel runs where, and what stands in for it."""
+
+import logging
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from triarch.errors import UserError
+from triarch.models import Execution
+from triarch.models.kernels import blocked_attention
+from triarch.models.kernels_by_platform import attending
+from triarch.models.masks import Mask
+from triarch.models.placing import unconstrained
+from triarch.models.scores import RelativeBias, Scores
+
+
+@pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash"), ("gpu", "cudnn"), ("cpu", "blocked")])
+def test_each_platform_has_its_kernel_and_takes_another(platform, kernel):
+    assert Execution().on(platform).attention == kernel
+    assert Execution(attention="dense").on(platform).attention == "dense"
+
+
+def test_a_kernel_of_another_platform_is_refused():
+    with pytest.raises(UserError, match="'splash' is a kernel for tpu, not for cpu"):
+        Execution(attention="splash").on("cpu")
+
+
+@pytest.mark.parametrize("name", ["splash", "cudnn"])
+def test_a_bias_by_distance_falls_back_with_one_notice(name, caplog):
+    rng = np.random.default_rng(0)
+    query, key, value = (jnp.asarray(rng.normal(size=(1, 130, 2, 8)), jnp.float32) for _ in range(3))
+    scores = Scores(0.3, None, RelativeBias(jnp.asarray(rng.normal(size=(8, 2)), jnp.float32), False, 40))
+    kernel = attending(name, unconstrained)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            attended = kernel(query, key, value, Mask(causal=True), scores)
+    np.testing.assert_array_equal(attended, blocked_attention(query, key, value, Mask(causal=True), scores))
+    assert [record.message for record in caplog.records] == [
+        f"attention kernel {name} cannot do relative position biases: blocked attention does"
+    ]
