@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 
-.PHONY: demo test slow-test coverage-test hf lint lock clean
+.PHONY: demo test slow-test coverage-test hf eval lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -31,6 +31,13 @@ hf: $(VENV)/installed-hf
 
 $(VENV)/installed-hf: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[hf]'
+	touch $@
+
+# Adds EleutherAI's lm-evaluation-harness, for `triarch evaluate --tasks`.
+eval: $(VENV)/installed-eval
+
+$(VENV)/installed-eval: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[eval]'
 	touch $@
 
 lint: $(INSTALLED)

