@@ -22,7 +22,8 @@ from triarch.tasks.tokenizers import Tokenizer
 
 # Characters of text a process gets at a time: large beside the cost of handing over, small beside memory.
 _CHUNK_CHARACTERS = 2**20
-_LEFT_OUT_CHARACTERS = 100
+# What a record weighs beside its text, lest millions of short ones, or of such as are left out, gather in a chunk.
+_RECORD_CHARACTERS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +163,9 @@ def _chunks(records: Iterable[Document | LeftOut]) -> Iterator[list[Document | L
     characters = 0
     for record in records:
         chunk.append(record)
-        # What is left out weighs something too, lest millions gather in a chunk.
-        characters += _LEFT_OUT_CHARACTERS if isinstance(record, LeftOut) else len(record.text)
+        characters += _RECORD_CHARACTERS
+        if isinstance(record, Document):
+            characters += len(record.text) + len(record.inputs or "")
         if characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
