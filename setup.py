@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "src/triarch/__init__.py").
 TASKS = [
     "seqio>=0.0.20,<0.1",
     "tensorflow-datasets>=4.9.10,<5",
-    "sentencepiece>=0.2.0,<0.2.3",
+    "sentencepiece>=0.2.2,<0.2.3",
     "tokenizers>=0.22,<0.24",
     "zstandard>=0.25,<0.26",
     "fsspec>=2025.9,<2027",
