@@ -44,13 +44,12 @@ def contour_panel(name: str, fit: Fit, cost: Cost) -> Panel:
         return Panel(name, title, figure, ("kind", "flops", fit.inputs[0], "low_or_loss", "high"), rows)
 
 
-def slices_panel(name: str, fit: Fit, cost: Cost) -> Panel:
+def slices_panel(name: str, fit: Fit, cost: Cost, title: str = "IsoFLOP slices of the law") -> Panel:
     """Draws the law along budgets, loss against parameters, with the runs near each and the best sizes joined."""
     params, tokens = fit.values[:, 0], fit.values[:, 1]
     flops = cost.flops(params, tokens)
     budgets = np.geomspace(flops.min(), flops.max(), SLICES)
     nearest = np.abs(np.log(flops)[:, None] - np.log(budgets)).argmin(axis=1)
-    title = "IsoFLOP slices of the law"
     rows: list[tuple] = []
     with styled():
         figure, axes = new_axes(title, fit.inputs[0], "loss")

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 from triarch.errors import UserError
 from triarch.scaling.allocation import Allocation
+from triarch.scaling.chinchilla_figures import slices_panel
 from triarch.scaling.comparison import Comparison
 from triarch.scaling.comparison_figures import frontiers_panel
 from triarch.scaling.fit_text import describe_comparison
+from triarch.scaling.fitting import costs_of
 from triarch.scaling.frontier import Frontier
 from triarch.scaling.optimum_figures import isoflop_panel, line_panel
 from triarch.scaling.outcome import Outcome, Part, fit_table
@@ -29,6 +31,11 @@ _COLUMNS = {"params": "N", "tokens": "D", "loss": "loss", "flops": "flops_train"
 _FIGURES = (
     "Each curve is a compute budget: its runs, the parabola in log N through them, and the vertex (a star), which is"
     " the best size for that budget. Losses are in-domain; families that share no scoring are not comparable."
+)
+_LAW = (
+    "L = E + A / N^alpha + B / D^beta, fitted to all runs of a family: slices of it at equal compute, each run moved"
+    " onto the nearest slice along the law, so that only its residual shows. The dashed line joins the best sizes."
+    " Bands are bootstrap intervals; thin dashes beyond the runs are extrapolation."
 )
 _LINES = (
     "The best size for a budget, with bootstrap intervals, and the loss of the best run for a budget. Lines go a decade"
@@ -135,7 +142,7 @@ def _fitted(study: Study, families: Sequence[str], law: str, bootstraps: int, se
 def _sections(parts: Sequence[tuple[str, Part]]) -> tuple[tuple[str, str, list[Panel]], ...]:
     found = [(scoring, part) for scoring, part in parts if isinstance(part.fit, Allocation)]
     curves = [
-        isoflop_panel(f"isoflop-{index}", part.fit, f"{part.group} ({scoring.replace('_', '-')})")
+        isoflop_panel(f"isoflop-{index}", part.fit, f"{part.group} ({_spelt(scoring)})")
         for index, (scoring, part) in enumerate(found)
     ]
     lines = [
@@ -147,9 +154,30 @@ def _sections(parts: Sequence[tuple[str, Part]]) -> tuple[tuple[str, str, list[P
             for own, part in found
             if own == scoring
         ]
-        title = f"Loss at the best size ({scoring.replace('_', '-')})"
+        title = f"Loss at the best size ({_spelt(scoring)})"
         lines.append(frontiers_panel(f"best-loss-{index}", title, fronts))
-    return (("Loss at equal compute", _FIGURES, curves), ("The best run for a budget", _LINES, lines))
+    return (
+        ("Loss at equal compute", _FIGURES, curves),
+        ("The best run for a budget", _LINES, lines),
+        ("The law of size and data", _LAW, _law_panels(parts)),
+    )
+
+
+def _law_panels(parts: Sequence[tuple[str, Part]]) -> list[Panel]:
+    found = [(scoring, part, costs_of(part.columns)[0]) for scoring, part in parts if isinstance(part.fit, Fit)]
+    panels = [
+        slices_panel(f"law-{index}", part.fit, cost, f"{part.group} ({_spelt(scoring)})")
+        for index, (scoring, part, cost) in enumerate(found)
+    ]
+    for index, scoring in enumerate(dict.fromkeys(scoring for scoring, _, _ in found)):
+        own = [(part.group, Frontier.of_chinchilla(part.fit, cost)) for s, part, cost in found if s == scoring]
+        if len(own) > 1:
+            panels.append(frontiers_panel(f"law-frontiers-{index}", f"Least loss by the law ({_spelt(scoring)})", own))
+    return panels
+
+
+def _spelt(scoring: str) -> str:
+    return scoring.replace("_", "-")
 
 
 def _row(scoring: str, part: Part) -> dict[str, str]:
@@ -162,7 +190,7 @@ def _row(scoring: str, part: Part) -> dict[str, str]:
         exponent, interval = fit.parameters["a"], fit.intervals.get("a")
     return {
         "family": part.group,
-        "scoring": scoring.replace("_", "-"),
+        "scoring": _spelt(scoring),
         "law": fit.law,
         "formula": fit.formula(),
         "exponent": f"{exponent:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""),

@@ -182,7 +182,7 @@ class _Session:
             began = time.monotonic()
             try:
                 status = worker.run(stage.arguments, stage.log)
-                problem = None if status == 0 and stage.done else last_line(stage.log)
+                problem = None if status == 0 and stage.done else _last_line(stage.log)
             except WorkerDied as death:
                 problem = str(death)
             seconds = time.monotonic() - began
@@ -222,7 +222,7 @@ def _core_shares(parallel: int) -> list[set[int]]:
     return [set(cores[index::parallel]) for index in range(parallel)]
 
 
-def last_line(log: Path) -> str:
+def _last_line(log: Path) -> str:
     """Returns the last line that a command printed."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else "printed nothing"
