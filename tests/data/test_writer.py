@@ -206,6 +206,26 @@ def test_another_job_begins_again(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_killed_while_files_get_their_names_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial, "KEPT_AFTER_SECONDS", 0)
+    windows = numbered_windows(25)
+    options = {"dtype": "uint16", "file_tokens": 80, "job": "job"}
+    with pytest.raises(KeyError), StoreWriter(tmp_path / "store", 8, **options) as store:
+        store.write("train", windows[:23])
+        store.checkpoint({"done": 23})
+        store.write("train", windows[23:])
+        store.finish_files("train")
+        raise KeyError
+    with StoreWriter(tmp_path / "store", 8, **options) as store:
+        assert store.state == {"done": 23} and store.examples("train") == 23
+        store.write("train", windows[23:])
+        files = store.finish_files("train")
+        assert [file.examples for file in files] == [10, 10, 5]
+        read = [np.frombuffer(record, np.uint16) for file in files for record in _records(store.folder / file.name)]
+        np.testing.assert_array_equal(read, windows)
+        assert len(list(store.folder.glob("*.array_record"))) == 3
+
+
 def test_a_cut_off_spool_begins_again(tmp_path):
     assert _run(tmp_path / "store", 33).returncode == -9
     (spool,) = (tmp_path / ".store.partial" / "scratch").glob("train-00007.spool")

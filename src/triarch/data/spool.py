@@ -85,6 +85,10 @@ class SpooledFiles:
           FileNotFoundError: not all of it is there.
         """
         files = {self._path(index) for index in range(len(counts))}
+        for path in files:
+            # Killed while files got their final names.
+            for renamed in self._folder.glob(f"{path.stem}-of-*{path.suffix}"):
+                renamed.rename(path)
         if spooled:
             spool, size = self._spool_path(len(counts)), spooled * self._record_bytes
             if spool.stat().st_size < size:

@@ -189,7 +189,7 @@ class StoreWriter:
             for kind, split, entry in journal.get("files", []):
                 kept |= self._spooled(kind, split).restore(**entry)
             self.state = journal.get("state")
-        except FileNotFoundError:  # Killed in the last moment, while files got their final names.
+        except FileNotFoundError:  # Not all that the journal tells of is there.
             self._files, self._sources, kept = {}, {}, set()
         for pattern in ("*.array_record", "*.parquet", f"{SCRATCH}/*.spool"):
             for path in self.folder.glob(pattern):
