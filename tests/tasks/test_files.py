@@ -171,6 +171,12 @@ def test_damaged_gzip_names_the_line(tmp_path):
     assert 300 < int(str(error.value).split(":")[1]) < 700
 
 
+def test_a_name_that_is_not_utf8(tmp_path):
+    _write(tmp_path / os.fsdecode(b"caf\xe9.txt"), "text")
+    with pytest.raises(UserError, match=r"caf\\udce9\.txt': its name is not UTF-8, .*: rename it"):
+        Files.matching([str(tmp_path)])
+
+
 def test_missing_files_and_unknown_kinds(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt: no such file"):
         Files((str(tmp_path / "none.txt"),))

@@ -66,7 +66,12 @@ def size(path: str) -> int:
 
 
 def check_file(path: str) -> None:
-    """Raises UserError unless `path` is a file of a known format; what a URL names is found out when it is read."""
+    """Raises UserError unless `path` is a file of a known format named in UTF-8; of a URL, reading it tells more."""
+    if not path.isascii():
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{path!a}: its name is not UTF-8, and a store names its files: rename it") from None
     if not path.endswith(SUFFIXES):
         raise UserError(f"{path}: expected a file named {', '.join(f'*{suffix}' for suffix in SUFFIXES)}")
     if not is_remote(path) and not Path(path).is_file():
