@@ -8,12 +8,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 
-.PHONY: demo test slow-test coverage-test hf eval lint lock clean
+.PHONY: demo test slow-test coverage-test hf eval isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
 	$(BIN)/triarch report --study=$(DEMO) --output=$(DEMO)/report.html
 	@echo "exports: $(DEMO)/exports/"
+
+# Says what the study costs, runs it, fits its laws: half an hour or more on two cores.
+isoflop: $(INSTALLED)
+	sh experiments/isoflop_laptop/reproduce.sh
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not coverage"
