@@ -16,6 +16,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.data.store import TokenStore
+    from triarch.data.streams import ExampleId
     from triarch.tasks.tokenizers import Tokenizer
 
 ARCHITECTURES = ("encoder-decoder", "decoder-only", "encoder-only")
@@ -56,22 +57,34 @@ def show_batch(
     batch = batches.batch(args.step)
     found = []
     console.print(batch_view.legend())
-    for number, (source, index, epoch) in enumerate(batches.example_ids(args.step)[: args.examples]):
+    ids = batches.example_ids(args.step)[: args.examples]
+    told = _origins(stores, split, ids)
+    for number, (source, index, epoch) in enumerate(ids):
         store = stores[source]
         row = {feature: values[number] for feature, values in batch.items()}
         where = f"{store.path} {split}" if len(stores) > 1 else split
         console.rule(f"{objective.name}, {architecture}: batch {args.step} row {number}, {where} {index} epoch {epoch}")
-        told = origins(store, split, [index])
-        for line in shown(told[0]) if told else ():
+        documents = told.get(number)
+        for line in shown(documents or ()):
             console.print(line, style="dim", markup=False, soft_wrap=True)
         paragraphs = batch_view.view(row, tokenizer, special)
         for paragraph in paragraphs:
             console.print(paragraph, soft_wrap=True)
         shown_row = {"store": str(store.path), "index": index, "epoch": epoch}
-        shown_row |= {"documents": told[0]} if told else {}
+        shown_row |= {"documents": documents} if documents is not None else {}
         features = {feature: values.tolist() for feature, values in row.items()}
         found.append(shown_row | {"features": features, "text": [paragraph.plain for paragraph in paragraphs]})
     return {"objective": objective.name, "architecture": architecture, "step": args.step, "rows": found}
+
+
+def _origins(stores: Sequence[TokenStore], split: str, ids: Sequence[ExampleId]) -> dict[int, list[dict[str, Any]]]:
+    """Returns, by number, where those of the examples `ids` come from whose store tells; each is opened once."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for source, store in enumerate(stores):
+        numbers = [number for number, example in enumerate(ids) if example.source == source]
+        told = origins(store, split, [ids[number].index for number in numbers]) if numbers else None
+        found |= dict(zip(numbers, told or (), strict=False))
+    return found
 
 
 def phase_lines(stores: Sequence[TokenStore], phases: Sequence[MixturePhase], split: str) -> list[str]:
