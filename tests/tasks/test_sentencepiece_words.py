@@ -120,7 +120,7 @@ def _loaded(name, rules):
 
 
 @pytest.mark.parametrize("name", BY_WORDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(text=nasty)
 def test_ids_are_those_of_the_whole_text(rules, name, text):
     tokenizer, processor = _loaded(name, rules)

@@ -26,7 +26,7 @@ _PATTERNS = (
     re.compile(r" *+(?:[^\W\d_]++|(?:[\d_]|[^\w ])++)| ++"),
     re.compile(r" *+[^ ]++| ++"),
 )
-# A word of 64 characters and its ids take 1 KiB at most, the usual one an eighth of that: some 32 MiB in all.
+# A word of 64 characters and its ids take 1.5 KiB at most, the usual one a tenth of that: some 32 MiB in all.
 _MAX_CHARACTERS = 64
 _MAX_WORDS = 2**18
 # A new word costs as much as 25 characters of running text. One in so many characters is more than text has once some
