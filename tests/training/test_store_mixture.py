@@ -110,7 +110,5 @@ def test_training_on_a_mixture_goes_on_where_it_was(folders, tmp_path):
 
 def test_a_phase_that_would_never_begin_is_refused(folders):
     validate(mixed_config(folders, MixturePhase(), MixturePhase(11, (1, 2)), steps=12))
-    with pytest.raises(
-        UserError, match=r"MixturePhase.start = 12: the run ends at RunConfig.steps = 12, before"
-    ):
+    with pytest.raises(UserError, match=r"MixturePhase.start = 12: the run ends at RunConfig.steps = 12, before"):
         validate(mixed_config(folders, MixturePhase(), MixturePhase(12, (1, 2)), steps=12))
