@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.tasks.preparing import contents
 from tests.tasks.texts import Documents
 from triarch.cli.main import main
 from triarch.errors import UserError
@@ -17,6 +18,7 @@ from triarch.tasks.selection import Filters
 pytest.importorskip("apache_beam")
 
 from triarch.tasks.beam import Beam
+from triarch.tasks.shards import tokenize_shards
 
 DIRECT = Beam(("runner=DirectRunner",))
 
@@ -39,10 +41,6 @@ def _corpus(folder, **options):
     return Files.matching([str(folder)], text_field="targets", inputs_field="inputs", skip_bad_records=True, **options)
 
 
-def _contents(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -62,9 +60,9 @@ def test_the_same_bytes(tmp_path, files, options):
 
     alone = run("alone", workers=1)
     assert sum(entry["count"] for entry in alone.manifest.source["left_out"].values()) >= 2
-    assert _contents(run("beam", beam=DIRECT).path) == _contents(alone.path)
+    assert contents(run("beam", beam=DIRECT).path) == contents(alone.path)
     elsewhere = tmp_path / "shared"
-    assert _contents(run("shared_beam", beam=Beam(DIRECT.options, str(elsewhere))).path) == _contents(alone.path)
+    assert contents(run("shared_beam", beam=Beam(DIRECT.options, str(elsewhere))).path) == contents(alone.path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "beam", "shared", "shared_beam"]
     assert list(elsewhere.iterdir()) == []
 
@@ -72,7 +70,7 @@ def test_the_same_bytes(tmp_path, files, options):
 def test_a_corpus_that_is_no_files(tmp_path):
     for name, beam in (("alone", None), ("beam", DIRECT)):
         prepare(Documents(), "test", tmp_path / name, VocabularyChoice("bytes"), 64, beam=beam, workers=1)
-    assert _contents(tmp_path / "beam") == _contents(tmp_path / "alone")
+    assert contents(tmp_path / "beam") == contents(tmp_path / "alone")
 
 
 def test_bad_text_is_the_same_line_and_leaves_nothing(tmp_path, files):
@@ -122,6 +120,16 @@ def test_a_file_that_was_cut_short(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match="is cut short"):
             list(DIRECT.run(work, ["a"], str(folder)))
+
+
+class _Damaged:
+    def run(self, work, shards, folder):
+        return iter([b"junk"])
+
+
+def test_a_damaged_file_is_one_line():
+    with pytest.raises(UserError, match=r"^folder: damaged block: .*: remove the folder and start again$"):
+        list(tokenize_shards(Documents(), Filters(), None, _Damaged(), "folder"))
 
 
 class _Broken:

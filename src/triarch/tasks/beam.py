@@ -121,7 +121,11 @@ class Beam:
         """Removes the files of `job` where nothing else does."""
         if self.folder is not None:
             with _explained():
-                FileSystems.delete([self.folder_of(job, scratch)])
+                folder = self.folder_of(job, scratch)
+                # Object stores (gs://) have no folders to remove, only what lies below a final slash.
+                FileSystems.delete([FileSystems.join(folder, "")])
+                if FileSystems.exists(folder):
+                    FileSystems.delete([folder])
 
     def _check(self, folder: str, indices: Iterable[int]) -> None:
         for index in indices:

@@ -141,7 +141,7 @@ class _Preparation:
         num_ids = vocabulary.size + vocabulary.extra.count if self._given is None else self._given.info.size
         self.dtype = "uint16" if num_ids <= UINT16_IDS else "int32"
 
-    @property
+    @functools.cached_property
     def job(self) -> str:
         """What decides the store's bytes, and in which steps they are made."""
         vocabulary = self._vocabulary if self._given is None else self._given.info.fingerprint

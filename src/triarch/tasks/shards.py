@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
+from triarch.errors import UserError
 from triarch.tasks.beam import Beam
 from triarch.tasks.chunk_blocks import from_block, to_block
 from triarch.tasks.documents import Corpus, shards_of
@@ -41,6 +42,14 @@ def tokenize_shards(
       folder: that all machines reach, for what they hand over.
 
     Raises:
-      UserError: bad text (the corpus's first), or see `Beam.run`.
+      UserError: bad text (the corpus's first), a damaged file in `folder`, or see `Beam.run`.
     """
-    return map(from_block, beam.run(TokenizeShard(filters, work), shards_of(corpus), folder))
+    blocks = beam.run(TokenizeShard(filters, work), shards_of(corpus), folder)
+    return (_chunk(block, folder) for block in blocks)
+
+
+def _chunk(block: bytes, folder: str) -> TokenizedChunk:
+    try:
+        return from_block(block)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}: remove the folder and start again") from None
