@@ -8,17 +8,21 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.interchange import exports
 from tests.models import tiny
 from triarch.cli.main import main
+from triarch.cli.prompts import encode
 from triarch.cli.text_stream import TextStream
 from triarch.decoding import Conventions, GenerationSettings, fill_masks, generate
 from triarch.interchange import Origin, write_export
 from triarch.loading import load
-from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, with_extra_ids
+from triarch.objectives import SpecialTokens
+from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
 
 TOKENIZER = with_extra_ids(ByteTokenizer(), ExtraIds(modes=True, sentinels=4))
 MODELS = {
@@ -43,6 +47,10 @@ def run(*flags):
     return main(["generate", *flags])
 
 
+def typed(content):
+    return io.TextIOWrapper(io.BytesIO(content))
+
+
 def answers(path):
     return json.loads(path.read_text())["completions"]
 
@@ -59,12 +67,12 @@ def test_one_prompt_is_continued_as_the_model_was_trained(models, tmp_path, caps
 
 def test_prompts_behind_an_encoder_from_a_file(models, tmp_path):
     file = tmp_path / "prompts.jsonl"
-    file.write_text('{"prompt": "abc <extra_id_1>"}\n\n{"prompt": "x"}\n')
-    flags = ["--beams=2", "--max_new_tokens=5", f"--json={tmp_path / 'o'}"]
+    file.write_bytes('{"prompt": "abc <extra_id_1>"}\r\n\n{"prompt": "x\u2028y"}\n'.encode())
+    flags = ["--num_beams=2", "--max_new_tokens=5", f"--json={tmp_path / 'o'}"]
     assert run(f"--model={models / 'both'}", f"--prompts_file={file}", *flags) == 0
     special = TOKENIZER.info.special
     first = [special["modes"]["S"], *TOKENIZER.encode("abc ").tolist(), special["sentinels"][0] - 1, 1]
-    second = [special["modes"]["S"], *TOKENIZER.encode("x").tolist(), 1]
+    second = [special["modes"]["S"], *TOKENIZER.encode("x\u2028y").tolist(), 1]
     settings = GenerationSettings(max_new_tokens=5, num_beams=2, stop_tokens=((1,),))
     expected = generate(load(models / "both"), [first, second], settings, start=(0,))
     assert [answer["tokens"] for answer in answers(tmp_path / "o")] == expected
@@ -80,26 +88,70 @@ def test_masks_of_a_prompt_are_filled(models, tmp_path, capsys):
 
 def test_standard_input_and_a_stop_text(models, tmp_path, monkeypatch):
     flags = [f"--model={models / 'decoder'}", "--max_new_tokens=8", "--temperature=1.0", f"--json={tmp_path / 'o'}"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", typed(b"one\n\ntwo\n"))
     assert run(*flags, "--ignore_eos") == 0
     whole = answers(tmp_path / "o")
     assert [answer["prompt"] for answer in whole] == ["one", "two"]
     stop = next(letter for letter in whole[0]["text"][1:] if letter.isascii() and letter.isprintable())
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    monkeypatch.setattr("sys.stdin", typed(b"one\ntwo\n"))
     assert run(*flags, "--ignore_eos", f"--stop={stop}") == 0
     cut = answers(tmp_path / "o")
     assert cut[0]["text"] == whole[0]["text"].split(stop)[0] and cut[0]["finish_reason"] == "stop"
 
 
-def test_what_an_imported_model_is_given(models):
-    conventions = Conventions.of(load(models / "imported"))
-    assert conventions.decoder_start == () and conventions.around(np.array([5, 6])) == [5, 6]
+@pytest.mark.parametrize(
+    ("config", "frame", "start", "around"),
+    [
+        (tiny.GPT2, None, (), [5, 6]),
+        (tiny.LLAMA3, ((8,), (9,)), (), [8, 5, 6]),
+        (tiny.BART, ((8,), (9,)), (1,), [8, 5, 6, 9]),
+        (tiny.T5, None, (1,), [5, 6, 2]),
+        (tiny.BERT, ((8,), (9,)), (), [8, 5, 6, 9]),
+        (tiny.BERT, None, (), [1, 5, 6, 2]),
+    ],
+)
+def test_what_an_imported_model_is_given(config, frame, start, around):
+    """What its tokenizer puts there, whatever is said of its training; by architecture where it says nothing."""
+    name = "MaskedLM" if config.architecture == "encoder-only" else "CausalLM"
+    objective = None if config.architecture == "encoder-decoder" else {"class": name}
+    origin = Origin(objective, exports.VOCABULARY, source={"huggingface": "Name", "config": {}})
+    conventions = Conventions.of(exports.loaded(config, origin), tokenizer_frame=frame)
+    assert conventions.decoder_start == start and conventions.around(np.array([5, 6])) == around
+
+
+def test_a_mask_takes_the_space_before_it():
+    """As in the library: a masked word's token has the space within."""
+    folder_special = {"mask_token": "[MASK]", "eos_token": "[SEP]"}
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate("ab\u0120.")}, []))
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.add_special_tokens([tokenizers.AddedToken("[MASK]", lstrip=True), "[SEP]"])
+    files = {"tokenizer.json": library.to_str().encode(), "tokenizer_config.json": json.dumps(folder_special).encode()}
+    ours = HuggingFaceTokenizer(files, "tiny")
+    special = SpecialTokens.from_manifest(ours.info.special)
+    for text in ("a b [MASK].", "[MASK] b", "a [MASK] [MASK]"):
+        assert encode(text, ours, special).tolist() == library.encode(text).ids
+
+
+def test_a_mistake_is_told_before_anything_is_written(models, capsys):
+    prompts = ["--prompt=a", "--prompt=b", "--prompt=" + 60 * "c"]
+    flags = [f"--model={models / 'imported'}", "--batch_size=1", "--max_new_tokens=2"]
+    assert run(*flags, *prompts) == 1
+    shown = capsys.readouterr()
+    assert "prompt 3 has 60 tokens" in shown.err and not shown.out
+
+
+def test_a_prompt_does_not_steer_the_terminal(models, capsys):
+    assert run(f"--model={models / 'decoder'}", "--prompt=a\x1b[2Jb", "--prompt=b", "--max_new_tokens=1") == 0
+    assert "==> a\ufffd[2Jb\n" in capsys.readouterr().out
 
 
 MISTAKES = {
     "--prompt number 1 is empty": ("decoder", ["--prompt= "]),
     "temperature=-1.0: expected 0 or more": ("decoder", ["--prompt=a", "--temperature=-1"]),
-    "num_beams=0: expected at least 1": ("decoder", ["--prompt=a", "--beams=0"]),
+    "num_beams=0: expected at least 1": ("decoder", ["--prompt=a", "--num_beams=0"]),
+    "is not UTF-8 text: invalid start byte at byte 2": ("decoder", ["--prompts_file={}/bytes.txt"]),
+    "--prompt number 1: is not UTF-8 text": ("decoder", ["--prompt=a\udcff"]),
+    "line 1: is not UTF-8 text": ("decoder", ["--prompts_file={}/half.jsonl"]),
     "has 4 sentinels": ("decoder", ["--prompt=<extra_id_4>"]),
     "did you mean": ("decoder", ["--prompt=a", "--mode=s"]),
     "not in the model's vocabulary": ("decoder", ["--prompt=a", "--stop="]),
@@ -117,6 +169,8 @@ MISTAKES = {
 def test_a_mistake_is_one_line(message, models, tmp_path, capsys):
     (tmp_path / "broken.jsonl").write_text("{prompt\n")
     (tmp_path / "other.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "half.jsonl").write_text('{"prompt": "\\ud800"}\n')
+    (tmp_path / "bytes.txt").write_bytes(b"ab\xff\n")
     model, flags = MISTAKES[message]
     assert run(f"--model={models / model}", *(flag.format(tmp_path) for flag in flags)) == 1
     error = capsys.readouterr().err

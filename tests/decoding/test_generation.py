@@ -192,6 +192,8 @@ def test_prompts_that_do_not_go():
     ):
         with pytest.raises(UserError, match=message):
             generate(loaded(config), [[1], prompt], settings)
+    with pytest.raises(UserError, match="batch_size=0: expected at least 1"):
+        generate(loaded(tiny.DECLLM), [[1]], settings, batch_size=0)
     with pytest.raises(UserError, match="has no mask to fill"):
         fill_masks(loaded(tiny.ETTIN_ENCODER), [[1, MASK], [1]], MASK, settings)
     with pytest.raises(UserError, match="only an encoder fills masks"):

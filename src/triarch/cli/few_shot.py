@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.text_table import aligned, decimals
+from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.evaluation.few_shot import FewShotOptions, TaskResult, TaskSuite
-    from triarch.interchange import LoadedModel
 
 _SUITES = "evaluation"
 _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "examples")
@@ -78,7 +78,7 @@ def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
 
     (path,) = args.model
     model = load(path, step=args.step, placement=Placement.all_devices())
-    tokenizer = _tokenizer(model)
+    tokenizer = tokenizer_of(model)
     shown: list[TaskResult] = []
 
     def report(results: list[TaskResult]) -> None:
@@ -134,19 +134,6 @@ def _suite(args: argparse.Namespace) -> TaskSuite:
     if not tasks:
         raise UserError(f"--tasks={args.tasks}: names no task")
     return TaskSuite(tasks)
-
-
-def _tokenizer(model: LoadedModel) -> Any:
-    from triarch.data.manifest import Vocabulary
-    from triarch.tasks.tokenizers import read_tokenizer
-    from triarch.tasks.tokenizers.bytes import KIND
-
-    if model.vocabulary is None:
-        raise UserError(f"{model.path} does not say which vocabulary it was trained on, so it cannot read tasks")
-    info = Vocabulary(**model.vocabulary)
-    if model.vocabulary_files is None and info.kind != KIND:
-        raise UserError(f"{model.path}: the files of its vocabulary are missing, so it cannot read tasks")
-    return read_tokenizer(info, model.vocabulary_files or model.path, str(model.path))
 
 
 def _lines(results: Sequence[TaskResult]) -> list[str]:

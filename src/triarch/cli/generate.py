@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from triarch.cli.prompts import decode, encode, encode_stop, read_prompts
 from triarch.cli.text_stream import TextStream
+from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.decoding import Conventions, GenerationSettings
+    from triarch.decoding import GenerationSettings
     from triarch.interchange import LoadedModel
     from triarch.tasks.tokenizers import Tokenizer
 
@@ -26,7 +27,7 @@ Prompts come from --prompt, from --prompts_file, or from standard input, one a l
 tokens come, several in one batch. What a model's training puts around its inputs is put around a prompt: the decoder's
 first token, the end of an encoder's input, UL2's mode token. Sentinels are written <extra_id_0>, <extra_id_1>, ..."""
 EXAMPLE = """  triarch generate --model=runs/decllm --prompt='def main(' --max_new_tokens=64
-  triarch generate --model=runs/redllm --prompts_file=prompts.jsonl --beams=4 --json=answers.json
+  triarch generate --model=runs/redllm --prompts_file=prompts.jsonl --num_beams=4 --json=answers.json
   triarch generate --model=exports/ettin --prompt='The capital of France is [MASK].'
   echo 'Once upon a time' | triarch generate --model=exports/llama --temperature=0.8 --top_p=0.95 --seed=1"""
 
@@ -44,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--top_k", type=int, help="sample from this many likeliest tokens")
     add("--top_p", type=float, help="sample from the fewest tokens of this probability together")
     add("--min_p", type=float, help="sample from tokens at least this share as likely as the likeliest")
-    add("--beams", type=int, default=1, help="beam search with so many (default: %(default)s, none)")
+    add("--num_beams", type=int, default=1, help="beam search with so many (default: %(default)s, none)")
     add("--length_penalty", type=float, default=1.0, help="a beam of n tokens scores log-probability / n^this (1)")
-    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    add(
+        "--stop", action="append", default=[], metavar="TEXT",
+        help="end before this text; repeatable (beams end by one of one token only, others are cut off afterwards)",
+    )  # fmt: skip
     add("--ignore_eos", action="store_true", help="go on when the model ends its text")
     add("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
     add("--mode", help="UL2's mode token before prompts: R, S or X (default: that of the model's prefix LM)")
@@ -65,11 +69,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
     texts = read_prompts(args.prompt, args.prompts_file)
     _settings(args, ()).validate()
-    from triarch.decoding import Conventions
     from triarch.loading import load
 
     model = load(args.model, step=args.step)
-    writer = _Writer(args, model, Conventions.of(model, args.mode))
+    writer = _Writer(args, model, tokenizer_of(model))
     only_encoder = model.config.architecture == "encoder-only"
     answers = writer.fill(texts) if only_encoder else writer.answer(texts)
     settings = dataclasses.asdict(writer.settings)
@@ -85,7 +88,7 @@ def _settings(args: argparse.Namespace, stop_tokens: tuple[tuple[int, ...], ...]
         top_k=args.top_k,
         top_p=args.top_p,
         min_p=args.min_p,
-        num_beams=args.beams,
+        num_beams=args.num_beams,
         length_penalty=args.length_penalty,
         stop_tokens=stop_tokens,
         seed=args.seed,
@@ -95,46 +98,48 @@ def _settings(args: argparse.Namespace, stop_tokens: tuple[tuple[int, ...], ...]
 class _Writer:
     """Generates with a model and prints as it goes."""
 
-    def __init__(self, args: argparse.Namespace, model: LoadedModel, conventions: Conventions):
+    def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer):
+        from triarch.decoding import Conventions
         from triarch.objectives import SpecialTokens
 
         self.args = args
         self.model = model
-        self.conventions = conventions
-        self.tokenizer = _tokenizer(model)
+        self.tokenizer = tokenizer
+        self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
         self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
         stops = [encode_stop(text, self.tokenizer) for text in args.stop]
-        if args.beams > 1:
+        if args.num_beams > 1:
             # Beams end by one token; longer stop texts are cut off afterwards.
             stops = [stop for stop in stops if len(stop) == 1]
-        stops = stops if args.ignore_eos else [(conventions.eos,), *stops]
+        stops = stops if args.ignore_eos else [(self.conventions.eos,), *stops]
         self.settings = _settings(args, tuple(dict.fromkeys(stops)))
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Continues prompts, or answers them behind an encoder: one as its tokens come, several batch by batch."""
-        from triarch.decoding import generate
-        from triarch.decoding.generator import Generator
+        from triarch.decoding import Generator
 
         prompts = [self._encoded(text) for text in texts]
+        generator = Generator(self.model)
         around = {
             "start": self.conventions.decoder_start,
             "bidirectional_prompt": self.conventions.bidirectional_prompt,
         }
-        if len(texts) == 1 and self.args.beams == 1:
-            pieces = Generator(self.model).stream(prompts, self.settings, chunk=_CHUNK, **around)
+        generator.layout(prompts, self.settings, **around)  # Before the first answer is printed.
+        if len(texts) == 1 and self.args.num_beams == 1:
+            pieces = generator.stream(prompts, self.settings, chunk=_CHUNK, **around)
             return [self._streamed(texts[0], (piece for (piece,) in pieces))]
 
         def batch(chosen: slice, number: int) -> list[list[int]]:
-            return generate(
-                self.model, prompts[chosen], self.settings, batch_size=self.args.batch_size, first_row=number, **around
-            )
+            size = self.args.batch_size
+            return generator.generate(prompts[chosen], self.settings, batch_size=size, first_row=number, **around)
 
         return self._in_batches(texts, batch)
 
     def fill(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Fills the masks of prompts, or continues them mask by mask."""
         from triarch.decoding import fill_masks, generate_by_masks
+        from triarch.decoding.mask_filling import check_texts, places_behind
 
         mask = self.special.mask
         if mask is None:
@@ -148,6 +153,7 @@ class _Writer:
             return [self._filled(*one, mask) for one in zip(texts, prompts, filled, strict=True)]
         after = self.conventions.after
         before = [prompt[: len(prompt) - len(after)] for prompt in prompts]
+        check_texts(self.model, before, self.settings, places_behind(self.settings.max_new_tokens, after))
 
         def batch(chosen: slice, number: int) -> list[list[int]]:
             size = self.args.batch_size
@@ -164,7 +170,7 @@ class _Writer:
             chosen = slice(first, first + self.args.batch_size)
             for text, tokens in zip(texts[chosen], batch(chosen, first), strict=True):
                 if len(texts) > 1:
-                    print(f"==> {text}")
+                    print(f"==> {_printable(text)}")
                 answers.append(self._streamed(text, [tokens]))
         return answers
 
@@ -193,10 +199,3 @@ class _Writer:
 def _printable(text: str) -> str:
     """Leaves out what would steer a terminal."""
     return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in text)
-
-
-def _tokenizer(model: LoadedModel) -> Tokenizer:
-    from triarch.data.manifest import Vocabulary
-    from triarch.tasks.tokenizers import read_tokenizer
-
-    return read_tokenizer(Vocabulary(**model.vocabulary), model.vocabulary_files or model.path, str(model.path))

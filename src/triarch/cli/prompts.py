@@ -33,15 +33,16 @@ def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
     if given and file is not None:
         raise UserError("--prompt and --prompts_file exclude each other")
     if given:
-        empty = next((number for number, text in enumerate(given, 1) if not text.strip()), None)
-        if empty is not None:
-            raise UserError(f"--prompt number {empty} is empty")
+        for number, text in enumerate(given, 1):
+            if not text.strip():
+                raise UserError(f"--prompt number {number} is empty")
+            _check_text(text, f"--prompt number {number}")
         return list(given)
     if file is None:
         if sys.stdin.isatty():
             raise UserError("no prompt: give --prompt=TEXT or --prompts_file=FILE, or write one to standard input")
-        prompts = [line.rstrip("\r\n") for line in sys.stdin]
         name = "standard input"
+        prompts = _decoded(sys.stdin.buffer.read(), name)
     else:
         prompts, name = _lines(file), str(file)
     prompts = [prompt for prompt in prompts if prompt.strip()]
@@ -52,26 +53,41 @@ def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    lines = _decoded(content, str(file))
     if file.suffix != ".jsonl":
         return lines
     return [_prompt_of(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
+def _decoded(content: bytes, name: str) -> list[str]:
+    """Returns lines; other characters that separate lines for Python are text."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _check_text(text: str, name: str) -> None:
+    """Raises UserError for halves of characters, which no tokenizer takes."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f"{name}: is not UTF-8 text")
+
+
 def _prompt_of(line: str, place: str) -> str:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON: {error}") from None
     prompt = fields.get(_FIELD) if isinstance(fields, dict) else None
     if not isinstance(prompt, str):
         raise UserError(f'{place}: expected an object with a text under "{_FIELD}"')
     if not prompt.strip():
         raise UserError(f"{place}: the prompt is empty")
+    _check_text(prompt, place)
     return prompt
 
 
@@ -81,8 +97,16 @@ def encode(text: str, tokenizer: Tokenizer, special: SpecialTokens) -> np.ndarra
     Raises:
       UserError: the vocabulary has no such sentinel, or no mask.
     """
-    parts = [_special_id(part, special) or tokenizer.encode(part) for part in _SPECIAL.split(text) if part]
-    return np.concatenate([np.zeros(0, np.int32), *parts])
+    takes_space = getattr(tokenizer, "takes_space_before", lambda index: False)
+    parts = _SPECIAL.split(text)
+    known = [_special_id(part, special) for part in parts]
+    ids: list[int] = []
+    for part, own, following in zip(parts, known, [*known[1:], None], strict=True):
+        if own is None:
+            part = part.rstrip() if following and takes_space(following[0]) else part
+            own = tokenizer.encode(part).tolist() if part else []
+        ids += own
+    return np.array(ids, np.int32)
 
 
 def _special_id(part: str, special: SpecialTokens) -> list[int] | None:
@@ -117,6 +141,7 @@ def encode_stop(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     Raises:
       UserError: the vocabulary cannot spell it.
     """
+    _check_text(text, "--stop")
     ids = tokenizer.encode(text).tolist()
     if not ids or tokenizer.decode(ids).strip() != text.strip():
         raise UserError(f"--stop={text!r}: not in the model's vocabulary, which reads it as {tokenizer.decode(ids)!r}")

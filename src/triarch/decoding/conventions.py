@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,16 +31,23 @@ class Conventions:
     eos: int
 
     @classmethod
-    def of(cls, model: LoadedModel, mode: str | None = None) -> Conventions:
-        """Returns the conventions of a model's training, or those of Hugging Face if that is unknown.
+    def of(
+        cls,
+        model: LoadedModel,
+        mode: str | None = None,
+        tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None = None,
+    ) -> Conventions:
+        """Returns the conventions of a model's training; of an imported model, those of its tokenizer.
 
         A model of this project reads bos first; a prefix LM's mode token stands before the prompt, and the prompt ends
-        with eos where the objective ends its inputs so. Of an imported model a decoder-only one gets nothing, an
+        with eos where the objective ends its inputs so. An imported model gets what its tokenizer puts around a text,
+        but that a decoder's prompt has no end. Where the tokenizer does not say, a decoder-only model gets nothing, an
         encoder-decoder eos after the prompt, an encoder bos ([CLS]) before and eos ([SEP]) after it.
 
         Args:
           model: loaded.
           mode: name of the mode token to use; None for the one that the model's prefix LM has, if any.
+          tokenizer_frame: what the model's tokenizer puts before and after a text; None if it does not say.
 
         Raises:
           UserError: the model's special tokens are unknown, or it has no such mode.
@@ -48,16 +56,17 @@ class Conventions:
             raise UserError(f"{model.path}: its vocabulary is unknown, and with it the token that ends a text")
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         fields = model.origin.objective
-        objective = None if fields is None else objective_from(fields, str(model.path))
+        if fields is None or "huggingface" in (model.origin.source or {}):
+            return _imported(model, special, special.mode(mode, "--mode").tolist(), tokenizer_frame)
+        objective = objective_from(fields, str(model.path))
         before = _mode(objective, mode, special)
         if model.config.architecture == "encoder-only":
-            ends = () if objective is not None else (special.eos,)
-            return cls((), before if objective is not None else (special.bos, *before), ends, False, special.eos)
+            return cls((), before, (), False, special.eos)
         has_encoder = model.config.architecture == "encoder-decoder"
         return cls(
-            decoder_start=(special.bos,) if has_encoder or objective is not None else (),
+            decoder_start=(special.bos,),
             before=before,
-            after=(special.eos,) if _ends_inputs(objective, has_encoder) else (),
+            after=(special.eos,) if _ends_inputs(objective) else (),
             bidirectional_prompt=not has_encoder
             and any(getattr(part, "bidirectional_prefix", False) for part in _parts(objective)),
             eos=special.eos,
@@ -68,22 +77,42 @@ class Conventions:
         return [*self.before, *np.asarray(prompt).tolist(), *self.after]
 
 
-def _parts(objective: Objective | None) -> tuple[Objective, ...]:
+def _imported(
+    model: LoadedModel,
+    special: SpecialTokens,
+    mode: Sequence[int],
+    tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None,
+) -> Conventions:
+    architecture = model.config.architecture
+    if tokenizer_frame is None:
+        is_encoder = architecture == "encoder-only"
+        tokenizer_frame = ((special.bos,) if is_encoder else ()), (special.eos,)
+    before, after = tokenizer_frame
+    return Conventions(
+        decoder_start=(special.bos,) if architecture == "encoder-decoder" else (),
+        before=(*before, *mode),
+        after=() if architecture == "decoder-only" else tuple(after),
+        bidirectional_prompt=False,
+        eos=special.eos,
+    )
+
+
+def _parts(objective: Objective) -> tuple[Objective, ...]:
     if isinstance(objective, Mixture):
         return tuple(part for one in objective.objectives for part in _parts(one))
-    return () if objective is None else (objective,)
+    return (objective,)
 
 
-def _mode(objective: Objective | None, mode: str | None, special: SpecialTokens) -> tuple[int, ...]:
+def _mode(objective: Objective, mode: str | None, special: SpecialTokens) -> tuple[int, ...]:
     if mode is None:
         prefix_modes = [part.mode for part in _parts(objective) if part.name == "prefix_lm"]
         mode = next((name for name in prefix_modes if name is not None), None)
     return tuple(special.mode(mode, "--mode").tolist())
 
 
-def _ends_inputs(objective: Objective | None, has_encoder: bool) -> bool:
+def _ends_inputs(objective: Objective) -> bool:
     """Whether a prompt ends with eos: as a prefix LM has it, else where inputs and targets are apart."""
     parts = {part.name: part for part in _parts(objective)}
     if "prefix_lm" in parts:
         return parts["prefix_lm"].append_eos
-    return has_encoder if objective is None else "causal_lm" not in parts
+    return "causal_lm" not in parts

@@ -9,7 +9,7 @@ import numpy as np
 
 from triarch.decoding import beams, loop
 from triarch.decoding.prepared import prepare
-from triarch.decoding.prompts import PromptLayout, bucket, row_bucket
+from triarch.decoding.prompts import PromptLayout, bucket, in_batches, row_bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
@@ -39,14 +39,8 @@ class Generator:
         first_row: int = 0,
     ) -> list[list[int]]:
         """See `generate`."""
-        layout = self._checked(prompts, settings, start, bidirectional_prompt)
-        results: list[list[int]] = [[] for _ in prompts]
-        by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        for first in range(0, len(prompts), batch_size):
-            chosen = by_length[first : first + batch_size]
-            for index, tokens in zip(chosen, self._batch(layout, prompts, chosen, settings, first_row), strict=True):
-                results[index] = tokens
-        return results
+        layout = self.layout(prompts, settings, start=start, bidirectional_prompt=bidirectional_prompt)
+        return in_batches(prompts, batch_size, lambda chosen: self._batch(layout, prompts, chosen, settings, first_row))
 
     def stream(
         self,
@@ -61,7 +55,7 @@ class Generator:
 
         All prompts share one batch. Taken together the pieces are what `generate` returns.
         """
-        layout = self._checked(prompts, settings, start, bidirectional_prompt)
+        layout = self.layout(prompts, settings, start=start, bidirectional_prompt=bidirectional_prompt)
         if settings.num_beams > 1:
             raise UserError("beam search cannot be streamed: the best beam is known at the end only")
         sent = [0] * len(prompts)
@@ -75,13 +69,20 @@ class Generator:
                 sent[row] = end
             yield pieces
 
-    def _checked(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, start: Sequence[int] | None, both: bool
+    def layout(
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings,
+        *,
+        start: Sequence[int] | None = None,
+        bidirectional_prompt: bool = False,
     ) -> PromptLayout:
+        """Returns how prompts are put before the model; raises what `generate` would raise for any of them."""
         if self.config.architecture == "encoder-only":
             raise UserError("an encoder has no decoder to generate with: it fills masks (see `fill_masks`)")
         settings.validate(self.config.vocab_size)
-        layout = PromptLayout(self.config, tuple(self.start if start is None else start), both)
+        start = tuple(self.start if start is None else start)
+        layout = PromptLayout(self.config, start, bidirectional_prompt)
         layout.check(prompts, settings.max_new_tokens)
         if settings.num_beams > 1 and 1 + len(settings.stop_tokens) > self.config.vocab_size:
             raise UserError("beam search needs a token in the vocabulary that does not stop it")

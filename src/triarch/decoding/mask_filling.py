@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from triarch.decoding.prepared import prepare
-from triarch.decoding.prompts import bucket, row_bucket
+from triarch.decoding.prompts import bucket, in_batches, num_places, row_bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
@@ -70,17 +70,17 @@ def fill_masks(
         decoder.
     """
     masks = [sum(token == mask for token in text) for text in texts]
+    settings = dataclasses.replace(settings, max_new_tokens=max([1, *masks]), stop_tokens=())
+    check_texts(model, texts, settings, 0)
     if 0 in masks:
         raise UserError(f"prompt {masks.index(0) + 1} has no mask to fill")
-    settings = dataclasses.replace(settings, max_new_tokens=max(masks, default=1), stop_tokens=())
-    _check(model, texts, settings, 0)
 
     def run(chosen: Sequence[int]) -> list[list[int]]:
         filling = _run(model, [texts[index] for index in chosen], chosen, mask, settings, None)
         tokens = host_values(filling.tokens)[:, 1:]
         return [tokens[row, : len(texts[index])].tolist() for row, index in enumerate(chosen)]
 
-    return _in_batches(texts, batch_size, run)
+    return in_batches(texts, batch_size, run)
 
 
 def generate_by_masks(
@@ -110,7 +110,7 @@ def generate_by_masks(
       UserError: a setting is out of range; a prompt is empty, too long for the model's positions, or holds an unknown
         id; the model has a decoder.
     """
-    _check(model, prompts, settings, settings.max_new_tokens - 1 + NUM_MASKS + len(after))
+    check_texts(model, prompts, settings, places_behind(settings.max_new_tokens, after))
 
     def run(chosen: Sequence[int]) -> list[list[int]]:
         numbers = [index + first_row for index in chosen]
@@ -120,29 +120,23 @@ def generate_by_masks(
         firsts = [skip + len(prompts[index]) for index in chosen]
         return [tokens[row, first : first + lengths[row]].tolist() for row, first in enumerate(firsts)]
 
-    return _in_batches(prompts, batch_size, run)
+    return in_batches(prompts, batch_size, run)
 
 
-def _in_batches(
-    texts: Sequence[Sequence[int]], batch_size: int, run: Callable[[Sequence[int]], list[list[int]]]
-) -> list[list[int]]:
-    results: list[list[int]] = [[] for _ in texts]
-    by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    for first in range(0, len(texts), batch_size):
-        chosen = by_length[first : first + batch_size]
-        for index, tokens in zip(chosen, run(chosen), strict=True):
-            results[index] = tokens
-    return results
+def places_behind(max_new_tokens: int, after: Sequence[int]) -> int:
+    """Returns how many tokens stand behind a prompt when the last of the new ones is chosen."""
+    return max_new_tokens - 1 + NUM_MASKS + len(after)
 
 
-def _check(model: LoadedModel, texts: Sequence[Sequence[int]], settings: GenerationSettings, more: int) -> None:
+def check_texts(model: LoadedModel, texts: Sequence[Sequence[int]], settings: GenerationSettings, more: int) -> None:
+    """Raises UserError for what cannot be done with texts and `more` tokens behind them."""
     config = model.config
     if config.architecture != "encoder-only":
         raise UserError(f"{config.architecture} models continue a text; only an encoder fills masks")
     settings.validate(config.vocab_size)
     if settings.num_beams > 1:
         raise UserError(f"num_beams={settings.num_beams}: beam search is for models with a decoder")
-    places = None if config.learned_positions is None else config.learned_positions - config.learned_position_offset
+    places = num_places(config)
     for number, text in enumerate(texts, 1):
         if not len(text):
             raise UserError(f"prompt {number} is empty")
@@ -165,10 +159,9 @@ def _run(
     """Fills masks within texts (`after` is None), or behind them."""
     prepared = prepare(model)
     sampler, stops = Sampler.of(settings, model.config.vocab_size), Stops.of(settings.stop_tokens)
-    more = 0 if after is None else settings.max_new_tokens - 1 + NUM_MASKS + len(after)
-    length = bucket(max(map(len, texts)) + more)
-    if model.config.learned_positions is not None:
-        length = min(length, model.config.learned_positions - model.config.learned_position_offset)
+    more = 0 if after is None else places_behind(settings.max_new_tokens, after)
+    length, places = bucket(max(map(len, texts)) + more), num_places(model.config)
+    length = length if places is None else min(length, places)
     rows = row_bucket(len(texts))
     tokens = np.full((rows, stops.longest + length), mask, np.int32)
     tokens[:, : stops.longest] = -1

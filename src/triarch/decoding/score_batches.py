@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from triarch.decoding.prompts import bucket, row_bucket
+from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.decoding.score_rows import Row
 from triarch.models import ModelConfig
 from triarch.objectives.base import Features
@@ -93,12 +93,6 @@ def _room(groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int
     return places - max(len(_read_first(group[0], config, start)) for group in groups)
 
 
-def num_places(config: ModelConfig) -> int | None:
-    """Returns how many tokens a side can read; None if positions are not learned."""
-    rows = config.learned_positions
-    return None if rows is None else rows - config.learned_position_offset
-
-
 def _read_first(row: Row, config: ModelConfig, start: tuple[int, ...]) -> tuple[int, ...]:
     """What the decoder reads before `row.tokens`."""
     return start if config.architecture == "encoder-decoder" else row.context
@@ -142,7 +136,7 @@ def _shared_batch(
     longest = max(len(row.tokens) for row in rows)
     if longest:
         width = int(min(bucket(longest), _room(groups, config, start)))
-        features["continuation_tokens"] = _padded([row.tokens for row in rows], count, width, False)[0]
+        features["continuation_tokens"] = padded([row.tokens for row in rows], count, width, False)[0]
     return Batch(features | _scored(rows, [0] * len(rows)), _owners(rows), True)
 
 
@@ -150,18 +144,8 @@ def _side(side: str, rows: Sequence[Sequence[int]], count: int, config: ModelCon
     longest, places = max(map(len, rows)), num_places(config)
     # A start token alone needs no room for more.
     length = longest if longest == 1 else bucket(longest)
-    tokens, real = _padded(rows, count, length if places is None else min(length, places), left)
+    tokens, real = padded(rows, count, length if places is None else min(length, places), left)
     return {f"{side}_input_tokens": tokens, f"{side}_segment_ids": real}
-
-
-def _padded(rows: Sequence[Sequence[int]], count: int, length: int, left: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pads rows to `length` and their number to `count`; a row that only fills the batch repeats the last one."""
-    tokens, real = (np.zeros((count, length), np.int32) for _ in range(2))
-    for index in range(count):
-        row = rows[min(index, len(rows) - 1)]
-        place = slice(length - len(row), None) if left else slice(0, len(row))
-        tokens[index, place], real[index, place] = row, 1
-    return tokens, real
 
 
 def _owners(rows: Sequence[Row]) -> np.ndarray:

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 
 from triarch.decoding.generator import decoder_start
-from triarch.decoding.score_batches import Batch, joined_batches, num_places, shared_batches
+from triarch.decoding.prompts import num_places
+from triarch.decoding.score_batches import Batch, joined_batches, shared_batches
 from triarch.decoding.score_programs import joined_scores, shared_scores
 from triarch.decoding.score_rows import Continuation, decoder_rows, pseudo_rows
 from triarch.errors import UserError, nearest

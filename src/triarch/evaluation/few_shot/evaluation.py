@@ -18,7 +18,7 @@ import numpy as np
 from flax import nnx
 
 from triarch.decoding import Conventions
-from triarch.decoding.score_batches import num_places
+from triarch.decoding.prompts import num_places
 from triarch.decoding.scoring import PSEUDO, Pseudo
 from triarch.errors import UserError, nearest
 from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer

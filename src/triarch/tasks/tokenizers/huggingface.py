@@ -154,6 +154,10 @@ class HuggingFaceTokenizer:
         start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
         return tuple(framed[:start]), tuple(framed[start + len(bare) :])
 
+    def takes_space_before(self, index: int) -> bool:
+        """Whether a token takes the space before it, as a mask may that stands for a word with its space."""
+        return index in self._added and self._added[index].lstrip
+
     def save(self, folder: Path) -> None:
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
