@@ -64,6 +64,12 @@ def test_prompts_lose_their_beginning():
     assert reader.prompt("", 3) == [7]
 
 
+def test_an_encoders_prompts_are_open_at_their_end():
+    """Masks follow, and behind them what ends a text."""
+    reader = Reader(BYTES, dataclasses.replace(FRAME, after=(2,)), "encoder-only")
+    assert reader.prompt("abcd", 9) == [7, *ids("abcd")] and reader.prompt("abcd", 3) == [7, *ids("cd")]
+
+
 def test_a_stop_that_is_not_what_its_tokens_say(tmp_path):
     tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "bert"))
     assert Reader(tokenizer, FRAME, "encoder-decoder").stop("Question:") == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.model import LM
 
 from triarch.decoding import GenerationSettings, generate, generate_by_masks
+from triarch.decoding.mask_filling import places_behind
 from triarch.decoding.scoring import Continuation, Pseudo, rolling, score
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.answers import Answers
@@ -101,7 +102,8 @@ class HarnessModel(LM):
                 indices.sort(key=lambda index: len(prompts[index]), reverse=True)
                 for first in range(0, len(indices), self.batch_size):
                     batch = indices[first : first + self.batch_size]
-                    for index, tokens in zip(batch, self._generate([prompts[i] for i in batch], settings), strict=True):
+                    written = self._generate([prompts[index] for index in batch], settings, first)
+                    for index, tokens in zip(batch, written, strict=True):
                         done(index, _until(self.reader.tokenizer.decode(tokens), until))
 
         return self._answered("generate_until", requests, compute)
@@ -145,12 +147,13 @@ class HarnessModel(LM):
             done=done,
         )
 
-    def _generate(self, prompts: list[list[int]], settings: GenerationSettings) -> list[list[int]]:
+    def _generate(self, prompts: list[list[int]], settings: GenerationSettings, first_row: int) -> list[list[int]]:
         if self.model.config.architecture == "encoder-only":
             mask = self.model.vocabulary["special"]["mask"]
             if mask is None:
                 raise UserError(f"{self.model.path}: its vocabulary has no mask token, which an encoder writes with")
-            return generate_by_masks(self.model, prompts, mask, settings, self.reader.frame.after, self.batch_size)
+            after = self.reader.frame.after
+            return generate_by_masks(self.model, prompts, mask, settings, after, self.batch_size, first_row)
         return generate(
             self.model,
             prompts,
@@ -158,12 +161,15 @@ class HarnessModel(LM):
             start=self.reader.frame.decoder_start,
             bidirectional_prompt=self.bidirectional,
             batch_size=self.batch_size,
+            first_row=first_row,
         )
 
     def _room(self, new_tokens: int) -> int:
-        if self.model.config.architecture == "encoder-decoder":
+        architecture = self.model.config.architecture
+        if architecture == "encoder-decoder":
             return self.max_length
-        room = self.max_length - new_tokens
+        behind = places_behind(new_tokens, self.reader.frame.after) if architecture == "encoder-only" else new_tokens
+        room = self.max_length - behind
         if room < 1:
             raise UserError(
                 f"the task generates up to {new_tokens} tokens, and --max_length={self.max_length} leaves none for the "

@@ -62,21 +62,15 @@ class Frame:
         Raises:
           UserError: the vocabulary is unknown.
         """
-        conventions = Conventions.of(model)
+        conventions = Conventions.of(model, tokenizer_frame=tokenizer_frame)
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         architecture = model.config.architecture
-        is_imported = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
-        if is_imported:
-            before, after = map(tuple, tokenizer_frame)
-        else:
-            before, after = conventions.before, conventions.after
-            if architecture == "decoder-only":
-                before = (*conventions.decoder_start, *before)
-        if architecture == "decoder-only" and is_imported:
-            after = ()
+        start = conventions.decoder_start if architecture == "decoder-only" else ()
+        before = (*start, *conventions.before)
         otherwise = special.eos if architecture == "encoder-decoder" else special.bos
         prefix = before[0] if before else otherwise
-        return cls(before, after, prefix, decoder_start(model), special.eos, is_imported)
+        is_predicted = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
+        return cls(before, conventions.after, prefix, decoder_start(model), special.eos, is_predicted)
 
     def with_bos(self, add: bool, bos: int) -> Frame:
         """Returns the frame with the token `bos` before every text, or without."""
@@ -123,9 +117,15 @@ class Reader:
         return [*self.frame.before, *tokens, *self.frame.after]
 
     def prompt(self, text: str, room: int) -> Tokens:
-        """Returns a prompt of at most `room` tokens, cut on its left."""
-        tokens = self.around(self._encode(text)) if text else [self.frame.prefix]
-        return tokens[-room:]
+        """Returns a prompt of at most `room` tokens, cut on its left.
+
+        An encoder's keeps what stands before it, and goes without what stands after: its masks come first.
+        """
+        tokens = self._encode(text)
+        if self.architecture == "encoder-only":
+            before = self.frame.before
+            return [*before, *tokens[max(len(before) + len(tokens) - room, 0) :]] or [self.frame.prefix]
+        return (self.around(tokens) if text else [self.frame.prefix])[-room:]
 
     def stop(self, text: str) -> Tokens:
         """Returns tokens that certainly are `text`; [] if there are none such."""

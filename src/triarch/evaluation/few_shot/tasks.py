@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from lm_eval.tasks import TaskManager
 
 from triarch.errors import UserError, nearest
+from triarch.files import sha256
 
 OWN_TASKS = Path(__file__).parent / "tasks"
 _FIELDS = "fields"
@@ -83,7 +83,7 @@ class TaskFinder:
         options["data_files"] = {split: str(path) for split, path in paths.items()}
         config["dataset_kwargs"] = options
         _check_fields(name, paths, config.get("metadata", {}).get(_FIELDS, ()))
-        return config, {path.name: _sha256(path) for path in paths.values()}
+        return config, {path.name: sha256(path) for path in paths.values()}
 
     def _file(self, name: str, pattern: str) -> Path:
         folder = Path() if self._data is None else self._data
@@ -188,8 +188,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
