@@ -110,6 +110,7 @@ def test_stores_that_do_not_serve(store, tmp_path):
         (dict(prefixes=(24,)), "--prefixes=24: nothing is left to score of the greatest length, 24 tokens"),
         (dict(max_windows=0), "--max_windows=0: expected at least 1"),
         (dict(pseudo_positions=0), "--pseudo_positions=0: expected at least 1"),
+        (dict(seed=-1), "--seed=-1: expected at least 0"),
     ],
 )
 def test_bad_options(changes, message, store):

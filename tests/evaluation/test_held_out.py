@@ -223,6 +223,7 @@ def test_eight_devices_find_what_one_finds(models, domain, tmp_path):
         (dict(scoring=[]), "no scoring is asked for"),
         (dict(max_windows=0), "--max_windows=0: expected at least 1"),
         (dict(batch_size=0), "--batch_size=0: expected at least 1"),
+        (dict(seed=-1), "--seed=-1: expected at least 0"),
         (dict(scoring=["paired"], pseudo_positions=0), "--pseudo_positions=0: expected at least 1"),
     ],
 )

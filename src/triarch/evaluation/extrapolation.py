@@ -60,6 +60,8 @@ class LengthOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name}={value}: expected at least 1")
+        if self.seed < 0:
+            raise UserError(f"--seed={self.seed}: expected at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
