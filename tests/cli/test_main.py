@@ -1,6 +1,7 @@
 """The command line: verbs, help, exit statuses, and a start that needs no TensorFlow."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -29,6 +30,14 @@ def test_every_verb_has_help_with_an_example(verb, capsys):
     shown = capsys.readouterr().out
     assert f"triarch {verb}" in shown.split("example:")[1]
     assert "--json" in shown
+
+
+def test_a_reader_that_leaves_early_is_no_error(monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
+    assert main(["describe", "--gin_file=models/redllm/1b.gin"]) == 141
+    assert capsys.readouterr().err == ""
 
 
 def test_misspelt_flag(capsys):

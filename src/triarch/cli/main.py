@@ -7,6 +7,7 @@ import errno
 import importlib
 import json
 import keyword
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ VERBS = {
     "export": "write a run's parameters as a self-describing checkpoint, or for Hugging Face",
     "import": "take a Hugging Face model as an export",
 }
+# What a shell reports of a program that SIGPIPE ends.
+_READER_LEFT = 141
 _USAGE_ERROR = 2
 
 
@@ -67,6 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(verb, argv[1:])
     except UserError as error:
         return _fail(verb, str(error))
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return _READER_LEFT
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS):
             raise
@@ -95,7 +102,18 @@ def _run(verb: str, argv: list[str]) -> int:
     result = module.run(args)
     if args.json and result is not None:  # Of several processes the first has a result.
         _write_json(result, args.json)
+    sys.stdout.flush()
     return 0
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads the output any more, as after `triarch ... | head`; what is left then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _write_json(result: dict, path: str) -> None:
