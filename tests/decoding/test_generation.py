@@ -164,6 +164,7 @@ def test_an_encoder_writes_into_the_first_of_three_masks(after):
 
 MISTAKES = {
     "expected at least 1": {"num_beams": 0},
+    "max_new_tokens=1000000000: expected 1 to 1,048,576": {"max_new_tokens": 10**9},
     "expected 0 or more": {"temperature": -0.5},
     "not in the vocabulary": {"stop_tokens": ((5, 61),)},
     "has no effect at temperature 0": {"top_p": 0.5},

@@ -8,6 +8,9 @@ import numbers
 
 from triarch.errors import UserError
 
+# The cache has room for all of them from the start: more is a slip of the keyboard.
+_MOST_NEW_TOKENS = 2**20
+
 
 @dataclasses.dataclass(frozen=True)
 class GenerationSettings:
@@ -46,7 +49,8 @@ class GenerationSettings:
 
     def validate(self, vocab_size: int | None = None) -> None:
         """Raises UserError, naming the field, for values out of range or that exclude each other."""
-        self._require("max_new_tokens", _is_whole(self.max_new_tokens, 1), "expected at least 1")
+        whole = _is_whole(self.max_new_tokens, 1) and self.max_new_tokens <= _MOST_NEW_TOKENS
+        self._require("max_new_tokens", whole, f"expected 1 to {_MOST_NEW_TOKENS:,}")
         self._require("num_beams", _is_whole(self.num_beams, 1), "expected at least 1 (1 is no beam search)")
         self._require("seed", _is_whole(self.seed, 0) and self.seed < 2**32, "expected 0 to 2^32 - 1")
         self._require("temperature", _is_finite(self.temperature) and self.temperature >= 0, "expected 0 or more")
