@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from triarch.errors import UserError
@@ -32,6 +33,10 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, str)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, options[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _fits(part, option) for item in value.items() for part, option in zip(item, options, strict=True)
+        )
     if hint is type(None):
         return value is None
     if getattr(hint, "_is_protocol", False):
@@ -54,6 +59,8 @@ def _described(hint: Any) -> str:
         return " or ".join(map(repr, options))
     if origin is tuple:
         return f"a tuple of {_described(options[0])}"
+    if origin is Mapping:
+        return f"a mapping of {_described(options[0])} to {_described(options[1])}"
     named = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
     if hint in named:
         return named[hint]

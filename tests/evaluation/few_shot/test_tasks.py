@@ -77,7 +77,8 @@ def expected_lambada():
 
 
 def test_own_tasks_and_their_numbers(model, data, tmp_path):
-    result = run(model, data, "lambada,copa", tmp_path / "result.json")
+    (tmp_path / "suite.gin").write_text("TaskSuite.tasks = {'copa': 0}\n")
+    result = run(model, data, "lambada", tmp_path / "result.json", f"--task_suite={tmp_path / 'suite.gin'}")
     found = {(one["task"], one["metric"]): one for one in result["results"]}
     accuracy, perplexity = expected_lambada()
     assert found["lambada", "acc"]["value"] == accuracy
