@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 
+import numpy as np
 import pytest
 
 from tests.tasks.preparing import contents
@@ -17,7 +18,7 @@ from triarch.tasks.selection import Filters
 
 pytest.importorskip("apache_beam")
 
-from triarch.tasks.beam import Beam
+from triarch.tasks.beam import Beam, read_bits, write_bits
 from triarch.tasks.shards import tokenize_shards
 
 DIRECT = Beam(("runner=DirectRunner",))
@@ -25,7 +26,7 @@ DIRECT = Beam(("runner=DirectRunner",))
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """JSON lines of inputs and targets in five files of different kinds; one holds nothing, one bad lines."""
+    """JSON lines of inputs and targets in five files of different kinds, among them nothing, bad lines and copies."""
     folder = tmp_path_factory.mktemp("files")
     documents = [document.text for document in Documents(100).documents()]
     lines = [json.dumps({"inputs": text[:9], "targets": text}) + "\n" for text in documents]
@@ -33,7 +34,8 @@ def files(tmp_path_factory):
     (folder / "b.jsonl.gz").write_bytes(gzip.compress("".join(lines[40:60]).encode()))
     (folder / "c.jsonl").write_text("")
     (folder / "d.jsonl").write_text("{}\n" + "".join(lines[60:70]) + "no JSON\n")
-    (folder / "e.jsonl").write_text("".join(lines[70:]))
+    # Some again, of this file and of others.
+    (folder / "e.jsonl").write_text("".join(lines[70:] + lines[90:] + lines[38:42]))
     return folder
 
 
@@ -47,7 +49,8 @@ def _corpus(folder, **options):
         {"layout": "windows"},
         {"layout": "packed"},
         {"layout": "pairs", "lengths": {"inputs": 16, "targets": 100}},
-        {"layout": "windows", "vocabulary": VocabularyChoice(size=420), "filters": Filters(20, 500)},
+        {"layout": "windows", "vocabulary": VocabularyChoice(size=420), "filters": Filters(20, 500, True)},
+        {"layout": "packed", "filters": Filters(deduplicate=True)},
     ],
     ids=lambda options: "-".join([options["layout"], *list(options)[2:]]),
 )
@@ -59,7 +62,10 @@ def test_the_same_bytes(tmp_path, files, options):
         return prepare(_corpus(files), "test", tmp_path / name, vocabulary, 64, 0.2, **options, **more)
 
     alone = run("alone", workers=1)
-    assert sum(entry["count"] for entry in alone.manifest.source["left_out"].values()) >= 2
+    left_out = alone.manifest.source["left_out"]
+    assert (left_out["field missing"]["count"], left_out["not JSON"]["count"]) == (1, 1)
+    if "filters" in options:
+        assert left_out["exact duplicate"]["count"] >= 4
     assert contents(run("beam", beam=DIRECT).path) == contents(alone.path)
     elsewhere = tmp_path / "shared"
     assert contents(run("shared_beam", beam=Beam(DIRECT.options, str(elsewhere))).path) == contents(alone.path)
@@ -104,8 +110,8 @@ def test_shards_that_are_done_are_not_done_again(tmp_path):
         DIRECT.run(_Marking(str(log), fail="bd"), list("abcd"), folder)
     assert sorted(log.read_text().split()) == list("abcd")
     log.write_text("")
-    blocks = list(DIRECT.run(_Marking(str(log)), list("abcd"), folder))
-    assert blocks == [block for shard in "abcd" for block in (shard.encode(), b"", shard.encode() * 3)]
+    shards = DIRECT.run(_Marking(str(log)), list("abcd"), folder)
+    assert [list(blocks) for blocks in shards] == [[shard, b"", shard * 3] for shard in (b"a", b"b", b"c", b"d")]
     assert sorted(log.read_text().split()) == ["b", "d"]
     assert all(name.endswith(".blocks") for name in os.listdir(folder))
 
@@ -113,18 +119,28 @@ def test_shards_that_are_done_are_not_done_again(tmp_path):
 def test_a_file_that_was_cut_short(tmp_path):
     folder = tmp_path / "folder"
     work = _Marking(str(tmp_path / "log"))
-    list(DIRECT.run(work, ["a"], str(folder)))
+    DIRECT.run(work, ["a"], str(folder))
     path = folder / "shard-000000.blocks"
     whole = path.read_bytes()
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         with pytest.raises(UserError, match="is cut short"):
-            list(DIRECT.run(work, ["a"], str(folder)))
+            list(*DIRECT.run(work, ["a"], str(folder)))
+
+
+def test_bits_that_were_cut_short(tmp_path):
+    bits = np.arange(9, dtype=np.uint8)
+    write_bits(str(tmp_path / "folder"), bits)
+    np.testing.assert_array_equal(read_bits(str(tmp_path / "folder"), 3, 9), bits[3:])
+    with pytest.raises(UserError, match=r"bits: is cut short"):
+        read_bits(str(tmp_path / "folder"), 3, 10)
+    with pytest.raises(UserError, match=r"^Beam: "):
+        read_bits(str(tmp_path / "nowhere"), 0, 1)
 
 
 class _Damaged:
-    def run(self, work, shards, folder):
-        return iter([b"junk"])
+    def run(self, work, shards, folder, name):
+        return [iter([b"junk"])]
 
 
 def test_a_damaged_file_is_one_line():
@@ -157,7 +173,6 @@ def test_workers_that_write_elsewhere(tmp_path, monkeypatch):
         (["--beam_option=runner=NoRunner"], "Beam: ValueError: Unexpected pipeline runner: NoRunner"),
         (["--beam_option==3"], "beam_option==3: expected NAME=VALUE"),
         (["--beam_folder=foo://x"], "Beam: ValueError: Unable to get filesystem from specified path"),
-        (["--deduplicate"], "deduplicate: duplicates are not looked for on Beam"),
         (["--workers=2"], "--workers is for --runner=local"),
     ],
 )

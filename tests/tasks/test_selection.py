@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.tasks import selection
+from triarch.tasks import duplicates
 from triarch.tasks.documents import Document, LeftOut
-from triarch.tasks.selection import Filters, find_duplicates, selected
+from triarch.tasks.duplicates import digests, find_duplicates
+from triarch.tasks.selection import Filters, selected
 
 
 @dataclasses.dataclass
@@ -24,10 +25,12 @@ class Texts:
 
 def _outcomes(corpus, filters, folder):
     progress = []
-    duplicates = find_duplicates(corpus, filters, folder, progress.append) if filters.deduplicate else None
+    bits = None
+    if filters.deduplicate:
+        bits = find_duplicates([digests(corpus, filters, progress.append)], folder).bits
     assert sum(progress) == len(corpus.texts) * filters.deduplicate
     assert list(folder.iterdir()) == []
-    records = list(selected(corpus, filters, duplicates))
+    records = list(selected(corpus, filters, bits))
     assert [record.progress for record in records] == [1] * len(corpus.texts)
     return [record.reason if isinstance(record, LeftOut) else record.text for record in records]
 
@@ -59,7 +62,7 @@ lengths = st.one_of(st.none(), st.integers(4, 8))
 )
 def test_what_is_kept(tmp_path_factory, texts, filters, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "_BLOCK", block)
+        patch.setattr(duplicates, "_BLOCK", block)
         outcomes = _outcomes(Texts(texts), filters, tmp_path_factory.mktemp("scratch"))
     assert outcomes == list(_expected(texts, filters))
 
@@ -75,8 +78,26 @@ def test_examples_with_other_inputs_are_no_duplicates(tmp_path):
     corpus = Texts([])
     documents = [Document("yes", "", 1, inputs) for inputs in ("one?", "two?", "one?")]
     corpus.documents = lambda: iter(documents)
-    duplicates = find_duplicates(corpus, Filters(deduplicate=True), tmp_path, lambda _: None)
-    assert np.unpackbits(duplicates)[:3].tolist() == [0, 0, 1]
+    found = find_duplicates([digests(corpus, Filters(deduplicate=True), lambda _: None)], tmp_path)
+    assert np.unpackbits(found.bits)[:3].tolist() == [0, 0, 1] and found.counts.tolist() == [3]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.text("abc", max_size=2), max_size=12), max_size=6), st.integers(1, 9))
+def test_shards_are_as_the_whole(tmp_path_factory, shards, block):
+    """Each shard finds its own documents' bits where it is told that they begin."""
+    filters = Filters(1, deduplicate=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "_BLOCK", block)
+        blocks = [digests(Texts(texts), filters, lambda _: None) for texts in shards]
+        found = find_duplicates(blocks, tmp_path_factory.mktemp("scratch"))
+    assert found.counts.tolist() == [sum(text != "" for text in texts) for texts in shards]
+    outcomes, first = [], 0
+    for texts, count in zip(shards, found.counts.tolist(), strict=True):
+        records = selected(Texts(texts), filters, found.bits[first >> 3 :], first & 7)
+        outcomes += [record.reason if isinstance(record, LeftOut) else record.text for record in records]
+        first += count
+    assert outcomes == list(_expected([text for texts in shards for text in texts], filters))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, None), (0, 0), (5, 4)])

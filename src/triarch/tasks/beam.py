@@ -16,9 +16,10 @@ import struct
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -31,6 +32,7 @@ Work = Callable[[Any], Iterable[bytes]]
 _LENGTH = struct.Struct("<Q")
 _END = _LENGTH.pack(2**64 - 1)
 _DONE, _FAILED = "blocks", "error"
+_BITS = "duplicates.bits"
 
 
 def pipeline_options(options: Sequence[str]) -> PipelineOptions:
@@ -89,33 +91,34 @@ class Beam:
             return str(scratch.absolute() / "shards")
         return FileSystems.join(self.folder, f"triarch-{hashlib.sha256(job.encode()).hexdigest()[:16]}")
 
-    def run(self, work: Work, shards: Sequence[Any], folder: str) -> Iterator[bytes]:
-        """Does `work` on all shards, then yields the blocks that it gave, in the order of `shards`.
+    def run(self, work: Work, shards: Sequence[Any], folder: str, name: str = "shard") -> list[Iterator[bytes]]:
+        """Does `work` on all shards, then returns for each of them, in their order, the blocks that it gave.
 
         Args:
           work: makes blocks of a shard; the same ones each time. It is pickled.
           shards: what there is to do.
-          folder: for the files: what is done in it already is of the same shards.
+          folder: for the files.
+          name: of the files: what lies in `folder` under it already is of the same work and shards.
 
         Raises:
           UserError: `work` raised one (that of the first shard that did), the pipeline failed, or its files cannot be
             read here.
         """
         with _explained():
-            if not FileSystems.exists(folder):
-                FileSystems.mkdirs(folder)
-            missing = [index for index in range(len(shards)) if not FileSystems.exists(_path(folder, index, _DONE))]
-            FileSystems.delete([path for path in _paths(folder, missing, _FAILED) if FileSystems.exists(path)])
+            _make_folder(folder)
+            prefix = FileSystems.join(folder, name)
+            missing = [index for index in range(len(shards)) if not FileSystems.exists(_path(prefix, index, _DONE))]
+            FileSystems.delete([path for path in _paths(prefix, missing, _FAILED) if FileSystems.exists(path)])
             if missing:
                 with beam.Pipeline(options=pipeline_options(self.options)) as pipeline:
                     (
                         pipeline
                         | beam.Create([(index, shards[index]) for index in missing])
                         | beam.Reshuffle()
-                        | beam.ParDo(_WorkOnShard(work, folder))
+                        | beam.ParDo(_WorkOnShard(work, prefix))
                     )
-            self._check(folder, missing)
-        return (block for index in range(len(shards)) for block in _blocks(_path(folder, index, _DONE)))
+            self._check(prefix, missing)
+        return [_blocks(path) for path in _paths(prefix, range(len(shards)), _DONE)]
 
     def remove(self, job: str, scratch: Path) -> None:
         """Removes the files of `job` where nothing else does."""
@@ -127,45 +130,87 @@ class Beam:
                 if FileSystems.exists(folder):
                     FileSystems.delete([folder])
 
-    def _check(self, folder: str, indices: Iterable[int]) -> None:
+    def _check(self, prefix: str, indices: Iterable[int]) -> None:
         for index in indices:
-            if FileSystems.exists(_path(folder, index, _FAILED)):
-                raise UserError(b"".join(_blocks(_path(folder, index, _FAILED))).decode())
-            if not FileSystems.exists(_path(folder, index, _DONE)):
+            if FileSystems.exists(_path(prefix, index, _FAILED)):
+                raise UserError(b"".join(_blocks(_path(prefix, index, _FAILED))).decode())
+            if not FileSystems.exists(_path(prefix, index, _DONE)):
+                folder = FileSystems.split(prefix)[0]
                 raise UserError(f"{folder}: what the workers wrote is not here: give a folder that all machines reach")
 
 
 class _WorkOnShard(beam.DoFn):
-    def __init__(self, work: Work, folder: str):
+    def __init__(self, work: Work, prefix: str):
         self._work = work
-        self._folder = folder
+        self._prefix = prefix
 
     def process(self, element: tuple[int, Any]) -> None:
         index, shard = element
         try:
-            _write(_path(self._folder, index, _DONE), self._work(shard))
+            _write(_path(self._prefix, index, _DONE), self._work(shard))
         except UserError as error:
             # Tried again it would fail again, on all machines; and Beam would bury the line under its own.
-            _write(_path(self._folder, index, _FAILED), [str(error).encode()])
+            _write(_path(self._prefix, index, _FAILED), [str(error).encode()])
 
 
-def _paths(folder: str, indices: Iterable[int], kind: str) -> list[str]:
-    return [_path(folder, index, kind) for index in indices]
+def write_bits(folder: str, bits: np.ndarray) -> None:
+    """Writes uint8 `bits`, eight an entry, into a file that all machines find in `folder`, unless they are there.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with _explained():
+        _make_folder(folder)
+        path = FileSystems.join(folder, _BITS)
+        if not FileSystems.exists(path):
+            with _written(path) as file:
+                file.write(bits.tobytes())
 
 
-def _path(folder: str, index: int, kind: str) -> str:
-    return FileSystems.join(folder, f"shard-{index:06d}.{kind}")
+def read_bits(folder: str, start: int, end: int) -> np.ndarray:
+    """Returns the entries `start` to `end` of what `write_bits` wrote.
+
+    Raises:
+      UserError: they are not there.
+    """
+    path = FileSystems.join(folder, _BITS)
+    with _explained(), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.seek(start)
+        bits = np.frombuffer(file.read(end - start), np.uint8)
+    if len(bits) != end - start:
+        raise UserError(f"{path}: is cut short: remove the folder and start again")
+    return bits
+
+
+def _make_folder(folder: str) -> None:
+    if not FileSystems.exists(folder):
+        FileSystems.mkdirs(folder)
+
+
+def _paths(prefix: str, indices: Iterable[int], kind: str) -> list[str]:
+    return [_path(prefix, index, kind) for index in indices]
+
+
+def _path(prefix: str, index: int, kind: str) -> str:
+    return f"{prefix}-{index:06d}.{kind}"
 
 
 def _write(path: str, blocks: Iterable[bytes]) -> None:
+    with _written(path) as file:
+        for block in blocks:
+            file.write(_LENGTH.pack(len(block)))
+            file.write(block)
+        file.write(_END)
+
+
+@contextlib.contextmanager
+def _written(path: str) -> Iterator[IO[bytes]]:
+    """Opens a file that gets its name when it is whole."""
     # Beam may have two machines do the same; both write the same bytes.
     temporary = f"{path}.{uuid.uuid4().hex}"
     try:
         with FileSystems.create(temporary, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            for block in blocks:
-                file.write(_LENGTH.pack(len(block)))
-                file.write(block)
-            file.write(_END)
+            yield file
     except BaseException:
         with contextlib.suppress(Exception):
             FileSystems.delete([temporary])

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import triarch
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
 from triarch.data.store import TokenStore
@@ -22,9 +20,10 @@ from triarch.errors import UserError, nearest
 from triarch.files import write_whole
 from triarch.progress import Progress
 from triarch.tasks.counts import Counts
-from triarch.tasks.documents import Corpus, has_inputs
+from triarch.tasks.documents import Corpus, Document, LeftOut, has_inputs
+from triarch.tasks.duplicates import Duplicates, digests, find_duplicates
 from triarch.tasks.layouts import PAIRS, WINDOWS, make_layout
-from triarch.tasks.selection import Filters, find_duplicates, selected
+from triarch.tasks.selection import Filters, selected
 from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, split_names
 from triarch.tasks.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
 from triarch.tasks.tokenizers import Tokenizer, read_tokenizer
@@ -38,7 +37,7 @@ __all__ = ["VocabularyChoice", "prepare"]
 UINT16_IDS = 2**16
 # What an interruption loses at most.
 CHECKPOINT_SECONDS = 30
-_DUPLICATES = "duplicates.npy"
+_DUPLICATES = "duplicates.npz"
 _TRAINED = "vocabulary.json"
 
 
@@ -126,8 +125,6 @@ class _Preparation:
         filters: Filters,
         beam: Beam | None,
     ):
-        if beam is not None and filters.deduplicate:
-            raise UserError("deduplicate: duplicates are not looked for on Beam: remove them first, or prepare without")
         self._corpus = corpus
         self._task = task
         self._vocabulary = vocabulary
@@ -181,25 +178,31 @@ class _Preparation:
         if self._beam is not None:
             self._beam.remove(self.job, writer.scratch)
 
-    def _duplicates(self, writer: StoreWriter, progress: Progress) -> np.ndarray | None:
+    def _duplicates(self, writer: StoreWriter, progress: Progress) -> Duplicates | None:
         if not self._filters.deduplicate:
             return None
         path = writer.scratch / _DUPLICATES
         if not path.is_file():
-            progress.start("looking for duplicates", self._corpus.size)
-            found = find_duplicates(self._corpus, self._filters, writer.scratch, progress.advance)
-            temporary = path.with_name(f"new_{_DUPLICATES}")
-            np.save(temporary, found, allow_pickle=False)
-            temporary.replace(path)
-        return np.load(path, allow_pickle=False)
+            self._found_duplicates(writer.scratch, progress).save(path)
+        return Duplicates.load(path)
 
-    def _trained(self, writer: StoreWriter, duplicates: np.ndarray | None, progress: Progress) -> Tokenizer:
+    def _found_duplicates(self, scratch: Path, progress: Progress) -> Duplicates:
+        if self._beam is None:
+            progress.start("looking for duplicates", self._corpus.size)
+            return find_duplicates([digests(self._corpus, self._filters, progress.advance)], scratch)
+        from triarch.tasks.shards import find_shards_duplicates
+
+        progress.start("looking for duplicates on Beam", None)
+        folder = self._beam.folder_of(self.job, scratch)
+        return find_shards_duplicates(self._corpus, self._filters, self._beam, folder, scratch)
+
+    def _trained(self, writer: StoreWriter, duplicates: Duplicates | None, progress: Progress) -> Tokenizer:
         path, folder = writer.scratch / _TRAINED, writer.folder / VOCABULARY
         if path.is_file():
             info = Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
             return read_tokenizer(info, folder, str(writer.output))
         progress.start("reading for the vocabulary", self._corpus.size)
-        records = selected(self._corpus, self._filters, duplicates)
+        records = self._selected(duplicates)
         texts = training_texts(records, self._validation_fraction, progress.advance)
         tokenizer = self._vocabulary.trained(_announced(texts, progress))
         folder.mkdir(exist_ok=True)
@@ -211,7 +214,7 @@ class _Preparation:
         self,
         writer: StoreWriter,
         tokenizer: Tokenizer,
-        duplicates: np.ndarray | None,
+        duplicates: Duplicates | None,
         workers: int,
         progress: Progress,
     ) -> Counts:
@@ -219,10 +222,9 @@ class _Preparation:
         counts = Counts.from_json(writer.state, split_names(self._validation_fraction), make)
         work = ChunkTokenizer(tokenizer, self.dtype, self._validation_fraction, self._lengths)
         if self._beam is None:
-            records = selected(self._corpus, self._filters, duplicates)
-            chunks = tokenize(itertools.islice(records, counts.records, None), work, workers)
+            chunks = tokenize(itertools.islice(self._selected(duplicates), counts.records, None), work, workers)
         else:
-            chunks = self._tokenized_by_beam(writer, work, counts.records, progress)
+            chunks = self._tokenized_by_beam(writer, work, duplicates, counts.records, progress)
         progress.start("tokenizing" if self._beam is None else "writing", self._corpus.size)
         progress.advance(counts.progress)
         saved = time.monotonic()
@@ -234,8 +236,16 @@ class _Preparation:
                 saved = time.monotonic()
         return counts
 
+    def _selected(self, duplicates: Duplicates | None) -> Iterator[Document | LeftOut]:
+        return selected(self._corpus, self._filters, None if duplicates is None else duplicates.bits)
+
     def _tokenized_by_beam(
-        self, writer: StoreWriter, work: ChunkTokenizer, done: int, progress: Progress
+        self,
+        writer: StoreWriter,
+        work: ChunkTokenizer,
+        duplicates: Duplicates | None,
+        done: int,
+        progress: Progress,
     ) -> Iterator[TokenizedChunk]:
         """Tokenizes everything, then returns the chunks after the first `done` records, which is where one begins."""
         from triarch.tasks.shards import tokenize_shards
@@ -243,7 +253,7 @@ class _Preparation:
         assert self._beam is not None
         progress.start("tokenizing on Beam", None)
         folder = self._beam.folder_of(self.job, writer.scratch)
-        chunks = tokenize_shards(self._corpus, self._filters, work, self._beam, folder)
+        chunks = tokenize_shards(self._corpus, self._filters, work, self._beam, folder, duplicates)
         while done:
             done -= next(chunks).records
         return chunks

@@ -1,16 +1,40 @@
-"""A corpus tokenized shard by shard on other machines."""
+"""A corpus read shard by shard on other machines: its duplicates found, its documents tokenized."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
 
 from triarch.errors import UserError
-from triarch.tasks.beam import Beam
+from triarch.tasks.beam import Beam, read_bits, write_bits
 from triarch.tasks.chunk_blocks import from_block, to_block
 from triarch.tasks.documents import Corpus, shards_of
+from triarch.tasks.duplicates import Duplicates, digests, find_duplicates
 from triarch.tasks.selection import Filters, selected
 from triarch.tasks.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
+
+
+@dataclasses.dataclass(frozen=True)
+class DigestShard:
+    """What a machine does with a shard to find duplicates: the digests of documents that have the right length."""
+
+    filters: Filters
+
+    def __call__(self, shard: Corpus) -> Iterator[bytes]:
+        return digests(shard, self.filters, lambda progress: None)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRange:
+    """A shard, and which of all documents that have the right length are its own: `first` to `end`."""
+
+    corpus: Corpus
+    first: int = 0
+    end: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,32 +44,71 @@ class TokenizeShard:
     Attributes:
       filters: which documents are kept.
       work: tokenizes them.
+      duplicates: the folder of `write_bits`; None where duplicates are kept.
     """
 
     filters: Filters
     work: ChunkTokenizer
+    duplicates: str | None
 
-    def __call__(self, shard: Corpus) -> Iterator[bytes]:
-        return map(to_block, tokenize(selected(shard, self.filters, None), self.work, workers=1))
+    def __call__(self, shard: ShardRange) -> Iterator[bytes]:
+        bits = None
+        if self.duplicates is not None:
+            bits = read_bits(self.duplicates, shard.first >> 3, -(-shard.end // 8))
+        records = selected(shard.corpus, self.filters, bits, shard.first & 7)
+        return map(to_block, tokenize(records, self.work, workers=1))
+
+
+def find_shards_duplicates(corpus: Corpus, filters: Filters, beam: Beam, folder: str, scratch: Path) -> Duplicates:
+    """Finds duplicates by `beam`: those that `find_duplicates` finds in the corpus where it is one shard.
+
+    Args:
+      corpus: see `tokenize_shards`.
+      filters: which documents have the right length.
+      beam: where the text is read; the digests are compared on this machine.
+      folder: that all machines reach, for what they hand over.
+      scratch: on this machine.
+
+    Raises:
+      UserError: as `tokenize_shards`.
+    """
+    return find_duplicates(beam.run(DigestShard(filters), shards_of(corpus), folder, "digests"), scratch)
 
 
 def tokenize_shards(
-    corpus: Corpus, filters: Filters, work: ChunkTokenizer, beam: Beam, folder: str
+    corpus: Corpus,
+    filters: Filters,
+    work: ChunkTokenizer,
+    beam: Beam,
+    folder: str,
+    duplicates: Duplicates | None = None,
 ) -> Iterator[TokenizedChunk]:
     """Tokenizes `corpus` by `beam`, then yields what `tokenize` would: the records in order, in other chunks.
 
     Args:
       corpus: its shards are the files of a corpus of files; any other corpus is one shard.
-      filters: which documents are kept; they may not look for duplicates.
+      filters: which documents are kept.
       work: tokenizes them.
       beam: where.
       folder: that all machines reach, for what they hand over.
+      duplicates: what `find_shards_duplicates` returned; None where duplicates are kept.
 
     Raises:
       UserError: bad text (the corpus's first), a damaged file in `folder`, or see `Beam.run`.
     """
-    blocks = beam.run(TokenizeShard(filters, work), shards_of(corpus), folder)
-    return (_chunk(block, folder) for block in blocks)
+    shards = _ranges(shards_of(corpus), duplicates)
+    if duplicates is not None:
+        write_bits(folder, duplicates.bits)
+    tokenize_shard = TokenizeShard(filters, work, None if duplicates is None else folder)
+    blocks = beam.run(tokenize_shard, shards, folder, "tokens")
+    return (_chunk(block, folder) for block in itertools.chain.from_iterable(blocks))
+
+
+def _ranges(shards: Sequence[Corpus], duplicates: Duplicates | None) -> list[ShardRange]:
+    if duplicates is None:
+        return [ShardRange(shard) for shard in shards]
+    ends = np.cumsum(duplicates.counts).tolist()
+    return [ShardRange(*fields) for fields in zip(shards, [0, *ends[:-1]], ends, strict=True)]
 
 
 def _chunk(block: bytes, folder: str) -> TokenizedChunk:
