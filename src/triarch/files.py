@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -15,18 +17,28 @@ def write_synced(path: Path, content: str | bytes) -> None:
         os.fsync(file.fileno())
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to, which takes its place once all went well.
+
+    The name ends as that of `path`, by which some libraries choose a format. Nothing is left behind otherwise.
+    """
+    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file that is either as it was or complete, whenever the process ends.
 
     Raises:
       OSError: it cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         write_synced(temporary, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ import pyarrow.parquet
 from triarch.data.provenance import PART_NAMES
 from triarch.data.tables import MISSING, strings, whole_numbers
 from triarch.errors import UserError, nearest
+from triarch.files import whole
 from triarch.training.order import DataOrder, OrderPart
 
 NAMED = ("store", "source", "part")
@@ -142,17 +143,12 @@ def check_output(path: Path) -> None:
 @contextlib.contextmanager
 def written(path: Path, table: OrderTable) -> Iterator[OrderFile]:
     """Gives a file to append to, which is at `path` once all went well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    file: OrderFile | None = None
-    try:
+    with whole(path) as temporary:
         file = JsonLines(temporary, table) if path.suffix == ".jsonl" else ArrowFile(temporary, table, path.suffix)
-        yield file
-        file.close()
-        temporary.replace(path)
-    except BaseException:
-        if file is not None:
+        try:
+            yield file
+            file.close()
+        except BaseException:
             with contextlib.suppress(OSError, pa.ArrowException):
                 file.close()
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+            raise

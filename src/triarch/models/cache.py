@@ -17,12 +17,9 @@ from jaxtyping import Array, Bool, Float, Int
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.precision import at_least_float32
-from triarch.models.scores import Scores
+from triarch.models.scores import MASKED, Scores
 
 Heads = Float[Array, "batch length heads head_dim"]
-
-# Far below any logit, yet finite: softmax over nothing but this is no NaN.
-_MASKED = -1e30
 
 
 @jax.tree_util.register_dataclass
@@ -225,7 +222,7 @@ def attend_to_kept(
     product = functools.partial(jnp.einsum, preferred_element_type=wide)
     logits = scores.capped(product("bkrh,bksh->bkrs", rows, kept.key)).reshape(batch, heads, count, -1)
     logits = logits if bias is None else logits + bias
-    logits = jnp.where(allowed, logits, _MASKED)
+    logits = jnp.where(allowed, logits, MASKED)
     weights = jnp.where(allowed, jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True)), 0)
     total = jnp.sum(weights, axis=-1, keepdims=True)
     grouped = weights.astype(kept.value.dtype).reshape(batch, kv_heads, -1, weights.shape[-1])

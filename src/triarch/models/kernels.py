@@ -17,14 +17,12 @@ from jaxtyping import Array, Float
 
 from triarch.models.masks import Mask
 from triarch.models.precision import at_least_float32
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.scores import MASKED, RelativeBias, Scores
 
 Queries = Float[Array, "batch target heads head_dim"]
 Keys = Float[Array, "batch source kv_heads head_dim"]
 Attend = Callable[[Queries, Keys, Keys, Mask, Scores], Queries]
 
-# Far below any logit, yet finite: softmax over nothing but this is no NaN.
-_MASKED = -1e30
 _MIN_BLOCK = 64
 _MAX_BLOCKS = 8
 
@@ -42,7 +40,7 @@ def attention_weights(
     allowed = mask.dense(query.shape[1], key.shape[1])
     if allowed is None:
         return jax.nn.softmax(logits, axis=-1)
-    weights = jax.nn.softmax(jnp.where(allowed, logits, _MASKED), axis=-1)
+    weights = jax.nn.softmax(jnp.where(allowed, logits, MASKED), axis=-1)
     return jnp.where(jnp.any(allowed, axis=-1, keepdims=True), weights, 0)
 
 
@@ -150,7 +148,7 @@ def _block_logits(
     if keys_first:
         bias, allowed = (None if x is None else x.swapaxes(-1, -2) for x in (bias, allowed))
     logits = capped if bias is None else capped + bias
-    return (logits if allowed is None else jnp.where(allowed, logits, _MASKED)), allowed, capped
+    return (logits if allowed is None else jnp.where(allowed, logits, MASKED)), allowed, capped
 
 
 def _bias_slope(bias: RelativeBias, logit_slope: Array, rows: slice, columns: slice) -> RelativeBias:

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+# The logit of a key that a query may not see. Far below any logit, yet finite: softmax over nothing but this is no NaN.
+MASKED = -1e30
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
