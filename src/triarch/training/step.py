@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from triarch.objectives.losses import LossSums, loss_fn
+from triarch.objectives.losses import LossSums, loss_fn, scored_features
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.state import Network, TrainState
@@ -63,23 +64,22 @@ def make_train_step(
       num_scored: at most this many targets of a row have weight (see `loss_fn`).
     """
 
-    def loss(params: Any, batch: Batch) -> tuple[jax.Array, LossSums]:
-        return loss_fn(
+    def loss(params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, LossSums]:
+        total, sums = loss_fn(
             network.merge(params),
             batch,
             z_loss=config.z_loss,
             chunk=config.loss_chunk,
             num_scored=num_scored,
         )
-
-    def gradients(params: Any, batch: Batch) -> tuple[Any, LossSums]:
-        return jax.grad(loss, has_aux=True)(params, batch)
+        return total / weight, sums
 
     def update(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
         transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
+        # Divided by before the backward pass: afterwards it would be a pass of its own over all gradients.
+        weight = _nonzero(scored_features(batch)[1].sum())
+        gradients = functools.partial(jax.grad(loss, has_aux=True), weight=weight)
         grads, sums = _accumulated(gradients, state.params, batch, config.microbatches, batch_sharding)
-        weight = _nonzero(sums.weight_sum)
-        grads = jax.tree.map(lambda grad: grad / weight, grads)
         updates, opt_state = transformation.update(grads, state.opt_state, state.params)
         metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
