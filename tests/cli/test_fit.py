@@ -147,6 +147,50 @@ def test_other_units_are_a_warning_and_a_flag(tmp_path):
     assert any("N, rows 6, 8" in warning and "one unit for all" in warning for warning in result["warnings"])
 
 
+def test_tokens_follow_from_flops_as_in_the_extracted_chinchilla_table(tmp_path):
+    cells = rows()
+    flops = [6 * float(n) * float(d) for n, d in zip(cells["N"], cells["D"], strict=True)]
+    given = {"x": cells["D"], "Model Size": cells["N"], "Training GFLOP": [repr(one / 1e9) for one in flops]}
+    path = write(tmp_path, text_of(given | {"loss": cells["loss"]}))
+    flags = ("--law=chinchilla", "--flops_column=Training GFLOP", "--flops_unit=1e9", "--bootstraps=0", "--held_out=0")
+    result = run(path, *flags, "--params_column=Model Size")
+    assert result["parameters"]["B"] == pytest.approx(410.7, rel=1e-5)
+    assert any("tokens are FLOPs / (6 params)" in warning for warning in result["warnings"])
+    with pytest.raises(UserError, match=r"needs --params_column=NAME; .*bad\.csv has 'Model Size'$"):
+        run(path, *flags)
+
+
+@pytest.mark.parametrize(("unit", "change"), [("bits", lambda y: y / np.log(2)), ("perplexity", np.exp)])
+def test_losses_in_bits_and_perplexities(tmp_path, unit, change):
+    cells = rows()
+    cells["loss"] = [repr(float(change(float(cell)))) for cell in cells["loss"]]
+    result = run(write(tmp_path, text_of(cells)), *CHINCHILLA, f"--loss_in={unit}")
+    assert result["parameters"]["E"] == pytest.approx(1.69, rel=1e-5)
+
+
+def test_perplexities_are_not_taken_for_losses_in_silence(tmp_path):
+    cells = rows()
+    cells["val_ppl"] = cells.pop("loss")
+    path = write(tmp_path, text_of(cells))
+    assert any("--loss_in=perplexity" in one for one in run(path, *CHINCHILLA, "--loss_column=val_ppl")["warnings"])
+    cells["val_ppl"][3] = "0.9"
+    with pytest.raises(UserError, match=r"row 4: a perplexity of 0.9, expected one above 1"):
+        run(write(tmp_path, text_of(cells)), *CHINCHILLA, "--loss_column=val_ppl", "--loss_in=perplexity")
+
+
+def test_rows_with_empty_cells_are_left_out_when_asked(tmp_path):
+    cells = rows(14, loss={1: "", 4: "nan", 6: "inf"})
+    cells["note"] = [""] * 14
+    path = write(tmp_path, text_of(cells))
+    with pytest.raises(UserError, match=r"row 2 \(line 3\): loss is empty"):
+        run(path, *CHINCHILLA)
+    result = run(path, *CHINCHILLA, "--skip_empty")
+    assert result["num_points"] == 11
+    assert result["warnings"][0] == "rows 2, 5, 7: left out, a cell is empty or not finite"
+    with pytest.raises(UserError, match="every row has an empty cell"):
+        run(path, *CHINCHILLA, "--skip_empty", "--loss_column=note")
+
+
 def test_flops_in_other_units_name_their_rows(tmp_path):
     cells = rows()
     cells["C"] = [repr(6 * float(n) * float(d)) for n, d in zip(cells["N"], cells["D"], strict=True)]
@@ -172,7 +216,7 @@ def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--where=status",), "--where=status: expected NAME=VALUE"),
+        (("--where=status",), "--where=status: expected COLUMN=VALUE"),
         (("--fixed=E=low",), "--fixed: 'low' is no number"),
         (("--fixed=F=1",), "no parameter 'F'"),
         (("--budgets=1e20,x",), "--budgets: 'x' is no number"),

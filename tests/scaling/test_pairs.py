@@ -1,6 +1,7 @@
 """Pairs in every law that compares architectures: noise that both share cancels, whatever is resampled."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -50,7 +51,31 @@ def downstream_rows():
     return rows
 
 
+def settings_rows():
+    """Learning rates and batches tried at each size and number of tokens; a cell of both has the same chance shift.
+
+    A run's name holds its learning rate and batch, as those of a sweep do; the group's own rates are not the other's.
+    """
+    rng = np.random.default_rng(6)
+    rows = []
+    for params in (1e7, 4e7, 1.6e8):
+        for tokens in (1e9, 4e9, 1.6e10):
+            shift = 0.3 * rng.normal(size=2)
+            for group, scale in (("a", 1.8), ("b", 2.4)):
+                rate = scale * params**-0.7 * tokens**0.3 * np.exp(shift[0])
+                batch = 0.6 * tokens**0.57 * np.exp(shift[1])
+                for i, j in itertools.product(range(-3, 4), range(-2, 3)):
+                    chosen = 1e-3 * 2.0 ** (round(np.log2(rate / 1e-3)) + i), batch * 2.0**j
+                    off = np.log(np.array(chosen) / (rate, batch))
+                    rows.append({"group": group, "cell": f"{params:g}-{tokens:g}-{chosen[0]:.4g}-{j}", "N": params,
+                                 "D": tokens, "lr": chosen[0], "bs": chosen[1],
+                                 "loss": 3.0 * np.exp(0.003 * off @ off)})  # fmt: skip
+    return rows
+
+
+SETTINGS = {"params": "N", "tokens": "D", "learning_rate": "lr", "batch": "bs", "loss": "loss"}
 LAWS = {
+    "hyperparameters": (settings_rows, SETTINGS, "learning_rate_exponent_D"),
     "isoflop": (isoflop_rows, {"params": "N", "tokens": "D", "loss": "loss", "flops": "C"}, "k_L"),
     "envelope": (envelope_rows, {"run": "run", "params": "N", "tokens": "D", "loss": "loss"}, "k_L"),
     "downstream": (downstream_rows, {"loss": "loss", "y": "accuracy"}, "ceiling"),
@@ -72,11 +97,12 @@ def test_pairs_share_their_noise_and_narrow_the_difference(law):
     table = Table.from_rows(make())
     paired = fit_table(table, request(law))
     apart = fit_table(table, dataclasses.replace(request(law), pair=None))
-    assert paired.comparisons[0].pairs == len({row["cell"] for row in make()})
+    runs = {(row["N"], row["D"]) if law == "hyperparameters" else row["cell"] for row in make()}
+    assert paired.comparisons[0].pairs == len(runs)
     assert apart.comparisons[0].pairs == 0
     assert width(paired, parameter) < 0.35 * width(apart, parameter)
     for parts in zip(paired.parts, apart.parts, strict=True):
-        assert parts[0].fit.parameters == parts[1].fit.parameters
+        assert parts[0].result["parameters"] == parts[1].result["parameters"]
 
 
 def test_runs_without_a_partner_are_left_out():
@@ -92,3 +118,22 @@ def test_a_pair_names_one_run(law, words):
     rows = [row | {"cell": key(row)} for row in LAWS[law][0]()]
     with pytest.raises(UserError, match=words):
         fit_table(Table.from_rows(rows), request(law))
+
+
+def test_best_settings_are_compared_at_equal_size_and_tokens():
+    rows = [row for row in settings_rows() if (row["group"], row["N"], row["D"]) != ("b", 1e7, 1e9)]
+    outcome = fit_table(Table.from_rows(rows), request("hyperparameters", tolerance=0.05))
+    (found,) = outcome.comparisons
+    assert found.pairs == 8 and any("no partner by cell" in one for one in outcome.result["warnings"])
+    assert [one.what for one in found.settings[::3]] == ["learning_rate at N", "learning_rate at D", "batch at D"]
+    for one in found.settings:
+        wanted = 2.4 / 1.8 if one.what.startswith("learning") else 1.0
+        # Rates are tried by powers of two: each cell's mean over those near the optimum lies within half a step.
+        assert one.difference == pytest.approx(wanted, rel=0.25)
+        assert one.difference == one.second / one.first and one.interval[0] <= one.difference <= one.interval[1]
+
+
+def test_a_pair_of_cells_is_one_of_each_group():
+    rows = [row | {"cell": f"{row['N']:g}"} for row in settings_rows()]
+    with pytest.raises(UserError, match="cell: its values tie several sizes and numbers of tokens of a together"):
+        fit_table(Table.from_rows(rows), request("hyperparameters"))

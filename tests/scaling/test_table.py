@@ -39,6 +39,34 @@ def test_a_bad_cell_names_its_row_and_line(tmp_path, cell, shown):
         table.numbers("loss")
 
 
+@pytest.mark.parametrize(
+    ("cell", "number"), [("70M", 70e6), ("1.4B", 1.4e9), ("6.9b", 6.9e9), ('"350,000,000"', 350e6), ("20 k", 2e4)]
+)
+def test_sizes_as_people_write_them(tmp_path, cell, number):
+    assert Table.read_csv(write(tmp_path, f"N,loss\n{cell},2\n")).numbers("N")[0] == pytest.approx(number, rel=1e-15)
+
+
+@pytest.mark.parametrize("text", ["N;loss\n1;3,214\n", "N,loss\n1,1.4X\n", "N,loss\n1,True\n"])
+def test_what_may_be_another_number_is_not_guessed(tmp_path, text):
+    with pytest.raises(UserError, match=r"row 1 \(line 2\): loss is .*, expected a number above zero"):
+        Table.read_csv(write(tmp_path, text)).numbers("loss")
+
+
+def test_rows_by_relation_keep_their_numbers(tmp_path):
+    table = Table.read_csv(write(tmp_path, "name,N\na,1e6\nb,2M\nc,\nb,3e6\n"))
+    for relation, value, numbers in [
+        ("=", "2000000", [2]), ("!=", "2e6", [1, 3, 4]), ("<", "2M", [1]), ("<=", "2e6", [1, 2]), (">", "1e6", [2, 4]),
+        (">=", "3e6", [4]),
+    ]:  # fmt: skip
+        chosen = table.where("N", relation, value)
+        assert [chosen.number(index) for index in range(len(chosen))] == numbers
+    assert len(table.where("name", "!=", "b")) == 2
+    with pytest.raises(UserError, match="no row has N > '1e9'"):
+        table.where("N", ">", "1e9")
+    with pytest.raises(UserError, match="expected a number to compare with"):
+        table.where("N", "<", "big")
+
+
 def test_zero_and_below_are_numbers_where_allowed(tmp_path):
     table = Table.read_csv(write(tmp_path, "x,y\n-1,\n0,2\n"))
     np.testing.assert_array_equal(table.numbers("x", positive=False), [-1, 0])

@@ -1,8 +1,9 @@
-"""`triarch fit`: scaling laws, with intervals, checks and comparisons, on any CSV."""
+"""`triarch fit`: scaling laws, with intervals, checks and comparisons, on any table."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from triarch.errors import UserError
@@ -10,39 +11,54 @@ from triarch.progress import Progress
 from triarch.scaling.fit_output import main_panel, write_folder
 from triarch.scaling.fit_text import describe
 from triarch.scaling.outcome import fit_table
-from triarch.scaling.request import LAWS, Request
-from triarch.scaling.table import Table
+from triarch.scaling.request import LAWS, LOSSES, Request
+from triarch.scaling.table_files import KINDS, read_table
 
-HELP = "fit a scaling law, with bootstrap intervals, to any CSV; compare laws, or architectures"
+HELP = "fit a scaling law, with bootstrap intervals, to any table; compare laws, or architectures"
 EXAMPLE = """triarch fit runs.csv --law=chinchilla --params_column=N --tokens_column=D --loss_column=loss --output=fit
 triarch fit results.csv --law=power --x_column=num_params,flops_paper,flops_train --loss_column=loss \\
     --where=status=finished --group_column=family --pair_column=size
-triarch fit isoflop.csv --law=isoflop --params_column=N --tokens_column=D --flops_column=C --budgets=1e21,1e22"""
+triarch fit isoflop.csv --law=isoflop --params_column=N --tokens_column=D --flops_column=C --budgets=1e21,1e22
+triarch fit published.jsonl.gz --law=chinchilla --params_column=size --params_unit=1e6 --flops_column=compute \\
+    --loss_column=val_ppl --loss_in=perplexity --where='size>=10' --skip_empty
+triarch fit sweep.csv --law=hyperparameters --params_column=N --tokens_column=D --learning_rate_column=lr \\
+    --batch_column=bs --group_column=family --pair_column=cell"""
 COLUMNS = {
     "params": "model sizes N",
     "tokens": "training tokens D (so far, along a curve)",
     "x": "input of power and log_linear; several with commas (power: a law of each)",
     "y": "what log_linear predicts; accuracies from 0 to 1 (downstream)",
     "unique_tokens": "different tokens U (data_constrained)",
-    "flops": "FLOPs: budgets (isoflop), so far (envelope), or conventions with commas (chinchilla); else 6 N D",
+    "flops": "FLOPs: budgets (isoflop), so far (envelope), or conventions with commas (chinchilla); else 6 N D. Where a"
+    " table has FLOPs and only one of N and D, the other is worked out",
     "run": "which run a point belongs to (envelope)",
     "learning_rate": "peak learning rates (hyperparameters)",
     "batch": "batch sizes (hyperparameters)",
 }
 
+CONDITION = re.compile(r"([^=!<>]*)(=|!=|<=|>=|<|>)(.*)")
+WITH_UNITS = ("params", "tokens", "unique_tokens", "flops")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("table", nargs="?", metavar="CSV", help="the table; the same as --csv")
-    parser.add_argument("--csv", metavar="PATH", help="the table: comma-separated, with a header line")
+    parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{KINDS}; by its name, .gz aside")
+    parser.add_argument("--csv", metavar="TABLE", help="the same, as a flag")
     laws = "; ".join(f"{law}: {text}" for law, (_, _, text) in LAWS.items()).replace("%", "%%")
     parser.add_argument("--law", required=True, choices=tuple(LAWS), help=laws)
     for role, text in COLUMNS.items():
         parser.add_argument(f"--{role}_column", metavar="NAME", help=text)
     parser.add_argument("--loss_column", metavar="NAME", default="loss", help="the loss (default: loss)")
     parser.add_argument(
-        "--where", metavar="COLUMN=VALUE", action="append", default=[], help="keep only such rows; repeatable"
+        "--loss_in", choices=LOSSES, default="nats", help="what the loss column holds; laws are of nats (default: nats)"
     )
-    for role in ("params", "tokens"):
+    parser.add_argument(
+        "--where", metavar="COLUMN=VALUE", action="append", default=[],
+        help="keep only such rows; also !=, <, <=, > and >= (in quotes); repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip_empty", action="store_true", help="leave out rows with an empty or not finite cell in a column used"
+    )
+    for role in WITH_UNITS:
         parser.add_argument(
             f"--{role}_unit", type=float, default=1.0, metavar="NUMBER", help=f"1e6 if --{role}_column is in millions"
         )
@@ -102,7 +118,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         raise UserError("fit: name one table, as `triarch fit PATH` or with --csv=PATH")
     request = _request(args)
     request.check()
-    table = Table.read_csv(args.csv or args.table)
+    table = read_table(args.csv or args.table)
     with Progress(True) as progress:
         outcome = fit_table(table, request, lambda phase: progress.start(phase, None))
         progress.start("drawing", None)
@@ -122,11 +138,10 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         law=args.law,
         columns={role: name for role, name in given.items() if name},
-        units={
-            "params": _positive(args.params_unit, "params_unit"),
-            "tokens": _positive(args.tokens_unit, "tokens_unit"),
-        },
-        where=tuple(_pairs(args.where, "where")),
+        units={role: _positive(getattr(args, f"{role}_unit"), f"{role}_unit") for role in WITH_UNITS},
+        where=tuple(_condition(text) for text in args.where),
+        skip_empty=args.skip_empty,
+        loss_in=args.loss_in,
         group=args.group_column,
         pair=args.pair_column,
         offset=args.offset,
@@ -141,6 +156,14 @@ def _request(args: argparse.Namespace) -> Request:
         tolerance=args.tolerance,
         floor=args.floor,
     )
+
+
+def _condition(text: str) -> tuple[str, str, str]:
+    """Returns the column, the relation and the value of a condition; a name may hold anything but a relation."""
+    found = CONDITION.fullmatch(text)
+    if not found or not found[1].strip():
+        raise UserError(f"--where={text}: expected COLUMN=VALUE, or !=, <, <=, > or >= between the two")
+    return found[1].strip(), found[2], found[3]
 
 
 def _pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:

@@ -1,4 +1,5 @@
-"""Two architectures side by side: exponents, gaps at equal size, tokens and compute, crossover, compute multiplier."""
+"""Two architectures side by side: exponents, gaps at equal size, tokens and compute, crossover, compute multiplier,
+best settings."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import numpy as np
 from triarch.scaling.allocation import Allocation
 from triarch.scaling.cost import Cost
 from triarch.scaling.frontier import Crossover, Frontier, crossover
+from triarch.scaling.hyperparameters import Hyperparameters
 from triarch.scaling.result import Fit
 
 POINTS = 3
@@ -23,7 +25,7 @@ class Difference:
       what: a parameter, or where the losses are compared ("N", "D" or a convention of FLOPs).
       at: the x compared at; None for a parameter.
       first, second: their values.
-      difference: second minus first (for a multiplier: second over first).
+      difference: second minus first (for a multiplier or a setting: second over first).
       interval: of the difference; None without bootstraps.
       within: whether `at` lies in the range that both measured.
     """
@@ -68,6 +70,7 @@ class Comparison:
       pairs: how many pairs of rows the bootstrap drew together; 0 if each architecture was resampled by itself.
       parameters: differences of the law's parameters, exponents among them.
       gaps: of the loss at equal N and D, second minus first (Chinchilla laws).
+      settings: best learning rate and batch at equal N and D, second over first (learning-rate laws).
       axes: along parameters, tokens or FLOPs of each convention.
       warnings: sentences on what the comparison does not show.
     """
@@ -78,6 +81,7 @@ class Comparison:
     parameters: tuple[Difference, ...]
     gaps: tuple[Difference, ...]
     axes: tuple[AxisComparison, ...]
+    settings: tuple[Difference, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
@@ -89,6 +93,7 @@ class Comparison:
             "pairs": self.pairs,
             "parameters": [one.to_json() for one in self.parameters],
             "gaps": [one.to_json() for one in self.gaps],
+            "settings": [one.to_json() for one in self.settings],
             "axes": [
                 {
                     "axis": axis.axis,
@@ -140,7 +145,7 @@ def compare_chinchilla(
     parameters = (*compare_parameters(first, second), *_optimal_exponent(first, second))
     axes = tuple(compare_axis(Frontier.of_chinchilla(first, a), Frontier.of_chinchilla(second, b)) for a, b in costs)
     gaps = (*_gaps_along(first, second, 0), *_gaps_along(first, second, 1))
-    return Comparison(*names, pairs, parameters, gaps, axes, tuple(_warnings(axes)))
+    return Comparison(*names, pairs, parameters, gaps, axes, warnings=tuple(_warnings(axes)))
 
 
 def compare_frontiers(
@@ -151,7 +156,43 @@ def compare_frontiers(
 ) -> Comparison:
     """Compares two laws of one input (power laws, or lines through optima) along it."""
     axes = tuple(compare_axis(a, b) for a, b in frontiers)
-    return Comparison(*names, pairs, compare_parameters(*fits), (), axes, tuple(_warnings(axes)))
+    return Comparison(*names, pairs, compare_parameters(*fits), (), axes, warnings=tuple(_warnings(axes)))
+
+
+def compare_hyperparameters(
+    names: tuple[str, str], first: Hyperparameters, second: Hyperparameters, pairs: int
+) -> Comparison:
+    """Compares two learning-rate laws: their parameters, and the best settings of runs of equal N and D.
+
+    The learning rate is compared along N and along D, each at the middle of the other, the batch along D.
+
+    Args:
+      names: of the architectures.
+      first, second: laws whose bootstraps drew the same pairs of cells, or were drawn apart.
+      pairs: how many pairs of cells were drawn; 0 if each was resampled by itself.
+    """
+    parameters, settings, warnings = [], [], []
+    for what in ("learning_rate", "batch"):
+        fits = getattr(first, what), getattr(second, what)
+        parameters += [dataclasses.replace(one, what=f"{what}_{one.what}") for one in compare_parameters(*fits)]
+        ranges = _shared_ranges(*fits)
+        if not ranges:
+            warnings.append(f"{what}: the two have no sizes or numbers of tokens in common: settings are not compared")
+        for axis, name in enumerate(fits[0].inputs if ranges else ()):
+            settings += [
+                _ratio(f"{what} at {name}", *fits, place, place[axis]) for place in _places_along(ranges, axis)
+            ]
+    return Comparison(*names, pairs, tuple(parameters), (), (), tuple(settings), tuple(warnings))
+
+
+def _ratio(what: str, first: Fit, second: Fit, place: tuple[float, ...], at: float) -> Difference:
+    """Returns what the second law predicts at a place over what the first does."""
+    a, b = float(first.predict(*place)), float(second.predict(*place))
+    interval = None
+    if first.samples and second.samples:
+        draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
+        interval = first.sampling.interval(draws[1] / draws[0])
+    return Difference(what, float(at), a, b, b / a, interval)
 
 
 def _optimal_exponent(first: Fit, second: Fit) -> tuple[Difference, ...]:
@@ -167,23 +208,30 @@ def _optimal_exponent(first: Fit, second: Fit) -> tuple[Difference, ...]:
 
 def _gaps_along(first: Fit, second: Fit, axis: int) -> list[Difference]:
     """Returns the loss gap at three sizes (or numbers of tokens) both measured, the other input at their middle."""
-    ranges = []
-    for k in (0, 1):
-        columns = first.values[:, k], second.values[:, k]
-        ranges.append((max(c.min() for c in columns), min(c.max() for c in columns)))
-    if any(low > high for low, high in ranges):
-        return []
-    middle = [float(np.sqrt(low * high)) for low, high in ranges]
+    ranges = _shared_ranges(first, second)
     found = []
-    for x in np.geomspace(*ranges[axis], POINTS):
-        place = (x, middle[1]) if axis == 0 else (middle[0], x)
+    for place in _places_along(ranges, axis) if ranges else ():
         a, b = float(first.predict(*place)), float(second.predict(*place))
         draws = None
         if first.samples and second.samples:
             draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
         interval = first.sampling.interval(draws[1] - draws[0]) if draws else None
-        found.append(Difference("ND"[axis], float(x), a, b, b - a, interval))
+        found.append(Difference("ND"[axis], place[axis], a, b, b - a, interval))
     return found
+
+
+def _shared_ranges(first: Fit, second: Fit) -> list[tuple[float, float]]:
+    """Returns the range of each input that both measured; empty where one of them has none."""
+    ranges = []
+    for columns in zip(first.values.T, second.values.T, strict=True):
+        ranges.append((max(float(c.min()) for c in columns), min(float(c.max()) for c in columns)))
+    return ranges if all(low <= high for low, high in ranges) else []
+
+
+def _places_along(ranges: Sequence[tuple[float, float]], axis: int) -> list[tuple[float, ...]]:
+    """Returns places along one input, the others at the middle of their ranges."""
+    middle = [float(np.sqrt(low * high)) for low, high in ranges]
+    return [(*middle[:axis], float(x), *middle[axis + 1 :]) for x in np.geomspace(*ranges[axis], POINTS)]
 
 
 def loss_gap(first: Frontier, second: Frontier, x: float, within: bool) -> Difference:

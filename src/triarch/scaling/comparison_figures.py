@@ -8,7 +8,8 @@ import numpy as np
 
 from triarch.scaling.comparison import AxisComparison
 from triarch.scaling.frontier import Frontier
-from triarch.scaling.style import SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, styled
+from triarch.scaling.result import Fit
+from triarch.scaling.style import MARKERS, SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, styled
 
 POINTS = 120
 
@@ -61,6 +62,38 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
         axes.set_xscale("log")
         log_axis(axes.xaxis, x[0], x[-1], powers=x[-1] > 1e15)
         return Panel(name, title, figure, (comparison.axis, "gap", "low", "high"), rows)
+
+
+def settings_panel(name: str, title: str, laws: Sequence[tuple[str, Fit]], axis: int, y_label: str) -> Panel:
+    """Draws each architecture's best setting along one input, other inputs at the middle of what all measured.
+
+    The optima themselves are drawn only where there is no other input that they differ in.
+    """
+    columns = [np.concatenate([fit.values[:, k] for _, fit in laws]) for k in range(laws[0][1].values.shape[1])]
+    place = [np.full(POINTS, np.exp(np.log(column).mean())) for column in columns]
+    place[axis] = x = np.geomspace(columns[axis].min(), columns[axis].max(), POINTS)
+    rows: list[tuple] = []
+    with styled():
+        figure, axes = new_axes(title, laws[0][1].inputs[axis], y_label)
+        for index, (label, fit) in enumerate(laws):
+            colour, curve = SERIES[index % len(SERIES)], fit.predict(*place)
+            band = fit.band(*place)
+            ends = band or (np.full(POINTS, np.nan),) * 2
+            if band:
+                axes.fill_between(x, *band, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(x, curve, color=colour, linewidth=2.2, label=label)
+            if len(columns) == 1:
+                axes.plot(fit.values[:, 0], fit.target, MARKERS[index % len(MARKERS)], color=colour, markersize=5)
+                optima = zip(fit.values[:, 0], fit.target, strict=True)
+                rows += [("optimum", label, float(a), float(b), np.nan, np.nan) for a, b in optima]
+            rows += [("law", label, *map(float, row)) for row in zip(x, curve, *ends, strict=True)]
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        log_axis(axes.xaxis, x[0], x[-1], powers=x[-1] > 1e15)
+        low, high = axes.get_ylim()
+        log_axis(axes.yaxis, low, high, powers=False)
+        axes.legend(loc="best")
+        return Panel(name, title, figure, ("kind", "group", laws[0][1].inputs[axis], y_label, "low", "high"), rows)
 
 
 def _band(one: Frontier, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

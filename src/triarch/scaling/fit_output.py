@@ -10,7 +10,7 @@ from triarch.errors import UserError
 from triarch.scaling import figures
 from triarch.scaling.allocation import Allocation
 from triarch.scaling.chinchilla_figures import contour_panel, slices_panel
-from triarch.scaling.comparison_figures import frontiers_panel, gap_panel
+from triarch.scaling.comparison_figures import frontiers_panel, gap_panel, settings_panel
 from triarch.scaling.fit_figures import (
     agreement_panel,
     curve_panel,
@@ -127,7 +127,9 @@ def _check_panels(part: Part, fit: Fit, stem: str) -> list[Panel]:
 
 
 def _comparison_panels(outcome: Outcome) -> list[Panel]:
-    """Returns, for each axis, all groups' frontiers together, and the gap of every two."""
+    """Returns, for each axis, all groups' frontiers (or best settings) together, and the gap of every two."""
+    if isinstance(outcome.parts[0].fit, Hyperparameters) and outcome.comparisons:
+        return _settings_panels(outcome)
     along: dict[str, dict[str, Frontier]] = {}
     gaps = []
     for comparison in outcome.comparisons:
@@ -141,6 +143,16 @@ def _comparison_panels(outcome: Outcome) -> list[Panel]:
         for axis, members in along.items()
     ]
     return together + gaps
+
+
+def _settings_panels(outcome: Outcome) -> list[Panel]:
+    panels = []
+    for what in ("learning_rate", "batch"):
+        laws = [(part.label, getattr(part.fit, what)) for part in outcome.parts]
+        word = what.replace("_", " ")
+        for axis, name in enumerate(laws[0][1].inputs):
+            panels.append(settings_panel(f"best-{_word(word)}-{name}", f"Best {word} along {name}", laws, axis, word))
+    return panels
 
 
 def _word(text: str) -> str:

@@ -52,13 +52,16 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     how = f"{comparison.pairs} pairs resampled together" if comparison.pairs else "each resampled by itself"
     lines = [f"{comparison.second} against {comparison.first} ({how}); differences are {comparison.second}'s minus"
              f" {comparison.first}'s"]  # fmt: skip
+    width = max([20, *(len(one.what) + 2 for one in comparison.parameters)])
     lines += [
-        f"  {one.what:<20}{one.first:<11.5g} {one.second:<11.5g} {_difference(one)}" for one in comparison.parameters
+        f"  {one.what:<{width}}{one.first:<11.5g} {one.second:<11.5g} {_difference(one)}"
+        for one in comparison.parameters
     ]
     for one in comparison.gaps:
         lines.append(
             f"  loss at {one.what} = {short_number(one.at):<8} {one.first:.4f}  {one.second:.4f}  {_difference(one)}"
         )
+    lines += [_setting(one) for one in comparison.settings]
     for axis in comparison.axes:
         lines += _axis(comparison, axis)
     return lines + [f"warning: {warning}" for warning in comparison.warnings]
@@ -85,6 +88,12 @@ def _axis(comparison: Comparison, axis: AxisComparison) -> list[str]:
             f" {ahead} is ahead below it"
         )
     return lines
+
+
+def _setting(one: Difference) -> str:
+    shown = "" if one.interval is None else " differs" if one.shown(1.0) else " no difference shown"
+    values = f"{one.first:<10.4g} {one.second:<10.4g} {one.difference:.3g} times {_interval(one.interval)}"
+    return f"  best {one.what} = {short_number(one.at):<8} {values}{shown}"
 
 
 def _difference(one: Difference) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from triarch.scaling.allocation import Allocation
+from triarch.scaling.columns import Columns
 from triarch.scaling.cost import Cost
 from triarch.scaling.envelope import fit_envelope
 from triarch.scaling.hyperparameters import TOLERANCE, Hyperparameters, fit_hyperparameters
 from triarch.scaling.isoflop import fit_isoflop
 from triarch.scaling.laws import fit_chinchilla, fit_data_constrained, fit_downstream, fit_power
 from triarch.scaling.log_linear import fit_log_linear
-from triarch.scaling.request import Columns, Request
+from triarch.scaling.request import Request
 from triarch.scaling.result import Fit
 
 FitResult = Fit | Allocation | Hyperparameters
@@ -56,7 +57,7 @@ def fit_columns(
     if request.law == "hyperparameters":
         roles = ("params", "tokens", "learning_rate", "batch", "loss")
         tolerance = TOLERANCE if request.tolerance is None else request.tolerance
-        return fit_hyperparameters(*(v[role] for role in roles), tolerance=tolerance, **options)
+        return fit_hyperparameters(*(v[role] for role in roles), tolerance=tolerance, weights=weights, **options)
     # These resample residuals or whole runs: pairs are named, not weighted.
     if request.group and request.pair:
         options["keys"] = columns.table.text(request.pair)

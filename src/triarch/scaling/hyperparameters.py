@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -99,6 +100,7 @@ def fit_hyperparameters(
     bootstraps: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    weights: np.ndarray | None = None,
 ) -> Hyperparameters:
     """Fits the laws by least squares in logarithms through each cell's optimum.
 
@@ -109,6 +111,7 @@ def fit_hyperparameters(
       params, tokens, learning_rate, batch, loss: float[points], each above zero; the batch in any unit.
       tolerance: how far above its cell's least loss a run may be, as a share; 0 takes the best run alone.
       bootstraps, confidence, seed: of the intervals.
+      weights: float64[bootstraps, cells], resamples of the cells, by N and then by D, drawn elsewhere (pairs).
 
     Raises:
       UserError: fewer than four cells, one size or one number of tokens only, or bad values.
@@ -117,21 +120,27 @@ def fit_hyperparameters(
         raise UserError(f"tolerance is {tolerance:g}, expected a share from 0 on, such as 0.0025")
     names = ("N", "D", "learning rate", "batch")
     values, loss = checked([params, tokens, learning_rate, batch], loss, names, fewest=LEAST_CELLS)
-    pairs, labels = np.unique(values[:, :2], axis=0, return_inverse=True)
-    if len(pairs) < LEAST_CELLS:
+    labels = cells_of({"params": values[:, 0], "tokens": values[:, 1]})
+    count = labels.max() + 1
+    if count < LEAST_CELLS:
         raise UserError(
-            f"{len(pairs)} cells of one N and one D: the law has three parameters, at least {LEAST_CELLS} are needed"
+            f"{count} cells of one N and one D: the law has three parameters, at least {LEAST_CELLS} are needed"
         )
-    labels = labels.reshape(-1)
-    cells = tuple(_cell(values[labels == k], loss[labels == k], tolerance) for k in range(len(pairs)))
+    cells = tuple(_cell(values[labels == k], loss[labels == k], tolerance) for k in range(count))
     n, d, rate, size = (np.array([getattr(cell, name) for cell in cells])
                         for name in ("params", "tokens", "learning_rate", "batch"))  # fmt: skip
-    options = {"bootstraps": bootstraps, "confidence": confidence, "seed": seed}
+    options = {"bootstraps": bootstraps, "confidence": confidence, "seed": seed, "weights": weights}
     rate_law = fit_log_linear([n, d], rate, inputs=("N", "D"), output="learning rate", **options)
     batch_law = fit_log_linear([d], size, inputs=("D",), output="batch", **options)
     with_size = fit_log_linear([n, d], size, inputs=("N", "D"), output="batch", **options)
     warnings = _warnings(cells, rate_law, batch_law, with_size)
     return Hyperparameters(rate_law, batch_law, cells, tolerance, len(loss), tuple(warnings))
+
+
+def cells_of(values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the number of each run's cell, int[runs], counted by N ("params") and then by D ("tokens")."""
+    both = np.column_stack([values["params"], values["tokens"]])
+    return np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _cell(values: np.ndarray, loss: np.ndarray, tolerance: float) -> Cell:

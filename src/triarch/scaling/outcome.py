@@ -10,13 +10,15 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.allocation import Allocation
-from triarch.scaling.bootstrap import paired_weights
-from triarch.scaling.comparison import Comparison, compare_chinchilla, compare_frontiers
+from triarch.scaling.columns import Columns, chosen_rows, read_columns
+from triarch.scaling.comparison import Comparison, compare_chinchilla, compare_frontiers, compare_hyperparameters
 from triarch.scaling.diagnosis import Diagnosis, diagnose
 from triarch.scaling.fitting import FitResult, cost_warnings, costs_of, fit_columns, flops_of
 from triarch.scaling.frontier import Frontier
+from triarch.scaling.hyperparameters import Hyperparameters
 from triarch.scaling.optimum import optima
-from triarch.scaling.request import Columns, Request, filtered, read_columns
+from triarch.scaling.pairing import pair
+from triarch.scaling.request import Request
 from triarch.scaling.result import Fit
 from triarch.scaling.rivals import Rival, compare_laws
 from triarch.scaling.table import Table
@@ -68,12 +70,14 @@ def fit_table(table: Table, request: Request, step: Callable[[str], None] = lamb
       UserError: a column, value or option is wrong, or the rows are too few.
     """
     request.check()
-    table = filtered(table, request.where)
+    table, notes = chosen_rows(table, request)
     if request.group is None:
         parts = tuple(_parts(table, request, None, None, step))
+        for part in parts:
+            part.result["warnings"] = [*notes, *part.result["warnings"]]
         result = parts[0].result if len(parts) == 1 else {"law": request.law, "fits": [p.result for p in parts]}
         return Outcome(request, parts, (), result)
-    return _grouped(table, request, step)
+    return _grouped(table, request, notes, step)
 
 
 def _parts(
@@ -147,22 +151,23 @@ def _rivals(columns: Columns, request: Request, x: str | None) -> list[Rival]:
     return compare_laws(named, v["loss"], share=share, confidence=request.confidence, seed=request.seed)
 
 
-def _grouped(table: Table, request: Request, step: Callable[[str], None]) -> Outcome:
-    tables, warnings = _split(table, request)
-    weights, pairs = _pair(tables, request, warnings)
+def _grouped(table: Table, request: Request, notes: list[str], step: Callable[[str], None]) -> Outcome:
+    pairs = pair(_split(table, request), request)
     parts: list[Part] = []
-    for index, (group, own) in enumerate(tables.items()):
-        apart = dataclasses.replace(request, seed=request.seed + (0 if pairs else index))
-        parts += _parts(own, apart, group, weights[group] if weights else None, step)
+    for index, (group, own) in enumerate(pairs.tables.items()):
+        apart = dataclasses.replace(request, seed=request.seed + (0 if pairs.count else index))
+        parts += _parts(own, apart, group, pairs.weights[group] if pairs.weights else None, step)
     step("comparing groups")
     comparisons = [
-        found for first, second in itertools.combinations(tables, 2) for found in _compare(parts, first, second, pairs)
+        found
+        for first, second in itertools.combinations(pairs.tables, 2)
+        for found in _compare(parts, first, second, pairs.count)
     ]
     result = {
         "law": request.law,
-        "groups": {group: _of_group(parts, group) for group in tables},
+        "groups": {group: _of_group(parts, group) for group in pairs.tables},
         "comparisons": [one.to_json() for one in comparisons],
-        "warnings": warnings,
+        "warnings": [*notes, *pairs.warnings],
     }
     return Outcome(request, tuple(parts), tuple(comparisons), result)
 
@@ -172,63 +177,21 @@ def _of_group(parts: Sequence[Part], group: str) -> dict[str, object]:
     return own[0] if len(own) == 1 else {"fits": own}
 
 
-def _split(table: Table, request: Request) -> tuple[dict[str, Table], list[str]]:
+def _split(table: Table, request: Request) -> dict[str, Table]:
     cells = table.text(request.group)
     names = list(dict.fromkeys(cells))
     if len(names) < 2:
         raise UserError(f"{table.name}: {request.group} has one value, {names[0]!r}: a comparison needs two or more")
-    tables = {name: table.select([i for i, cell in enumerate(cells) if cell == name]) for name in names}
-    return tables, []
-
-
-def _pair(tables: dict[str, Table], request: Request, warnings: list[str]) -> tuple[dict[str, np.ndarray] | None, int]:
-    """Draws pairs of rows; rows without a partner in every group are left out of `tables`, with a warning."""
-    if request.pair is None:
-        return None, 0
-    keys = {name: own.text(request.pair) for name, own in tables.items()}
-    common = set.intersection(*(set(own) for own in keys.values()))
-    if len(common) < 2:
-        raise UserError(
-            f"{request.pair}: {len(common)} values are shared by all of {', '.join(tables)}: nothing to pair"
-        )
-    for name, own in tables.items():
-        kept = [index for index, key in enumerate(keys[name]) if key in common]
-        if len(kept) < len(own):
-            gone = sorted(set(range(len(own))) - set(kept))
-            warnings.append(f"{name}, {own.rows(gone)}: no partner by {request.pair} in every group; left out")
-        tables[name] = own.select(kept)
-        keys[name] = [keys[name][index] for index in kept]
-    if not request.bootstraps or request.law == "hyperparameters":
-        return None, 0
-    if request.law in ("isoflop", "envelope"):
-        return None, len(common)
-    values = [_inputs(read_columns(own, request), request) for own in tables.values()]
-    known = {"chinchilla": 5, "power": 2, "data_constrained": 7, "downstream": 3}
-    parameters = known.get(request.law, values[0].shape[1] + 1)
-    drawn = paired_weights(
-        list(keys.values()), values, request.bootstraps, parameters - len(request.fixed), request.seed
-    )
-    if drawn is None:
-        warnings.append(f"too few pairs by {request.pair} for {parameters} parameters: groups are resampled apart")
-        return None, 0
-    return dict(zip(tables, drawn, strict=True)), len(common)
-
-
-def _inputs(columns: Columns, request: Request) -> np.ndarray:
-    if request.law in ("power", "log_linear"):
-        return np.column_stack(list(columns.several["x"].values()))
-    if request.law == "downstream":
-        return columns.values["loss"][:, None]
-    roles = ("params", "tokens", "unique_tokens")
-    return np.column_stack([columns.values[role] for role in roles if role in columns.values])
+    return {name: table.select([i for i, cell in enumerate(cells) if cell == name]) for name in names}
 
 
 def _compare(parts: Sequence[Part], first: str, second: str, pairs: int) -> list[Comparison]:
     found = []
     for a, b in zip(*([part for part in parts if part.group == name] for name in (first, second)), strict=True):
         names = (first, second)
-        if not isinstance(a.fit, (Fit, Allocation)):
-            raise UserError("--group_column compares laws of the loss and of optima; it has no learning-rate law")
+        if isinstance(a.fit, Hyperparameters):
+            found.append(compare_hyperparameters(names, a.fit, b.fit, pairs))
+            continue
         if a.fit.law == "chinchilla":
             costs = list(zip(costs_of(a.columns), costs_of(b.columns), strict=True))
             found.append(compare_chinchilla(names, a.fit, b.fit, costs, pairs))

@@ -1,15 +1,13 @@
-"""What `fit` is asked for, and the columns of a table it needs for that."""
+"""What `fit` is asked for: the laws, the columns each needs, and how it is to be fitted."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from triarch.errors import UserError, nearest
-from triarch.scaling import data_checks
-from triarch.scaling.table import Table
 
 # For each law: the columns it needs, those it may be given, and what it is.
 LAWS = {
@@ -33,6 +31,9 @@ LAWS = {
 }  # fmt: skip
 # Roles that may name several columns, with commas between.
 SEVERAL = ("x", "flops")
+# Laws that need either N and D, or one of them and the FLOPs, C = 6 N D.
+FROM_FLOPS = ("chinchilla", "isoflop", "envelope")
+LOSSES = ("nats", "bits", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,9 @@ class Request:
       law: one of LAWS.
       columns: the column (or columns, with commas) of each role given: "params", "tokens", "x", "loss", ...
       units: what to multiply the columns of a role by: {"params": 1e6}.
-      where: column and value of rows to keep.
+      where: column, relation ("=", "!=", "<", "<=", ">", ">=") and value of rows to keep.
+      skip_empty: whether to leave out rows with an empty cell, or one that is not finite, in a column used.
+      loss_in: what the loss column holds, "nats", "bits" or "perplexity"; laws are fitted to nats.
       group, pair: columns that name architectures, and what pairs their runs; None without.
       offset: of the power law: "auto", "free" or "zero".
       fixed: parameters held at given values.
@@ -59,7 +62,9 @@ class Request:
     law: str
     columns: Mapping[str, str]
     units: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    where: tuple[tuple[str, str], ...] = ()
+    where: tuple[tuple[str, str, str], ...] = ()
+    skip_empty: bool = False
+    loss_in: str = "nats"
     group: str | None = None
     pair: str | None = None
     offset: str = "auto"
@@ -79,14 +84,19 @@ class Request:
         given = self.columns.get(role, "")
         return [name.strip() for name in given.split(",") if name.strip()] if role in SEVERAL else [given]
 
+    def missing(self) -> list[str]:
+        """Returns the roles that the law needs a column for and has none."""
+        roles = [role for role in LAWS[self.law][0] if not self.columns.get(role)]
+        follows = self.law in FROM_FLOPS and self.columns.get("flops") and roles in (["params"], ["tokens"])
+        return [] if follows else roles
+
     def check(self) -> None:
-        """Raises UserError where a column is missing that the law needs, or given that it has no use for."""
+        """Raises UserError where a column is given that the law has no use for, or an option that it has not."""
         if self.law not in LAWS:
             raise UserError(f"no law {self.law!r}{nearest(self.law, LAWS)}")
+        if self.loss_in not in LOSSES:
+            raise UserError(f"loss_in is {self.loss_in!r}{nearest(self.loss_in, LOSSES)}")
         needed, optional, _ = LAWS[self.law]
-        for role in needed:
-            if not self.columns.get(role):
-                raise UserError(f"fit --law={self.law} needs --{role}_column=NAME")
         takes = " and ".join(f"--{role}_column" for role in (*needed, *optional))
         for role in self.columns:
             if self.columns[role] and role not in (*needed, *optional):
@@ -102,60 +112,3 @@ class Request:
         bad = [budget for budget in self.budgets if not (np.isfinite(budget) and budget > 0)]
         if bad:
             raise UserError(f"budget {bad[0]:g}: expected FLOPs above zero")
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """The numbers of a request's rows.
-
-    Attributes:
-      table: the rows.
-      values: float64[rows] by role, in units of one; roles with several columns hold the first.
-      several: for roles that may name several columns, all of them by name.
-      warnings: what looks wrong in them.
-    """
-
-    table: Table
-    values: Mapping[str, np.ndarray]
-    several: Mapping[str, Mapping[str, np.ndarray]]
-    warnings: tuple[str, ...]
-
-    def numbers(self) -> list[int]:
-        """Returns each row's number in its file."""
-        return [self.table.number(index) for index in range(len(self.table))]
-
-
-def filtered(table: Table, where: Sequence[tuple[str, str]]) -> Table:
-    """Returns the rows that have every wanted value. Raises UserError where a column or value is not there."""
-    for column, value in where:
-        table = table.where(column, value)
-    return table
-
-
-def read_columns(table: Table, request: Request) -> Columns:
-    """Reads and checks the columns that a request names.
-
-    Raises:
-      UserError: a column is missing (the nearest is named), or a cell is not what its column needs (its row is named).
-    """
-    values: dict[str, np.ndarray] = {}
-    several: dict[str, dict[str, np.ndarray]] = {}
-    for role, given in request.columns.items():
-        if not given or role == "run":
-            continue
-        unit = request.units.get(role, 1.0)
-        shares = request.law == "downstream" and role == "y"
-        read = {name: unit * table.numbers(name, positive=not shares, minimum_rows=2) for name in request.names(role)}
-        values[role] = next(iter(read.values()))
-        if role in SEVERAL:
-            several[role] = read
-    if request.columns.get("run"):
-        table.cells(request.columns["run"])
-    return Columns(table, values, several, tuple(_warnings(table, request, values)))
-
-
-def _warnings(table: Table, request: Request, values: Mapping[str, np.ndarray]) -> list[str]:
-    named = [name for role, given in request.columns.items() if given for name in request.names(role)]
-    named += [name for name in (request.group, request.pair) if name]
-    known = {role: (request.names(role)[0], values[role]) for role in ("params", "tokens", "flops") if role in values}
-    return [*data_checks.duplicates(table, list(dict.fromkeys(named))), *data_checks.units(table, known)]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import gzip
+import io
 import math
-from collections.abc import Mapping, Sequence
+import operator
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +19,11 @@ import numpy as np
 from triarch.errors import UserError, nearest
 
 MAX_NAMED_ROWS = 5
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
+MAGNITUDES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+GROUPED_NUMBER = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +58,22 @@ class Table:
 
     @classmethod
     def read_csv(cls, path: str | Path) -> Table:
-        """Reads a comma-separated UTF-8 file with a header line.
+        """Reads a delimited UTF-8 file with a header line, packed by gzip where its name ends in ".gz".
+
+        Fields are set apart by commas, or by the tabs or semicolons of a header that has more of them. A column without
+        a name (the row numbers that pandas writes) is left out, and so is one whose name stands there twice.
 
         Raises:
           UserError: the file is missing, unreadable, empty, not UTF-8, or a row has another number of fields.
         """
         path = Path(path)
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                return _parse(str(path), csv.reader(file, strict=True))
-        except FileNotFoundError:
-            siblings = [entry.name for entry in path.parent.glob("*.csv")] if path.parent.is_dir() else []
-            raise UserError(f"{path}: no such file{nearest(path.name, siblings)}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text (byte {error.start}); expected a comma-separated table") from None
-        except csv.Error as error:
-            raise UserError(f"{path}: not a comma-separated table: {error}") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+        with opening(path, "a comma-separated table"):
+            packed = path.read_bytes()
+            text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
+            try:
+                return _parse(str(path), text)
+            except csv.Error as error:
+                raise UserError(f"{path}: not a comma-separated table: {error}") from None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -93,16 +102,31 @@ class Table:
             tuple(self.number(index) - 1 for index in indices),
         )
 
-    def where(self, column: str, value: str) -> Table:
-        """Returns the rows whose cell is `value` (as text, or the same number).
+    def where(self, column: str, relation: str, value: str) -> Table:
+        """Returns the rows whose cell is in a relation to a value.
+
+        Args:
+          column: its name.
+          relation: "=" or "!=" (as text, or as numbers where both are), or "<", "<=", ">" or ">=" (as numbers; cells
+            that are none are in none of these).
+          value: to compare with.
 
         Raises:
-          UserError: no such column, or no such row; the nearest value is named.
+          UserError: no such column, no number to compare with, or no such row; the nearest value is named.
         """
-        cells = self.text(column)
-        chosen = [index for index, cell in enumerate(cells) if _same(cell, value.strip())]
+        cells, value = self.text(column), value.strip()
+        if relation not in ("=", "!="):
+            limit = parse_number(value)
+            if limit is None:
+                raise UserError(f"{column}{relation}{value}: expected a number to compare with")
+            compare = RELATIONS[relation]
+            numbers = [parse_number(cell) for cell in cells]
+            chosen = [i for i, number in enumerate(numbers) if number is not None and compare(number, limit)]
+        else:
+            chosen = [i for i, cell in enumerate(cells) if _same(cell, value) == (relation == "=")]
         if not chosen:
-            raise UserError(f"{self.name}: no row has {column} = {value!r}{nearest(value, set(cells))}")
+            hint = nearest(value, set(cells)) if relation == "=" else ""
+            raise UserError(f"{self.name}: no row has {column} {relation} {value!r}{hint}")
         return self.select(chosen)
 
     def cells(self, column: str) -> Sequence[object]:
@@ -139,31 +163,65 @@ class Table:
         return np.array([self._number(column, i, cell, positive, optional) for i, cell in enumerate(cells)], np.float64)
 
     def _number(self, column: str, index: int, cell: object, positive: bool, optional: bool) -> float:
-        if optional and (cell is None or str(cell).strip() == ""):
+        if optional and is_empty(cell):
             return math.nan
         expected = "a number above zero" if positive else "a finite number"
-        try:
-            value = float(cell)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not math.isfinite(value) or (positive and value <= 0):
-            shown = "empty" if str(cell).strip() == "" else repr(cell)
+        value = parse_number(cell)
+        if value is None or not math.isfinite(value) or (positive and value <= 0):
+            shown = "empty" if is_empty(cell) else repr(cell)
             raise UserError(f"{self.name}, {self.row(index)}: {column} is {shown}, expected {expected}")
         return value
 
 
-def _same(cell: str, value: str) -> bool:
+@contextlib.contextmanager
+def opening(path: Path, expected: str) -> Iterator[None]:
+    """Turns what goes wrong in reading a file into a UserError that names it, and what was expected to be there."""
     try:
-        return float(cell) == float(value)
-    except ValueError:
-        return cell == value
+        yield
+    except FileNotFoundError:
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        alike = [name for name in siblings if name.removesuffix(".gz").endswith(TABLE_SUFFIXES)]
+        raise UserError(f"{path}: no such file{nearest(path.name, alike)}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); expected {expected}") from None
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path}: not a whole gzip file: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def _parse(name: str, reader) -> Table:
-    header = [cell.strip() for cell in next(reader, [])]
+def parse_number(cell: object) -> float | None:
+    """Returns a cell's number, or None: 1.4e9, "1.4e9", or "1.4B" as model sizes are written (k, M, B or G, and T)."""
+    if isinstance(cell, bool):
+        return None
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        found = SHORT_NUMBER.fullmatch(str(cell).strip())
+    return float(found[1]) * MAGNITUDES[found[2].lower()] if found else None
+
+
+def is_empty(cell: object) -> bool:
+    """Returns whether a cell holds nothing."""
+    return cell is None or str(cell).strip() == ""
+
+
+def _same(cell: str, value: str) -> bool:
+    if cell == value:
+        return True
+    numbers = parse_number(cell), parse_number(value)
+    return None not in numbers and numbers[0] == numbers[1]
+
+
+def _parse(name: str, text: str) -> Table:
+    first = text.lstrip("\r\n").split("\n", 1)[0]
+    # A comma wins a tie: names of columns hold other marks more often than commas.
+    delimiter = max(",\t;", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = next(([cell.strip() for cell in row] for row in reader if row), [])
     if not any(header):
         raise UserError(f"{name}: empty, expected a header line with column names")
-    repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
         raise UserError(f"{name}: column {repeated[0]!r} stands twice in the header")
     rows, lines = [], []
@@ -172,7 +230,13 @@ def _parse(name: str, reader) -> Table:
             continue
         if len(row) != len(header):
             raise UserError(f"{name}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}")
-        rows.append(row)
+        # Where commas are not what sets fields apart, one within a number may as well be a decimal comma.
+        rows.append([_ungrouped(cell) for cell in row] if delimiter != ";" else row)
         lines.append(reader.line_num)
-    columns = {column: [row[i] for row in rows] for i, column in enumerate(header)}
+    columns = {column: [row[i] for row in rows] for i, column in enumerate(header) if column}
     return Table(name, columns, tuple(lines))
+
+
+def _ungrouped(cell: str) -> str:
+    """Returns a number such as 350,000,000 without its commas; any other cell as it is."""
+    return cell.replace(",", "") if "," in cell and GROUPED_NUMBER.fullmatch(cell.strip()) else cell

@@ -1,0 +1,96 @@
+"""Tables as others publish them: every kind gives the same runs, and a bad one is one line."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from triarch.errors import UserError
+from triarch.scaling.table_files import read_table
+
+RUNS = [{"N": 1e6, "loss": 3.5, "config": {"lr": 0.01}}, {"N": 2e7, "loss": 3.25, "config": {"lr": 0.02}}]
+FLAT = [{"N": run["N"], "loss": run["loss"], "config.lr": run["config"]["lr"]} for run in RUNS]
+
+
+def delimited(mark):
+    return "\n".join(mark.join(map(str, row)) for row in (FLAT[0], *(run.values() for run in FLAT))) + "\n"
+
+
+def parquet(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(RUNS), tmp_path / "runs.parquet")
+    return tmp_path / "runs.parquet"
+
+
+TEXTS = {
+    "runs.csv": delimited(","),
+    "runs.tsv": delimited("\t"),
+    "runs.txt": delimited(";"),
+    "runs.csv.gz": delimited(","),
+    "pandas.csv": "," + delimited(",").replace("\n1", "\n0,1").replace("\n2", "\n1,2"),
+    "runs.jsonl": "\n\n".join(map(json.dumps, RUNS)),
+    "runs.jsonl.gz": "\n".join(map(json.dumps, RUNS)) + "\n",
+    "list.json": json.dumps(RUNS),
+    "columns.json": json.dumps({name: [run[name] for run in RUNS] for name in RUNS[0]}),
+    "pandas.json": json.dumps({name: {str(i): run[name] for i, run in enumerate(FLAT)} for name in FLAT[0]}),
+    "named.json": json.dumps({"small": RUNS[0], "large": RUNS[1]}),
+}
+
+
+def write(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "runs.parquet", "folder"])
+def test_every_kind_gives_the_same_runs(tmp_path, name):
+    if name == "folder":
+        path = tmp_path / name
+        path.mkdir()
+        for index, run in enumerate(RUNS):
+            write(path, f"{index}.json", json.dumps(run))
+    else:
+        path = parquet(tmp_path) if name.endswith("parquet") else write(tmp_path, name, TEXTS[name])
+    table = read_table(path)
+    for column in FLAT[0]:
+        np.testing.assert_array_equal(table.numbers(column), [run[column] for run in FLAT])
+    assert set(table.columns) - set(FLAT[0]) == {"folder": {"file"}, "named.json": {"key"}}.get(name, set())
+
+
+def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
+    table = read_table(write(tmp_path, "runs.jsonl", '{"N": 1}\n\n{"N": 2, "loss": 3}\n'))
+    with pytest.raises(UserError, match=r"row 1 \(line 1\): loss is None, expected|row 1 \(line 1\): loss is empty"):
+        table.numbers("loss")
+    assert table.row(1) == "row 2 (line 3)"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"N": 1}\n[1]\n', "line 2: expected an object, one run, not a list"),
+        ("a.jsonl", '{"N": 1}\n{"N": \n', "line 2: not JSON"),
+        ("a.jsonl", "\n", "empty, expected an object"),
+        ("a.json", "3", "expected a list of objects, one for each run, not int"),
+        ("a.json", '{"N": [1, 2], "loss": [1]}', "expected a list of objects, one for each run, not an object"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.parquet", "N,loss\n1,2\n", "not a Parquet table"),
+    ],
+)
+def test_what_is_no_such_table_is_one_line(tmp_path, name, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        read_table(write(tmp_path, name, text))
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_opened_is_one_line(tmp_path):
+    (tmp_path / "half.csv.gz").write_bytes(gzip.compress(b"N,loss\n1,2\n" * 1000)[:-20])
+    with pytest.raises(UserError, match="not a whole gzip file"):
+        read_table(tmp_path / "half.csv.gz")
+    with pytest.raises(UserError, match=r"no such file.*'half\.csv\.gz'"):
+        read_table(tmp_path / "half.csv")
+    with pytest.raises(UserError, match=r"without \.json files; expected CSV"):
+        read_table(tmp_path)
