@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,7 @@ NETWORKS = {
     "decllm": ONE_SIDED | REDLLM,
     "redllm": TWO_SIDED | REDLLM | {"attention_output_norm": "per_head"},
 }
+_SHAPE = ("batch", "prompt", "new_tokens")
 PEERS = {"llama": {"layers": 8, "d_ff": 2048}, "t5": {"layers": 5, "d_ff": 1152}}
 
 
@@ -50,10 +52,19 @@ def main() -> None:
             if args.hf_python and name in PEERS:
                 rounds.setdefault(f"{name} (Hugging Face)", []).append(_peer_side(name, args))
         print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
-    report = {name: _summary(found, args) for name, found in rounds.items()}
-    _print(report)
+    sides = {name: _summary(found, args) for name, found in rounds.items()}
+    _print(sides)
     if args.json:
+        report = {"machine": machine()} | {name: getattr(args, name) for name in _SHAPE} | {"sides": sides}
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+
+
+def machine() -> str:
+    """Returns what the CPU is called, and how many cores of it there are to run on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores of {names[0] if names else platform.processor() or platform.machine()}"
 
 
 def measure(name: str, args: argparse.Namespace) -> dict:
@@ -107,7 +118,7 @@ def _peer_side(name: str, args: argparse.Namespace) -> dict:
 
 
 def _shape(args: argparse.Namespace) -> list[str]:
-    return [f"--{name}={getattr(args, name)}" for name in ("batch", "prompt", "new_tokens", "calls")]
+    return [f"--{name}={getattr(args, name)}" for name in (*_SHAPE, "calls")]
 
 
 def _last_line(command: list[str], environment: dict[str, str] | None = None) -> dict:
@@ -127,11 +138,11 @@ def _summary(rounds: list[dict], args: argparse.Namespace) -> dict:
     }
 
 
-def _print(report: dict[str, dict]) -> None:
+def _print(sides: dict[str, dict]) -> None:
     heads = ("prefill/s", "decode/s", "new/s", "cache MB", "GFLOPs", "ratio")
     print(f"{'side':22} {'parameters':>11}" + "".join(f" {head:>10}" for head in heads))
-    for name, side in report.items():
-        peer = report.get(f"{name} (Hugging Face)")
+    for name, side in sides.items():
+        peer = sides.get(f"{name} (Hugging Face)")
         rates = [side[f"{kind}_tokens_per_second"] for kind in ("prefill", "decode", "new")]
         cells = [f"{rate:.0f}" for rate in rates]
         cells += ["-" if side[key] is None else f"{side[key] / unit:.1f}" for key, unit in _UNITS]
@@ -150,7 +161,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side")
     parser.add_argument("--networks", default=",".join(NETWORKS), help="of " + ", ".join(NETWORKS))
     parser.add_argument("--hf_python", help="interpreter with torch and transformers")
-    parser.add_argument("--json", metavar="PATH")
+    parser.add_argument("--json", metavar="PATH", help="STUDY/analysis/generation_throughput.json is in the report")
     parser.add_argument("--one_side", choices=NETWORKS, help=argparse.SUPPRESS)
     return parser.parse_args()
 

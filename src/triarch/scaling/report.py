@@ -16,12 +16,12 @@ from triarch.scaling import figures
 from triarch.scaling.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
 from triarch.scaling.explorer import explorer_data, packed_plotly
 from triarch.scaling.findings import Finding, findings
-from triarch.scaling.report_analysis import analysis_sections, suite_table
+from triarch.scaling.report_analysis import analysis_sections, study_tasks, suite_table, task_table
 from triarch.scaling.report_budgets import analyse_budgets, has_budgets
 from triarch.scaling.result import Fit
 from triarch.scaling.study import ROLES, Run, Study, read_study
 from triarch.scaling.style import SERIES, SERIES_DARK, Panel, write_output
-from triarch.scaling.words import duration, scientific, short_number
+from triarch.scaling.words import duration, four_decimals, scientific, short_number
 
 SCORING_WORDS = {"paired": "paired", "native": "native", "pseudo_likelihood": "pseudo-likelihood"}
 TOKENS_AXIS = "training tokens"
@@ -69,13 +69,14 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     study = read_study(folder)
     budgets = analyse_budgets(study, bootstraps, seed) if has_budgets(study) else None
     laws = [] if budgets else family_laws(study, bootstraps, seed)
+    tasks = study_tasks(study)
     sections = [
         _training_section(study),
         *(Section(*parts) for parts in (budgets.sections if budgets else ())),
         _scaling_section(study, laws, "num_params"),
         _scaling_section(study, laws, "flops"),
         _frontier_section(study),
-        *(Section(*parts) for parts in analysis_sections(study.folder)),
+        *(Section(*parts) for parts in analysis_sections(study, tasks)),
     ]
     sentences = [*(Finding(*words) for words in (budgets.findings if budgets else ())), *findings(study, laws)]
     template = _environment().get_template("report.html.j2")
@@ -86,6 +87,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         sections=[section for section in sections if section.panels],
         evaluations=[_evaluation_table(study, role) for role in ROLES],
         suite=suite_table(study.folder),
+        tasks=task_table(tasks),
         costs=[(study.label(run.family), run) for run in study.runs],
         laws=[_law_row(study, law) for law in laws if law.fit],
         budgets=budgets,
@@ -149,6 +151,7 @@ def _environment() -> jinja2.Environment:
         "scientific": scientific,
         "duration": duration,
         "decimals": lambda value, digits: f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}",
+        "result": lambda value: "\N{EN DASH}" if math.isnan(value) else four_decimals(value),
         "whole": lambda value: f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}",
     }
     return environment

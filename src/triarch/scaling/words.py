@@ -45,6 +45,11 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def four_decimals(value: float) -> str:
+    """Returns 0.1234; where that would be many digits, 3.2×10¹⁵."""
+    return f"{value:.4f}" if abs(value) < 1e4 else scientific(value)
+
+
 def scientific(value: float) -> str:
     """Returns 3.2×10¹⁵."""
     if value == 0 or not math.isfinite(value):
