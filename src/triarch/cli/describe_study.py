@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.text_table import aligned
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _lines(study: Study, described: dict, place: Topology | None) -> list[str]:
             f"budget: {type(study.budget).__name__}, {study.budget.described}, matched to {worst:.2%}, as whole steps "
             "come (column budget)"
         )
-    lines += ["", *_table(rows, place), ""]
+    lines += ["", _table(rows, place), ""]
     lines.append(
         f"total: {total['tokens']:.4g} tokens, {total['flops']['paper']:.4g} FLOPs paper, "
         f"{total['flops']['train']:.4g} FLOPs train"
@@ -120,7 +121,7 @@ def _lines(study: Study, described: dict, place: Topology | None) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[dict], place: Topology | None) -> list[str]:
+def _table(rows: Sequence[dict], place: Topology | None) -> str:
     columns: dict[str, Any] = {
         "run": lambda row: row["run"],
         "params": lambda row: f"{row['num_params']:,}",
@@ -141,11 +142,10 @@ def _table(rows: Sequence[dict], place: Topology | None) -> list[str]:
     }
     if place is not None:
         columns["chip-hours"] = lambda row: f"{row['chip_hours']:,.4g}"
-    cells = [list(columns), *([read(row) for read in columns.values()] for row in rows)]
+    cells = {name: [read(row) for row in rows] for name, read in columns.items()}
     # A column that says nothing in any row is left out.
-    kept = [i for i in range(len(columns)) if any(row[i] != "-" for row in cells[1:])]
-    widths = {i: max(len(row[i]) for row in cells) for i in kept}
-    return ["  ".join(row[i].ljust(widths[i]) if i == 0 else row[i].rjust(widths[i]) for i in kept) for row in cells]
+    told = {name: column for name, column in cells.items() if any(cell != "-" for cell in column)}
+    return aligned(list(told), list(zip(*told.values(), strict=True)), words=1)
 
 
 def _percent(error: float | None) -> str:

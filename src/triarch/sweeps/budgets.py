@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fractions
 from typing import Literal
 
 from triarch.errors import UserError, nearest
@@ -35,8 +36,28 @@ class Appetite:
         return self.num_params if counted == "all" else self.num_params_non_embedding
 
 
+class _Rule:
+    """What rules have in common: a level buys sequences at a price, and every run is kept unless a rule says which."""
+
+    def price(self, appetite: Appetite) -> fractions.Fraction:
+        """Returns what a sequence costs, in the rule's unit; exact, so that steps are rounded once only."""
+        raise NotImplementedError
+
+    def sequences(self, level: float, appetite: Appetite) -> float:
+        """Returns the sequences that a level buys."""
+        return float(fractions.Fraction(level) / self.price(appetite))
+
+    def spent(self, sequences: float, appetite: Appetite) -> float:
+        """Returns what so many sequences cost, in the rule's unit."""
+        return float(fractions.Fraction(sequences) * self.price(appetite))
+
+    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+        """Returns whether the design holds this run."""
+        return True
+
+
 @dataclasses.dataclass(frozen=True)
-class IsoFlop:
+class IsoFlop(_Rule):
     """Every size at every compute budget (Hoffmann et al. 2022, approach 2): runs of a budget cost the same.
 
     Attributes:
@@ -73,13 +94,9 @@ class IsoFlop:
         """What runs of a budget are called."""
         return f"c{level:.3g}".replace("+", "")
 
-    def sequences(self, level: float, appetite: Appetite) -> float:
-        """Returns the sequences that the budget buys."""
-        return level / appetite.flops[self.convention]
-
-    def spent(self, sequences: float, appetite: Appetite) -> float:
-        """Returns what so many sequences cost, in the budget's unit."""
-        return sequences * appetite.flops[self.convention]
+    def price(self, appetite: Appetite) -> fractions.Fraction:
+        """Returns the FLOPs of a sequence."""
+        return fractions.Fraction(appetite.flops[self.convention])
 
     def keeps(self, sequences: float, appetite: Appetite) -> bool:
         """Returns whether the design holds this run."""
@@ -90,7 +107,7 @@ class IsoFlop:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokensPerParameter:
+class TokensPerParameter(_Rule):
     """Tokens in proportion to parameters: one ratio is a ladder along which both grow together (20: Hoffmann et al.
     2022), several are an over-training ladder (Gadre et al. 2024, arXiv 2403.08540).
 
@@ -122,21 +139,13 @@ class TokensPerParameter:
         """What runs of a ratio are called."""
         return f"x{level:g}".replace("+", "")
 
-    def sequences(self, level: float, appetite: Appetite) -> float:
-        """Returns the sequences that the ratio asks for."""
-        return level * appetite.params(self.params) / appetite.window
-
-    def spent(self, sequences: float, appetite: Appetite) -> float:
-        """Returns the ratio that so many sequences come to."""
-        return sequences * appetite.window / appetite.params(self.params)
-
-    def keeps(self, sequences: float, appetite: Appetite) -> bool:
-        """Returns whether the design holds this run."""
-        return True
+    def price(self, appetite: Appetite) -> fractions.Fraction:
+        """Returns the tokens of a sequence for each parameter."""
+        return fractions.Fraction(appetite.window, appetite.params(self.params))
 
 
 @dataclasses.dataclass(frozen=True)
-class FixedTokens:
+class FixedTokens(_Rule):
     """Every size on the same numbers of tokens.
 
     Attributes:
@@ -168,20 +177,9 @@ class FixedTokens:
         """What runs of so many tokens are called."""
         return f"d{level:.3g}".replace("+", "")
 
-    def sequences(self, level: float, appetite: Appetite) -> float:
-        """Returns the sequences that hold the tokens."""
-        return level / self._of_sequence(appetite)
-
-    def spent(self, sequences: float, appetite: Appetite) -> float:
-        """Returns the tokens of so many sequences."""
-        return sequences * self._of_sequence(appetite)
-
-    def keeps(self, sequences: float, appetite: Appetite) -> bool:
-        """Returns whether the design holds this run."""
-        return True
-
-    def _of_sequence(self, appetite: Appetite) -> int:
-        return appetite.window if self.counted == "read" else appetite.num_scored
+    def price(self, appetite: Appetite) -> fractions.Fraction:
+        """Returns the tokens of a sequence."""
+        return fractions.Fraction(appetite.window if self.counted == "read" else appetite.num_scored)
 
 
 Budget = IsoFlop | TokensPerParameter | FixedTokens
