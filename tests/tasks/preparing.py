@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from tests.tasks.texts import Documents
+from triarch.tasks import tokenization
 from triarch.tasks.prepare import VocabularyChoice, prepare
+from triarch.tasks.tokenizers import base, bytes, sentencepiece
 
 WINDOW = 64
 BYTES = VocabularyChoice("bytes")
@@ -27,3 +31,10 @@ def all_tokens(store, split):
     """Returns the tokens of a split's examples one after another."""
     reader = store.split(split)
     return np.concatenate([reader[index]["tokens"] for index in range(len(reader))])
+
+
+def hand_over_in_parts(patch, document=200, part=30):
+    """Has documents of more than so many characters handed over in parts of about so many."""
+    patch.setattr(tokenization, "_LONG_CHARACTERS", document)
+    patch.setattr(bytes, "PART_CHARACTERS", part)
+    patch.setattr(sentencepiece, "parts", functools.partial(base.parts, size=part))

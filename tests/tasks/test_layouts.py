@@ -1,5 +1,6 @@
 """Layouts lose and double nothing; first-fit is what a plain loop makes of it."""
 
+import itertools
 import json
 
 import numpy as np
@@ -146,3 +147,30 @@ def test_segments_can_be_numbered(monkeypatch):
     layout = FirstFit(100, PAD)
     layout.add(np.arange(10), np.ones(10, np.int64))
     assert layout.finish().segment_ids.max() == 3
+
+
+@settings(max_examples=150)
+@given(
+    lengths=lengths_of_documents,
+    window=st.integers(1, 17),
+    layout=st.sampled_from(["windows", "packed"]),
+    cuts=st.lists(st.lists(st.integers(1, 12), max_size=4), max_size=30),
+)
+def test_documents_in_parts_are_the_same(lengths, window, layout, cuts):
+    documents = _documents(lengths)
+    whole, parted = make_layout(layout, window, PAD), make_layout(layout, window, PAD)
+    expected, found = [], []
+    for document, sizes in itertools.zip_longest(documents, cuts[: len(documents)], fillvalue=()):
+        expected.append(whole.add(document, np.array([len(document)])))
+        for size in sizes:
+            if size < len(document):
+                found.append(parted.add_part(document[:size]))
+                document = document[size:]
+        found.append(parted.add(document, np.array([len(document)])))
+    expected.append(whole.finish())
+    found.append(parted.finish())
+    for name in ("tokens", "segment_ids", "pieces"):
+        arrays = [[getattr(examples, name) for examples in side] for side in (expected, found)]
+        if arrays[0][0] is not None:
+            np.testing.assert_array_equal(*map(np.concatenate, arrays))
+    assert whole.left_over == parted.left_over

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.preparing import contents, prepared
+from tests.tasks.preparing import contents, hand_over_in_parts, prepared
 from tests.tasks.texts import Documents, kill_this_process
 from triarch.data import partial, tables
 from triarch.data import writer as writers
@@ -128,7 +128,8 @@ class Interrupted(Documents):
 
 @pytest.mark.parametrize("layout", ["windows", "packed"])
 def test_interrupted_again_and_again_it_writes_the_same_bytes(tmp_path, monkeypatch, layout):
-    """As the test above, in one process; provenance fills several files, too."""
+    """As the test above, in one process; provenance fills several files, too, and most documents come in parts."""
+    hand_over_in_parts(monkeypatch)
     monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 1000)
     monkeypatch.setattr(writers, "_FILE_ROWS", 13)
     monkeypatch.setattr(tables.TableFormat, "block_records", 5)

@@ -1,11 +1,65 @@
 """Chunks of records are of bounded size."""
 
+import numpy as np
 import pytest
 
+from tests.tasks.preparing import BYTES, contents, hand_over_in_parts, prepared
+from tests.tasks.texts import Documents
 from triarch.tasks import tokenization
 from triarch.tasks.documents import Document, LeftOut
 from triarch.tasks.tokenization import ChunkTokenizer, tokenize
 from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.tasks.vocabulary_choice import VocabularyChoice
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "layout", "workers"),
+    [
+        (BYTES, "windows", 2),
+        (BYTES, "packed", 1),
+        (VocabularyChoice(size=420), "windows", 1),
+        (VocabularyChoice(size=360, model_type="unigram"), "packed", 1),
+    ],
+    ids=["bytes, two processes", "bytes, packed", "bpe", "unigram, packed"],
+)
+def test_parts_of_documents_do_not_show(tmp_path, monkeypatch, vocabulary, layout, workers):
+    whole = prepared(tmp_path / "whole", vocabulary=vocabulary, layout=layout)
+    hand_over_in_parts(monkeypatch)
+    chunks = list(tokenize(Documents().documents(), ChunkTokenizer(ByteTokenizer(), "uint16", 0.2), 1))
+    assert sum(chunk.records for chunk in chunks) == 60 < len(chunks)
+    parted = prepared(tmp_path / "parted", vocabulary=vocabulary, layout=layout, workers=workers)
+    assert contents(parted.path) == contents(whole.path)
+
+
+def test_a_document_that_loses_something_in_one_part_is_lossy(tmp_path, monkeypatch):
+    hand_over_in_parts(monkeypatch, 20, 5)
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: np.array([ord(letter) + 3 for letter in text]))
+    texts = ["a" * 30 + "\u00e9" + "a" * 30, "b" * 70, "\u00e9"]
+    corpus = Documents()
+    monkeypatch.setattr(Documents, "documents", lambda self: (Document(text, text, 1) for text in texts))
+    store = prepared(tmp_path / "store", corpus, fraction=0, window=16)
+    assert store.manifest.source["lossy_documents"] == 2
+    assert store.manifest.splits["train"].tokens == sum(map(len, texts)) + 3
+
+
+def test_what_is_under_way_is_bounded(monkeypatch):
+    """Long documents that cannot be taken apart are handed over one at a time."""
+    monkeypatch.setattr(tokenization, "_CHARACTERS_A_WORKER", 1000)
+    monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 100)
+    read = []
+
+    def records():
+        for size in (10, 10, 3000, 10, 3000, 3000, 10):
+            read.append(size)
+            yield Document("x" * size, "x", 1, "y")
+
+    work = ChunkTokenizer(ByteTokenizer(), "uint16", 0, {"inputs": 8, "targets": 8})
+    ahead = []
+    for chunk in tokenize(records(), work, workers=2):
+        ahead.append(len(read))
+        assert chunk.splits["train"].lengths.tolist()[:2] == [2, 8]
+    # A long one is read before the ones ahead of it are waited for, and nothing is read before it is done.
+    assert ahead == [3, 3, 4, 5, 6, 7, 7]
 
 
 @pytest.mark.parametrize(

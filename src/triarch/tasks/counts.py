@@ -13,6 +13,7 @@ from triarch.data.writer import StoreWriter
 from triarch.errors import UserError
 from triarch.tasks.documents import LeftOut
 from triarch.tasks.layouts import WINDOWS, Examples, Layout
+from triarch.tasks.origins import TOKENS
 from triarch.tasks.tokenization import TokenizedChunk, TokenizedSplit
 
 _SHOWN_PLACES = 3
@@ -48,9 +49,21 @@ class LeftOutCounts:
         return cls(counts, {reason: list(entry["first"]) for reason, entry in fields.items()})
 
 
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """What there is so far of a document that comes in parts."""
+
+    tokens: int = 0
+    bytes: int = 0
+    lossy: bool = False
+
+
 @dataclasses.dataclass
 class SplitCounts:
-    """What a split holds so far, and its unfinished examples."""
+    """What a split holds so far, and its unfinished examples.
+
+    `begun` is not counted in the others.
+    """
 
     layout: Layout
     documents: int = 0
@@ -58,19 +71,36 @@ class SplitCounts:
     bytes: int = 0
     lossy_documents: int = 0
     cut_documents: int = 0
+    begun: _Begun | None = None
 
     def add(self, tokenized: TokenizedSplit, writer: StoreWriter, split: str) -> None:
         """Counts `tokenized`; writes where it comes from and the examples that it completes."""
+        begun = self.begun or _Begun()
+        tokens, num_bytes = begun.tokens + len(tokenized.tokens), begun.bytes + tokenized.bytes
+        # What has begun ends alone: then there is one document, or none.
+        lossy = max(tokenized.lossy_documents, begun.lossy)
+        if not tokenized.documents:
+            self.begun = _Begun(tokens, num_bytes, bool(lossy))
+            _write(self.layout.add_part(tokenized.tokens), writer, split)
+            return
+        self.begun = None
         lengths = tokenized.lengths.reshape(tokenized.documents, -1).sum(axis=1)
-        first_tokens = self.tokens + np.cumsum(lengths) - lengths
-        origins = tokenized.origins
-        writer.write_documents(split, np.column_stack([origins.rows, first_tokens]), origins.sources)
+        lengths[0] += begun.tokens
+        rows = np.column_stack([tokenized.origins.rows, self.tokens + np.cumsum(lengths) - lengths])
+        rows[0, TOKENS] += begun.tokens
+        writer.write_documents(split, rows, tokenized.origins.sources)
         self.documents += tokenized.documents
-        self.tokens += len(tokenized.tokens)
-        self.bytes += tokenized.bytes
-        self.lossy_documents += tokenized.lossy_documents
+        self.tokens += tokens
+        self.bytes += num_bytes
+        self.lossy_documents += lossy
         self.cut_documents += tokenized.cut_documents
         _write(self.layout.add(tokenized.tokens, tokenized.lengths), writer, split)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what tells it apart from an empty one, between documents."""
+        fields = {**vars(self), "layout": self.layout.state()}
+        del fields["begun"]
+        return fields
 
     def manifest(self, writer: StoreWriter, split: str) -> Split:
         """Completes the split's files of examples and returns what the manifest says of it."""
@@ -114,11 +144,15 @@ class Counts:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.counts.items())
         return f" (left out: {left_out})" if left_out else ""
 
+    @property
+    def between_documents(self) -> bool:
+        """Whether all documents that were begun are whole, so that `to_json` says everything."""
+        return all(split.begun is None for split in self.splits.values())
+
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` needs to go on."""
-        splits = {name: {**vars(split), "layout": split.layout.state()} for name, split in self.splits.items()}
         return {
-            "splits": splits,
+            "splits": {name: split.to_json() for name, split in self.splits.items()},
             "left_out": self.left_out.to_json(),
             "records": self.records,
             "progress": self.progress,

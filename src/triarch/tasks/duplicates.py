@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from triarch.files import whole
 from triarch.tasks.documents import Corpus, Document
 from triarch.tasks.selection import Filters
 
@@ -37,9 +38,8 @@ class Duplicates:
 
     def save(self, path: Path) -> None:
         """Writes the file `path`, whole or not at all."""
-        temporary = path.with_name(f"new_{path.name}")
-        np.savez(temporary, **vars(self))
-        temporary.replace(path)
+        with whole(path) as temporary:
+            np.savez(temporary, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> Duplicates:

@@ -47,6 +47,10 @@ class Layout(Protocol):
         """Takes documents of `lengths` tokens each, one after another in `tokens`; returns examples that are done."""
         ...
 
+    def add_part(self, tokens: np.ndarray) -> Examples:
+        """Takes the first tokens of the next document of one text; the others come by `add`."""
+        ...
+
     def finish(self) -> Examples:
         """Returns the examples that waited for more documents."""
         ...
@@ -72,9 +76,12 @@ class Windows:
         return len(self.rest)
 
     def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
+        return self.add_part(tokens)
+
+    def add_part(self, tokens: np.ndarray) -> Examples:
         stream = np.concatenate([self.rest, tokens])
         count = len(stream) // self._window
-        self.rest = stream[count * self._window :]
+        self.rest = stream[count * self._window :].copy()
         return Examples(stream[: count * self._window].reshape(count, self._window))
 
     def finish(self) -> Examples:
@@ -118,6 +125,9 @@ class FirstFit:
         self._free = np.array([window - row.used for row in self._rows], np.int64)
         self._examples = examples
         self._documents = documents
+        # Of a document that is not whole yet: tokens that fill no row, and the first one's place in it.
+        self._begun = np.zeros(0, np.int32)
+        self._begun_at = 0
 
     @property
     def left_over(self) -> int:
@@ -127,16 +137,19 @@ class FirstFit:
         done: list[_Row] = []
         start = 0
         for length in lengths.tolist():
-            document = tokens[start : start + length].astype(np.int32, copy=False)
+            document, first = self._with_begun(tokens[start : start + length])
             start += length
-            cut = length - length % self._window
-            for first in range(0, cut, self._window):
-                row = _Row()
-                row.put(document[first : first + self._window], self._documents, first)
-                done.append(row)
-            if cut < length:
-                done += self._put(document[cut:], cut)
+            end = self._fill_rows(document, first, done)
+            if end < len(document):
+                done += self._put(document[end:], first + end)
             self._documents += 1
+        return self._laid_out(done)
+
+    def add_part(self, tokens: np.ndarray) -> Examples:
+        done: list[_Row] = []
+        part, first = self._with_begun(tokens)
+        end = self._fill_rows(part, first, done)
+        self._begun, self._begun_at = part[end:].copy(), first + end
         return self._laid_out(done)
 
     def finish(self) -> Examples:
@@ -146,6 +159,22 @@ class FirstFit:
     def state(self) -> dict[str, Any]:
         rows = [(np.concatenate(row.parts).tolist(), row.pieces) for row in self._rows]
         return {"rows": rows, "examples": self._examples, "documents": self._documents}
+
+    def _with_begun(self, tokens: np.ndarray) -> tuple[np.ndarray, int]:
+        """Returns `tokens` behind what waits of the present document, and the place in it of the first one."""
+        tokens, first = tokens.astype(np.int32, copy=False), self._begun_at
+        if len(self._begun):
+            tokens = np.concatenate([self._begun, tokens])
+        self._begun, self._begun_at = tokens[:0], 0
+        return tokens, first
+
+    def _fill_rows(self, tokens: np.ndarray, first: int, done: list[_Row]) -> int:
+        """Adds the rows that `tokens`, the document's from its `first` on, fill; returns how many those take."""
+        end = len(tokens) - len(tokens) % self._window
+        for start in range(0, end, self._window):
+            done.append(_Row())
+            done[-1].put(tokens[start : start + self._window], self._documents, first + start)
+        return end
 
     def _put(self, part: np.ndarray, start: int) -> list[_Row]:
         """Puts the rest of the present document, from `start` on, into a row; returns the one that made room for it."""
@@ -219,6 +248,9 @@ class Pairs:
             segment_ids[index, :inputs] = 1
             segment_ids[index, inputs : inputs + targets] = 2
         return Examples(padded, segment_ids)
+
+    def add_part(self, tokens: np.ndarray) -> Examples:
+        raise TypeError("pairs come whole, for they may have to be cut")
 
     def finish(self) -> Examples:
         """Returns nothing: no example waits."""

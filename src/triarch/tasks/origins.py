@@ -9,6 +9,9 @@ import numpy as np
 
 # What does not apply to an origin.
 NONE = -1
+_COLUMNS = 6
+# The last column: a document's tokens.
+TOKENS = 5
 # Where a document comes from; a plain tuple, for there are many and they travel between processes:
 #   the file as it was named, a path or a URL, or whatever else tells; "" where nothing does;
 #   the number of its first line in a text or JSON lines file, or of its row in a table, both from 1 on, or the index of
@@ -44,6 +47,11 @@ class Origins:
     rows: np.ndarray
 
     @classmethod
+    def none(cls) -> Origins:
+        """Returns the table of no documents."""
+        return cls((), np.zeros((0, _COLUMNS), np.int64))
+
+    @classmethod
     def of(cls, origins: Sequence[Origin], tokens: np.ndarray) -> Origins:
         """Returns the table of documents from `origins`.
 
@@ -53,11 +61,11 @@ class Origins:
         """
         sources, *places = zip(*origins, strict=True)
         numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
-        rows = np.zeros((len(origins), 6), np.int64)
+        rows = np.zeros((len(origins), _COLUMNS), np.int64)
         rows[:, 0] = [numbers[source] for source in sources]
         for column, values in enumerate(places, start=1):
             rows[:, column] = values
         if tokens.shape[1] == 2:
             rows[:, 4] = tokens[:, 0]
-        rows[:, 5] = tokens.sum(axis=1)
+        rows[:, TOKENS] = tokens.sum(axis=1)
         return cls(tuple(numbers), rows)

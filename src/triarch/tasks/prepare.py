@@ -231,7 +231,7 @@ class _Preparation:
         for chunk in chunks:
             counts.add(chunk, writer)
             progress.advance(chunk.progress)
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            if counts.between_documents and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 writer.checkpoint(counts.to_json())
                 saved = time.monotonic()
         return counts

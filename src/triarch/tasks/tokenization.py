@@ -24,11 +24,15 @@ from triarch.tasks.tokenizers import Tokenizer
 _CHUNK_CHARACTERS = 2**20
 # What a record weighs beside its text, lest millions of short ones, or of such as are left out, gather in a chunk.
 _RECORD_CHARACTERS = 100
+# Longer documents are handed over part by part.
+_LONG_CHARACTERS = 2**22
+# What may be under way at a time for each process, but for a document alone that cannot be taken apart.
+_CHARACTERS_A_WORKER = 2**22
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedSplit:
-    """Consecutive documents of one split.
+    """Consecutive documents of one split; or, where there are tokens and no documents, a part of the next one.
 
     Attributes:
       tokens: the documents' ids one after another, each document ended by the end-of-document id; the store's dtype.
@@ -68,6 +72,24 @@ class TokenizedChunk:
 
 
 @dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a long document: the parts' ids, one after another, are the document's.
+
+    Attributes:
+      text: the part's.
+      split: the document's.
+      last: what is known of the document beside its text; None of all parts but the last.
+    """
+
+    text: str
+    split: str
+    last: Document | None
+
+
+Record = Document | LeftOut | Part
+
+
+@dataclasses.dataclass(frozen=True)
 class ChunkTokenizer:
     """Tokenizes a list of records: the work of one process.
 
@@ -84,7 +106,9 @@ class ChunkTokenizer:
     validation_fraction: float
     lengths: Mapping[str, int] | None = None
 
-    def __call__(self, records: list[Document | LeftOut]) -> TokenizedChunk:
+    def __call__(self, records: list[Record]) -> TokenizedChunk:
+        if records and isinstance(records[0], Part):
+            return self._tokenize_part(records[0])
         by_split: dict[str, list[Document]] = collections.defaultdict(list)
         left_out: list[LeftOut] = []
         for record in records:
@@ -94,6 +118,34 @@ class ChunkTokenizer:
                 by_split[split_of(record.key, self.validation_fraction)].append(record)
         splits = {split: self._tokenize(documents) for split, documents in by_split.items()}
         return TokenizedChunk(splits, left_out, len(records), sum(record.progress for record in records))
+
+    def takes_apart(self, document: Document) -> bool:
+        """Returns whether `document` is to be handed over in `parts`: a long one, but of pairs, which may be cut."""
+        return self.lengths is None and len(document.text) + len(document.inputs or "") > _LONG_CHARACTERS
+
+    def parts(self, document: Document) -> Iterator[Part]:
+        """Yields the parts of `document`."""
+        split = split_of(document.key, self.validation_fraction)
+        texts = iter(self.tokenizer.parts(document.whole))
+        text = next(texts)
+        for following in texts:
+            yield Part(text, split, None)
+            text = following
+        yield Part(text, split, dataclasses.replace(document, text="", key="", inputs=None))
+
+    def _tokenize_part(self, part: Part) -> TokenizedChunk:
+        ids = self.tokenizer.encode(part.text)
+        num_bytes = len(part.text.encode())
+        lossy = num_bytes != int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
+        if part.last is None:
+            lengths, origins = np.zeros(0, np.int64), Origins.none()
+        else:
+            ids = np.append(ids, self.tokenizer.info.special["eos"])
+            lengths = np.array([len(ids)])
+            origins = Origins.of([part.last.origin], lengths[:, None])
+        documents = len(lengths)
+        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, num_bytes, lossy, 0, origins)
+        return TokenizedChunk({part.split: split}, [], documents, part.last.progress if part.last else 0)
 
     def _tokenize(self, documents: list[Document]) -> TokenizedSplit:
         end = np.array([self.tokenizer.info.special["eos"]], self.dtype)
@@ -106,14 +158,19 @@ class ChunkTokenizer:
             found = found_bytes = 0
             too_long = False
             for text, longest in self._texts(document):
-                ids = self.tokenizer.encode(text)
-                found += len(text.encode())
-                found_bytes += int(token_bytes[ids].sum(dtype=np.int64))
-                uncut.append(len(ids) + 1)
-                if longest is not None and len(ids) >= longest:
-                    ids, too_long = ids[: longest - 1], True
-                pieces += [ids.astype(self.dtype), end]
-                lengths.append(len(ids) + 1)
+                kept = count = 0
+                for part in self.tokenizer.parts(text):
+                    ids = self.tokenizer.encode(part)
+                    found += len(part.encode())
+                    found_bytes += int(token_bytes[ids].sum(dtype=np.int64))
+                    count += len(ids)
+                    if longest is not None and count >= longest:
+                        ids, too_long = ids[: longest - 1 - kept], True
+                    kept += len(ids)
+                    pieces.append(ids.astype(self.dtype))
+                pieces.append(end)
+                uncut.append(count + 1)
+                lengths.append(kept + 1)
             num_bytes += found
             lossy += found != found_bytes
             cut += too_long
@@ -131,46 +188,57 @@ class ChunkTokenizer:
 def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, workers: int) -> Iterator[TokenizedChunk]:
     """Yields the tokenized `records` in order, whatever the number of `workers`.
 
-    Memory is bounded: a few chunks a worker are under way at a time.
+    Memory is bounded: a few chunks a worker are under way at a time, of documents as long as may be.
 
     Raises:
       UserError: a worker process was killed.
     """
-    chunks = _chunks(records)
+    chunks = _chunks(records, work)
     if workers == 1:
-        yield from map(work, chunks)
+        yield from (work(chunk) for chunk, _ in chunks)
         return
     # Spawned, not forked: the parent may hold TensorFlow's or JAX's threads, whose locks a fork would inherit.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _start_worker, (work,)) as pool:
-        pending: collections.deque[Future[TokenizedChunk]] = collections.deque()
+        pending: collections.deque[tuple[Future[TokenizedChunk], int]] = collections.deque()
+        under_way = 0
         try:
-            for chunk in chunks:
-                pending.append(pool.submit(_run_worker, chunk))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
+            for chunk, characters in chunks:
+                while pending and (
+                    len(pending) > 2 * workers or under_way + characters > _CHARACTERS_A_WORKER * workers
+                ):
+                    future, done = pending.popleft()
+                    yield future.result()
+                    under_way -= done
+                pending.append((pool.submit(_run_worker, chunk), characters))
+                under_way += characters
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft()[0].result()
         except BrokenProcessPool:
             raise UserError("a tokenizing process was killed (out of memory? fewer --workers need less)") from None
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
 
-def _chunks(records: Iterable[Document | LeftOut]) -> Iterator[list[Document | LeftOut]]:
-    chunk: list[Document | LeftOut] = []
+def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iterator[tuple[list[Record], int]]:
+    """Yields what one process gets at a time, and its characters; each part of a long document is alone."""
+    chunk: list[Record] = []
     characters = 0
     for record in records:
-        chunk.append(record)
-        characters += _RECORD_CHARACTERS
-        if isinstance(record, Document):
-            characters += len(record.text) + len(record.inputs or "")
-        if characters >= _CHUNK_CHARACTERS:
-            yield chunk
+        long = isinstance(record, Document) and work.takes_apart(record)
+        if not long:
+            chunk.append(record)
+            characters += _RECORD_CHARACTERS
+            if isinstance(record, Document):
+                characters += len(record.text) + len(record.inputs or "")
+        if chunk and (long or characters >= _CHUNK_CHARACTERS):
+            yield chunk, characters
             chunk, characters = [], 0
+        if long:
+            yield from (([part], len(part.text)) for part in work.parts(record))
     if chunk:
-        yield chunk
+        yield chunk, characters
 
 
 _work: ChunkTokenizer | None = None
@@ -192,6 +260,6 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _run_worker(records: list[Document | LeftOut]) -> TokenizedChunk:
+def _run_worker(records: list[Record]) -> TokenizedChunk:
     assert _work is not None
     return _work(records)

@@ -19,7 +19,7 @@ _CUT = re.compile("(?<=[a-z]) (?=[a-z])")
 _CROSSES_WORDS = re.compile(f"[a-z][ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]+[^ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]")
 _PROBES = (("the", "cat"), ("o", "x"))
 # Libraries need some hundred bytes a character while they tokenize.
-_PART_CHARACTERS = 2**20
+PART_CHARACTERS = 2**20
 
 
 class Tokenizer(Protocol):
@@ -35,6 +35,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> np.ndarray:
         """Returns int32[tokens]. Text that reads like a special token is text."""
+        ...
+
+    def parts(self, text: str) -> Iterable[str]:
+        """Returns texts whose ids, one after another, are those of `text`; short ones, if there are such."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -53,8 +57,12 @@ def can_be_cut(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> boo
     return not any(_CROSSES_WORDS.search(piece) for piece in pieces)
 
 
-def parts(text: str, size: int = _PART_CHARACTERS) -> Iterator[str]:
-    """Yields `text` cut before single spaces between words, in parts of `size` characters or a little more."""
+def parts(text: str, size: int = PART_CHARACTERS) -> Iterable[str]:
+    """Returns `text` cut before single spaces between words, in parts of `size` characters or a little more."""
+    return (text,) if len(text) <= size else _cut(text, size)
+
+
+def _cut(text: str, size: int) -> Iterator[str]:
     start = 0
     while len(text) - start > size:
         cut = _CUT.search(text, start + size)

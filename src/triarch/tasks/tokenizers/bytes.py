@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.tasks.tokenizers.base import PART_CHARACTERS
 
 KIND = "bytes"
 
@@ -32,6 +33,9 @@ class ByteTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + self._FIRST
+
+    def parts(self, text: str) -> Iterable[str]:
+        return (text[start : start + PART_CHARACTERS] for start in range(0, max(1, len(text)), PART_CHARACTERS))
 
     def decode(self, ids: Sequence[int]) -> str:
         values = np.asarray(ids, np.int64) - self._FIRST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,9 @@ class TokenizerWithExtraIds:
 
     def encode(self, text: str) -> np.ndarray:
         return self.base.encode(text)
+
+    def parts(self, text: str) -> Iterable[str]:
+        return self.base.parts(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.base.decode([index for index in ids if index < self.base.info.size])

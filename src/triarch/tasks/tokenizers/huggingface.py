@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import tokenizers.models
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers.base import SPACE_SYMBOL, can_be_cut, parts
+from triarch.tasks.tokenizers.base import PART_CHARACTERS, SPACE_SYMBOL, can_be_cut, parts
 from triarch.tasks.tokenizers.special_tokens import (
     MODEL_CONFIG,
     SPECIAL_TOKENS_MAP,
@@ -138,9 +138,12 @@ class HuggingFaceTokenizer:
         return token_bytes
 
     def encode(self, text: str) -> np.ndarray:
-        if not self._can_be_cut:
+        if len(text) <= PART_CHARACTERS:
             return np.array(self._encode(text), np.int32)
-        return np.concatenate([np.array(self._encode(part), np.int32) for part in parts(text)])
+        return np.concatenate([np.array(self._encode(part), np.int32) for part in self.parts(text)])
+
+    def parts(self, text: str) -> Iterable[str]:
+        return parts(text) if self._can_be_cut else (text,)
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import sentencepiece
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers.base import SPACE_SYMBOL, can_be_cut, parts
+from triarch.tasks.tokenizers.base import PART_CHARACTERS, SPACE_SYMBOL, can_be_cut, parts
 from triarch.tasks.tokenizers.sentencepiece_words import SentencePieceWords
 
 KIND = "sentencepiece"
@@ -70,9 +70,13 @@ class SentencePieceTokenizer:
         return np.array([self._piece_bytes(index) for index in range(len(self._processor))], np.uint16)
 
     def encode(self, text: str) -> np.ndarray:
-        if not self._can_be_cut:
+        # Most texts are one part: this is asked millions of times.
+        if len(text) <= PART_CHARACTERS:
             return self._encode(text)
-        return np.concatenate([self._encode(part) for part in parts(text)])
+        return np.concatenate([self._encode(part) for part in self.parts(text)])
+
+    def parts(self, text: str) -> Iterable[str]:
+        return parts(text) if self._can_be_cut else (text,)
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
