@@ -61,9 +61,16 @@ def test_every_kind_gives_the_same_runs(tmp_path, name):
     assert set(table.columns) - set(FLAT[0]) == {"folder": {"file"}, "named.json": {"key"}}.get(name, set())
 
 
+def test_evaluations_of_a_run_are_columns(tmp_path):
+    run = {"losses": [3.0, 2.0], "results": [{"on": "c4", "loss": 3.1}, {"on": "books", "loss": 3.3}], "none": []}
+    table = read_table(write(tmp_path, "runs.jsonl", json.dumps(run)))
+    assert list(table.columns) == ["losses", "results.0.on", "results.0.loss", "results.1.on", "results.1.loss", "none"]
+    assert table.numbers("results.1.loss")[0] == 3.3
+
+
 def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
     table = read_table(write(tmp_path, "runs.jsonl", '{"N": 1}\n\n{"N": 2, "loss": 3}\n'))
-    with pytest.raises(UserError, match=r"row 1 \(line 1\): loss is None, expected|row 1 \(line 1\): loss is empty"):
+    with pytest.raises(UserError, match=r"row 1 \(line 1\): loss is empty, expected a number above zero"):
         table.numbers("loss")
     assert table.row(1) == "row 2 (line 3)"
 

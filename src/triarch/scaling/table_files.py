@@ -20,7 +20,7 @@ def read_table(path: str | Path) -> Table:
     ".parquet", ".jsonl" and ".ndjson" (an object a line), ".json" (a list of objects; an object of columns, as pandas
     writes it; or an object of objects, whose names become the column "key"), or a folder of .json files, each an object
     and a row (the column "file" says which); anything else is delimited text. Objects within objects become columns
-    such as "config.lr"; a row without a key has an empty cell.
+    such as "config.lr", lists of them such as "results.0.loss"; a row without a key has an empty cell.
 
     Raises:
       UserError: the file is missing or unreadable, or not what its name says.
@@ -107,10 +107,12 @@ def _from_objects(name: str, rows: Sequence[Mapping[str, object]], lines: Sequen
     return Table(name, {column: [row.get(column) for row in flat] for column in columns}, tuple(lines))
 
 
-def _flat(row: Mapping[str, object], before: str = "") -> dict[str, object]:
+def _flat(value: Mapping[str, object] | Sequence[object], before: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
-    for name, value in row.items():
-        found |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        objects = isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner)
+        deeper = isinstance(inner, dict) or objects
+        found |= _flat(inner, f"{before}{name}.") if deeper else {f"{before}{name}": inner}
     return found
 
 
