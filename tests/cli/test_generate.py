@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -25,10 +26,12 @@ from triarch.objectives import SpecialTokens
 from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
 
 TOKENIZER = with_extra_ids(ByteTokenizer(), ExtraIds(modes=True, sentinels=4))
+# Layers are compiled one by one: as few as can be.
+ONE_EACH = dataclasses.replace(tiny.REDLLM, num_encoder_layers=1, num_decoder_layers=1)
 MODELS = {
-    "decoder": (tiny.DECLLM, {"class": "CausalLM"}),
-    "both": (tiny.REDLLM, {"class": "PrefixLM", "append_eos": True, "mode": "S"}),
-    "encoder": (dataclasses.replace(tiny.ETTIN_ENCODER, num_encoder_layers=2), {"class": "MaskedLM"}),
+    "decoder": (dataclasses.replace(tiny.DECLLM, num_decoder_layers=1), {"class": "CausalLM"}),
+    "both": (ONE_EACH, {"class": "PrefixLM", "append_eos": True, "mode": "S"}),
+    "encoder": (dataclasses.replace(tiny.ETTIN_ENCODER, num_encoder_layers=1), {"class": "MaskedLM"}),
     "imported": (tiny.GPT2, None),
 }
 
@@ -41,6 +44,15 @@ def models(tmp_path_factory):
         origin = Origin(objective=objective, vocabulary=dataclasses.asdict(TOKENIZER.info))
         write_export(folder / name, nnx.merge(*tiny.split(config)), origin)
     return folder
+
+
+loaded = functools.cache(load)
+
+
+@pytest.fixture(autouse=True)
+def _loaded_once(monkeypatch):
+    """The verb and its tests share a model, and with it what was compiled."""
+    monkeypatch.setattr("triarch.loading.load", lambda path, step=None: loaded(path))
 
 
 def run(*flags):
@@ -60,7 +72,7 @@ def test_one_prompt_is_continued_as_the_model_was_trained(models, tmp_path, caps
     (answer,) = answers(tmp_path / "o")
     ids = [0, *TOKENIZER.encode("ab é").tolist()]
     settings = GenerationSettings(max_new_tokens=9, stop_tokens=((1,),))
-    assert answer["tokens"] == generate(load(models / "decoder"), [ids], settings)[0]
+    assert answer["tokens"] == generate(loaded(models / "decoder"), [ids], settings)[0]
     assert answer["text"] == TOKENIZER.decode(answer["tokens"])
     assert capsys.readouterr().out.rstrip("\n").isprintable()
 
@@ -74,7 +86,7 @@ def test_prompts_behind_an_encoder_from_a_file(models, tmp_path):
     first = [special["modes"]["S"], *TOKENIZER.encode("abc ").tolist(), special["sentinels"][0] - 1, 1]
     second = [special["modes"]["S"], *TOKENIZER.encode("x\u2028y").tolist(), 1]
     settings = GenerationSettings(max_new_tokens=5, num_beams=2, stop_tokens=((1,),))
-    expected = generate(load(models / "both"), [first, second], settings, start=(0,))
+    expected = generate(loaded(models / "both"), [first, second], settings, start=(0,))
     assert [answer["tokens"] for answer in answers(tmp_path / "o")] == expected
 
 
@@ -83,7 +95,7 @@ def test_masks_of_a_prompt_are_filled(models, tmp_path, capsys):
     mask = TOKENIZER.info.special["mask"]
     text = [*TOKENIZER.encode("a ").tolist(), mask, mask, *TOKENIZER.encode("c").tolist()]
     (answer,) = answers(tmp_path / "o")
-    assert answer["tokens"] == fill_masks(load(models / "encoder"), [text], mask, GenerationSettings())[0][2:4]
+    assert answer["tokens"] == fill_masks(loaded(models / "encoder"), [text], mask, GenerationSettings())[0][2:4]
 
 
 def test_standard_input_and_a_stop_text(models, tmp_path, monkeypatch):

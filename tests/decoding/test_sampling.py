@@ -55,6 +55,14 @@ def test_frequencies_are_the_probabilities(name, temperature):
     assert scipy.stats.chisquare(counted[there], count * expected[there]).pvalue > 1e-3
 
 
+def test_a_filter_of_one_takes_the_likeliest():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(50, len(LOGITS))))
+    rows, step = jnp.arange(50), jnp.int32(0)
+    likeliest = Sampler.of(GenerationSettings(), len(LOGITS)).choose(logits, rows, step)
+    np.testing.assert_array_equal(sampler(5, 2.0, top_k=1).choose(logits, rows, step), likeliest)
+    np.testing.assert_array_equal(likeliest, np.argmax(logits, axis=-1))
+
+
 def test_steps_and_rows_draw_independently():
     """Pairs of neighbouring draws, along rows and along steps, are as frequent as independence has it."""
     one, count = sampler(8), 20_000

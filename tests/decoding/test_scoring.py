@@ -1,8 +1,7 @@
-"""Scores against a full forward pass in float64, one row at a time without padding."""
+"""Scores against the plain float64 transcription of the networks, one row at a time without padding."""
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests.interchange import exports
 from tests.models import tiny
+from tests.models.reference import Reference
 from triarch.decoding.score_batches import shared_batches
 from triarch.decoding.score_rows import decoder_rows
 from triarch.decoding.scoring import Continuation, rolling, score
@@ -45,24 +45,17 @@ def requests(config, seed: int = 0) -> list[Continuation]:
 
 
 def reference(config, context, tokens, bidirectional=False):
-    """Returns (log-likelihood, is greedy) by one full pass."""
+    """Returns (log-likelihood, is greedy) by one full pass of the plain transcription."""
+    plain = Reference(config, tiny.parameters(config))
     if config.architecture == "encoder-decoder":
-        batch = {
-            "encoder_input_tokens": np.array([context[-MAX_LENGTH:]], np.int32),
-            "decoder_input_tokens": np.array([[BOS, *tokens[:-1]]], np.int32),
-        }
+        logits = plain.logits(context[-MAX_LENGTH:], [BOS, *tokens[:-1]])
     else:
         read = [*context, *tokens][-(MAX_LENGTH + 1) :][:-1]
-        batch = {"decoder_input_tokens": np.array([read], np.int32)}
-        if bidirectional:
-            seen = np.arange(len(read)) <= len(read) - len(tokens)
-            batch["decoder_causal_attention"] = seen[None].astype(np.int32)
-    return summed(config, batch, tokens, slice(-len(tokens), None))
+        logits = plain.logits(None, read, len(read) + 1 - len(tokens) if bidirectional else 0)
+    return summed(logits[-len(tokens) :], tokens)
 
 
-def summed(config, batch, tokens, places):
-    with jax.enable_x64(True):
-        logits = tiny.logits(config, batch, tiny.FLOAT64)[0, places]
+def summed(logits, tokens):
     log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     chosen = log_probabilities[np.arange(len(tokens)), tokens]
     return chosen.sum(), bool((logits.argmax(-1) == tokens).all())
@@ -86,8 +79,9 @@ def test_decoders_score_as_a_full_pass_does(name):
 def test_greedy_continuations_are_greedy():
     config, context = tiny.DECLLM, [4, 5, 6]
     tokens = []
+    plain = Reference(config, tiny.parameters(config))
     for _ in range(3):
-        tokens.append(int(tiny.logits(config, {"decoder_input_tokens": np.array([context + tokens])})[0, -1].argmax()))
+        tokens.append(int(plain.logits(None, context + tokens)[-1].argmax()))
     one, other = score(
         exports.loaded(config),
         [Continuation(context, tokens), Continuation(context, [*tokens[:-1], (tokens[-1] + 1) % 61])],
@@ -120,6 +114,7 @@ def test_encoders_guess_every_token(name, pseudo):
     made = [Continuation(one.context, one.tokens, one.words, (BOS,), (2,)) for one in requests(config)[:5]]
     made.append(Continuation((), (7, 8), (0, 0), (BOS,), (2,)))
     made.append(Continuation(tuple(range(4, 34)), (7, 8, 9), (0, 1, 1), (BOS,), (2,)))
+    plain = Reference(config, tiny.parameters(config))
     wanted = []
     for one in made:
         room = MAX_LENGTH - 2 - len(one.tokens)
@@ -128,12 +123,7 @@ def test_encoders_guess_every_token(name, pseudo):
         for place, token in enumerate(one.tokens):
             tokens = np.array([*context, *one.tokens, 2], np.int32)
             tokens[[len(context) + other for other in hidden_places(one, place, pseudo)]] = MASK
-            features = {
-                "encoder_input_tokens": tokens[None],
-                "encoder_segment_ids": np.ones((1, len(tokens)), np.int32),
-            }
-            where = len(context) + place
-            part, right = summed(config, features, [token], slice(where, where + 1))
+            part, right = summed(plain.logits(None, tokens)[None, len(context) + place], [token])
             total, greedy = total + part, greedy and right
         wanted.append((total, greedy))
     found = score(exports.loaded(config), made, max_length=MAX_LENGTH, pseudo=pseudo, batch_size=7)

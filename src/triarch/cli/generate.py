@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.prompts import decode, encode, encode_stop, read_prompts
+from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts
 from triarch.cli.text_stream import TextStream
 from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
@@ -47,10 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min_p", type=float, help="sample from tokens at least this share as likely as the likeliest")
     add("--num_beams", type=int, default=1, help="beam search with so many (default: %(default)s, none)")
     add("--length_penalty", type=float, default=1.0, help="a beam of n tokens scores log-probability / n^this (1)")
-    add(
-        "--stop", action="append", default=[], metavar="TEXT",
-        help="end before this text; repeatable (beams end by one of one token only, others are cut off afterwards)",
-    )  # fmt: skip
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     add("--ignore_eos", action="store_true", help="go on when the model ends its text")
     add("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
     add("--mode", help="UL2's mode token before prompts: R, S or X (default: that of the model's prefix LM)")
@@ -68,18 +65,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
     texts = read_prompts(args.prompt, args.prompts_file)
-    _settings(args, ()).validate()
+    _settings(args).validate()
     from triarch.loading import load
 
     model = load(args.model, step=args.step)
     writer = _Writer(args, model, tokenizer_of(model))
     only_encoder = model.config.architecture == "encoder-only"
     answers = writer.fill(texts) if only_encoder else writer.answer(texts)
-    settings = dataclasses.asdict(writer.settings)
+    settings = dataclasses.asdict(writer.settings) | {"stop": args.stop}
     return {"model": str(args.model), "settings": settings, "completions": answers}
 
 
-def _settings(args: argparse.Namespace, stop_tokens: tuple[tuple[int, ...], ...]) -> GenerationSettings:
+def _settings(args: argparse.Namespace, *stop_tokens: tuple[int, ...]) -> GenerationSettings:
     from triarch.decoding import GenerationSettings
 
     return GenerationSettings(
@@ -99,7 +96,7 @@ class _Writer:
     """Generates with a model and prints as it goes."""
 
     def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer):
-        from triarch.decoding import Conventions
+        from triarch.decoding import Conventions, StopTexts
         from triarch.objectives import SpecialTokens
 
         self.args = args
@@ -108,31 +105,29 @@ class _Writer:
         self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
         self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
-        stops = [encode_stop(text, self.tokenizer) for text in args.stop]
-        if args.num_beams > 1:
-            # Beams end by one token; longer stop texts are cut off afterwards.
-            stops = [stop for stop in stops if len(stop) == 1]
-        stops = stops if args.ignore_eos else [(self.conventions.eos,), *stops]
-        self.settings = _settings(args, tuple(dict.fromkeys(stops)))
+        check_stops(args.stop, self.tokenizer)
+        self.settings = _settings(args, *[] if args.ignore_eos else [(self.conventions.eos,)])
+        texts = token_texts(self.tokenizer, self.special)
+        self.stop_texts = StopTexts.of(args.stop, texts) if args.stop else None
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Continues prompts, or answers them behind an encoder: one as its tokens come, several batch by batch."""
         from triarch.decoding import Generator
 
         prompts = [self._encoded(text) for text in texts]
-        generator = Generator(self.model)
-        around = {
-            "start": self.conventions.decoder_start,
-            "bidirectional_prompt": self.conventions.bidirectional_prompt,
-        }
-        generator.layout(prompts, self.settings, **around)  # Before the first answer is printed.
+        generator = Generator(
+            self.model,
+            start=self.conventions.decoder_start,
+            bidirectional_prompt=self.conventions.bidirectional_prompt,
+            stop_texts=self.stop_texts,
+        )
+        generator.check(prompts, self.settings)  # Before the first answer is printed.
         if len(texts) == 1 and self.args.num_beams == 1:
-            pieces = generator.stream(prompts, self.settings, chunk=_CHUNK, **around)
+            pieces = generator.stream(prompts, self.settings, _CHUNK)
             return [self._streamed(texts[0], (piece for (piece,) in pieces))]
 
         def batch(chosen: slice, number: int) -> list[list[int]]:
-            size = self.args.batch_size
-            return generator.generate(prompts[chosen], self.settings, batch_size=size, first_row=number, **around)
+            return generator.generate(prompts[chosen], self.settings, self.args.batch_size, number)
 
         return self._in_batches(texts, batch)
 
@@ -156,8 +151,9 @@ class _Writer:
         check_texts(self.model, before, self.settings, places_behind(self.settings.max_new_tokens, after))
 
         def batch(chosen: slice, number: int) -> list[list[int]]:
-            size = self.args.batch_size
-            return generate_by_masks(self.model, before[chosen], mask, self.settings, after, size, number)
+            return generate_by_masks(
+                self.model, before[chosen], mask, self.settings, after, self.args.batch_size, number, self.stop_texts
+            )
 
         return self._in_batches(texts, batch)
 
@@ -179,15 +175,16 @@ class _Writer:
         continues = self.model.config.architecture == "decoder-only"
         context = encode(text, self.tokenizer, self.special).tolist() if continues else []
         stream = TextStream(self.decode, context, self.args.stop)
-        tokens: list[int] = []
+        count = 0
         for piece in pieces:
-            tokens += piece
+            count += len(piece)
             print(_printable(stream.push(piece)), end="", flush=True)
             if stream.stopped:
                 break
         print(_printable(stream.end()))
-        ended = stream.stopped or len(tokens) < self.args.max_new_tokens
-        return {"prompt": text, "text": stream.text, "tokens": tokens, "finish_reason": "stop" if ended else "length"}
+        ended = stream.stopped or count < self.args.max_new_tokens
+        reason = "stop" if ended else "length"
+        return {"prompt": text, "text": stream.text, "tokens": stream.tokens, "finish_reason": reason}
 
     def _filled(self, text: str, prompt: Sequence[int], filled: Sequence[int], mask: int) -> dict[str, Any]:
         chosen = [token for token, old in zip(filled, prompt, strict=True) if old == mask]

@@ -135,14 +135,19 @@ def decode(ids: Sequence[int], tokenizer: Tokenizer, special: SpecialTokens) -> 
     return "".join([*pieces, tokenizer.decode(run) if run else ""])
 
 
-def encode_stop(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Returns the ids of a stop text.
+def token_texts(tokenizer: Tokenizer, special: SpecialTokens) -> list[bytes]:
+    """Returns what each id stands for in `decode`'s texts."""
+    texts = list(tokenizer.token_texts)
+    for number, index in enumerate(special.sentinels):
+        texts[index] = f"<extra_id_{number}>".encode()
+    return texts
 
-    Raises:
-      UserError: the vocabulary cannot spell it.
-    """
-    _check_text(text, "--stop")
-    ids = tokenizer.encode(text).tolist()
-    if not ids or tokenizer.decode(ids).strip() != text.strip():
-        raise UserError(f"--stop={text!r}: not in the model's vocabulary, which reads it as {tokenizer.decode(ids)!r}")
-    return tuple(ids)
+
+def check_stops(texts: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Raises UserError for a stop text that is empty, or that the vocabulary cannot spell."""
+    for text in texts:
+        _check_text(text, "--stop")
+        ids = tokenizer.encode(text).tolist()
+        if not ids or tokenizer.decode(ids).strip() != text.strip():
+            read = tokenizer.decode(ids)
+            raise UserError(f"--stop={text!r}: not in the model's vocabulary, which reads it as {read!r}")

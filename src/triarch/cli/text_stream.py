@@ -51,9 +51,20 @@ class TextStream:
         """What has been returned so far."""
         return self._said
 
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens without those that stand for a stop text, or what comes after it, and nothing else."""
+        kept = list(self._tokens)
+        while self.stopped and kept and self._text_of(kept[:-1]).startswith(self._said):
+            kept.pop()
+        return kept
+
     def _text(self) -> str:
-        whole = self._decode([*self._context, *self._tokens])
-        return whole[len(self._before) :] if whole.startswith(self._before) else self._decode(self._tokens)
+        return self._text_of(self._tokens)
+
+    def _text_of(self, tokens: Sequence[int]) -> str:
+        whole = self._decode([*self._context, *tokens])
+        return whole[len(self._before) :] if whole.startswith(self._before) else self._decode(tokens)
 
     def _upto_stop(self, text: str) -> str:
         ends = [place for place in map(text.find, self._stops) if place >= 0]

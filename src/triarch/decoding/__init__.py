@@ -5,6 +5,7 @@ from triarch.decoding.generator import Generator, decoder_start, generate
 from triarch.decoding.mask_filling import fill_masks, generate_by_masks
 from triarch.decoding.scoring import Continuation, Score, rolling, score
 from triarch.decoding.settings import GenerationSettings
+from triarch.decoding.stop_texts import StopTexts
 
 __all__ = [
     "Continuation",
@@ -12,6 +13,7 @@ __all__ = [
     "GenerationSettings",
     "Generator",
     "Score",
+    "StopTexts",
     "decoder_start",
     "fill_masks",
     "generate",

@@ -1,9 +1,10 @@
 """Beam search on the device, step for step as Hugging Face's `generate` does it (early_stopping=False).
 
-A beam's score is the sum of its tokens' log-probabilities. One that ends after n new tokens, with a stop token or for
-want of room, competes with score / n^length_penalty. Every step looks at the best max(2, 1 + stop tokens) * beams
-continuations: those among the first `beams` that end may take a place among the finished, the best that do not end go
-on. A prompt is done when its best running beam, scored as though it ended now, is no better than the worst finished.
+A beam's score is the sum of its tokens' log-probabilities. One that ends after n new tokens, as a stop sequence or a
+stop text has it or for want of room, competes with score / n^length_penalty. Every step looks at the best
+max(2, 1 + stop tokens) * beams continuations, where stop sequences of several tokens and stop texts do not count: those
+among the first `beams` that end may take a place among the finished, the best that do not end go on. A prompt is done
+when its best running beam, scored as though it ended now, is no better than the worst finished.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from triarch.decoding.loop import next_logits
+from triarch.decoding.settings import GenerationSettings
+from triarch.decoding.stopping import Stops
 from triarch.models import Transformer
 from triarch.models.cache import Cache
 
@@ -29,21 +32,24 @@ class Rules:
     """What beam search takes from `GenerationSettings`.
 
     Attributes:
-      stops: tokens that end a beam.
+      stops: what ends a beam.
       length_penalty: see `GenerationSettings`.
       max_new_tokens: after which beams end anyway.
       beams: running side by side.
+      candidates: continuations looked at in each step.
     """
 
-    stops: Int[Array, " stops"]
+    stops: Stops
     length_penalty: Float[Array, ""]
     max_new_tokens: Int[Array, ""]
     beams: int = dataclasses.field(metadata={"static": True})
+    candidates: int = dataclasses.field(metadata={"static": True})
 
-    @property
-    def candidates(self) -> int:
-        """Continuations looked at in each step."""
-        return max(2, 1 + len(self.stops)) * self.beams
+    @classmethod
+    def of(cls, settings: GenerationSettings, stops: Stops) -> Rules:
+        """Takes what concerns the search."""
+        penalty, most = jnp.float32(settings.length_penalty), jnp.int32(settings.max_new_tokens)
+        return cls(stops, penalty, most, settings.num_beams, max(2, 1 + settings.num_single_stops) * settings.num_beams)
 
     def penalised(self, scores: Float[Array, "..."], length: Int[Array, ""]) -> Float[Array, "..."]:
         """Returns what beams of `length` new tokens are worth, once finished."""
@@ -56,15 +62,17 @@ class Beams:
     """Beams of each prompt, best first.
 
     Attributes:
-      tokens: new ones.
+      tokens: new ones, after `Stops.longest` columns of nothing.
       scores: log-probabilities; of finished beams, penalised.
-      lengths: new tokens without the stop token.
+      lengths: new tokens without the stop sequence.
+      texts: states in `Stops.texts`.
       real: whether there is such a beam at all.
     """
 
     tokens: Int[Array, "batch beams columns"]
     scores: Float[Array, "batch beams"]
     lengths: Int[Array, "batch beams"]
+    texts: Int[Array, "batch beams"]
     real: Bool[Array, "batch beams"]
 
     def best(self, count: int) -> tuple[Beams, Int[Array, "batch count"]]:
@@ -116,11 +124,13 @@ def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_
     hidden, cache = model.prefill(batch, batch["decoder_input_tokens"].shape[1] + new_tokens)
     prompts = len(hidden)
     every_beam = jnp.repeat(jnp.arange(prompts), rules.beams)
+    shape = prompts, rules.beams
     nothing = Beams(
-        tokens=jnp.zeros((prompts, rules.beams, new_tokens), jnp.int32),
-        scores=jnp.full((prompts, rules.beams), _OUT, jnp.float32),
-        lengths=jnp.zeros((prompts, rules.beams), jnp.int32),
-        real=jnp.zeros((prompts, rules.beams), bool),
+        tokens=rules.stops.empty(*shape, new_tokens),
+        scores=jnp.full(shape, _OUT, jnp.float32),
+        lengths=jnp.zeros(shape, jnp.int32),
+        texts=jnp.zeros(shape, jnp.int32),
+        real=jnp.zeros(shape, bool),
     )
     # At first all beams of a prompt are the same: only one of them counts.
     first = dataclasses.replace(nothing, scores=nothing.scores.at[:, 0].set(0.0))
@@ -132,7 +142,8 @@ def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_
         return jnp.any(search.open) & ~search.stuck
 
     def one_more(search: Search) -> Search:
-        newest = jax.lax.dynamic_slice_in_dim(search.running.tokens, search.step - 1, 1, axis=2).reshape(-1, 1)
+        column = search.step + rules.stops.longest - 1
+        newest = jax.lax.dynamic_slice_in_dim(search.running.tokens, column, 1, axis=2).reshape(-1, 1)
         model = network()
         hidden, cache = model.extend(newest, search.cache)
         return _advanced(dataclasses.replace(search, cache=cache), next_logits(model, hidden), rules)
@@ -141,14 +152,16 @@ def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_
 
 
 def _advanced(search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
-    candidates, parents, newest = _candidates(search, logits, rules)
+    candidates, parents = _candidates(search, logits, rules)
     length = search.step + 1
-    stopped = jnp.any(newest[..., None] == rules.stops, axis=-1)
+    last = jax.lax.dynamic_slice_in_dim(candidates.tokens, length, rules.stops.longest, axis=2)
+    stopped, left_out, texts = rules.stops.ended(last, candidates.texts)
+    candidates = dataclasses.replace(candidates, texts=texts)
     ends = stopped | (length >= rules.max_new_tokens)
     running, chosen = dataclasses.replace(candidates, scores=candidates.scores + jnp.where(ends, _OUT, 0)).best(
         rules.beams
     )
-    finished = _finished(search, candidates, ends, length - stopped, rules)
+    finished = _finished(search, candidates, ends, length - left_out, rules)
     parents = jnp.take_along_axis(parents, chosen, axis=1)
     rows = (jnp.arange(len(parents))[:, None] * rules.beams + parents).reshape(-1)
     best_possible = rules.penalised(running.scores[:, :1], length)
@@ -165,8 +178,8 @@ def _advanced(search: Search, logits: Float[Array, "rows vocab"], rules: Rules) 
 
 def _candidates(
     search: Search, logits: Float[Array, "rows vocab"], rules: Rules
-) -> tuple[Beams, Int[Array, "batch candidates"], Int[Array, "batch candidates"]]:
-    """Returns the best continuations by one token, the beams they continue, and their new tokens."""
+) -> tuple[Beams, Int[Array, "batch candidates"]]:
+    """Returns the best continuations by one token, and the beams they continue."""
     vocab_size = logits.shape[-1]
     running = search.running
     scores = jax.nn.log_softmax(logits.astype(jnp.float32)).reshape(*running.scores.shape, vocab_size)
@@ -174,8 +187,9 @@ def _candidates(
     scores, indices = jax.lax.top_k(scores, rules.candidates)
     parents, newest = indices // vocab_size, indices % vocab_size
     continued = running.chosen(parents)
-    tokens = jax.lax.dynamic_update_slice_in_dim(continued.tokens, newest[..., None], search.step, axis=2)
-    return dataclasses.replace(continued, tokens=tokens, scores=scores), parents, newest
+    column = search.step + rules.stops.longest
+    tokens = jax.lax.dynamic_update_slice_in_dim(continued.tokens, newest[..., None], column, axis=2)
+    return dataclasses.replace(continued, tokens=tokens, scores=scores), parents
 
 
 def _finished(

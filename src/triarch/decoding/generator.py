@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from triarch.decoding.prepared import prepare
 from triarch.decoding.prompts import PromptLayout, bucket, in_batches, row_bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
+from triarch.decoding.stop_texts import StopTexts
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
@@ -21,45 +23,70 @@ _DEFAULT_START = 0
 
 
 class Generator:
-    """A model with a decoder, ready to generate."""
+    """A model with a decoder, ready to generate, and what is always around its prompts."""
 
-    def __init__(self, model: LoadedModel):
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        start: Sequence[int] | None = None,
+        bidirectional_prompt: bool = False,
+        stop_texts: StopTexts | None = None,
+    ):
+        """Makes a model ready.
+
+        Args:
+          model: with a decoder. An encoder reads the prompts where there is one, else the decoder does.
+          start: what the decoder reads before all else. None: with an encoder, the vocabulary's bos (0 if unknown);
+            without one, nothing.
+          bidirectional_prompt: whether a decoder-only model's prompt tokens, the start included, see each other in both
+            directions, as a prefix language model was trained to.
+          stop_texts: texts that end a continuation, None for none.
+
+        Raises:
+          UserError: the model has no decoder.
+        """
+        if model.config.architecture == "encoder-only":
+            raise UserError("an encoder has no decoder to generate with: it fills masks (see `fill_masks`)")
         self.config = model.config
         self.prepared = prepare(model)
-        self.start = decoder_start(model)
+        start = decoder_start(model) if start is None else tuple(start)
+        self.layout = PromptLayout(model.config, start, bidirectional_prompt)
+        self.stop_texts = stop_texts
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        settings: GenerationSettings,
-        *,
-        start: Sequence[int] | None = None,
-        bidirectional_prompt: bool = False,
-        batch_size: int = 8,
-        first_row: int = 0,
+        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, batch_size: int = 8, first_row: int = 0
     ) -> list[list[int]]:
-        """See `generate`."""
-        layout = self.layout(prompts, settings, start=start, bidirectional_prompt=bidirectional_prompt)
-        return in_batches(prompts, batch_size, lambda chosen: self._batch(layout, prompts, chosen, settings, first_row))
+        """Continues prompts.
+
+        Args:
+          prompts: token ids, complete: nothing is added but `start`.
+          settings: how tokens are chosen.
+          batch_size: prompts computed at once; the results do not depend on it.
+          first_row: number of the first prompt, from which rows count as sampling sees them.
+
+        Returns:
+          The new tokens of each prompt, without the stop sequence that ended them; a stop text stays.
+
+        Raises:
+          UserError: a setting is out of range; a prompt is empty, too long for the model's positions, or holds an
+            unknown id.
+        """
+        self.check(prompts, settings)
+        return in_batches(prompts, batch_size, lambda chosen: self._batch(prompts, chosen, settings, first_row))
 
     def stream(
-        self,
-        prompts: Sequence[Sequence[int]],
-        settings: GenerationSettings,
-        *,
-        start: Sequence[int] | None = None,
-        bidirectional_prompt: bool = False,
-        chunk: int = 8,
+        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, chunk: int = 8
     ) -> Iterator[list[list[int]]]:
         """Yields, every `chunk` steps, the new tokens of each prompt that are certain: no part of a stop sequence.
 
         All prompts share one batch. Taken together the pieces are what `generate` returns.
         """
-        layout = self.layout(prompts, settings, start=start, bidirectional_prompt=bidirectional_prompt)
+        self.check(prompts, settings)
         if settings.num_beams > 1:
             raise UserError("beam search cannot be streamed: the best beam is known at the end only")
         sent = [0] * len(prompts)
-        for progress, finished in self._chunks(layout, prompts, range(len(prompts)), settings, chunk):
+        for progress, finished in self._chunks(prompts, range(len(prompts)), settings, chunk):
             pieces = []
             for row in range(len(prompts)):
                 whole = progress.tokens[row][: progress.lengths[row]]
@@ -69,56 +96,31 @@ class Generator:
                 sent[row] = end
             yield pieces
 
-    def layout(
-        self,
-        prompts: Sequence[Sequence[int]],
-        settings: GenerationSettings,
-        *,
-        start: Sequence[int] | None = None,
-        bidirectional_prompt: bool = False,
-    ) -> PromptLayout:
-        """Returns how prompts are put before the model; raises what `generate` would raise for any of them."""
-        if self.config.architecture == "encoder-only":
-            raise UserError("an encoder has no decoder to generate with: it fills masks (see `fill_masks`)")
+    def check(self, prompts: Sequence[Sequence[int]], settings: GenerationSettings) -> None:
+        """Raises what `generate` would raise for any of the prompts."""
         settings.validate(self.config.vocab_size)
-        start = tuple(self.start if start is None else start)
-        layout = PromptLayout(self.config, start, bidirectional_prompt)
-        layout.check(prompts, settings.max_new_tokens)
-        if settings.num_beams > 1 and 1 + len(settings.stop_tokens) > self.config.vocab_size:
+        self.layout.check(prompts, settings.max_new_tokens)
+        if settings.num_beams > 1 and 1 + settings.num_single_stops > self.config.vocab_size:
             raise UserError("beam search needs a token in the vocabulary that does not stop it")
-        return layout
 
     def _batch(
-        self,
-        layout: PromptLayout,
-        prompts: Sequence[Sequence[int]],
-        chosen: Sequence[int],
-        settings: GenerationSettings,
-        first_row: int,
+        self, prompts: Sequence[Sequence[int]], chosen: Sequence[int], settings: GenerationSettings, first_row: int
     ) -> list[list[int]]:
         if settings.num_beams > 1:
-            return self._search(layout, [prompts[index] for index in chosen], settings)
-        for progress, _ in self._chunks(layout, prompts, chosen, settings, settings.max_new_tokens, first_row):
+            return self._search([prompts[index] for index in chosen], settings)
+        for progress, _ in self._chunks(prompts, chosen, settings, settings.max_new_tokens, first_row):
             last = progress
         return [tokens[:length] for tokens, length in zip(last.tokens, last.lengths, strict=True)][: len(chosen)]
 
-    def _search(
-        self, layout: PromptLayout, prompts: Sequence[Sequence[int]], settings: GenerationSettings
-    ) -> list[list[int]]:
-        batch = self.prepared.placement.batch(layout.batch(prompts, row_bucket(len(prompts))))
-        rules = beams.Rules(
-            stops=np.array([token for (token,) in settings.stop_tokens], np.int32),
-            length_penalty=np.float32(settings.length_penalty),
-            max_new_tokens=np.int32(settings.max_new_tokens),
-            beams=settings.num_beams,
-        )
+    def _search(self, prompts: Sequence[Sequence[int]], settings: GenerationSettings) -> list[list[int]]:
+        batch = self.prepared.placement.batch(self.layout.batch(prompts, row_bucket(len(prompts))))
+        rules = beams.Rules.of(settings, Stops.of(settings.stop_tokens, self.stop_texts))
         found = self._beam_search(bucket(settings.max_new_tokens))(self.prepared.state, batch, rules)
-        tokens, lengths = host_values(found.tokens[:, 0]), host_values(found.lengths[:, 0])
+        tokens, lengths = host_values(found.tokens[:, 0, rules.stops.longest :]), host_values(found.lengths[:, 0])
         return [tokens[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
     def _chunks(
         self,
-        layout: PromptLayout,
         prompts: Sequence[Sequence[int]],
         chosen: Sequence[int],
         settings: GenerationSettings,
@@ -126,11 +128,12 @@ class Generator:
         first_row: int = 0,
     ) -> Iterator[tuple[Snapshot, bool]]:
         """Yields what there is after every `chunk` steps, and whether it is all."""
-        rows = np.full(row_bucket(len(chosen)), -1, np.int32)
-        rows[: len(chosen)] = np.asarray(chosen) + first_row
-        batch = self.prepared.placement.batch(layout.batch([prompts[index] for index in chosen], len(rows)))
-        sampler, stops = Sampler.of(settings, self.config.vocab_size), Stops.of(settings.stop_tokens)
-        progress = self._begin(bucket(settings.max_new_tokens))(self.prepared.state, batch, rows, sampler, stops)
+        numbers = np.full(row_bucket(len(chosen)), -1, np.int32)
+        numbers[: len(chosen)] = np.asarray(chosen) + first_row
+        batch = self.prepared.placement.batch(self.layout.batch([prompts[index] for index in chosen], len(numbers)))
+        sampler = Sampler.of(settings, self.config.vocab_size)
+        stops = Stops.of(settings.stop_tokens, self.stop_texts)
+        progress = self._begin(bucket(settings.max_new_tokens))(self.prepared.state, batch, numbers, sampler, stops)
         until = 0
         while True:
             until = min(until + chunk, settings.max_new_tokens)
@@ -148,8 +151,8 @@ class Generator:
         return self.prepared.program(("beams", new_tokens), run)
 
     def _begin(self, new_tokens: int) -> Callable:
-        def run(state, batch, rows, sampler, stops):
-            return loop.begin(self.prepared.network(state), batch, rows, sampler, stops, new_tokens)
+        def run(state, batch, numbers, sampler, stops):
+            return loop.begin(self.prepared.network(state), batch, numbers, sampler, stops, new_tokens)
 
         return self.prepared.program(("begin", new_tokens), run)
 
@@ -172,7 +175,7 @@ class Snapshot:
     @classmethod
     def of(cls, progress: loop.Progress, longest: int) -> Snapshot:
         """Fetches it; `longest` is the length of the longest stop sequence."""
-        tokens, lengths, stopped = map(host_values, (progress.tokens, progress.lengths, progress.stopped))
+        tokens, lengths, stopped = map(host_values, (progress.tokens, progress.rows.lengths, progress.rows.stopped))
         return cls(tokens[:, longest:].tolist(), lengths.tolist(), stopped.tolist(), longest)
 
 
@@ -181,39 +184,12 @@ def generate(
     prompts: Sequence[Sequence[int]],
     settings: GenerationSettings,
     *,
-    start: Sequence[int] | None = None,
-    bidirectional_prompt: bool = False,
     batch_size: int = 8,
     first_row: int = 0,
+    **around: Any,
 ) -> list[list[int]]:
-    """Continues prompts.
-
-    Args:
-      model: with a decoder. An encoder reads the prompts where there is one, else the decoder does.
-      prompts: token ids, complete: nothing is added but `start`.
-      settings: how tokens are chosen.
-      start: what the decoder reads before all else. None: with an encoder, the vocabulary's bos (0 if unknown);
-        without one, nothing.
-      bidirectional_prompt: whether a decoder-only model's prompt tokens, the start included, see each other in both
-        directions, as a prefix language model was trained to.
-      batch_size: prompts computed at once; the results do not depend on it.
-      first_row: number of the first prompt, from which rows count as sampling sees them.
-
-    Returns:
-      The new tokens of each prompt, without the stop sequence that ended them.
-
-    Raises:
-      UserError: a setting is out of range; a prompt is empty, too long for the model's positions, or holds an unknown
-        id; the model has no decoder.
-    """
-    return Generator(model).generate(
-        prompts,
-        settings,
-        start=start,
-        bidirectional_prompt=bidirectional_prompt,
-        batch_size=batch_size,
-        first_row=first_row,
-    )
+    """Continues prompts: `Generator.generate`, with what `Generator` takes as `around`."""
+    return Generator(model, **around).generate(prompts, settings, batch_size, first_row)
 
 
 def decoder_start(model: LoadedModel) -> tuple[int, ...]:

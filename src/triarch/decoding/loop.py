@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from triarch.decoding.rows import Rows
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.stopping import Stops
 from triarch.models import Transformer
@@ -18,29 +18,23 @@ from triarch.models.cache import Cache
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Rows in the making.
+    """A batch between two steps.
 
     Attributes:
       cache: of all tokens but the last.
       tokens: new ones, after `Stops.longest` columns of nothing.
-      rows: number of each row among all prompts.
-      step: new tokens so far.
-      lengths: new tokens of each row, without its stop sequence.
-      stopped: rows that need no more.
+      rows: how far they are.
     """
 
     cache: Cache
     tokens: Int[Array, "batch columns"]
-    rows: Int[Array, " batch"]
-    step: Int[Array, ""]
-    lengths: Int[Array, " batch"]
-    stopped: Bool[Array, " batch"]
+    rows: Rows
 
 
 def begin(
     model: Transformer,
     batch: dict[str, jax.Array],
-    rows: Int[Array, " batch"],
+    numbers: Int[Array, " batch"],
     sampler: Sampler,
     stops: Stops,
     new_tokens: int,
@@ -50,14 +44,13 @@ def begin(
     Args:
       model: one with a decoder.
       batch: prompts as `Decoding.prefill` takes them.
-      rows: number of each row among all prompts; -1 for a row that only fills the batch.
+      numbers: of each row among all prompts; -1 for a row that only fills the batch.
       sampler: chooses.
-      stops: stop sequences.
+      stops: what ends a row.
       new_tokens: room for new tokens.
     """
     hidden, cache = model.prefill(batch, batch["decoder_input_tokens"].shape[1] + new_tokens)
-    nothing = jnp.zeros(len(rows), jnp.int32)
-    progress = Progress(cache, stops.empty(len(rows), new_tokens), rows, jnp.int32(0), nothing, rows < 0)
+    progress = Progress(cache, stops.empty(len(numbers), new_tokens), Rows.begin(numbers))
     return _chosen(progress, next_logits(model, hidden), sampler, stops)
 
 
@@ -66,16 +59,13 @@ def proceed(
 ) -> Progress:
     """Chooses tokens until rows have `until` of them, or all have stopped; `network` is made within the loop."""
 
-    def unfinished(progress: Progress) -> Array:
-        return (progress.step < until) & ~jnp.all(progress.stopped)
-
     def one_more(progress: Progress) -> Progress:
-        newest = jax.lax.dynamic_slice_in_dim(progress.tokens, progress.step + stops.longest - 1, 1, axis=1)
+        newest = jax.lax.dynamic_slice_in_dim(progress.tokens, progress.rows.step + stops.longest - 1, 1, axis=1)
         model = network()
         hidden, cache = model.extend(newest, progress.cache)
         return _chosen(dataclasses.replace(progress, cache=cache), next_logits(model, hidden), sampler, stops)
 
-    return jax.lax.while_loop(unfinished, one_more, progress)
+    return jax.lax.while_loop(lambda progress: progress.rows.unfinished(until), one_more, progress)
 
 
 def next_logits(model: Transformer, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch vocab"]:
@@ -84,15 +74,8 @@ def next_logits(model: Transformer, hidden: Float[Array, "batch length d_model"]
 
 
 def _chosen(progress: Progress, logits: Float[Array, "batch vocab"], sampler: Sampler, stops: Stops) -> Progress:
-    token = sampler.choose(logits, progress.rows, progress.step)
-    column = progress.step + stops.longest
-    tokens = jax.lax.dynamic_update_slice_in_dim(progress.tokens, token[:, None], column, axis=1)
-    last = jax.lax.dynamic_slice_in_dim(tokens, progress.step + 1, stops.longest, axis=1)
-    hit, length = stops.matched(last)
-    return dataclasses.replace(
-        progress,
-        tokens=tokens,
-        step=progress.step + 1,
-        lengths=jnp.where(progress.stopped, progress.lengths, progress.step + 1 - length),
-        stopped=progress.stopped | hit,
-    )
+    rows = progress.rows
+    token = sampler.choose(logits, rows.numbers, rows.step)
+    tokens = jax.lax.dynamic_update_slice_in_dim(progress.tokens, token[:, None], rows.step + stops.longest, axis=1)
+    last = jax.lax.dynamic_slice_in_dim(tokens, rows.step + 1, stops.longest, axis=1)
+    return dataclasses.replace(progress, tokens=tokens, rows=rows.after(last, stops))

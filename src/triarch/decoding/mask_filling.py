@@ -17,8 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from triarch.decoding.prepared import prepare
 from triarch.decoding.prompts import bucket, in_batches, num_places, row_bucket
+from triarch.decoding.rows import Rows
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
+from triarch.decoding.stop_texts import StopTexts
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
@@ -36,18 +38,12 @@ class Filling:
     Attributes:
       tokens: the texts, after `Stops.longest` columns of nothing; what is not filled yet is mask.
       ends: tokens of each text before its first mask, when texts grow; its length, when masks are in its midst.
-      rows: number of each row among all texts.
-      step: masks filled so far.
-      lengths: new tokens of each row, without its stop sequence.
-      stopped: rows that need no more.
+      rows: how far they are.
     """
 
     tokens: Int[Array, "batch columns"]
     ends: Int[Array, " batch"]
-    rows: Int[Array, " batch"]
-    step: Int[Array, ""]
-    lengths: Int[Array, " batch"]
-    stopped: Bool[Array, " batch"]
+    rows: Rows
 
 
 def fill_masks(
@@ -76,7 +72,7 @@ def fill_masks(
         raise UserError(f"prompt {masks.index(0) + 1} has no mask to fill")
 
     def run(chosen: Sequence[int]) -> list[list[int]]:
-        filling = _run(model, [texts[index] for index in chosen], chosen, mask, settings, None)
+        filling = _run(model, [texts[index] for index in chosen], chosen, mask, settings, Stops.of(()), None)
         tokens = host_values(filling.tokens)[:, 1:]
         return [tokens[row, : len(texts[index])].tolist() for row, index in enumerate(chosen)]
 
@@ -91,6 +87,7 @@ def generate_by_masks(
     after: Sequence[int] = (),
     batch_size: int = 8,
     first_row: int = 0,
+    stop_texts: StopTexts | None = None,
 ) -> list[list[int]]:
     """Continues prompts with an encoder, mask by mask.
 
@@ -102,22 +99,23 @@ def generate_by_masks(
       after: what always stands behind the masks ([SEP]).
       batch_size: prompts computed at once; the results do not depend on it.
       first_row: number of the first prompt, from which rows count as sampling sees them.
+      stop_texts: texts that end a row, None for none.
 
     Returns:
-      The new tokens of each prompt, without the stop sequence that ended them.
+      The new tokens of each prompt, without the stop sequence that ended them; a stop text stays.
 
     Raises:
       UserError: a setting is out of range; a prompt is empty, too long for the model's positions, or holds an unknown
         id; the model has a decoder.
     """
     check_texts(model, prompts, settings, places_behind(settings.max_new_tokens, after))
+    stops = Stops.of(settings.stop_tokens, stop_texts)
 
     def run(chosen: Sequence[int]) -> list[list[int]]:
         numbers = [index + first_row for index in chosen]
-        filling = _run(model, [prompts[index] for index in chosen], numbers, mask, settings, tuple(after))
-        tokens, lengths = host_values(filling.tokens), host_values(filling.lengths)
-        skip = Stops.of(settings.stop_tokens).longest
-        firsts = [skip + len(prompts[index]) for index in chosen]
+        filling = _run(model, [prompts[index] for index in chosen], numbers, mask, settings, stops, tuple(after))
+        tokens, lengths = host_values(filling.tokens), host_values(filling.rows.lengths)
+        firsts = [stops.longest + len(prompts[index]) for index in chosen]
         return [tokens[row, first : first + lengths[row]].tolist() for row, first in enumerate(firsts)]
 
     return in_batches(prompts, batch_size, run)
@@ -154,11 +152,12 @@ def _run(
     numbers: Sequence[int],
     mask: int,
     settings: GenerationSettings,
+    stops: Stops,
     after: tuple[int, ...] | None,
 ) -> Filling:
     """Fills masks within texts (`after` is None), or behind them."""
     prepared = prepare(model)
-    sampler, stops = Sampler.of(settings, model.config.vocab_size), Stops.of(settings.stop_tokens)
+    sampler = Sampler.of(settings, model.config.vocab_size)
     more = 0 if after is None else places_behind(settings.max_new_tokens, after)
     length, places = bucket(max(map(len, texts)) + more), num_places(model.config)
     length = length if places is None else min(length, places)
@@ -171,7 +170,7 @@ def _run(
         ends[row] = len(text)
     padded = np.full(rows, -1, np.int32)
     padded[: len(numbers)] = numbers
-    begun = Filling(tokens, ends, padded, np.int32(0), np.zeros(rows, np.int32), padded < 0)
+    begun = Filling(tokens, ends, Rows.begin(padded))
 
     def run(state, filling, sampler, stops, mask, until):
         return _fill(lambda: prepared.network(state), filling, sampler, stops, mask, until, after)
@@ -189,39 +188,28 @@ def _fill(
     until: Int[Array, ""],
     after: tuple[int, ...] | None,
 ) -> Filling:
-    def unfinished(filling: Filling) -> Array:
-        return (filling.step < until) & ~jnp.all(filling.stopped)
-
     def one_more(filling: Filling) -> Filling:
-        texts = filling.tokens[:, stops.longest :]
+        rows, texts = filling.rows, filling.tokens[:, stops.longest :]
         if after is None:
             inputs, real = texts, jnp.arange(texts.shape[1]) < filling.ends[:, None]
             masked = (texts == mask) & real
             places = jnp.argmax(masked, axis=1)
-            stopped = filling.stopped | ~jnp.any(masked, axis=1)
+            rows = dataclasses.replace(rows, stopped=rows.stopped | ~jnp.any(masked, axis=1))
         else:
-            places, stopped = filling.ends + filling.step, filling.stopped
+            places = filling.ends + rows.step
             inputs, real = _with_masks(texts, places, mask, after)
         batch = {"encoder_input_tokens": inputs, "encoder_segment_ids": real.astype(jnp.int32)}
         logits = _logits_at(network(), batch, places).at[:, mask].set(-jnp.inf)
-        chosen = sampler.choose(logits, filling.rows, filling.step)
-        here = (jnp.arange(texts.shape[1]) == places[:, None]) & ~stopped[:, None]
+        chosen = sampler.choose(logits, rows.numbers, rows.step)
+        here = (jnp.arange(texts.shape[1]) == places[:, None]) & ~rows.stopped[:, None]
         texts = jnp.where(here, chosen[:, None], texts)
         tokens = filling.tokens.at[:, stops.longest :].set(texts)
         last = jnp.take_along_axis(tokens, places[:, None] + 1 + jnp.arange(stops.longest), axis=1)
         # The prompt is no part of a stop sequence.
-        last = jnp.where(jnp.arange(stops.longest)[::-1] <= filling.step, last, -1)
-        hit, length = stops.matched(last)
-        return Filling(
-            tokens=tokens,
-            ends=filling.ends,
-            rows=filling.rows,
-            step=filling.step + 1,
-            lengths=jnp.where(stopped, filling.lengths, filling.step + 1 - length),
-            stopped=stopped | hit,
-        )
+        last = jnp.where(jnp.arange(stops.longest)[::-1] <= rows.step, last, -1)
+        return Filling(tokens, filling.ends, rows.after(last, stops))
 
-    return jax.lax.while_loop(unfinished, one_more, filling)
+    return jax.lax.while_loop(lambda filling: filling.rows.unfinished(until), one_more, filling)
 
 
 def _with_masks(

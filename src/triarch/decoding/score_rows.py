@@ -16,7 +16,7 @@ class Continuation:
       context: what the continuation follows.
       tokens: the continuation.
       words: number of the word each of its tokens belongs to, for `pseudo="word"`; None: every token is a word.
-      before: what an encoder reads before the context, however much of that is cut off; () for decoders.
+      before: what is read before the context, however much of that is cut off.
       after: what an encoder reads after the continuation; () for decoders.
     """
 
@@ -46,6 +46,11 @@ class Row:
     targets: list[int] = dataclasses.field(default_factory=list)
 
 
+def cut_left(tokens: Sequence[int], room: int) -> Sequence[int]:
+    """Returns the last `room` tokens at most."""
+    return tokens[max(len(tokens) - max(room, 0), 0) :]
+
+
 class _Rows:
     """Rows, each of which is there once, whoever needs it."""
 
@@ -65,7 +70,9 @@ def decoder_rows(requests: Sequence[Continuation], max_length: int, architecture
     for index, request in enumerate(requests):
         room = max_length if architecture == "encoder-decoder" else max_length + 1 - len(request.tokens)
         tokens = tuple(request.tokens)
-        rows.add(tuple(request.context)[-room:], tokens[:-1], index, range(len(tokens)), tokens)
+        # Where there is room for hardly more than the continuation, it is cut as well.
+        context = (*request.before, *cut_left(request.context, room - len(request.before)))[-room:]
+        rows.add(context, tokens[:-1], index, range(len(tokens)), tokens)
     return list(rows.by_tokens.values())
 
 
@@ -74,7 +81,7 @@ def pseudo_rows(requests: Sequence[Continuation], max_length: int, mask: int, ps
     rows = _Rows()
     for index, request in enumerate(requests):
         room = max_length - len(request.before) - len(request.tokens) - len(request.after)
-        context = [*request.before, *request.context[max(len(request.context) - room, 0) :]]
+        context = [*request.before, *cut_left(request.context, room)]
         tokens = np.array([*context, *request.tokens, *request.after], np.int32)
         for place, hidden in enumerate(_hidden(request, pseudo)):
             masked = tokens.copy()

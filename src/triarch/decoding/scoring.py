@@ -58,7 +58,7 @@ def score(
       model: of any architecture.
       requests: contexts and continuations as token ids, complete: nothing is added but `start`.
       max_length: tokens that one side reads at most. A longer context is cut on its left, for a decoder-only model as
-        far as needed to read the continuation without its last token.
+        far as needed to read the continuation without its last token; what stands before it (`before`) stays.
       start: what an encoder-decoder's decoder reads first; None for the vocabulary's bos (0 if unknown).
       bidirectional_context: whether a decoder-only model's context tokens see each other in both directions.
       pseudo: what an encoder finds masked besides the token to be guessed: nothing ("token"), the tokens of its word
@@ -153,9 +153,10 @@ def _check(requests: Sequence[Continuation], architecture: str, vocab_size: int,
     for number, request in enumerate(requests, 1):
         if not len(request.tokens):
             raise UserError(f"request {number}: the continuation is empty")
-        if not len(request.context) and architecture != "encoder-only":
+        if not len(request.before) + len(request.context) and architecture != "encoder-only":
             raise UserError(f"request {number}: the context is empty: give at least the token that begins a text")
-        length = len(request.before) + len(request.tokens) + len(request.after)
+        around = len(request.before) + len(request.after) if architecture == "encoder-only" else 0
+        length = around + len(request.tokens)
         if length > max_length:
             raise UserError(
                 f"request {number}: the continuation has {length} tokens, more than max_length={max_length}"

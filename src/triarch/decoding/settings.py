@@ -47,6 +47,11 @@ class GenerationSettings:
         """Whether there is chance in it."""
         return self.temperature > 0
 
+    @property
+    def num_single_stops(self) -> int:
+        """How many stop sequences are of one token, as many as may end the best continuations of a beam."""
+        return sum(len(sequence) == 1 for sequence in self.stop_tokens)
+
     def validate(self, vocab_size: int | None = None) -> None:
         """Raises UserError, naming the field, for values out of range or that exclude each other."""
         whole = _is_whole(self.max_new_tokens, 1) and self.max_new_tokens <= _MOST_NEW_TOKENS
@@ -70,8 +75,6 @@ class GenerationSettings:
                 known = all(_is_whole(token, 0) and token < vocab_size for token in sequence)
                 limits = f"holds an id that is not in the vocabulary (0 to {vocab_size - 1})"
                 self._require("stop_tokens", known, limits)
-        if self.num_beams > 1 and any(len(sequence) > 1 for sequence in self.stop_tokens):
-            raise UserError("stop_tokens of several tokens do not go with beam search, which ends beams by one token")
 
     def _require(self, field: str, condition: bool, expectation: str) -> None:
         if not condition:

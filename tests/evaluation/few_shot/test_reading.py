@@ -9,6 +9,7 @@ import pytest
 from tests.interchange import exports
 from tests.models import tiny
 from tests.tasks.huggingface import write_folder
+from triarch.decoding.score_rows import decoder_rows
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.interchange import Origin
@@ -30,7 +31,7 @@ def model(config, objective, source=None):
 @pytest.mark.parametrize("architecture", ["decoder-only", "encoder-decoder"])
 def test_spaces_at_the_end_of_a_context_belong_to_the_continuation(architecture):
     made = Reader(BYTES, FRAME, architecture).pair("ab \n", "cd")
-    assert (made.context, made.tokens) == ([7, *ids("ab")], ids(" \ncd"))
+    assert (made.before, made.context, made.tokens) == ((7,), ids("ab"), ids(" \ncd"))
 
 
 @pytest.mark.parametrize("context", ["", "  "])
@@ -58,10 +59,26 @@ def test_words_of_an_encoders_continuation(tmp_path):
     assert half > 1 and list(made.words) == [1] * half + [2] * half, made.tokens
 
 
-def test_prompts_lose_their_beginning():
-    reader = Reader(BYTES, FRAME, "decoder-only")
-    assert reader.prompt("abcd", 3) == ids("bcd") and reader.prompt("abcd", 5) == [7, *ids("abcd")]
-    assert reader.prompt("", 3) == [7]
+def test_prompts_lose_their_beginning_but_for_what_stands_before_them():
+    """The start token and UL2's mode token, as in training; an imported model's prompts as in the harness."""
+    reader = Reader(BYTES, dataclasses.replace(FRAME, before=(7, 9)), "decoder-only")
+    assert reader.prompt("abcd", 4) == [7, 9, *ids("cd")] and reader.prompt("abcd", 6) == [7, 9, *ids("abcd")]
+    assert reader.prompt("", 3) == [7] and reader.prompt("abcd", 1) == [9]
+    two_sided = Reader(BYTES, dataclasses.replace(FRAME, before=(9,), after=(2,)), "encoder-decoder")
+    assert two_sided.prompt("abcd", 4) == [9, *ids("cd"), 2]
+    imported = Reader(BYTES, dataclasses.replace(FRAME, is_imported=True), "decoder-only")
+    assert imported.prompt("abcd", 3) == ids("bcd")
+
+
+@pytest.mark.parametrize("architecture", ["decoder-only", "encoder-decoder"])
+def test_contexts_lose_their_beginning_but_for_what_stands_before_them(architecture):
+    after = (2,) if architecture == "encoder-decoder" else ()
+    frame = dataclasses.replace(FRAME, before=(7, 9), after=after)
+    (row,) = decoder_rows([Reader(BYTES, frame, architecture).pair("abcd", "xy")], 5, architecture)
+    assert list(row.context) == [7, 9, *(ids("cd") if architecture == "decoder-only" else [*ids("cd"), 2])]
+    frame = dataclasses.replace(frame, is_imported=True)
+    (row,) = decoder_rows([Reader(BYTES, frame, architecture).pair("abcd", "xy")], 5, architecture)
+    assert list(row.context) == (ids("abcd") if architecture == "decoder-only" else [*ids("abcd"), 2])
 
 
 def test_an_encoders_prompts_are_open_at_their_end():
@@ -70,18 +87,12 @@ def test_an_encoders_prompts_are_open_at_their_end():
     assert reader.prompt("abcd", 9) == [7, *ids("abcd")] and reader.prompt("abcd", 3) == [7, *ids("cd")]
 
 
-def test_a_stop_that_is_not_what_its_tokens_say(tmp_path):
-    tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "bert"))
-    assert Reader(tokenizer, FRAME, "encoder-decoder").stop("Question:") == []
-    assert Reader(BYTES, FRAME, "decoder-only").stop("\n") == ids("\n")
-
-
 def test_frames():
     trained = Frame.of(model(tiny.DECLLM, {"class": "CausalLM"}), None)
-    assert (trained.before, trained.after, trained.prefix) == ((0,), (), 0) and not trained.is_predicted
+    assert (trained.before, trained.after, trained.prefix) == ((0,), (), 0) and not trained.is_imported
     source = {"huggingface": "LlamaForCausalLM", "config": {}}
     imported = Frame.of(model(tiny.LLAMA3, {"class": "CausalLM"}, source), ((5,), (6,)))
-    assert (imported.before, imported.after, imported.prefix) == ((5,), (), 5) and imported.is_predicted
+    assert (imported.before, imported.after, imported.prefix) == ((5,), (), 5) and imported.is_imported
     bare = Frame.of(model(tiny.GPT2, {"class": "CausalLM"}, source), ((), ()))
     assert (bare.before, bare.prefix) == ((), 0)
     assert bare.with_bos(True, 0).before == (0,) and trained.with_bos(False, 0).before == ()

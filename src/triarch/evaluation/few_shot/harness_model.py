@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
-from triarch.decoding import GenerationSettings, generate, generate_by_masks
+from triarch.decoding import GenerationSettings, StopTexts, generate, generate_by_masks
 from triarch.decoding.mask_filling import places_behind
 from triarch.decoding.scoring import Continuation, Pseudo, rolling, score
 from triarch.errors import UserError
@@ -38,6 +38,7 @@ class HarnessModel(LM):
         bidirectional: bool,
         pseudo: Pseudo,
         progress: Progress,
+        label: str = "",
     ):
         super().__init__()
         self.model = model
@@ -48,6 +49,7 @@ class HarnessModel(LM):
         self.bidirectional = bidirectional
         self.pseudo = pseudo
         self.progress = progress
+        self.label = label
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Returns (log-likelihood, is greedy) of continuations; of an encoder, the pseudo-log-likelihood."""
@@ -96,13 +98,17 @@ class HarnessModel(LM):
             for index, (_, options) in enumerate(missing):
                 groups.setdefault(repr(sorted(options.items(), key=str)), []).append(index)
             for indices in groups.values():
-                settings, until = self._settings(missing[indices[0]][1])
+                options = missing[indices[0]][1]
+                settings, until = self._settings(options), _stops(options)
+                # Beams end by tokens alone, as in the harness.
+                has_texts = until and settings.num_beams == 1
+                stop_texts = StopTexts.of(until, self.reader.tokenizer.token_texts) if has_texts else None
                 room = self._room(settings.max_new_tokens)
                 prompts = {index: self.reader.prompt(missing[index][0], room) for index in indices}
                 indices.sort(key=lambda index: len(prompts[index]), reverse=True)
                 for first in range(0, len(indices), self.batch_size):
                     batch = indices[first : first + self.batch_size]
-                    written = self._generate([prompts[index] for index in batch], settings, first)
+                    written = self._generate([prompts[index] for index in batch], settings, stop_texts, first)
                     for index, tokens in zip(batch, written, strict=True):
                         done(index, _until(self.reader.tokenizer.decode(tokens), until))
 
@@ -120,7 +126,7 @@ class HarnessModel(LM):
             if found[index] is None:
                 alike.setdefault(index if _is_sampled(arguments) else repr(arguments), []).append(index)
         groups = list(alike.values())
-        self.progress.start(f"{_task(requests)}: {kind}", len(asked))
+        self.progress.start(f"{self.label} {_task(requests)}: {kind}".strip(), len(asked))
         self.progress.advance(len(asked) - sum(map(len, groups)))
 
         def done(number: int, answer: Any) -> None:
@@ -147,19 +153,22 @@ class HarnessModel(LM):
             done=done,
         )
 
-    def _generate(self, prompts: list[list[int]], settings: GenerationSettings, first_row: int) -> list[list[int]]:
+    def _generate(
+        self, prompts: list[list[int]], settings: GenerationSettings, stop_texts: StopTexts | None, first_row: int
+    ) -> list[list[int]]:
         if self.model.config.architecture == "encoder-only":
             mask = self.model.vocabulary["special"]["mask"]
             if mask is None:
                 raise UserError(f"{self.model.path}: its vocabulary has no mask token, which an encoder writes with")
             after = self.reader.frame.after
-            return generate_by_masks(self.model, prompts, mask, settings, after, self.batch_size, first_row)
+            return generate_by_masks(self.model, prompts, mask, settings, after, self.batch_size, first_row, stop_texts)
         return generate(
             self.model,
             prompts,
             settings,
             start=self.reader.frame.decoder_start,
             bidirectional_prompt=self.bidirectional,
+            stop_texts=stop_texts,
             batch_size=self.batch_size,
             first_row=first_row,
         )
@@ -177,17 +186,19 @@ class HarnessModel(LM):
             )
         return room
 
-    def _settings(self, options: dict[str, Any]) -> tuple[GenerationSettings, list[str]]:
-        until = options.get("until") or []
-        until = [until] if isinstance(until, str) else list(until)
+    def _settings(self, options: dict[str, Any]) -> GenerationSettings:
         count = next((options[name] for name in _SIZE_NAMES if name in options), _NEW_TOKENS)
-        stops = [tuple(tokens) for text in until if (tokens := self.reader.stop(text))]
-        sampling = {name: options[name] for name in _SAMPLING if name in options} if _is_sampled(("", options)) else {}
+        chosen = {name: options[name] for name in _SAMPLING if name in options} if _is_sampled(("", options)) else {}
         if options.get("num_beams", 1) != 1:
-            stops, sampling = [], {"num_beams": options["num_beams"]}
-        settings = GenerationSettings(count, stop_tokens=((self.reader.frame.eos,), *stops), **sampling)
+            chosen = {"num_beams": options["num_beams"]}
+        settings = GenerationSettings(count, stop_tokens=((self.reader.frame.eos,),), **chosen)
         settings.validate(self.model.config.vocab_size)
-        return settings, until
+        return settings
+
+
+def _stops(options: dict[str, Any]) -> list[str]:
+    until = options.get("until") or []
+    return [text for text in ([until] if isinstance(until, str) else until) if text]
 
 
 def _is_sampled(arguments: Sequence[Any]) -> bool:
@@ -198,7 +209,7 @@ def _is_sampled(arguments: Sequence[Any]) -> bool:
 
 def _until(text: str, stops: Sequence[str]) -> str:
     for stop in stops:
-        text = text.split(stop)[0] if stop else text
+        text = text.split(stop)[0]
     return text
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from triarch.decoding import Conventions, decoder_start
+from triarch.decoding.score_rows import cut_left
 from triarch.decoding.scoring import Continuation
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
@@ -24,6 +25,9 @@ Tokens = list[int]
 
 class Tokenizer(Protocol):
     """What is asked of a tokenizer here: see `triarch.tasks.tokenizers`."""
+
+    @property
+    def token_texts(self) -> Sequence[bytes]: ...
 
     def encode(self, text: str) -> np.ndarray: ...
 
@@ -40,8 +44,9 @@ class Frame:
       prefix: the token that stands for a context where there is none.
       decoder_start: what the decoder of an encoder-decoder reads first; () for others.
       eos: ends a text.
-      is_predicted: whether the texts of `rolling` are scored with what stands around them, as the harness does with a
-        tokenizer that puts it there.
+      is_imported: whether it is a tokenizer that puts these around texts: then long ones lose their beginning with it,
+        and the texts of `rolling` are scored with it, as in the harness. A model of this project always reads what
+        stands before its texts, as in training.
     """
 
     before: tuple[int, ...]
@@ -49,7 +54,7 @@ class Frame:
     prefix: int
     decoder_start: tuple[int, ...]
     eos: int
-    is_predicted: bool = False
+    is_imported: bool = False
 
     @classmethod
     def of(cls, model: LoadedModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None) -> Frame:
@@ -69,8 +74,8 @@ class Frame:
         before = (*start, *conventions.before)
         otherwise = special.eos if architecture == "encoder-decoder" else special.bos
         prefix = before[0] if before else otherwise
-        is_predicted = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
-        return cls(before, conventions.after, prefix, decoder_start(model), special.eos, is_predicted)
+        is_imported = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
+        return cls(before, conventions.after, prefix, decoder_start(model), special.eos, is_imported)
 
     def with_bos(self, add: bool, bos: int) -> Frame:
         """Returns the frame with the token `bos` before every text, or without."""
@@ -106,11 +111,13 @@ class Reader:
             return Continuation(before, tokens, words, self.frame.before, self.frame.after)
         if not before:
             return Continuation([self.frame.prefix], tokens)
-        return Continuation(self.around(before), tokens)
+        if self.frame.is_imported:
+            return Continuation(self.around(before), tokens)
+        return Continuation([*before, *self.frame.after], tokens, before=self.frame.before)
 
     def text(self, text: str) -> Tokens:
         """Returns a text whose whole likelihood is asked for."""
-        return self.around(self._encode(text)) if self.frame.is_predicted else self._encode(text)
+        return self.around(self._encode(text)) if self.frame.is_imported else self._encode(text)
 
     def around(self, tokens: Tokens) -> Tokens:
         """Returns tokens with what stands around them."""
@@ -119,18 +126,16 @@ class Reader:
     def prompt(self, text: str, room: int) -> Tokens:
         """Returns a prompt of at most `room` tokens, cut on its left.
 
-        An encoder's keeps what stands before it, and goes without what stands after: its masks come first.
+        An encoder's goes without what stands after it: its masks come first.
         """
-        tokens = self._encode(text)
+        tokens, before = self._encode(text), self.frame.before
         if self.architecture == "encoder-only":
-            before = self.frame.before
-            return [*before, *tokens[max(len(before) + len(tokens) - room, 0) :]] or [self.frame.prefix]
-        return (self.around(tokens) if text else [self.frame.prefix])[-room:]
-
-    def stop(self, text: str) -> Tokens:
-        """Returns tokens that certainly are `text`; [] if there are none such."""
-        tokens = self._encode(text)
-        return tokens if tokens and self.tokenizer.decode(tokens) == text else []
+            return [*before, *cut_left(tokens, room - len(before))] or [self.frame.prefix]
+        if not text:
+            return [self.frame.prefix]
+        if self.frame.is_imported:
+            return self.around(tokens)[-room:]
+        return [*before, *cut_left([*tokens, *self.frame.after], room - len(before))][-room:]
 
     def _pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         """Returns (continuation, context)."""

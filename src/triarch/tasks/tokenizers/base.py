@@ -29,8 +29,13 @@ class Tokenizer(Protocol):
     def info(self) -> Vocabulary: ...
 
     @property
+    def token_texts(self) -> Sequence[bytes]:
+        """UTF-8 bytes each id stands for, none for special ids."""
+        ...
+
+    @property
     def token_bytes(self) -> np.ndarray:
-        """uint16[size]: UTF-8 bytes each id stands for, 0 for special ids."""
+        """uint16[size]: how many they are."""
         ...
 
     def encode(self, text: str) -> np.ndarray:

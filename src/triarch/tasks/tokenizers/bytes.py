@@ -26,10 +26,12 @@ class ByteTokenizer:
         return Vocabulary(KIND, self._MASK + 1, hashlib.sha256(b"triarch bytes, 3 + 256 + 1").hexdigest(), special)
 
     @property
+    def token_texts(self) -> list[bytes]:
+        return [b""] * self._FIRST + [bytes([byte]) for byte in range(256)] + [b""]
+
+    @property
     def token_bytes(self) -> np.ndarray:
-        token_bytes = np.zeros(self._MASK + 1, np.uint16)
-        token_bytes[self._FIRST : self._MASK] = 1
-        return token_bytes
+        return np.array([len(text) for text in self.token_texts], np.uint16)
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + self._FIRST

@@ -59,6 +59,10 @@ class TokenizerWithExtraIds:
         self.info = _extended(base.info, extra)
 
     @property
+    def token_texts(self) -> list[bytes]:
+        return [*self.base.token_texts, *[b""] * self.extra.count]
+
+    @property
     def token_bytes(self) -> np.ndarray:
         return np.concatenate([self.base.token_bytes, np.zeros(self.extra.count, np.uint16)])
 

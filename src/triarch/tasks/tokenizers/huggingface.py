@@ -30,6 +30,10 @@ TOKENIZER_FILE = "tokenizer.json"
 # What a model's folder holds of its tokenizer; the first one is what triarch reads, the others are carried along.
 _KEPT_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP)
 _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+# Byte-level vocabularies write a byte as one character: itself where it can be seen, else one from U+0100 on.
+_SEEN = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) not in " \u00ad"]
+_UNSEEN = sorted(set(range(256)) - set(_SEEN))
+_BYTES = {chr(byte): byte for byte in _SEEN} | {chr(256 + number): byte for number, byte in enumerate(_UNSEEN)}
 
 
 class HuggingFaceTokenizer:
@@ -116,26 +120,28 @@ class HuggingFaceTokenizer:
         return self._tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") else None
 
     @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
-        """uint16[size]: bytes of each id's own text: a WordPiece token does not count the space before its word."""
-        token_bytes = np.zeros(self.size, np.uint16)
+    def token_texts(self) -> list[bytes]:
+        """Bytes of each id's own text: a WordPiece token does not have the space before its word."""
+        texts = [b""] * self.size
         byte_level = "ByteLevel" in _component_types(self._config)
-        prefix = self._config["model"].get("continuing_subword_prefix") or ""
-        suffix = self._config["model"].get("end_of_word_suffix") or ""
+        model = self._config["model"]
         for piece, index in self._tokenizer.get_vocab(with_added_tokens=True).items():
             if index in self._special_ids or index == self.unk_id:
                 continue
             if index in self._added:
-                token_bytes[index] = len(piece.encode())
-            elif byte_level:  # One character a byte.
-                token_bytes[index] = len(piece)
-            elif _BYTE_PIECE.fullmatch(piece) and self._config["model"].get("byte_fallback"):
-                token_bytes[index] = 1
+                texts[index] = piece.encode()
+            elif byte_level:
+                texts[index] = bytes(_BYTES.get(letter, 0) for letter in piece)
+            elif _BYTE_PIECE.fullmatch(piece) and model.get("byte_fallback"):
+                texts[index] = bytes.fromhex(piece[3:5])
             else:
-                piece = piece.removeprefix(prefix)
-                spaced = piece.removesuffix(suffix) + " " if suffix and piece.endswith(suffix) else piece
-                token_bytes[index] = len(spaced.replace(SPACE_SYMBOL, " ").encode())
-        return token_bytes
+                texts[index] = _plain_text(piece, model).encode()
+        return texts
+
+    @functools.cached_property
+    def token_bytes(self) -> np.ndarray:
+        """uint16[size]: lengths of `token_texts`."""
+        return np.array([len(text) for text in self.token_texts], np.uint16)
 
     def encode(self, text: str) -> np.ndarray:
         if len(text) <= PART_CHARACTERS:
@@ -191,6 +197,13 @@ class HuggingFaceTokenizer:
     @functools.cached_property
     def _can_be_cut(self) -> bool:
         return can_be_cut(self._encode, self._tokenizer.get_vocab(with_added_tokens=False))
+
+
+def _plain_text(piece: str, model: Mapping[str, Any]) -> str:
+    prefix, suffix = (model.get(name) or "" for name in ("continuing_subword_prefix", "end_of_word_suffix"))
+    piece = piece.removeprefix(prefix)
+    spaced = piece.removesuffix(suffix) + " " if suffix and piece.endswith(suffix) else piece
+    return spaced.replace(SPACE_SYMBOL, " ")
 
 
 def _component_types(config: Mapping[str, Any]) -> set[str]:

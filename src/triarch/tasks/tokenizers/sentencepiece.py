@@ -66,8 +66,12 @@ class SentencePieceTokenizer:
         return Vocabulary(KIND, len(self._processor), fingerprint, self._special)
 
     @functools.cached_property
+    def token_texts(self) -> list[bytes]:
+        return [self._piece_text(index) for index in range(len(self._processor))]
+
+    @functools.cached_property
     def token_bytes(self) -> np.ndarray:
-        return np.array([self._piece_bytes(index) for index in range(len(self._processor))], np.uint16)
+        return np.array([len(text) for text in self.token_texts], np.uint16)
 
     def encode(self, text: str) -> np.ndarray:
         # Most texts are one part: this is asked millions of times.
@@ -105,13 +109,14 @@ class SentencePieceTokenizer:
         pieces = map(self._processor.id_to_piece, range(len(self._processor)))
         return can_be_cut(lambda text: self._processor.encode(text), pieces)
 
-    def _piece_bytes(self, index: int) -> int:
-        if self._processor.is_byte(index):
-            return 1
-        if self._processor.is_control(index) or self._processor.is_unknown(index) or self._processor.is_unused(index):
-            return 0
-        piece = self._processor.id_to_piece(index)
-        return 0 if index in self._special.values() else len(piece.replace(SPACE_SYMBOL, " ").encode())
+    def _piece_text(self, index: int) -> bytes:
+        processor = self._processor
+        piece = processor.id_to_piece(index)
+        if processor.is_byte(index):
+            return bytes.fromhex(piece.removeprefix("<0x").removesuffix(">"))
+        if processor.is_control(index) or processor.is_unknown(index) or processor.is_unused(index):
+            return b""
+        return b"" if index in self._special.values() else piece.replace(SPACE_SYMBOL, " ").encode()
 
     def _find_space_symbol_ids(self) -> list[int]:
         """Returns the byte tokens for a literal U+2581 where the model is lossless otherwise, else nothing."""
