@@ -113,7 +113,7 @@ def test_packed_documents_have_colours_by_turns(store):
         (["--gin_file=objectives/ul3.gin"], "no gin file objectives/ul3.gin (did you mean 'objectives/ul2.gin'?)"),
         (
             ["--gin_file=objectives/supervised.gin"],
-            "its layout is 'windows', but objective supervised reads pairs: pre",
+            "its layout is 'windows', but objective supervised reads pairs or packed_",
         ),
         (["--gin_file=runs/decllm.gin"], "or choose an --architecture"),
         (["--gin_file=objectives/mntp.gin", "--step=-1"], "--step=-1: expected 0 or more"),

@@ -144,23 +144,37 @@ def test_filters_are_counted_and_shown(tmp_path, corpus, capsys):
 def test_packed_documents_are_shown_whole(tmp_path, corpus, capsys):
     folder = huggingface.write_folder(tmp_path / "model", "gpt2")
     status, output = _prepare(tmp_path, corpus, f"--vocabulary={folder}", "--layout=packed", "--window=100")
-    assert status == 0 and re.search(r"train: .* windows in 1 files, \d+\.\d% padding", capsys.readouterr().out)
+    made = r"train: .* rows in 1 files, \d\.\d documents each, \d+\.\d% padding"
+    assert status == 0 and re.search(made, capsys.readouterr().out)
     assert main(["inspect", str(output), "--examples=1"]) == 0
     shown = capsys.readouterr().out
     # GPT-2 pads with its end of document, which is no end of one here.
-    assert "packed of 100 tokens" in shown and "document 0\nof [bold]many" in shown
+    assert "rows of whole documents of 100 tokens" in shown and "document 0\nof [bold]many" in shown
     assert shown.count("[end of document]") == shown.count("lines")
 
 
-def test_pairs_from_the_command_line(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("layout", "made", "shown"),
+    [
+        ("pairs", "pairs, at most 6 tokens of inputs and 9 tokens of targets (uint16)", ""),
+        (
+            "packed_pairs",
+            "rows of packed pairs, 6 tokens of inputs and 9 tokens of targets (uint16)",
+            "10 + [end of inputs]",
+        ),
+    ],
+)
+def test_pairs_from_the_command_line(tmp_path, capsys, layout, made, shown):
     corpus = tmp_path / "pairs.jsonl"
     corpus.write_text("".join(f'{{"inputs": "{n} + {n}", "body": "{2 * n}"}}\n' for n in range(50)))
-    flags = ["--vocabulary=bytes", "--layout=pairs", "--inputs_field=inputs", "--max_inputs=6", "--max_targets=9"]
+    flags = ["--vocabulary=bytes", f"--layout={layout}", "--inputs_field=inputs", "--max_inputs=6", "--max_targets=9"]
     status, output = _prepare(tmp_path, corpus, *flags, "--validation_fraction=0")
     assert status == 0 and "40 documents were cut to fit {'inputs': 6, 'targets': 9}" in capsys.readouterr().out
-    assert main(["inspect", str(output), "--examples=1"]) == 0
-    assert "0 + 0[end of document]0[end of document]" in capsys.readouterr().out
-    assert _prepare(tmp_path, corpus, "--vocabulary=bytes", "--layout=pairs", "--overwrite")[0] == 1
+    assert main(["inspect", str(output), "--examples=50"]) == 0
+    printed = capsys.readouterr().out
+    assert made in printed and "0 + 0[end of inputs]0[end of targets]" in printed and shown in printed
+    assert ("50 pairs in 1 files" if layout == "pairs" else "rows in 1 files, 1.0 documents each") in printed
+    assert _prepare(tmp_path, corpus, "--vocabulary=bytes", f"--layout={layout}", "--overwrite")[0] == 1
     assert "the documents of files have no inputs: name their field with --inputs_field" in capsys.readouterr().err
 
 

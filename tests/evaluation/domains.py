@@ -32,9 +32,10 @@ def write_domain(
     fingerprint: str = FINGERPRINT,
     segments: np.ndarray | None = None,
     lengths: dict[str, int] | None = None,
+    layout: str | None = None,
 ) -> Domain:
     """Writes a store whose split "validation" holds `windows`; packed with `segments`, of pairs with `lengths` too."""
-    layout = "windows" if segments is None else "packed" if lengths is None else "pairs"
+    layout = layout or ("windows" if segments is None else "packed" if lengths is None else "pairs")
     with StoreWriter(path, windows.shape[1], "uint16", segments=segments is not None) as writer:
         writer.write("validation", windows, segments)
         num_bytes = int(TOKEN_BYTES[windows].sum())

@@ -33,7 +33,7 @@ def laid_out(rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 PACKED = [[document(length, 10 * i + length) for length in row] for i, row in enumerate(ROWS)]
-PAIRS = [(document(n, n), document(m, 20 + m)) for n, m in ((5, 7), (2, 3), (4, 1))]
+PAIRS = [(document(n, n), document(m, 20 + m)) for n, m in ((5, 7), (2, 3), (3, 1))]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,10 @@ def stores(tmp_path_factory):
     folder = tmp_path_factory.mktemp("layouts")
     packed = domains.write_domain(folder / "packed", *_with_segments(PACKED))
     pairs = domains.write_domain(folder / "pairs", *_with_segments(PAIRS), lengths=LENGTHS)
-    return {"packed": packed, "pairs": pairs}
+    # The second and the third share a row.
+    rows = _with_segments([PAIRS[0], (*PAIRS[1], *PAIRS[2])])
+    packed_pairs = domains.write_domain(folder / "packed_pairs", *rows, lengths=LENGTHS, layout="packed_pairs")
+    return {"packed": packed, "pairs": pairs, "packed_pairs": packed_pairs}
 
 
 def _with_segments(rows):
@@ -64,12 +67,12 @@ def given(config, source: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.array(losses)
 
 
-@pytest.mark.parametrize("layout", ["packed", "pairs"])
+@pytest.mark.parametrize("layout", ["packed", "pairs", "packed_pairs"])
 @pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.architecture)
 def test_paired_losses_are_those_of_separate_texts(config, layout, stores):
     options = Options(scoring=["paired"], pseudo_positions=None, batch_size=5)
     (found,) = evaluate(loaded(config), [stores[layout]], options)
-    texts = PAIRS if layout == "pairs" else [np.split(text, 2) for row in PACKED for text in row]
+    texts = PAIRS if "pairs" in layout else [np.split(text, 2) for row in PACKED for text in row]
     losses = np.concatenate([given(config, *text) for text in texts])
     targets = np.concatenate([targets for _, targets in texts])
     assert found.scoring == ("pseudo_likelihood" if config is ENCODER else "paired")

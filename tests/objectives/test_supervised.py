@@ -46,7 +46,7 @@ def test_lengths_are_those_of_the_paper():
 
 def test_a_mixture_of_ways_to_see_the_inputs():
     mixture = Mixture((OBJECTIVE, Supervised(6, 4, bidirectional_prefix=True)), (1.0, 1.0))
-    assert mixture.layouts == ("pairs",) and Mixture((OBJECTIVE, CausalLM()), (1, 1)).layouts == ()
+    assert mixture.layouts == ("pairs", "packed_pairs") and Mixture((OBJECTIVE, CausalLM()), (1, 1)).layouts == ()
     transform = mixture.transform("decoder-only", SPECIAL, 10, 10)
     example = {"inputs": np.array([4, 1]), "targets": np.array([6, 1])}
     seen = {int(transform(example, np.random.default_rng(s))["decoder_causal_attention"].sum()) for s in range(20)}

@@ -85,6 +85,11 @@ def same_tokens(example: dict[str, np.ndarray], parts: dict[str, list[int]]) -> 
     if "inputs" in example:
         return {name: example[name].tolist() for name in ("inputs", "targets")} == parts
     tokens = example["tokens"]
+    if "num_inputs" in example:
+        segments, num_inputs = example["segment_ids"], example["num_inputs"]
+        documents = [np.split(tokens[segments == n], [count]) for n, count in enumerate(num_inputs, start=1)]
+        both = zip(("inputs", "targets"), zip(*documents, strict=True), strict=True)
+        return {name: np.concatenate(texts).tolist() for name, texts in both} == parts
     if "segment_ids" in example:
         tokens = tokens[example["segment_ids"] > 0]
     return parts == {"text": tokens.tolist()}

@@ -49,6 +49,7 @@ def _corpus(folder, **options):
         {"layout": "windows"},
         {"layout": "packed"},
         {"layout": "pairs", "lengths": {"inputs": 16, "targets": 100}},
+        {"layout": "packed_pairs", "lengths": {"inputs": 40, "targets": 300}},
         {"layout": "windows", "vocabulary": VocabularyChoice(size=420), "filters": Filters(20, 500, True)},
         {"layout": "packed", "filters": Filters(deduplicate=True)},
     ],

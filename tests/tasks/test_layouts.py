@@ -1,5 +1,6 @@
 """Layouts lose and double nothing; first-fit is what a plain loop makes of it."""
 
+import functools
 import itertools
 import json
 
@@ -66,7 +67,7 @@ def _cut(document, window):
 )
 def test_packing_keeps_every_piece_once(lengths, window, sizes, open_rows):
     documents = _documents(lengths)
-    layout = FirstFit(window, PAD, open_rows=open_rows)
+    layout = FirstFit([window], PAD, open_rows=open_rows)
     done = [layout.add(*call) for call in _calls(documents, sizes)]
     in_rows = sum(int((examples.segment_ids > 0).sum()) for examples in done)
     assert layout.left_over == sum(lengths) - in_rows
@@ -91,7 +92,7 @@ def test_first_fit(lengths, window):
                 row = []
                 expected.append(row)
             row.append(piece)
-    layout = FirstFit(window, PAD, open_rows=10_000)
+    layout = FirstFit([window], PAD, open_rows=10_000)
     done = [layout.add(*call) for call in _calls(_documents(lengths), [])] + [layout.finish()]
     rows = [
         list(_pieces(layouts.Examples(t[None], s[None])))
@@ -101,23 +102,71 @@ def test_first_fit(lengths, window):
     assert sorted(rows) == sorted(expected)
 
 
-@pytest.mark.parametrize("name", ["windows", "packed"])
+@pytest.mark.parametrize("name", ["windows", "packed", "packed_pairs"])
 @given(data=st.data(), lengths=lengths_of_documents, window=st.integers(1, 17))
 def test_a_layout_goes_on_from_its_state(name, data, lengths, window):
-    documents = _documents(lengths)
-    stop = data.draw(st.integers(0, len(documents)))
-    whole, first = make_layout(name, window, PAD), make_layout(name, window, PAD)
-    calls = [(document, np.array([len(document)])) for document in documents]
+    make, calls = functools.partial(make_layout, name, window, PAD), []
+    if name == "packed_pairs":
+        lengths = [
+            min(length, 1 + (window, 9)[place % 2]) for place, length in enumerate(lengths[: len(lengths) // 2 * 2])
+        ]
+        make = functools.partial(make_layout, name, window + 11, PAD, lengths={"inputs": window + 1, "targets": 10})
+    calls = list(_calls(_documents(lengths), [1 + (name == "packed_pairs")] * len(lengths)))
+    stop = data.draw(st.integers(0, len(calls)))
+    whole, first = make(), make()
     expected = [whole.add(*call) for call in calls] + [whole.finish()]
     done = [first.add(*call) for call in calls[:stop]]
-    second = make_layout(name, window, PAD, json.loads(json.dumps(first.state())))
+    second = make(state=json.loads(json.dumps(first.state())))
     assert second.left_over == first.left_over
     done += [second.add(*call) for call in calls[stop:]] + [second.finish()]
     for examples, other in zip(done, expected, strict=True):
         np.testing.assert_array_equal(examples.tokens, other.tokens)
-        if name == "packed":
+        if name != "windows":
             np.testing.assert_array_equal(examples.segment_ids, other.segment_ids)
             np.testing.assert_array_equal(examples.pieces, other.pieces)
+
+
+@settings(max_examples=200)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 5)), max_size=40),
+    sizes=st.lists(st.integers(0, 5)),
+    open_rows=st.integers(1, 8),
+)
+def test_packed_pairs_keep_both_sides_together(lengths, sizes, open_rows):
+    """No pair is lost, doubled or cut, no side of a row longer than its length; rows are those of a plain loop."""
+    documents = _documents([length for pair in lengths for length in pair])
+    layout = FirstFit([9, 5], PAD, open_rows=open_rows)
+    done = [layout.add(*call) for call in _calls(documents, [2 * size for size in sizes])]
+    left = layout.left_over
+    assert left == sum(map(len, documents)) - sum(int((examples.segment_ids > 0).sum()) for examples in done)
+    done.append(layout.finish())
+    found = []
+    for examples in done:
+        assert examples.tokens.shape[1] == 14
+        for segments in examples.segment_ids:
+            assert (segments % 2 == 1).sum() <= 9 and ((segments > 0) & (segments % 2 == 0)).sum() <= 5
+        texts = list(_pieces(examples))
+        pairs = zip(texts[::2], texts[1::2], strict=True)
+        for (_, document, start, count), pair in zip(examples.pieces.tolist(), pairs, strict=True):
+            assert (start, count) == (0, len(pair[0]) + len(pair[1]))
+            assert pair == tuple(documents[2 * document + side].tolist() for side in (0, 1))
+            found.append(document)
+    assert sorted(found) == list(range(len(lengths)))
+    if open_rows >= len(lengths):
+        assert found == [document for row in _first_fit(lengths, (9, 5)) for document in row]
+
+
+def _first_fit(lengths, sides):
+    """The textbook's algorithm; of each row which pairs it holds."""
+    rows = []
+    for document, pair in enumerate(lengths):
+        room = (row for row in rows if all(sum(lengths[d][s] for d in row) + pair[s] <= sides[s] for s in (0, 1)))
+        row = next(room, None)
+        if row is None:
+            row = []
+            rows.append(row)
+        row.append(document)
+    return rows
 
 
 @given(lengths=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 3)), max_size=20))
@@ -136,7 +185,7 @@ def test_pairs_are_each_an_example(lengths):
 def test_packing_wastes_little():
     draw = np.random.default_rng(0)
     lengths = draw.lognormal(5, 1, 5000).astype(int) + 1
-    layout = FirstFit(2048, PAD)
+    layout = FirstFit([2048], PAD)
     done = [layout.add(np.zeros(length, np.int32), np.array([length])) for length in lengths] + [layout.finish()]
     rows = sum(len(examples.tokens) for examples in done)
     assert lengths.sum() / (rows * 2048) > 0.97
@@ -144,7 +193,7 @@ def test_packing_wastes_little():
 
 def test_segments_can_be_numbered(monkeypatch):
     monkeypatch.setattr(layouts, "_MAX_SEGMENTS", 3)
-    layout = FirstFit(100, PAD)
+    layout = FirstFit([100], PAD)
     layout.add(np.arange(10), np.ones(10, np.int64))
     assert layout.finish().segment_ids.max() == 3
 

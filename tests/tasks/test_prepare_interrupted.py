@@ -1,5 +1,6 @@
 """Whatever ends `prepare` early leaves no store and no process, and it goes on where it was."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -117,16 +118,17 @@ class Interrupted(Documents):
     """Is interrupted once `left` documents were read."""
 
     left = 0
+    inputs_field = "inputs"
 
     def documents(self):
-        for document in super().documents():
+        for index, document in enumerate(super().documents()):
             Interrupted.left -= 1
             if Interrupted.left == 0:
                 raise Interruption
-            yield document
+            yield dataclasses.replace(document, inputs=f"question {index % 7}")
 
 
-@pytest.mark.parametrize("layout", ["windows", "packed"])
+@pytest.mark.parametrize("layout", ["windows", "packed", "packed_pairs"])
 def test_interrupted_again_and_again_it_writes_the_same_bytes(tmp_path, monkeypatch, layout):
     """As the test above, in one process; provenance fills several files, too, and most documents come in parts."""
     hand_over_in_parts(monkeypatch)
@@ -136,11 +138,13 @@ def test_interrupted_again_and_again_it_writes_the_same_bytes(tmp_path, monkeypa
     monkeypatch.setattr(preparing, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(partial, "KEPT_AFTER_SECONDS", 0)
     options = {"vocabulary": VocabularyChoice(size=420), "filters": Filters(40, None, True), "layout": layout}
+    options["lengths"] = {"inputs": 20, "targets": 150}
     for Interrupted.left in (30, 90, 100, 20, 55):
         with pytest.raises(Interruption):
             prepared(tmp_path / "store", Interrupted(), **options)
     store = prepared(tmp_path / "store", Interrupted(), **options)
-    assert contents(store.path) == contents(prepared(tmp_path / "whole", **options).path)
+    # Nothing interrupts this one.
+    assert contents(store.path) == contents(prepared(tmp_path / "whole", Interrupted(), **options).path)
     assert {path.name for path in tmp_path.iterdir()} == {"store", "whole"}
     documents = store.manifest.provenance["train"].documents
     assert len(documents) > 2 and [file.rows for file in documents[:-1]] == [13] * (len(documents) - 1)

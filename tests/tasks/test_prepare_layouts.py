@@ -97,6 +97,36 @@ def test_pairs(tmp_path, monkeypatch, workers):
     assert store.manifest.source["cut_documents"] == cut > 0
 
 
+def test_packed_pairs(tmp_path, monkeypatch):
+    """The pairs of the other layout, each once, several to a row; any number of processes writes the same."""
+    monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 1000)
+    lengths = {"inputs": 40, "targets": 1500}
+    options = {"corpus": Questions(), "lengths": lengths}
+    store = prepared(tmp_path / "store", layout="packed_pairs", **options)
+    other = prepared(tmp_path / "other", layout="packed_pairs", workers=2, **options)
+    assert contents(other.path) == contents(store.path)
+    pairs = prepared(tmp_path / "pairs", layout="pairs", **options)
+    assert (store.manifest.layout, store.manifest.lengths, store.manifest.window) == ("packed_pairs", lengths, 1540)
+    assert store.manifest.source == pairs.manifest.source
+    for split, counts in store.manifest.splits.items():
+        reader, alone = store.split(split), pairs.split(split)
+        found = []
+        for index in range(len(reader)):
+            row = reader[index]
+            targets = (row["segment_ids"] > 0).sum() - row["num_inputs"].sum()
+            assert row["num_inputs"].sum() <= 40 and targets <= 1500 and row["tokens"].shape == (1540,)
+            for number, inputs in enumerate(row["num_inputs"], start=1):
+                text = row["tokens"][row["segment_ids"] == number].tolist()
+                found.append((text[:inputs], text[inputs:]))
+        expected = [
+            (pair["inputs"].tolist(), pair["targets"].tolist()) for pair in map(alone.__getitem__, range(len(alone)))
+        ]
+        assert sorted(found) == sorted(expected)
+        assert (counts.documents, counts.dropped_tokens) == (len(expected), 0) and counts.examples < len(expected)
+        assert counts.tokens == pairs.manifest.splits[split].tokens
+
+
+@pytest.mark.parametrize("layout", ["pairs", "packed_pairs"])
 @pytest.mark.parametrize(
     ("corpus", "lengths", "message"),
     [
@@ -105,6 +135,6 @@ def test_pairs(tmp_path, monkeypatch, workers):
         (Questions(), {"inputs": 8}, "max_targets=None: expected at least 1"),
     ],
 )
-def test_pairs_that_cannot_be(tmp_path, corpus, lengths, message):
+def test_pairs_that_cannot_be(tmp_path, corpus, layout, lengths, message):
     with pytest.raises(UserError, match=message):
-        prepared(tmp_path / "store", corpus, layout="pairs", lengths=lengths)
+        prepared(tmp_path / "store", corpus, layout=layout, lengths=lengths)

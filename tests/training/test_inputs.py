@@ -68,7 +68,8 @@ def test_window_and_splits_are_checked(config):
         ("packed", PrefixLM(append_eos=True), "windows"),
         ("packed", Mixture((CausalLM(), SpanCorruption()), (1, 1)), "windows"),
         ("pairs", CausalLM(), "windows or packed"),
-        ("windows", Supervised(), "pairs"),
+        ("windows", Supervised(), "pairs or packed_pairs"),
+        ("packed_pairs", PrefixLM(), "windows or packed"),
         ("pairs", Mixture((CausalLM(), Supervised()), (1, 1)), "no layout: its objectives have none in common"),
     ],
 )
@@ -79,6 +80,20 @@ def test_a_layout_that_the_objective_does_not_read(config, monkeypatch, layout, 
     message = f"its layout is '{layout}', but objective {objective.name} reads {reads}: prepare the store with another"
     with pytest.raises(UserError, match=message):
         open_inputs(dataclasses.replace(config, objective=objective))
+
+
+@pytest.mark.parametrize("layout", ["pairs", "packed_pairs"])
+def test_lengths_of_pairs_are_the_stores(config, monkeypatch, layout):
+    store = TokenStore.open(config.data.store)
+    manifest = dataclasses.replace(store.manifest, layout=layout, lengths={"inputs": 10, "targets": 6})
+    monkeypatch.setattr(TokenStore, "open", lambda path: dataclasses.replace(store, manifest=manifest))
+    open_inputs(dataclasses.replace(config, objective=Supervised(10, 6)))
+    with pytest.raises(
+        UserError,
+        match=r"its inputs have at most 10 tokens and targets 6, but objective supervised expects that inputs have at "
+        r"most 8 tokens and targets 8: set its inputs_length",
+    ):
+        open_inputs(dataclasses.replace(config, objective=Supervised(8, 8)))
 
 
 def test_sentinels_are_asked_for_before_a_run(config):

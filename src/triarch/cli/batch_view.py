@@ -19,7 +19,7 @@ _SCORED, _UNSCORED, _SPECIAL, _BOTH_WAYS = "bold green", "dim", "reverse", "unde
 
 def legend() -> rich.text.Text:
     """Returns the line that explains the colours."""
-    documents = [(f"document {number}", style) for number, style in enumerate(_DOCUMENTS, start=1)]
+    documents = [(f"document {number}", document_style(number)) for number in range(1, len(_DOCUMENTS) + 1)]
     return rich.text.Text(", ").join(
         [
             *(rich.text.Text(*document) for document in documents),
@@ -29,6 +29,11 @@ def legend() -> rich.text.Text:
             rich.text.Text("<special>", _SPECIAL),
         ]
     )
+
+
+def document_style(number: int) -> str:
+    """Returns the colour of a packed document, counted from 1 on."""
+    return _DOCUMENTS[(number - 1) % len(_DOCUMENTS)]
 
 
 def view(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, special: SpecialTokens) -> list[rich.text.Text]:
@@ -46,7 +51,7 @@ def view(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, special: SpecialTo
             continue
         inputs = row[f"{side}_input_tokens"]
         segments = row.get(f"{side}_segment_ids", np.ones_like(inputs))
-        styles = [_DOCUMENTS[(segment - 1) % len(_DOCUMENTS)] for segment in segments]
+        styles = [document_style(segment) for segment in segments]
         both_ways = row.get("decoder_causal_attention") if side == "decoder" else None
         if both_ways is not None:
             styles = [f"{style} {_BOTH_WAYS}" if seen else style for style, seen in zip(styles, both_ways, strict=True)]

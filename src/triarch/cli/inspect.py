@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rich.console
-import rich.text
 
+from triarch.cli import example_view
 from triarch.cli.gin_files import add_gin_arguments, build_field, parse
 from triarch.cli.inspect_batch import ARCHITECTURES, phase_lines, show_batch
 from triarch.cli.provenance_view import origins, shown
@@ -101,41 +101,21 @@ def _show_examples(
     examples = _examples(store, name, args.first, args.examples)
     told = origins(store, name, [index for index, _ in examples])
     found = []
-    for number, (index, tokens) in enumerate(examples):
-        text = _decoded(tokenizer, tokens)
+    for number, (index, example) in enumerate(examples):
+        tokens, text = example_view.text_tokens(example), example_view.view(example, tokenizer)
         num_bytes = int(store.token_bytes[tokens].sum())
         console.rule(f"{name} {index}: {len(tokens)} tokens, {num_bytes} bytes")
         documents = told[number] if told else []
         for line in shown(documents):
             console.print(line, style="dim", markup=False, soft_wrap=True)
         console.print(text, soft_wrap=True)
-        example = {"split": name, "index": index, "tokens": tokens.tolist(), "text": text.plain}
-        found.append(example | ({"documents": documents} if told else {}))
+        result = {"split": name, "index": index, "tokens": tokens.tolist(), "text": text.plain}
+        found.append(result | ({"documents": documents} if told else {}))
     return found
 
 
-def _examples(store: TokenStore, name: str, first: int, count: int) -> list[tuple[int, np.ndarray]]:
+def _examples(store: TokenStore, name: str, first: int, count: int) -> list[tuple[int, Mapping[str, np.ndarray]]]:
     split = store.split(name)
     if not 0 <= first < len(split):
         raise UserError(f"--first={first}: split {name!r} holds examples 0 to {len(split) - 1:,}")
-    return [(index, _text_tokens(split[index])) for index in range(first, min(first + count, len(split)))]
-
-
-def _text_tokens(example: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns the example's tokens without padding; a pair's inputs and then its targets."""
-    if "inputs" in example:
-        return np.concatenate([example["inputs"], example["targets"]])
-    tokens = example["tokens"]
-    return tokens[example["segment_ids"] > 0] if "segment_ids" in example else tokens
-
-
-def _decoded(tokenizer: Tokenizer, tokens: np.ndarray) -> rich.text.Text:
-    """Returns the window's text, with a mark where a document ends."""
-    ends = np.flatnonzero(tokens == tokenizer.info.special["eos"])
-    text = rich.text.Text()
-    for number, part in enumerate(np.split(tokens, ends)):
-        if number > 0:
-            text.append("[end of document]", style="reverse")
-            part = part[1:]
-        text.append(tokenizer.decode(part))
-    return text
+    return [(index, split[index]) for index in range(first, min(first + count, len(split)))]

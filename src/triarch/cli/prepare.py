@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from triarch.tasks.documents import Corpus
 
 HELP = "tokenize a task's text into a token store"
-EXAMPLE = "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512"
+EXAMPLE = (
+    "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512\n"
+    "triarch prepare --task=files --files=flan.jsonl --inputs_field=inputs --text_field=targets --layout=packed_pairs "
+    "--output=stores/flan"
+)
 
 LOCAL, BEAM = "local", "beam"
 FILES_TASK = "files"
@@ -57,12 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--layout",
         default="windows",
-        help="windows of concatenated documents, packed: whole documents side by side, or pairs: one example of inputs "
-        "and targets each (default: %(default)s)",
+        help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
+        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: %(default)s)",
     )
-    add("--max_inputs", type=int, default=2048, help="of pairs, tokens of the inputs (default: %(default)s)")
-    add("--max_targets", type=int, default=512, help="of pairs, tokens of the targets (default: %(default)s)")
-    add("--window", type=int, default=512, help="tokens an example (default: %(default)s)")
+    add(
+        "--max_inputs",
+        type=int,
+        default=2048,
+        help="of pairs, tokens of the inputs, which are cut to it; of packed pairs, of all inputs in a row too "
+        "(default: %(default)s)",
+    )
+    add("--max_targets", type=int, default=512, help="of pairs, likewise of the targets (default: %(default)s)")
+    add("--window", type=int, default=512, help="tokens an example; not of pairs (default: %(default)s)")
     add(
         "--vocabulary",
         default="sentencepiece",

@@ -34,7 +34,7 @@ def described(row: Mapping[str, Any]) -> str:
 def shown(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the lines of an example's runs of tokens, not too many."""
     lines = [f"from {described(row)}" for row in rows[:_SHOWN]]
-    return lines if len(rows) <= _SHOWN else [*lines, f"and {len(rows) - _SHOWN} more documents"]
+    return lines if len(rows) <= _SHOWN else [*lines, f"and {len(rows) - _SHOWN} more"]
 
 
 def origins(store: TokenStore, split: str, examples: Sequence[int]) -> list[list[dict[str, Any]]] | None:

@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from triarch.data.store import TokenStore
 
 
+# What to call the examples of each layout.
+_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows"}
+
+
 def summary(store: TokenStore) -> list[str]:
     """Returns the lines that `triarch prepare` and `triarch inspect` print of a store: what, vocabulary, splits."""
     manifest = store.manifest
     vocabulary = manifest.vocabulary
     special = ", ".join(_special(name, value) for name, value in vocabulary.special.items())
     lines = [
-        f"{store.path}: {manifest.task}, {manifest.layout} of {manifest.window} tokens ({manifest.dtype})",
+        f"{store.path}: {manifest.task}, {_layout(manifest)} ({manifest.dtype})",
         f"  vocabulary: {vocabulary.kind}, {vocabulary.size:,} ids ({special}), sha256 {vocabulary.fingerprint[:16]}",
     ]
     for name, split in manifest.splits.items():
@@ -24,8 +28,8 @@ def summary(store: TokenStore) -> list[str]:
             continue
         lines.append(
             f"  {name}: {split.documents:,} documents, {split.bytes:,} bytes, {split.tokens:,} tokens "
-            f"({split.bytes / split.tokens:.3f} bytes each), {split.examples:,} windows in {len(split.files):,} files, "
-            f"{_rest(manifest, split)}"
+            f"({split.bytes / split.tokens:.3f} bytes each), {split.examples:,} {_EXAMPLES[manifest.layout]} in "
+            f"{len(split.files):,} files, {_rest(manifest, split)}"
         )
     lossy = manifest.source.get("lossy_documents", 0)
     if lossy:
@@ -35,10 +39,22 @@ def summary(store: TokenStore) -> list[str]:
     return lines + [_left_out(reason, **entry) for reason, entry in manifest.source.get("left_out", {}).items()]
 
 
+def _layout(manifest: Manifest) -> str:
+    if manifest.lengths is None:
+        return (
+            f"{'rows of whole documents' if manifest.layout == 'packed' else 'windows'} of {manifest.window:,} tokens"
+        )
+    sides = " and ".join(f"{most:,} tokens of {side}" for side, most in manifest.lengths.items())
+    return f"rows of packed pairs, {sides}" if manifest.layout == "packed_pairs" else f"pairs, at most {sides}"
+
+
 def _rest(manifest: Manifest, split: Split) -> str:
     if manifest.layout == "windows":
         return f"{split.dropped_tokens:,} tokens left over"
-    return f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"
+    padding = f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"
+    return (
+        padding if manifest.layout == "pairs" else f"{split.documents / split.examples:,.1f} documents each, {padding}"
+    )
 
 
 def _left_out(reason: str, count: int, first: list[str]) -> str:

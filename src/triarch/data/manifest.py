@@ -15,9 +15,9 @@ from triarch.errors import UserError, nearest
 
 FORMAT = "triarch.token_store"
 VERSION = 1
-LAYOUTS = ("windows", "packed", "pairs")
+LAYOUTS = ("windows", "packed", "pairs", "packed_pairs")
 DTYPES = ("uint16", "int32")
-# Of the segment ids, which follow the tokens in each record of a packed store, or of one of pairs.
+# Of the segment ids, which follow the tokens in each record but in the layout "windows".
 SEGMENT_DTYPE = np.dtype("<u2")
 FILE_NAME = "manifest.json"
 TOKEN_BYTES = "token_bytes.npy"
@@ -38,7 +38,7 @@ class Split:
     """Counts of one split.
 
     Attributes:
-      examples: windows in the split's files.
+      examples: windows, rows or pairs in the split's files.
       documents: documents the split was made of.
       tokens: tokens of those documents, one end-of-document token each included.
       dropped_tokens: tokens after the last full window, which are not in the store: in the layout "windows"
@@ -71,7 +71,7 @@ class SplitProvenance:
 
     Attributes:
       documents: a row a document, in their order.
-      pieces: a row for each run of a document's tokens in an example, in the examples' order; of packed stores only.
+      pieces: a row for each run of a document's tokens in an example, in the examples' order; where they are packed.
     """
 
     documents: tuple[TableFile, ...]
@@ -104,12 +104,14 @@ class Manifest:
     Attributes:
       task: name of the task the text came from.
       layout: "windows": every example is `window` consecutive tokens of the concatenated documents; "packed": every
-        example holds whole documents side by side, and padding; "pairs": every example is inputs and targets.
-      window: tokens an example; of pairs, of both together at most.
+        example holds whole documents side by side, and padding; "pairs": every example is inputs and targets;
+        "packed_pairs": every example holds several such, side by side, and padding.
+      window: tokens an example; of pairs, of inputs and targets together at most.
       dtype: little-endian type of the stored ids, "uint16" or "int32".
       vocabulary: see `Vocabulary`.
       splits: by name.
-      lengths: of pairs, how many tokens "inputs" and "targets" have at most; None in the other layouts.
+      lengths: of pairs, how many tokens "inputs" and "targets" of an example have at most, those of all of them where
+        several are packed; None in the other layouts.
       source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out.
       provenance: of each split; None in stores made before there was any.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class Pieces:
       token_start: the piece's first token among the tokens of the document's text, of its inputs or of its targets.
       token_end: behind its last token.
       document_tokens: how many tokens text, inputs or targets have in all, the end-of-document token included. Where
-        more than an example of pairs holds, the last one is the end's and what is between is cut out.
+        more than pairs may have, the last one is the end's and what is between is cut out.
     """
 
     place: np.ndarray
@@ -72,7 +73,9 @@ class SplitProvenance:
         self._lengths = manifest.lengths or {}
         self._documents = Table(_checked(store, tables.documents), "first_token", "source")
         self._pieces = Table(_checked(store, tables.pieces), "example")
-        expected = manifest.splits[split].documents
+        counts = manifest.splits[split]
+        self._examples = counts.examples
+        expected = counts.documents
         if len(self._documents) != expected:
             raise UserError(
                 f"{store}: damaged provenance of split {split!r}: {len(self._documents):,} documents, expected "
@@ -83,14 +86,35 @@ class SplitProvenance:
     def sources(self) -> list[str]:
         return self._documents.names
 
+    @property
+    def runs_per_example(self) -> float:
+        """How many pieces an example has on average, about."""
+        if self._layout == "pairs":
+            return 2
+        if self._layout == "windows":
+            return len(self._documents) / self._examples + 1
+        return len(self._pieces) / self._examples * (2 if self._layout == "packed_pairs" else 1)
+
     def pieces(self, examples: np.ndarray) -> Pieces:
         """Returns what `examples` (int64, indices in the split, in any order) are made of.
 
         Raises:
           UserError: a table is damaged.
         """
-        find = {"windows": self._of_windows, "packed": self._of_packed, "pairs": self._of_pairs}[self._layout]
-        return find(np.asarray(examples, np.int64))
+        find = {
+            "windows": self._of_windows,
+            "packed": self._of_packed,
+            "pairs": self._of_pairs,
+            "packed_pairs": self._of_packed_pairs,
+        }[self._layout]
+        examples = np.asarray(examples, np.int64)
+        # Neighbours at a time, so that what is decoded for one of them is at hand for the others.
+        stretches = np.array_split(np.argsort(examples, kind="stable"), self._documents.num_stretches)
+        found = [(places, find(examples[places])) for places in stretches if len(places)]
+        if not found:
+            return find(examples)
+        parts = [dataclasses.replace(pieces, place=places[pieces.place]) for places, pieces in found]
+        return joined(parts)
 
     def _of_windows(self, examples: np.ndarray) -> Pieces:
         """A window is a run of the concatenation of all documents."""
@@ -105,8 +129,7 @@ class SplitProvenance:
 
     def _of_packed(self, examples: np.ndarray) -> Pieces:
         """Which documents lie side by side in an example is a table of its own."""
-        place, rows = _ranges(self._pieces.first_at(examples), self._pieces.first_at(examples + 1))
-        pieces = self._pieces.rows(rows)
+        place, pieces = self._packed(examples)
         documents = self._documents.rows(pieces["document"])
         token_end = pieces["token_start"] + pieces["tokens"]
         return self._found(
@@ -114,10 +137,23 @@ class SplitProvenance:
         )
 
     def _of_pairs(self, examples: np.ndarray) -> Pieces:
-        """An example is a document: two pieces, its inputs and its targets."""
-        place = np.repeat(np.arange(len(examples)), 2)
-        part = np.tile([INPUTS, TARGETS], len(examples))
-        numbers = examples[place]
+        """An example is a document."""
+        return self._both_sides(np.arange(len(examples)), examples)
+
+    def _of_packed_pairs(self, examples: np.ndarray) -> Pieces:
+        """Documents lie side by side."""
+        place, pieces = self._packed(examples)
+        return self._both_sides(place, pieces["document"])
+
+    def _packed(self, examples: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Returns the rows of the table of pieces that `examples` have, preceded by which of them each belongs to."""
+        place, rows = _ranges(self._pieces.first_at(examples), self._pieces.first_at(examples + 1))
+        return place, self._pieces.rows(rows)
+
+    def _both_sides(self, place: np.ndarray, numbers: np.ndarray) -> Pieces:
+        """Returns two pieces of each of the documents `numbers`, its inputs and its targets."""
+        part = np.tile([INPUTS, TARGETS], len(numbers))
+        place, numbers = np.repeat(place, 2), np.repeat(numbers, 2)
         documents = self._documents.rows(numbers)
         total = np.where(part == INPUTS, documents["inputs"], documents["tokens"] - documents["inputs"])
         longest = np.array([0, self._lengths["inputs"], self._lengths["targets"]])[part]
@@ -145,6 +181,13 @@ class SplitProvenance:
             token_end=token_end,
             document_tokens=document_tokens,
         )
+
+
+def joined(parts: Sequence[Pieces]) -> Pieces:
+    """Returns the pieces of several parts, by `place`; no example is in two of them."""
+    order = np.argsort(np.concatenate([part.place for part in parts]), kind="stable")
+    names = [field.name for field in dataclasses.fields(Pieces)]
+    return Pieces(**{name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names})
 
 
 def _checked(store: Path, files: tuple[TableFile, ...]) -> list[Path]:

@@ -23,7 +23,9 @@ class SplitReader:
 
     `reader[i]` is {"tokens": int32[window]} for 0 <= i < len(reader), and of a packed store "segment_ids",
     int32[window]: the number of each token's document, from 1 on, 0 for padding. Of a store of pairs it is
-    {"inputs": int32[n], "targets": int32[m]}, each ended by the end-of-document token. Reading is thread-safe.
+    {"inputs": int32[n], "targets": int32[m]}, each ended by the end-of-document token. Where pairs are packed it is
+    that of a packed store, each pair being a document, and "num_inputs", int32[pairs]: with how many tokens of inputs
+    each of them begins. Reading is thread-safe.
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
@@ -32,7 +34,7 @@ class SplitReader:
         self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self._token_bytes = self.window * self._dtype.itemsize
         self._layout = manifest.layout
-        self._segments = manifest.layout in ("packed", "pairs")
+        self._segments = manifest.layout != "windows"
         self._record_bytes = self._token_bytes + self._segments * self.window * manifests.SEGMENT_DTYPE.itemsize
         split = manifest.splits[name]
         # The counts in the brackets spare opening every file of a large store at start-up.
@@ -55,7 +57,11 @@ class SplitReader:
         segment_ids = np.frombuffer(record[self._token_bytes :], manifests.SEGMENT_DTYPE).astype(np.int32)
         if self._layout == "packed":
             return {"tokens": tokens, "segment_ids": segment_ids}
-        return {"inputs": tokens[segment_ids == 1], "targets": tokens[segment_ids == 2]}
+        if self._layout == "pairs":
+            return {"inputs": tokens[segment_ids == 1], "targets": tokens[segment_ids == 2]}
+        # Inputs have odd numbers, their targets the even ones after them.
+        num_inputs = np.bincount(segment_ids)[1::2].astype(np.int32)
+        return {"tokens": tokens, "segment_ids": (segment_ids + 1) // 2, "num_inputs": num_inputs}
 
 
 @dataclasses.dataclass(frozen=True)

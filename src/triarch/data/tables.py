@@ -97,6 +97,11 @@ class Table:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
+    @property
+    def num_stretches(self) -> int:
+        """Into how many parts the rows are to be cut so that all of one part stays in memory once it is decoded."""
+        return -(-len(self._groups) // (_KEPT_GROUPS // 2)) or 1
+
     def first_at(self, keys: np.ndarray) -> np.ndarray:
         """Returns int64[keys]: for each key the first row whose key is not less; `len(self)` where there is none."""
         groups = np.maximum(np.searchsorted(self._keys, keys) - 1, 0)

@@ -92,7 +92,7 @@ class Objective(Protocol):
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """Layouts of token stores whose examples it takes: "windows", "packed" or "pairs"."""
+        """Layouts of token stores whose examples it takes: "windows", "packed", "pairs" or "packed_pairs"."""
         ...
 
     def lengths(self, architecture: str, window: int) -> dict[str, int]:
@@ -111,7 +111,9 @@ class Objective(Protocol):
 
         An example is {"tokens": int32[window]}. Where documents are packed or padded, its "segment_ids", int32[window],
         number the documents from 1, 0 being padding; without them a window is one text. Of the layout "pairs" it is
-        {"inputs": int32[n], "targets": int32[m]}. Random choices come from the function's generator only.
+        {"inputs": int32[n], "targets": int32[m]}; of "packed_pairs" the pairs are packed as documents are, each with as
+        many tokens of inputs at its beginning as "num_inputs", int32[pairs], says. Random choices come from the
+        function's generator only.
 
         Raises:
           UserError: the objective makes no sense for the architecture or the window, or lacks a special token.
@@ -143,14 +145,24 @@ def require_architecture(objective: str, architecture: str, allowed: tuple[str, 
         )
 
 
-def require_layout(objective: Objective, layout: str, store: str) -> None:
-    """Raises UserError unless `objective` takes the examples of `store`, which has `layout`."""
+def require_layout(objective: Objective, layout: str, store: str, lengths: Mapping[str, int] | None = None) -> None:
+    """Raises UserError unless `objective` takes the examples of `store`: of `layout` and, of pairs, such `lengths`."""
     if layout not in objective.layouts:
         wanted = " or ".join(objective.layouts) or "no layout: its objectives have none in common"
         raise UserError(
             f"{store}: its layout is {layout!r}, but objective {objective.name} reads {wanted}: prepare the store with "
             "another --layout"
         )
+    expected = getattr(objective, "pair_lengths", lengths)
+    if lengths is not None and expected != lengths:
+        raise UserError(
+            f"{store}: its {_told(lengths)}, but objective {objective.name} expects that {_told(expected)}: set its "
+            "inputs_length and targets_length to the store's"
+        )
+
+
+def _told(lengths: Mapping[str, int]) -> str:
+    return f"inputs have at most {lengths['inputs']} tokens and targets {lengths['targets']}"
 
 
 def largest_window(objective: Objective, architecture: str, lengths: Mapping[str, int]) -> int:

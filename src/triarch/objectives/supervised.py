@@ -8,7 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from triarch.errors import UserError
+from triarch.objectives import packing
 from triarch.objectives.base import Features, SpecialTokens, Transform
+from triarch.objectives.packed_pairs import packed_features
 from triarch.objectives.pairs import PairLengths, pair_features
 
 
@@ -17,10 +19,11 @@ class Supervised:
     """Predicts the targets of examples that have inputs and targets of their own.
 
     RedLLM and DecLLM are so tuned on FLAN (arXiv 2510.26622: up to 2048 and 512 tokens, an example a row, loss on the
-    targets only; "DecLLM + BiAttn" is `bidirectional_prefix`).
+    targets only; "DecLLM + BiAttn" is `bidirectional_prefix`). Where a row holds several examples, none sees another.
 
     Attributes:
-      inputs_length: the most tokens that inputs have, their end included; as the store was prepared.
+      inputs_length: the most tokens that inputs have, their end included, all inputs of a row together where examples
+        are packed; as the store was prepared.
       targets_length: the most tokens that targets have, likewise.
       bidirectional_prefix: whether a decoder-only model's inputs see each other in both directions.
     """
@@ -30,7 +33,12 @@ class Supervised:
     bidirectional_prefix: bool = False
 
     name = "supervised"
-    layouts = ("pairs",)
+    layouts = ("pairs", "packed_pairs")
+
+    @property
+    def pair_lengths(self) -> dict[str, int]:
+        """The lengths that a store of pairs must have been prepared with."""
+        return {"inputs": self.inputs_length, "targets": self.targets_length}
 
     def lengths(self, architecture: str, window: int) -> dict[str, int]:
         """Returns the tokens each side reads.
@@ -50,19 +58,26 @@ class Supervised:
         return self.targets_length
 
     def transform(self, architecture: str, special: SpecialTokens, vocab_size: int, window: int) -> Transform:
-        """Returns the function from {"inputs": int32[n], "targets": int32[m]} to features of `architecture`."""
+        """Returns the function from a pair or from packed pairs, see `Objective`, to features of `architecture`."""
         lengths = self.lengths(architecture, window)
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            parts = []
-            for part, most in (("inputs", self.inputs_length), ("targets", self.targets_length)):
-                if part not in example:
-                    raise UserError(
-                        "objective supervised needs inputs and targets: prepare the store with --layout=pairs"
-                    )
-                if len(example[part]) > most:
-                    raise UserError(f"Supervised.{part}_length = {most}: an example has {len(example[part])} tokens")
-                parts.append(np.asarray(example[part], np.int32))
-            return pair_features(*parts, architecture, lengths, special, self.bidirectional_prefix)
+            if "num_inputs" in example:
+                tokens, segments = packing.read(example)
+                num_inputs = example["num_inputs"]
+                self._check(int(num_inputs.sum()), int((segments > 0).sum() - num_inputs.sum()))
+                return packed_features(
+                    tokens, segments, num_inputs, architecture, lengths, special, self.bidirectional_prefix
+                )
+            if not {"inputs", "targets"} <= example.keys():
+                raise UserError("objective supervised needs inputs and targets: prepare the store with --layout=pairs")
+            inputs, targets = (np.asarray(example[part], np.int32) for part in ("inputs", "targets"))
+            self._check(len(inputs), len(targets))
+            return pair_features(inputs, targets, architecture, lengths, special, self.bidirectional_prefix)
 
         return features
+
+    def _check(self, inputs: int, targets: int) -> None:
+        for part, most, found in (("inputs", self.inputs_length, inputs), ("targets", self.targets_length, targets)):
+            if found > most:
+                raise UserError(f"Supervised.{part}_length = {most}: an example has {found} tokens")

@@ -133,7 +133,12 @@ class Counts:
         if not any(split.documents for split in self.splits.values()):
             raise UserError(f"{task}: the corpus is empty: it holds no text{self._why_empty()}")
         for name, split in self.splits.items():
-            if split.tokens < (window if layout == WINDOWS else 1):
+            if not split.documents:
+                raise UserError(
+                    f"{task}: no document falls into split {name!r}: give more or shorter ones, or another "
+                    "--validation_fraction (0 keeps all in 'train')"
+                )
+            if layout == WINDOWS and split.tokens < window:
                 raise UserError(
                     f"{task}: split {name!r} has {split.tokens:,} tokens ({split.documents:,} documents), fewer than "
                     f"one window of {window}: give more or shorter documents, a smaller --window, or another "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 WINDOWS = "windows"
 PACKED = "packed"
 PAIRS = "pairs"
+PACKED_PAIRS = "packed_pairs"
+# Those whose documents are examples of inputs and targets.
+OF_PAIRS = (PAIRS, PACKED_PAIRS)
 
 # Rows that may still take a document: more waste less, and cost memory and time.
 _OPEN_ROWS = 256
@@ -24,10 +27,11 @@ class Examples:
 
     Attributes:
       tokens: int[examples, window].
-      segment_ids: int[examples, window]: the number of each token's document in its example, from 1 on, or 1 for inputs
-        and 2 for targets; 0 is padding. None where an example is one text.
-      pieces: int64[pieces, 4], of packed documents what `PIECE_COLUMNS` says of each segment; None where the order of
-        the documents tells which tokens are whose.
+      segment_ids: int[examples, window]: the number of each token's text in its example, from 1 on; 0 is padding. A
+        document is one text, or two of pairs: inputs are 1 (3, 5, ... where several are packed), targets the number
+        after. None where an example is one text.
+      pieces: int64[pieces, 4], where documents are packed what `PIECE_COLUMNS` says of each; None where their order
+        tells which tokens are whose.
     """
 
     tokens: np.ndarray
@@ -97,32 +101,41 @@ class FirstFit:
 
     When none has room the fullest row is done and a new one takes its place. A document longer than a row fills rows of
     its own, and its remainder is packed as a document.
+
+    Documents of two sides, inputs and targets, need room on both: so a row fits an encoder and a decoder, and both
+    together a decoder alone (SeqIO's `trim_and_pack_dataset`, which has one open row). They come by twos, no longer
+    than the sides.
     """
 
     def __init__(
         self,
-        window: int,
+        sides: Sequence[int],
         pad: int,
         rows: Iterable[tuple[list[int], list[list[int]]]] = (),
         examples: int = 0,
         documents: int = 0,
         open_rows: int = _OPEN_ROWS,
     ):
-        """Packs rows of `window` tokens.
+        """Packs rows of `sum(sides)` tokens.
 
         Args:
-          window: tokens an example.
+          sides: tokens an example; of pairs, of its inputs and of its targets.
           pad: id that fills up.
           rows: the open rows' tokens and pieces, of an earlier `state`.
           examples: how many were done at that state.
           documents: how many were taken until then.
           open_rows: how many rows may be open.
         """
-        self._window = window
+        self._sides = tuple(sides)
+        self._window = sum(sides)
         self._pad = pad
         self._open_rows = open_rows
         self._rows = [_Row([np.array(tokens, np.int32)], [tuple(piece) for piece in pieces]) for tokens, pieces in rows]
-        self._free = np.array([window - row.used for row in self._rows], np.int64)
+        # Of each side int64[rows]: the room that is left.
+        self._free = [
+            np.array([most - row.lengths[side :: len(sides)].sum() for row in self._rows], np.int64)
+            for side, most in enumerate(sides)
+        ]
         self._examples = examples
         self._documents = documents
         # Of a document that is not whole yet: tokens that fill no row, and the first one's place in it.
@@ -131,17 +144,20 @@ class FirstFit:
 
     @property
     def left_over(self) -> int:
-        return int(self._window * len(self._free) - self._free.sum())
+        return sum(row.used for row in self._rows)
 
     def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
         done: list[_Row] = []
         start = 0
-        for length in lengths.tolist():
-            document, first = self._with_begun(tokens[start : start + length])
-            start += length
-            end = self._fill_rows(document, first, done)
-            if end < len(document):
-                done += self._put(document[end:], first + end)
+        for texts in lengths.reshape(-1, len(self._sides)).tolist():
+            document, first = self._with_begun(tokens[start : start + sum(texts)])
+            start += sum(texts)
+            if len(texts) == 1:
+                end = self._fill_rows(document, first, done)
+                if end < len(document):
+                    self._put(document[end:], first + end, [len(document) - end], done)
+            else:
+                self._put(document, 0, texts, done)
             self._documents += 1
         return self._laid_out(done)
 
@@ -153,7 +169,7 @@ class FirstFit:
         return self._laid_out(done)
 
     def finish(self) -> Examples:
-        rows, self._rows, self._free = self._rows, [], np.zeros(0, np.int64)
+        rows, self._rows, self._free = self._rows, [], [free[:0] for free in self._free]
         return self._laid_out(rows)
 
     def state(self) -> dict[str, Any]:
@@ -173,56 +189,72 @@ class FirstFit:
         end = len(tokens) - len(tokens) % self._window
         for start in range(0, end, self._window):
             done.append(_Row())
-            done[-1].put(tokens[start : start + self._window], self._documents, first + start)
+            done[-1].put(tokens[start : start + self._window], (self._documents, first + start, self._window))
         return end
 
-    def _put(self, part: np.ndarray, start: int) -> list[_Row]:
-        """Puts the rest of the present document, from `start` on, into a row; returns the one that made room for it."""
-        fits = np.flatnonzero(self._free >= len(part))
-        fits = [row for row in fits[:1].tolist() if len(self._rows[row].pieces) < _MAX_SEGMENTS]
-        done = []
-        if fits:
-            row = fits[0]
-        elif len(self._rows) < self._open_rows:
+    def _put(self, part: np.ndarray, start: int, texts: list[int], done: list[_Row]) -> None:
+        """Puts the rest of the present document, from `start` on, into a row; adds one that made room to `done`."""
+        row = self._with_room(texts)
+        if row is None and len(self._rows) < self._open_rows:
             row = len(self._rows)
             self._rows.append(_Row())
-            self._free = np.append(self._free, self._window)
-        else:
-            row = int(np.argmin(self._free))
+            self._free = [np.append(free, most) for free, most in zip(self._free, self._sides, strict=True)]
+        elif row is None:
+            row = self._fullest()
             done.append(self._rows[row])
             self._rows[row] = _Row()
-            self._free[row] = self._window
-        self._rows[row].put(part, self._documents, start)
-        self._free[row] -= len(part)
-        return done
+            for free, most in zip(self._free, self._sides, strict=True):
+                free[row] = most
+        self._rows[row].put(part, (self._documents, start, *texts))
+        for free, length in zip(self._free, texts, strict=True):
+            free[row] -= length
+
+    def _with_room(self, texts: list[int]) -> int | None:
+        fits = self._free[0] >= texts[0]
+        for free, length in zip(self._free[1:], texts[1:], strict=True):
+            fits &= free >= length
+        row = int(fits.argmax()) if len(fits) else 0
+        numbered = len(fits) > 0 and len(self._rows[row].pieces) < _MAX_SEGMENTS // len(texts)
+        return row if numbered and fits[row] else None
+
+    def _fullest(self) -> int:
+        """Returns the row with the least room on one of its sides, each measured by its length."""
+        shares = [free / most for free, most in zip(self._free, self._sides, strict=True)]
+        return int(np.min(shares, axis=0).argmin())
 
     def _laid_out(self, rows: list[_Row]) -> Examples:
         tokens = np.full((len(rows), self._window), self._pad, np.int32)
-        segment_ids = np.zeros((len(rows), self._window), np.int32)
+        segment_ids = np.zeros(tokens.shape, np.int32)
         pieces: list[tuple[int, int, int, int]] = []
         for index, row in enumerate(rows):
-            tokens[index, : row.used] = np.concatenate(row.parts)
-            lengths = [length for _, _, length in row.pieces]
-            segment_ids[index, : row.used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
-            pieces += [(self._examples + index, *piece) for piece in row.pieces]
+            lengths = row.lengths
+            used = lengths.sum()
+            tokens[index, :used] = np.concatenate(row.parts)
+            segment_ids[index, :used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
+            pieces += [(self._examples + index, document, start, sum(texts)) for document, start, *texts in row.pieces]
         self._examples += len(rows)
         return Examples(tokens, segment_ids, np.array(pieces, np.int64).reshape(-1, 4))
 
 
 @dataclasses.dataclass
 class _Row:
-    """An example to be: its tokens, and of each piece the document, its first token's place there and its length."""
+    """An example to be: its tokens, and of each piece the document, the first token's place there, texts' lengths."""
 
     parts: list[np.ndarray] = dataclasses.field(default_factory=list)
-    pieces: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    pieces: list[tuple[int, ...]] = dataclasses.field(default_factory=list)
 
     @property
     def used(self) -> int:
-        return sum(length for _, _, length in self.pieces)
+        return int(self.lengths.sum())
 
-    def put(self, part: np.ndarray, document: int, start: int) -> None:
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64[texts], of one text a piece or of two."""
+        return np.array([length for _, _, *texts in self.pieces for length in texts], np.int64)
+
+    def put(self, part: np.ndarray, piece: tuple[int, ...]) -> None:
         self.parts.append(part)
-        self.pieces.append((document, start, len(part)))
+        self.pieces.append(piece)
 
 
 class Pairs:
@@ -261,10 +293,19 @@ class Pairs:
         return {}
 
 
-def make_layout(name: str, window: int, pad: int, state: dict[str, Any] | None = None) -> Layout:
-    """Returns the layout `name`, as it was at `state`."""
+def make_layout(
+    name: str,
+    window: int,
+    pad: int,
+    state: dict[str, Any] | None = None,
+    lengths: Mapping[str, int] | None = None,
+) -> Layout:
+    """Returns the layout `name`, as it was at `state`; where pairs are packed, with a row's `lengths` of both sides."""
     if name == WINDOWS:
         return Windows(window, **(state or {}))
     if name == PAIRS:
         return Pairs(window, pad)
-    return FirstFit(window, pad, **(state or {}))
+    if name == PACKED_PAIRS:
+        assert lengths is not None
+        return FirstFit([lengths["inputs"], lengths["targets"]], pad, **(state or {}))
+    return FirstFit([window], pad, **(state or {}))

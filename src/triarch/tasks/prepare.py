@@ -22,7 +22,7 @@ from triarch.progress import Progress
 from triarch.tasks.counts import Counts
 from triarch.tasks.documents import Corpus, Document, LeftOut, has_inputs
 from triarch.tasks.duplicates import Duplicates, digests, find_duplicates
-from triarch.tasks.layouts import PAIRS, WINDOWS, make_layout
+from triarch.tasks.layouts import OF_PAIRS, WINDOWS, make_layout
 from triarch.tasks.selection import Filters, selected
 from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, split_names
 from triarch.tasks.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
@@ -61,9 +61,10 @@ def prepare(
     Each document goes to the split its key says and is followed by the end-of-document token. In the layout "windows" a
     split's documents are concatenated and cut into windows of `window` tokens, and the last incomplete window is left
     out and counted; in the layout "packed" whole documents lie side by side, see `layouts.FirstFit`; in the layout
-    "pairs" an example is a document's inputs and, as targets, its text, each cut to its length. The store's bytes do
-    not depend on `workers`, on `beam`, nor on interruptions: called again with the same arguments, it goes on where it
-    was. Nothing is at `output` until all is written.
+    "pairs" an example is a document's inputs and, as targets, its text, each cut to its length; in the layout
+    "packed_pairs" several such lie side by side, all inputs together no longer than one may be, nor all targets. The
+    store's bytes do not depend on `workers`, on `beam`, nor on interruptions: called again with the same arguments, it
+    goes on where it was. Nothing is at `output` until all is written.
 
     Args:
       corpus: documents to write.
@@ -76,7 +77,7 @@ def prepare(
       overwrite: replace a store that is at `output`.
       show_progress: draw a progress bar on stderr if it is a terminal.
       filters: which documents are kept; all when None.
-      layout: "windows", "packed" or "pairs".
+      layout: "windows", "packed", "pairs" or "packed_pairs".
       lengths: of pairs, how many tokens "inputs" and "targets" may have, ends included.
       beam: tokenizes on other machines, file by file, in place of processes here.
 
@@ -87,15 +88,15 @@ def prepare(
     split_names(validation_fraction)
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout!r}: unknown layout{nearest(layout, LAYOUTS)}")
-    if layout == PAIRS:
-        window = _pairs_window(corpus, task, lengths or {})
+    if layout in OF_PAIRS:
+        window = _pairs_window(corpus, task, layout, lengths or {})
     if window < 1:
         raise UserError(f"window={window}: expected at least 1")
     workers = workers if workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
         raise UserError(f"workers={workers}: expected at least 1")
     check_output(output, overwrite)
-    if layout != PAIRS:
+    if layout not in OF_PAIRS:
         lengths = None
     preparation = _Preparation(
         corpus, task, vocabulary, layout, window, lengths, validation_fraction, filters or Filters(), beam
@@ -218,7 +219,8 @@ class _Preparation:
         workers: int,
         progress: Progress,
     ) -> Counts:
-        make = functools.partial(make_layout, self._layout, self._window, tokenizer.info.special["pad"])
+        pad = tokenizer.info.special["pad"]
+        make = functools.partial(make_layout, self._layout, self._window, pad, lengths=self._lengths)
         counts = Counts.from_json(writer.state, split_names(self._validation_fraction), make)
         work = ChunkTokenizer(tokenizer, self.dtype, self._validation_fraction, self._lengths)
         if self._beam is None:
@@ -269,10 +271,12 @@ class _Preparation:
         }
 
 
-def _pairs_window(corpus: Corpus, task: str, lengths: Mapping[str, int]) -> int:
+def _pairs_window(corpus: Corpus, task: str, layout: str, lengths: Mapping[str, int]) -> int:
     """Returns how many tokens an example's inputs and targets have together at most."""
     if not has_inputs(corpus):
-        raise UserError(f"layout='pairs': the documents of {task} have no inputs: name their field with --inputs_field")
+        raise UserError(
+            f"layout={layout!r}: the documents of {task} have no inputs: name their field with --inputs_field"
+        )
     for name in ("inputs", "targets"):
         if lengths.get(name, 0) < 1:
             raise UserError(f"max_{name}={lengths.get(name)}: expected at least 1")
