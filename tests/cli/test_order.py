@@ -28,7 +28,8 @@ from triarch.training.inputs import open_inputs
 
 LENGTHS = {"inputs": 9, "targets": 15}
 WINDOW = sum(LENGTHS.values())
-OBJECTIVES = {"windows": CausalLM(), "packed": CausalLM(), "pairs": Supervised(*LENGTHS.values())}
+SUPERVISED = Supervised(*LENGTHS.values())
+OBJECTIVES = {"windows": CausalLM(), "packed": CausalLM(), "pairs": SUPERVISED, "packed_pairs": SUPERVISED}
 STEPS = 44
 
 
@@ -43,7 +44,7 @@ def stores(tmp_path_factory):
     )
 
     def make(layout, name, file):
-        corpus = Files((str(folder / file),), text_field="a", inputs_field="q" if layout == "pairs" else None)
+        corpus = Files((str(folder / file),), text_field="a", inputs_field="q" if "pairs" in layout else None)
         filters = Filters(12, 100, deduplicate=True)
         arguments = (corpus, "test", folder / layout / name, VocabularyChoice("bytes"), WINDOW, 0, 1)
         return prepare(*arguments, layout=layout, lengths=LENGTHS, filters=filters)
@@ -85,11 +86,11 @@ def _read(path):
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("layout", OBJECTIVES)
 def test_the_documents_make_the_batches(tmp_path, monkeypatch, stores, layout, mixed):
-    monkeypatch.setattr(orders, "_EXAMPLES", 35)
+    monkeypatch.setattr(orders, "_RUNS", 70)
     run, inputs = _run(tmp_path, stores, layout, mixed)
     _order(run, "--steps=0:", f"--output={tmp_path / 'order.jsonl'}")
     tokenizer = load_tokenizer(inputs.stores[0])
-    fields, cut = (["q", "a"], LENGTHS) if layout == "pairs" else (["a"], None)
+    fields, cut = (["q", "a"], LENGTHS) if "pairs" in layout else (["a"], None)
     made, owners, ranges = defaultdict(list), {}, defaultdict(list)
     for row in _read(tmp_path / "order.jsonl"):
         place = row["step"], row["row"]

@@ -44,7 +44,6 @@ class OrderTable:
     def values(part: OrderPart) -> dict[str, np.ndarray]:
         """Returns the columns of `part`."""
         own = {name: getattr(part, name) for name in ("step", "row", "epoch", "store", "example")}
-        own["source"] = part.name
         return {name: own[name] if name in own else getattr(part.pieces, name) for name in OrderTable.columns}
 
     def rows(self, part: OrderPart) -> Iterator[dict[str, Any]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from triarch.data.provenance import Pieces
+from triarch.data.provenance import Pieces, joined
 from triarch.errors import UserError
 from triarch.training.inputs import Inputs
 
-# Examples looked up at a time: many, for each row group of a table is decoded once for all of them.
-_EXAMPLES = 2**17
+# Runs of tokens looked up at a time, about: many, for each row group of a table is decoded once for all of them.
+_RUNS = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
 class OrderPart:
-    """What some consecutive steps read, a run of a document's tokens each: int64[runs], by step, row and place.
+    """What some consecutive rows of batches are made of, a run of tokens each: int64[runs], by step, row and place.
 
     Attributes:
       step: of the run.
@@ -25,9 +26,8 @@ class OrderPart:
       epoch: the how manieth time, from 0 on, that its store is gone through.
       store: number of the store.
       example: index in the store's split.
-      name: number in `DataOrder.names` of the file the document comes from.
-      pieces: where in the file the document lies and which of its tokens these are, see `Pieces`; its `place` counts
-        the examples of this part, its `source` is not to be used.
+      pieces: which document, where it lies and which of its tokens these are, see `Pieces`; its `place` counts the rows
+        of this part, its `source` is the number of the file in `DataOrder.names`.
     """
 
     step: np.ndarray
@@ -35,7 +35,6 @@ class OrderPart:
     epoch: np.ndarray
     store: np.ndarray
     example: np.ndarray
-    name: np.ndarray
     pieces: Pieces
 
 
@@ -61,40 +60,43 @@ class DataOrder:
         self._known: list[list[int]] = [[] for _ in inputs.stores]
 
     def parts(self, steps: range) -> Iterator[tuple[int, OrderPart]]:
-        """Yields what `steps` (consecutive) read, some at a time, each time with how many steps these are.
+        """Yields what `steps` (consecutive) read, some rows at a time, each time with how many steps end with them.
+
+        Memory is bounded, however many documents an example has.
 
         Raises:
           UserError: a table is damaged.
         """
-        size = max(1, _EXAMPLES // len(self._rows))
-        for start in range(steps.start, steps.stop, size):
-            some = range(start, min(start + size, steps.stop))
-            yield len(some), self._part(some)
+        each = max(provenance.runs_per_example for provenance in self._provenance)
+        size = max(1, int(_RUNS / each))
+        rows = self._ids(steps)
+        while some := list(itertools.islice(rows, size)):
+            part = self._part(np.array(some, np.int64))
+            yield sum(row == self._rows[-1] for _, row, *_ in some), part
 
-    def _part(self, steps: range) -> OrderPart:
-        ids = np.array([tuple(example) for step in steps for example in self._batches.example_ids(step)], np.int64)
-        store, example, epoch = ids.T
+    def _ids(self, steps: range) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yields step, row, store, example and epoch of each row."""
+        for step in steps:
+            for row, example in zip(self._rows.tolist(), self._batches.example_ids(step), strict=True):
+                yield step, row, *example
+
+    def _part(self, ids: np.ndarray) -> OrderPart:
+        step, row, store, example, epoch = ids.T
         found = []
         for number, provenance in enumerate(self._provenance):
             places = np.flatnonzero(store == number)
             if len(places):
                 pieces = provenance.pieces(example[places])
-                pieces = dataclasses.replace(pieces, place=places[pieces.place])
-                found.append((pieces, self._named(number, pieces.source, provenance.sources)))
-        columns = {
-            field.name: np.concatenate([getattr(pieces, field.name) for pieces, _ in found])
-            for field in dataclasses.fields(Pieces)
-        }
-        order = np.argsort(columns["place"], kind="stable")
-        pieces = Pieces(**{name: values[order] for name, values in columns.items()})
+                named = self._named(number, pieces.source, provenance.sources)
+                found.append(dataclasses.replace(pieces, place=places[pieces.place], source=named))
+        pieces = found[0] if len(found) == 1 else joined(found)
         place = pieces.place
         return OrderPart(
-            step=steps.start + place // len(self._rows),
-            row=self._rows[place % len(self._rows)],
+            step=step[place],
+            row=row[place],
             epoch=epoch[place],
             store=store[place],
             example=example[place],
-            name=np.concatenate([names for _, names in found])[order],
             pieces=pieces,
         )
 
