@@ -36,6 +36,10 @@ class Constrain(Protocol):
         """Returns a parameter in `dtype`, whole but for tensor parallelism; gradients go back to where it lives."""
         ...
 
+    def at_home(self, x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+        """Pins a parameter's gradient to where the parameter lives."""
+        ...
+
 
 class _Unconstrained:
     mesh = None
@@ -51,6 +55,9 @@ class _Unconstrained:
 
     def gathered(self, kernel: jax.Array, axes: Sequence[str | None], dtype: jnp.dtype) -> jax.Array:
         return kernel
+
+    def at_home(self, x: jax.Array, axes: Sequence[str | None]) -> jax.Array:
+        return x
 
 
 # Leaves everything to the compiler.

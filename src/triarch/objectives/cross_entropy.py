@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from triarch.models.embedding import Unembedding
 from triarch.models.projection import outer_products
+from triarch.objectives.spread import Spread
 
 
 class LossSums(NamedTuple):
@@ -47,7 +48,7 @@ def token_losses(
     return _joined(jax.lax.map(lambda pair: one(*pair), tuple(chunks)), targets.shape[1])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def cross_entropy(
     hidden: Float[Array, "batch length d_model"],
     unembedding: Unembedding,
@@ -55,6 +56,7 @@ def cross_entropy(
     weights: Float[Array, "batch length"],
     z_loss: float,
     chunk: int,
+    spread: Spread | None = None,
 ) -> tuple[Float[Array, ""], LossSums]:
     """Returns the summed loss, and what it is made of.
 
@@ -68,20 +70,25 @@ def cross_entropy(
       weights: weight of each target; 0 leaves it out.
       z_loss: coefficient of (log Z)^2.
       chunk: positions of each row whose logits are held at once; 0 means all.
+      spread: of the tokens over devices; None for one device.
 
     Returns:
       (sum of weights * (cross-entropy + z-loss), its parts); the parts carry no gradient.
     """
-    sums, _ = _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient=False)
+    sums, *_ = _scan_tokens(hidden, unembedding, targets, weights, z_loss, chunk, spread, with_gradient=False)
     return sums.loss_sum + sums.z_loss_sum, sums
 
 
-def _forward(hidden, unembedding, targets, weights, z_loss, chunk):
-    sums, gradients = _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient=True)
-    return (sums.loss_sum + sums.z_loss_sum, sums), gradients
+def _forward(hidden, unembedding, targets, weights, z_loss, chunk, spread):
+    sums, kernel_gradient, bias_gradient, hidden_gradient = _scan_tokens(
+        hidden, unembedding, targets, weights, z_loss, chunk, spread, with_gradient=True
+    )
+    kernel_gradient = kernel_gradient.T.astype(unembedding.kernel.dtype)
+    gradient = dataclasses.replace(unembedding, kernel=kernel_gradient, bias=bias_gradient)
+    return (sums.loss_sum + sums.z_loss_sum, sums), (hidden_gradient, gradient)
 
 
-def _backward(z_loss, chunk, gradients, cotangents):
+def _backward(z_loss, chunk, spread, gradients, cotangents):
     factor, _ = cotangents
     hidden_gradient, unembedding_gradient = jax.tree.map(lambda g: (g * factor).astype(g.dtype), gradients)
     return hidden_gradient, unembedding_gradient, None, None
@@ -90,27 +97,34 @@ def _backward(z_loss, chunk, gradients, cotangents):
 cross_entropy.defvjp(_forward, _backward)
 
 
-def _scan_chunks(hidden, unembedding, targets, weights, z_loss, chunk, with_gradient):
-    """Runs over chunks; returns LossSums and, if asked, gradients for (hidden, unembedding)."""
+def _scan_tokens(hidden, unembedding, targets, weights, z_loss, chunk, spread, with_gradient):
+    """As `_scan_chunks`, whatever devices the tokens lie on: each loops over its own, and sums meet once at the end."""
+    if spread is None:
+        return _scan_chunks(unembedding, z_loss, chunk, with_gradient, hidden, targets, weights)
+    local = dataclasses.replace(unembedding, kernel=spread.gathered(unembedding.kernel, hidden.dtype))
+    one_device = functools.partial(_scan_chunks, local, z_loss, chunk, with_gradient)
+    tokens = (spread.apart(x) for x in (hidden, targets, weights))
+    sums, kernel_gradient, bias_gradient, hidden_gradient = jax.vmap(jax.vmap(one_device))(*tokens)
+    sums, bias_gradient = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 1)), (sums, bias_gradient))
+    if not with_gradient:
+        return sums, None, None, None
+    return sums, spread.summed(kernel_gradient, hidden.dtype), bias_gradient, spread.together(hidden_gradient)
+
+
+def _scan_chunks(unembedding, z_loss, chunk, with_gradient, hidden, targets, weights):
+    """Returns (LossSums, transposed kernel gradient, bias gradient, hidden gradient); None if not asked."""
     step = functools.partial(_one_chunk, unembedding, z_loss, with_gradient)
     if _chunk_size(chunk, targets.shape[1]) == targets.shape[1]:
-        sums, kernel_gradient, bias_gradient, hidden_gradient = step(hidden, targets, weights)
-    else:
-        inputs = [_chunked(x, _chunk_size(chunk, targets.shape[1])) for x in (hidden, targets, weights)]
+        return step(hidden, targets, weights)
+    inputs = [_chunked(x, _chunk_size(chunk, targets.shape[1])) for x in (hidden, targets, weights)]
 
-        def add(carry, xs):
-            *totals, hidden_gradient = step(*xs)
-            return jax.tree.map(jnp.add, carry, tuple(totals)), hidden_gradient
+    def add(carry, xs):
+        *totals, hidden_gradient = step(*xs)
+        return jax.tree.map(jnp.add, carry, tuple(totals)), hidden_gradient
 
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(step, *[x[0] for x in inputs])[:3])
-        (sums, kernel_gradient, bias_gradient), hidden_chunks = jax.lax.scan(add, zeros, tuple(inputs))
-        if with_gradient:
-            hidden_gradient = _joined(hidden_chunks, hidden.shape[1])
-    if not with_gradient:
-        return sums, None
-    kernel_gradient = kernel_gradient.T.astype(unembedding.kernel.dtype)
-    gradient = dataclasses.replace(unembedding, kernel=kernel_gradient, bias=bias_gradient)
-    return sums, (hidden_gradient, gradient)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(step, *[x[0] for x in inputs])[:3])
+    totals, hidden_chunks = jax.lax.scan(add, zeros, tuple(inputs))
+    return *totals, _joined(hidden_chunks, hidden.shape[1]) if with_gradient else None
 
 
 def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
@@ -133,7 +147,7 @@ def _one_chunk(unembedding, z_loss, with_gradient, hidden, targets, weights):
     bias_gradient = None if unembedding.bias is None else jnp.sum(slope, axis=(0, 1))
     slope = (slope * unembedding.scale).astype(hidden.dtype)
     hidden_gradient = jnp.einsum("blv,vd->bld", slope, unembedding.kernel.astype(hidden.dtype))
-    # Transposed, [d_model, vocab], as it is fastest to add up; `_scan_chunks` turns the sum once.
+    # Transposed, [d_model, vocab], as it is fastest to add up; `_forward` turns the sum once.
     (kernel_gradient,) = outer_products(hidden, (slope,))
     return sums, kernel_gradient, bias_gradient, hidden_gradient
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from triarch.models import Transformer
 from triarch.objectives import cross_entropy as xent
 from triarch.objectives.cross_entropy import LossSums
+from triarch.objectives.spread import spread_of
 
 Batch = Mapping[str, jax.Array]
 
@@ -33,7 +34,7 @@ def loss_fn(
         _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)
         hidden = jnp.take_along_axis(hidden, scored[..., None], axis=1)
         targets, weights = (jnp.take_along_axis(x, scored, axis=1) for x in (targets, weights))
-    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk)
+    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk, spread_of(model))
 
 
 def token_losses(model: Transformer, batch: Batch, *, chunk: int) -> Float[Array, "batch length"]:

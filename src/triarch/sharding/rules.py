@@ -206,6 +206,12 @@ class Constrainer:
         whole = PartitionSpec(*(_without(axes, apart) for axes in own))
         return _gathered(dtype, *(NamedSharding(self.devices, spec) for spec in (own, whole)), kernel)
 
+    def at_home(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
+        """Pins a parameter's gradient to where the parameter lives."""
+        if self.mesh is None:
+            return x
+        return jax.lax.with_sharding_constraint(x, parameter_sharding(logical_axes, x.shape, self.rules, self.devices))
+
 
 def _without(axes: str | MeshAxes | None, apart: set[str]) -> MeshAxes | None:
     kept = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes or ()) if axis not in apart)
