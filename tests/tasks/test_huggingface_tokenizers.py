@@ -61,6 +61,7 @@ def test_nothing_is_lost(loaded, layout):
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+        assert b"".join(tokenizer.token_texts[index] for index in ids) == text.encode()
 
     check()
 

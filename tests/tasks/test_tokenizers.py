@@ -1,4 +1,4 @@
-"""Text comes back from its ids, and token_bytes counts its bytes."""
+"""Text comes back from its ids, token_texts are its bytes, and token_bytes counts them."""
 
 import hashlib
 import io
@@ -23,6 +23,7 @@ def test_nothing_is_lost(kind, text):
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+    assert b"".join(tokenizer.token_texts[index] for index in ids) == text.encode()
     assert not set(ids.tolist()) & set(tokenizer.info.special.values())
 
 
