@@ -68,3 +68,4 @@ def selected(
             if fault is not None:
                 record = LeftOut(fault, place(record.origin), record.progress)
         yield record
+        del record

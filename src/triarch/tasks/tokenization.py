@@ -237,6 +237,8 @@ def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iter
             chunk, characters = [], 0
         if long:
             yield from (([part], len(part.text)) for part in work.parts(record))
+        # A long one need not stay while the next one is read.
+        del record
     if chunk:
         yield chunk, characters
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 from triarch.errors import UserError, nearest
 from triarch.tasks.documents import EMPTY, BadRecordError, Document, LeftOut
 from triarch.tasks.files import storage
-from triarch.tasks.files.records import Fields, Records, json_records, text_records
+from triarch.tasks.files.records import Fields, Record, Records, json_records, text_records
 from triarch.tasks.files.tables import table_records
 from triarch.tasks.origins import place
 
@@ -100,8 +100,9 @@ class Files:
                 elif not record.text:
                     yield LeftOut(EMPTY, place(record.origin), progress)
                 else:
-                    document = Document(record.text, record.text, progress, record.inputs, record.origin)
-                    yield document if record.inputs is None else dataclasses.replace(document, key=document.whole)
+                    yield _document(record, progress)
+                # One of 100 MB need not stay while the next one is read.
+                del record
 
     def _records(self, path: str, raw: IO[bytes]) -> Records:
         fields = Fields(self.text_field, self.inputs_field)
@@ -115,3 +116,8 @@ class Files:
                 yield from json_records(path, raw, fields)
         except BadRecordError as error:
             yield error
+
+
+def _document(record: Record, progress: int) -> Document:
+    document = Document(record.text, record.text, progress, record.inputs, record.origin)
+    return document if record.inputs is None else dataclasses.replace(document, key=document.whole)

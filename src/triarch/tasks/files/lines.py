@@ -53,9 +53,16 @@ def decoded(path: str, number: int, line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        message = f"not UTF-8: byte 0x{byte:02x} at offset {error.start} of the line"
-        raise BadRecordError("not UTF-8", f"{path}:{number}", message) from None
+        raise undecodable(path, number, error) from None
+
+
+def undecodable(path: str, first: int, error: UnicodeDecodeError) -> BadRecordError:
+    """Returns what `error` says of bytes that begin with the line `first`, naming the line that is not UTF-8."""
+    content, offset = error.object, error.start
+    start = content.rfind(b"\n", 0, offset) + 1
+    number = first + content.count(b"\n", 0, start)
+    message = f"not UTF-8: byte 0x{content[offset]:02x} at offset {offset - start} of the line"
+    return BadRecordError("not UTF-8", f"{path}:{number}", message)
 
 
 def _decompressed(path: str, raw: IO[bytes]) -> tuple[str, IO[bytes] | gzip.GzipFile]:

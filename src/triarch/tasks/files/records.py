@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 from triarch.errors import nearest
 from triarch.tasks.documents import BadRecordError
-from triarch.tasks.files.lines import Line, decoded, numbered_lines
+from triarch.tasks.files.lines import Line, decoded, numbered_lines, undecodable
 from triarch.tasks.origins import NONE, Origin
 
 _LINE_ENDS = b"\r\n"
@@ -46,16 +48,18 @@ def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
       BadRecordError: the file is cut short or damaged.
     """
     for number, start, line in numbered_lines(path, raw):
-        line = line.rstrip(_LINE_ENDS)
-        if not line or line.isspace():
-            continue
-        try:
-            record = _parsed(path, number, line)
-            texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
-        except BadRecordError as error:
-            yield error
-            continue
-        yield Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, start + len(line)))
+        if line and not line.isspace():
+            yield _json_record(path, number, start, line, fields)
+
+
+def _json_record(path: str, number: int, start: int, line: bytes, fields: Fields) -> Record | BadRecordError:
+    line = line.rstrip(_LINE_ENDS)
+    try:
+        record = _parsed(path, number, line)
+        texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
+    except BadRecordError as error:
+        return error
+    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, start + len(line)))
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
@@ -65,28 +69,13 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
       BadRecordError: the file is cut short or damaged.
     """
     lines = numbered_lines(path, raw)
-    for group in {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit](lines):
-        first, start, content = group[0] if group else (NONE, 0, b"")
-        if len(group) > 1:
-            content = b"".join(line for _, _, line in group)
-        if unit != "file":
-            content = content.rstrip(_LINE_ENDS)
+    for first, start, content in {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit](lines):
         try:
             text = content.decode()
-        except UnicodeDecodeError:
-            yield _undecodable(path, group)
-            continue
-        yield Record(text, None, (path, first, start, start + len(content)))
-
-
-def _undecodable(path: str, lines: Iterable[Line]) -> BadRecordError:
-    """Returns the error of the first of `lines` that is not UTF-8."""
-    try:
-        for number, _, line in lines:
-            decoded(path, number, line)
-    except BadRecordError as error:
-        return error
-    raise AssertionError("every line is UTF-8")
+        except UnicodeDecodeError as error:
+            yield undecodable(path, first, error)
+        else:
+            yield Record(text, None, (path, first, start, start + len(content)))
 
 
 def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
@@ -122,22 +111,28 @@ def _parsed(path: str, number: int, line: bytes) -> dict[str, Any]:
     return record
 
 
-def _whole(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
-    yield list(lines)
+# Of each document of a text file: the number of its first line, the offset of its first byte, its bytes.
+def _whole(lines: Iterable[Line]) -> Iterator[Line]:
+    yield _joined(lines)
 
 
-def _each(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
-    for line in lines:
-        yield (line,)
+def _each(lines: Iterable[Line]) -> Iterator[Line]:
+    return ((number, start, line.rstrip(_LINE_ENDS)) for number, start, line in lines)
 
 
-def _paragraphs(lines: Iterable[Line]) -> Iterator[Sequence[Line]]:
-    paragraph: list[Line] = []
-    for line in lines:
-        if line[-1].strip():
-            paragraph.append(line)
-        elif paragraph:
-            yield paragraph
-            paragraph = []
-    if paragraph:
-        yield paragraph
+def _paragraphs(lines: Iterable[Line]) -> Iterator[Line]:
+    for blank, group in itertools.groupby(lines, lambda line: not line[-1].strip()):
+        if not blank:
+            number, start, content = _joined(group)
+            yield number, start, content.rstrip(_LINE_ENDS)
+
+
+def _joined(lines: Iterable[Line]) -> Line:
+    first, first_start = NONE, 0
+    # Millions of short lines side by side would take ten times their bytes.
+    content = io.BytesIO()
+    for number, start, line in lines:
+        if first == NONE:
+            first, first_start = number, start
+        content.write(line)
+    return first, first_start, content.getvalue()

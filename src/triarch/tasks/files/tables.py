@@ -15,6 +15,8 @@ from triarch.tasks.files.records import Fields, Record, Records, checked_text
 from triarch.tasks.origins import Origin, named, place
 
 _BATCH_ROWS = 256
+# What the rows of a batch may take, on average, and what is read of a column at a time.
+_BATCH_BYTES = 2**24
 
 
 def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
@@ -48,9 +50,10 @@ def _record(origin: Origin, values: list[pa.Scalar], fields: Fields) -> Record |
 
 def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBatch]:
     if path.endswith(".parquet"):
-        file = pyarrow.parquet.ParquetFile(raw)
+        file = pyarrow.parquet.ParquetFile(raw, buffer_size=_BATCH_BYTES)
         _check_schema(path, file.schema_arrow, fields)
-        yield from file.iter_batches(_BATCH_ROWS, columns=fields.names)
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(_rows_a_batch(file, group), [group], fields.names)
         return
     # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
     is_file = raw.read(6) == b"ARROW1"
@@ -60,6 +63,12 @@ def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBat
     for number in range(reader.num_record_batches) if is_file else ():
         yield reader.get_batch(number)
     yield from () if is_file else reader
+
+
+def _rows_a_batch(file: pyarrow.parquet.ParquetFile, group: int) -> int:
+    """Returns how many rows of a group are read at a time: few long ones."""
+    metadata = file.metadata.row_group(group)
+    return min(max(1, _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)), _BATCH_ROWS)
 
 
 def _check_schema(path: str, schema: pa.Schema, fields: Fields) -> None:

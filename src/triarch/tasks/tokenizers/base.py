@@ -19,7 +19,7 @@ _CUT = re.compile("(?<=[a-z]) (?=[a-z])")
 _CROSSES_WORDS = re.compile(f"[a-z][ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]+[^ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]")
 _PROBES = (("the", "cat"), ("o", "x"))
 # Libraries need some hundred bytes a character while they tokenize.
-PART_CHARACTERS = 2**20
+PART_CHARACTERS = 2**18
 
 
 class Tokenizer(Protocol):
