@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--slices", type=int, default=1, help="so many of them, joined over the data-centre network (default: 1)")
     add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
     add("--program", default="train", choices=("train", "evaluate"), help="which step (default: %(default)s)")
-    add("--packed", action="store_true", help="windows are packed documents, whose attention needs segments")
+    add("--packed", action="store_true", help="rows hold packed documents or pairs, whose attention needs segments")
     add(
         "--search",
         action="store_true",

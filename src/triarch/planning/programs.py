@@ -58,7 +58,7 @@ def assembled(config: RunConfig, devices: Sequence[Any]) -> Run:
 
 
 def lowered(run: Run, kind: Kind, packed: bool) -> jax.stages.Lowered:
-    """Lowers the training step or the evaluation of a batch, for windows of one text or of packed documents."""
+    """Lowers the training step or the evaluation of a batch, of one text or pair a row or of packed ones."""
     batch = abstract_batch(run.config, run.batch_layout, packed)
     if kind == "evaluate":
         return run.eval_step.lower(run.target.params, batch)
@@ -68,9 +68,12 @@ def lowered(run: Run, kind: Kind, packed: bool) -> jax.stages.Lowered:
 def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the features of a global batch by the objective's own transform of an example."""
     window, vocab_size = config.data.window, config.model.vocab_size
-    example = {"tokens": np.full(window, vocab_size // 2, np.int32)}
+    tokens = np.full(window, vocab_size // 2, np.int32)
+    # What windows and pairs hold; an objective takes what it reads.
+    example = {"tokens": tokens, "inputs": tokens[:1], "targets": tokens[:1]}
     if packed:
-        example["segment_ids"] = np.ones(window, np.int32)
+        targets = config.objective.num_scored(config.model.architecture, window)
+        example |= {"segment_ids": np.ones(window, np.int32), "num_inputs": np.array([window - targets])}
     # What the ids are matters to no shape; there are enough sentinels for any window.
     sentinels = tuple(range(vocab_size - 1, max(vocab_size - 1 - window, 4), -1))
     special = SpecialTokens(pad=0, bos=1, eos=2, mask=3, sentinels=sentinels, modes={"R": 4, "S": 5, "X": 6})
