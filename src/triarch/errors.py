@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# Names that fit on the one line of a message.
+MOST_LISTED = 30
+
 
 class UserError(Exception):
     """Bad input, described in one line: what is wrong, where, and the nearest right thing.
@@ -19,4 +22,5 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    return f" (one of: {', '.join(options)})" if options else ""
+    more = f" and {len(options) - MOST_LISTED} more" if len(options) > MOST_LISTED else ""
+    return f" (one of: {', '.join(options[:MOST_LISTED])}{more})" if options else ""

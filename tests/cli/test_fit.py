@@ -11,7 +11,7 @@ from triarch.errors import UserError
 from triarch.scaling import forms
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def few_starts(monkeypatch):
     grid = forms.hoffmann_grid()[::53]
     monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())
@@ -157,6 +157,18 @@ def test_tokens_follow_from_flops_as_in_the_extracted_chinchilla_table(tmp_path)
     assert result["parameters"]["B"] == pytest.approx(410.7, rel=1e-5)
     assert any("tokens are FLOPs / (6 params)" in warning for warning in result["warnings"])
     with pytest.raises(UserError, match=r"needs --params_column=NAME; .*bad\.csv has 'Model Size'$"):
+        run(path, *flags)
+    with pytest.raises(UserError, match=r"needs --tokens_column=NAME \(or --flops_column, .*\); .* has 'x', .*'loss'$"):
+        run(path, "--law=chinchilla", "--params_column=Model Size")
+
+
+def test_accuracies_in_per_cent(tmp_path):
+    loss = np.linspace(2.2, 3.6, 20)
+    cells = {"loss": list(map(str, loss)), "acc": [f"{25 + 60 / (1 + np.exp(5 * (y - 2.8)))}" for y in loss]}
+    path = write(tmp_path, text_of(cells))
+    flags = ("--law=downstream", "--y_column=acc", "--floor=0.25", "--bootstraps=0", "--held_out=0")
+    assert run(path, *flags, "--y_unit=0.01")["parameters"]["ceiling"] == pytest.approx(0.85, abs=1e-6)
+    with pytest.raises(UserError, match=r"row 1: .* as --y_unit=0.01 does"):
         run(path, *flags)
 
 

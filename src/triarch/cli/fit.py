@@ -37,7 +37,13 @@ COLUMNS = {
 }
 
 CONDITION = re.compile(r"([^=!<>]*)(=|!=|<=|>=|<|>)(.*)")
-WITH_UNITS = ("params", "tokens", "unique_tokens", "flops")
+WITH_UNITS = {
+    "params": "1e6 if in millions",
+    "tokens": "1e9 if in billions",
+    "unique_tokens": "1e9 if in billions",
+    "flops": "1e9 if in GFLOPs, 8.64e19 if in petaFLOP/s-days",
+    "y": "0.01 if accuracies are in per cent",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip_empty", action="store_true", help="leave out rows with an empty or not finite cell in a column used"
     )
-    for role in WITH_UNITS:
+    for role, text in WITH_UNITS.items():
         parser.add_argument(
-            f"--{role}_unit", type=float, default=1.0, metavar="NUMBER", help=f"1e6 if --{role}_column is in millions"
+            f"--{role}_unit", type=float, default=1.0, metavar="NUMBER", help=f"of --{role}_column: {text}"
         )
     _add_options(parser)
     group = parser.add_argument_group("comparing architectures")

@@ -11,12 +11,12 @@ import numpy as np
 
 from triarch.errors import UserError, nearest
 from triarch.scaling import data_checks
-from triarch.scaling.request import LAWS, SEVERAL, Request
+from triarch.scaling.request import FROM_FLOPS, LAWS, SEVERAL, Request
 from triarch.scaling.table import Table, is_empty, parse_number
 
 # How published tables call what the roles stand for; used to ask, never to guess.
 USUAL_NAMES = {
-    "params": r"n|params?|parameters?|model.?size|size",
+    "params": r"n|[mb]?params?|parameters?|model.?size|size",
     "tokens": r"d|tokens?|data.?size|samples.?seen",
     "loss": r"l|loss|losses|nll|nats|ppl|perplexity|cross.?entropy",
     "flops": r"c|g?flops?|compute|budget",
@@ -122,9 +122,13 @@ def _named(request: Request) -> list[str]:
 
 
 def _check_named(table: Table, request: Request) -> None:
-    for role in request.missing():
+    missing = request.missing()
+    if missing:
+        role, flops = missing[0], ""
+        if request.law in FROM_FLOPS and missing in (["params"], ["tokens"]):
+            flops = " (or --flops_column, which it then follows from)"
         told = _usual(role, table.columns)
-        raise UserError(f"fit --law={request.law} needs --{role}_column=NAME; {table.name} has {told}")
+        raise UserError(f"fit --law={request.law} needs --{role}_column=NAME{flops}; {table.name} has {told}")
     for role, given in request.columns.items():
         for name in request.names(role) if given else ():
             if name not in table.columns:

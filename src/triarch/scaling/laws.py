@@ -196,7 +196,7 @@ def fit_downstream(
     if len(bad):
         raise UserError(
             f"{inputs[1]}, row {bad[0] + 1}: {accuracy[bad[0]]:g}, expected a share from 0 to 1 (percentages: divide by"
-            " 100)"
+            " 100, as --y_unit=0.01 does)"
         )
     values, _ = checked([loss], np.ones(len(accuracy)), inputs, len(form.names) - len(fixed or {}))
     return _with_warnings(
