@@ -58,6 +58,20 @@ def load(
     return read_export(folder, execution, placement)
 
 
+def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -> list[int]:
+    """Returns the steps of a run's checkpoints, ascending; nothing for an export.
+
+    Args:
+      path: the folder.
+      step: of a run, only the checkpoint of this step.
+
+    Raises:
+      UserError: the folder holds neither, or there is no checkpoint (of that step).
+    """
+    folder = Path(path)
+    return _steps(folder / CHECKPOINTS, step)[::-1] if _is_run(folder, step) else []
+
+
 def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> StoredModel:
     """Opens a run's workdir (its newest whole checkpoint) or an export to read its parameters one by one.
 
@@ -136,13 +150,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
     """Reads the checkpoint of `step`, or the newest one that is whole; changes nothing in the run."""
-    steps = sorted((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), reverse=True)
-    if not steps:
-        raise UserError(f"{folder}: the run has no checkpoint yet")
-    if step is not None and step not in steps:
-        raise UserError(f"{folder}: no checkpoint of step {step} (there are {', '.join(map(str, sorted(steps)))})")
     faults = []
-    for candidate in steps if step is None else [step]:
+    for candidate in _steps(folder, step):
         try:
             found = read(folder / str(candidate))
         except UserError as error:
@@ -152,6 +161,16 @@ def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> 
             print(f"triarch: {fault}; using step {candidate}", file=sys.stderr)
         return candidate, found
     raise UserError(f"{folder}: no whole checkpoint: {faults[0]}")
+
+
+def _steps(folder: Path, step: int | None) -> list[int]:
+    """Returns the steps there are, newest first, or `step` alone."""
+    steps = sorted((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), reverse=True)
+    if not steps:
+        raise UserError(f"{folder}: the run has no checkpoint yet")
+    if step is not None and step not in steps:
+        raise UserError(f"{folder}: no checkpoint of step {step} (there are {', '.join(map(str, reversed(steps)))})")
+    return steps if step is None else [step]
 
 
 def _check_step(checkpoint: Path, config: ModelConfig) -> Path:

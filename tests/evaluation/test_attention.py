@@ -47,7 +47,13 @@ def ranks(squares: np.ndarray) -> np.ndarray:
     return np.exp(entropy(values / values.sum(-1, keepdims=True)))
 
 
-@pytest.mark.parametrize("config", TRAINED, ids=lambda config: config.architecture)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(one, id=one.architecture, marks=[pytest.mark.slow] if one.architecture == "decoder-only" else [])
+        for one in TRAINED
+    ],
+)
 def test_equals_numpy(config, store):
     model = loaded(config)
     found = analyse(model, store, OPTIONS)

@@ -203,6 +203,7 @@ print(json.dumps([dataclasses.asdict(e) for e in found]))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_find_what_one_finds(models, domain, tmp_path):
     expected = [dataclasses.asdict(evaluation) for evaluation in evaluate(models[tiny.REDLLM], [domain])]
     write_export(tmp_path / "export", models[tiny.REDLLM].model, models[tiny.REDLLM].origin)

@@ -21,6 +21,7 @@ THEIRS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make(*MODELS[name][:2], **MODELS[name][2]), tmp_path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from triarch.cli.model_tables import make_folder, model_facts, model_names, numbers_of, save_panels, write_table
+from triarch.cli.model_tables import add_model_arguments, model_facts, numbers_of, open_models, save_panels, write_table
 from triarch.cli.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -38,15 +38,12 @@ EXAMPLE = "triarch attention --model=runs/redllm --model=runs/decllm --store=sto
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch attention`."""
+    add_model_arguments(
+        parser,
+        "for attention.csv (a head a row), locality.csv, keys.csv, map-*.csv, tokens.csv (of the maps) and the figures "
+        "(.svg, .pdf, .png)",
+    )
     add = parser.add_argument
-    add("--model", required=True, action="append", type=Path, metavar="PATH", help="a run or an export; repeatable")
-    add("--store", required=True, type=Path, metavar="STORE", help="of tokens")
-    add(
-        "--output", required=True, type=Path, metavar="FOLDER",
-        help="for attention.csv (a head a row), locality.csv, keys.csv, map-*.csv, tokens.csv (of the maps) and the "
-        "figures (.svg, .pdf, .png)",
-    )  # fmt: skip
-    add("--split", default="validation", help="of the store (default: %(default)s)")
     add("--length", type=int, help="tokens of a window (default: the store's)")
     add("--max_windows", type=int, default=16, help="averaged over at most so many (default: %(default)s)")
     add("--batch_size", type=int, default=4, help="windows computed at once (default: %(default)s)")
@@ -55,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--layers", help="of the maps, as 0,5 (default: the first, the middle and the last)")
     add("--heads", help="of the maps, as 0,1 (default: the first four)")
     add("--example", type=int, default=0, help="window that the maps show (default: %(default)s)")
-    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,12 +62,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         of range.
     """
     layers, heads = (numbers_of(name, getattr(args, name)) for name in ("layers", "heads"))
-    names = model_names(args.model)
-    make_folder(args.output)
-    from triarch.data.store import TokenStore
+    store, models = open_models(args)
     from triarch.evaluation.attention import AttentionOptions, analyse
-    from triarch.interchange import Placement
-    from triarch.loading import load
 
     options = AttentionOptions(
         args.split,
@@ -85,10 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.example,
     )
     options.check()
-    store = TokenStore.open(args.store)
     found = {}
-    for name, path in names.items():
-        model = load(path, step=args.step, placement=Placement.one_device())
+    for name, model in models:
         found[name] = model_facts(name, model), analyse(model, store, options, show_progress=True)
     _write(args.output, found)
     write_table(args.output / _TOKENS, _token_rows(store, found))

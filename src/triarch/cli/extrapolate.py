@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.model_tables import make_folder, model_facts, model_names, numbers_of, save_panels, write_table
+from triarch.cli.model_tables import add_model_arguments, model_facts, numbers_of, open_models, save_panels, write_table
 from triarch.cli.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -35,25 +35,18 @@ FACTOR = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch extrapolate`."""
+    add_model_arguments(parser, "for extrapolation.csv, positions.csv and the figures (.svg, .pdf, .png)")
     add = parser.add_argument
-    add("--model", required=True, action="append", type=Path, metavar="PATH", help="a run or an export; repeatable")
-    add("--store", required=True, type=Path, metavar="STORE", help="of tokens")
-    add(
-        "--output", required=True, type=Path, metavar="FOLDER",
-        help="for extrapolation.csv, positions.csv and the figures (.svg, .pdf, .png)",
-    )  # fmt: skip
     add("--trained_length", type=int, help="tokens of a training window (default: what the run says)")
     add("--lengths", help=f"total tokens (default: the trained length to {FACTOR} times it, in steps of a half)")
     add(
         "--prefixes",
         help="tokens given (default: 1, a quarter and a half of the trained length: the paper's 1, 512, 1024 for 2048)",
     )
-    add("--split", default="validation", help="of the store (default: %(default)s)")
     add("--max_windows", type=int, default=32, help="of the greatest length, at most (default: %(default)s)")
     add("--batch_size", type=int, default=4, help="windows computed at once (default: %(default)s)")
     add("--pseudo_positions", type=int, default=16, help="tokens of a window an encoder is scored on (default: 16)")
     add("--seed", type=int, default=0, help="of those tokens (default: %(default)s)")
-    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,17 +59,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.trained_length is not None and args.trained_length < 2:
         raise UserError(f"--trained_length={args.trained_length}: expected at least 2")
     lengths, prefixes = (numbers_of(name, getattr(args, name)) for name in ("lengths", "prefixes"))
-    names = model_names(args.model)
-    make_folder(args.output)
-    from triarch.data.store import TokenStore
+    store, models = open_models(args)
     from triarch.evaluation.extrapolation import LengthOptions, extrapolate
-    from triarch.interchange import Placement
-    from triarch.loading import load
 
-    store = TokenStore.open(args.store)
     rows, places = [], []
-    for name, path in names.items():
-        model = load(path, step=args.step, placement=Placement.one_device())
+    for name, model in models:
         trained = _trained_length(model) if args.trained_length is None else args.trained_length
         options = LengthOptions(
             lengths or _default_lengths(trained),

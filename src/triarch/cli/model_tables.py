@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
+    from triarch.data.store import TokenStore
     from triarch.interchange import LoadedModel
     from triarch.scaling.style import Panel
 
@@ -26,6 +28,39 @@ def model_names(paths: Sequence[Path]) -> dict[str, Path]:
             raise UserError(f"--model={path}: {names[name]} would go by the same name in the table, {name!r}")
         names[name] = path
     return names
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Adds the flags of verbs that compare models on one store: --model, --store, --output, --split, --step.
+
+    Args:
+      parser: of the verb.
+      output: what --output is for.
+    """
+    add = parser.add_argument
+    add("--model", required=True, action="append", type=Path, metavar="PATH", help="a run or an export; repeatable")
+    add("--store", required=True, type=Path, metavar="STORE", help="of tokens")
+    add("--output", required=True, type=Path, metavar="FOLDER", help=output)
+    add("--split", default="validation", help="of the store (default: %(default)s)")
+    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+
+
+def open_models(args: argparse.Namespace) -> tuple[TokenStore, Iterator[tuple[str, LoadedModel]]]:
+    """Returns the store of these flags, and yields the models one after the other, by what tables call them.
+
+    Raises:
+      UserError: the store or a model is missing or damaged, two models go by one name, or the output cannot be made.
+    """
+    names = model_names(args.model)
+    make_folder(args.output)
+    from triarch.data.store import TokenStore
+    from triarch.interchange import Placement
+    from triarch.loading import checkpoint_steps, load
+
+    for path in names.values():
+        checkpoint_steps(path, step=args.step)  # What is missing is told before anything is computed.
+    models = ((name, load(path, step=args.step, placement=Placement.one_device())) for name, path in names.items())
+    return TokenStore.open(args.store), models
 
 
 def model_facts(name: str, model: LoadedModel) -> dict[str, Any]:

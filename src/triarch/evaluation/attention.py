@@ -14,6 +14,7 @@ from triarch.errors import UserError
 from triarch.evaluation import matrices
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.joined import JoinedWindows, join_windows
+from triarch.evaluation.limits import check_least
 from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.interchange import LoadedModel
@@ -54,10 +55,7 @@ class AttentionOptions:
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for an option that is out of range."""
-        for name in ("length", "max_windows", "batch_size", "locality_window"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name}={value}: expected at least 1")
+        check_least(self, length=1, max_windows=1, batch_size=1, locality_window=1)
         if not 1e-5 <= self.rank_threshold < 1:
             # Below, float32 counts rounding.
             raise UserError(f"--rank_threshold={self.rank_threshold:g}: expected from 1e-5 to less than 1")

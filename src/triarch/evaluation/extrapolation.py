@@ -13,9 +13,10 @@ from triarch.errors import UserError
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
+from triarch.evaluation.limits import check_least
 from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
-from triarch.evaluation.sums import WindowSums, scored_losses, token_sums, window_sums
+from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.interchange import LoadedModel
 from triarch.objectives import PrefixLM, SpecialTokens
 from triarch.progress import Progress
@@ -56,12 +57,7 @@ class LengthOptions:
         if self.prefixes[0] >= self.lengths[-1]:
             longest = f"of the greatest length, {self.lengths[-1]:,} tokens"
             raise UserError(f"--prefixes={self.prefixes[0]}: nothing is left to score {longest}")
-        for name in ("max_windows", "batch_size", "pseudo_positions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name}={value}: expected at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed={self.seed}: expected at least 0")
+        check_least(self, max_windows=1, batch_size=1, pseudo_positions=1, seed=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +138,7 @@ def _by_token(
     """Yields each prefix and sums [windows, tokens after the prefix] over the longest windows."""
     longest = options.lengths[-1]
     windows = join_windows(store, options.split, longest, options.max_windows)
-    compiled = model.compiled(scored_losses)
+    scorer = Scorer.of(model, store, options.batch_size, progress)
     objective = _prefix_objective(model)
     prefixes = [prefix for prefix in options.prefixes if prefix < longest]
     causal = model.config.architecture == "decoder-only" and not objective.bidirectional_prefix
@@ -151,7 +147,7 @@ def _by_token(
         _check_places(model, longest, prefix)
         one = _scoring(model, store, dataclasses.replace(objective, prefix_fraction=prefix / longest), longest)
         progress.start(f"{model.path.name} {longest:,} tokens, prefix {prefix:,}", len(windows))
-        sums = token_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        sums = scorer.token_sums(windows, one)
         check_finite(sums.nats, model, store)
         for given in prefixes if causal else [prefix]:
             yield given, WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
@@ -160,7 +156,7 @@ def _by_token(
 def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress) -> Iterator[LengthLoss]:
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
     longest = join_windows(store, options.split, options.lengths[-1], options.max_windows)
-    compiled = model.compiled(scored_losses)
+    scorer = Scorer.of(model, store, options.batch_size, progress)
     for length in options.lengths:
         # All but the first token are candidates, whatever the prefix of other models.
         objective = PrefixLM(prefix_fraction=1 / length)
@@ -168,7 +164,7 @@ def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progr
         one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed)
         windows = [{"tokens": longest[index]["tokens"][:length]} for index in range(len(longest))]
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
-        sums = window_sums(compiled, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        sums = scorer.window_sums(windows, one)
         check_finite(sums.nats, model, store)
         yield LengthLoss(**vars(summarise(sums)), scoring=one.name, prefix=None, length=length)
 

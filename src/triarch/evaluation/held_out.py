@@ -11,7 +11,7 @@ import numpy as np
 
 from triarch.data.store import TokenStore
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
-from triarch.evaluation.sums import WindowSums, scored_losses
+from triarch.evaluation.sums import WindowSums
 from triarch.interchange import LoadedModel
 from triarch.progress import Progress
 
@@ -89,12 +89,11 @@ def evaluate(
     options.check()
     for domain in domains:
         check_vocabulary(model, domain.store)
-    compiled = model.compiled(scored_losses)
     with Progress(show_progress) as progress:
         return [
             Evaluation(**vars(summarise(sums)), domain=domain.name, role=domain.role, scoring=name)
             for domain in domains
-            for name, sums in store_sums(compiled, model, domain.store, options, domain.name, progress)
+            for name, sums in store_sums(model, domain.store, options, domain.name, progress)
         ]
 
 

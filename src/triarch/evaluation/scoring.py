@@ -125,16 +125,14 @@ def pseudo_likelihood(
       special: of the vocabulary; its mask is needed.
       vocab_size: ids of the vocabulary.
       window: tokens of an example.
-      positions: tokens of each example to score, drawn without replacement; None scores all.
+      positions: tokens of each example to score, 1 or more, drawn without replacement; None scores all.
       seed: of the draw; an example's draw depends on (seed, its index) only.
 
     Raises:
-      UserError: the vocabulary has no mask token, or `positions` is not positive.
+      UserError: the vocabulary has no mask token.
     """
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
-    if positions is not None and positions < 1:
-        raise UserError(f"--pseudo_positions={positions}: expected at least 1")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
     transform = objective.transform("decoder-only", special, vocab_size, window)
     most = objective.num_scored("decoder-only", window)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from triarch.data.store import SplitReader, TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation import scoring as scorings
+from triarch.evaluation.limits import check_least
 from triarch.evaluation.scoring import Scoring
-from triarch.evaluation.sums import WindowSums, window_sums
+from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.interchange import LoadedModel
 from triarch.objectives import Objective, SpecialTokens, Supervised
-from triarch.objectives.base import Features, require_layout
+from triarch.objectives.base import require_layout
 from triarch.progress import Progress
 
 
@@ -46,12 +47,7 @@ class Options:
         for kind in self.scoring or ():
             if kind not in scorings.KINDS:
                 raise UserError(f"no scoring {kind!r}{nearest(kind, scorings.KINDS)}")
-        for name in ("max_windows", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"--{name}={value}: expected at least 1")
-        if self.seed < 0:
-            raise UserError(f"--seed={self.seed}: expected at least 0")
+        check_least(self, max_windows=1, batch_size=1, pseudo_positions=1, seed=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +65,6 @@ class FirstWindows:
 
 
 def store_sums(
-    losses: Callable[[Features], np.ndarray],
     model: LoadedModel,
     store: TokenStore,
     options: Options,
@@ -79,7 +74,6 @@ def store_sums(
     """Yields each scoring's name and sums on a store's first windows.
 
     Args:
-      losses: `scored_losses` of the model, compiled.
       model: to evaluate.
       store: of the model's vocabulary.
       options: what is scored.
@@ -90,9 +84,10 @@ def store_sums(
       UserError: the store's split is missing or empty, or its layout not one that the scoring reads.
     """
     windows = first_windows(store, options.split, options.max_windows)
+    scorer = Scorer.of(model, store, options.batch_size, progress)
     for names, one in _scorings(model, store, options):
         progress.start(f"{label} {', '.join(names)}", len(windows) * one.rows_per_window)
-        sums = window_sums(losses, windows, one, store.token_bytes, options.batch_size, progress.advance)
+        sums = scorer.window_sums(windows, one)
         if not sums.tokens.sum():
             raise UserError(f"{store.path}: the windows of split {options.split!r} hold no token to score {names[0]}")
         check_finite(sums.nats, model, store)

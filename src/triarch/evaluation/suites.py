@@ -14,7 +14,7 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
-from triarch.evaluation.sums import WindowSums, scored_losses
+from triarch.evaluation.sums import WindowSums
 from triarch.interchange import LoadedModel
 from triarch.progress import Progress
 
@@ -81,12 +81,11 @@ def evaluate_suite(
     options.check()
     for domain in suite:
         check_vocabulary(model, domain.store)
-    compiled = model.compiled(scored_losses)
     found: dict[str, list[tuple[SuiteDomain, WindowSums]]] = {}
     with Progress(show_progress) as progress:
         for domain in suite:
             label = f"{domain.source}/{domain.name}"
-            for scoring, sums in store_sums(compiled, model, domain.store, options, label, progress):
+            for scoring, sums in store_sums(model, domain.store, options, label, progress):
                 found.setdefault(scoring, []).append((domain, sums))
     return [loss for scoring, scored in found.items() for loss in averages(scoring, scored)]
 

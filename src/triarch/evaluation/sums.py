@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from triarch.data.store import TokenStore
 from triarch.evaluation.scoring import Example, Scoring
+from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import cross_entropy
 from triarch.objectives.base import Features
+from triarch.progress import Progress
 
 # Logits held at once, in numbers: 256 MiB of float32.
 _LOGITS = 2**26
@@ -42,61 +46,50 @@ def scored_losses(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[A
     return cross_entropy.token_losses(hidden, model.unembedding(), targets, chunk)
 
 
-def window_sums(
-    losses: Callable[[Features], np.ndarray],
-    windows: Sequence[Example],
-    scoring: Scoring,
-    token_bytes: np.ndarray,
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> WindowSums:
-    """Scores windows, in batches of one shape.
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """A model and a store's vocabulary, in batches of one shape.
 
-    Args:
-      losses: `scored_losses` of a model, compiled.
-      windows: a store's examples, at random access.
-      scoring: what to score.
+    Attributes:
+      losses: `scored_losses` of the model, compiled.
       token_bytes: bytes of each id.
       batch_size: rows a batch; the last is filled with rows of weight 0.
       advance: called with the number of rows done.
     """
-    sums = WindowSums(*np.zeros((3, len(windows))))
-    for owners, rows in _scored(losses, windows, scoring, token_bytes, batch_size, advance):
-        for total, values in zip(sums, rows, strict=True):
-            np.add.at(total, owners, values.sum(axis=1))
-    return sums
 
+    losses: Callable[[Features], np.ndarray]
+    token_bytes: np.ndarray
+    batch_size: int
+    advance: Callable[[int], None]
 
-def token_sums(
-    losses: Callable[[Features], np.ndarray],
-    windows: Sequence[Example],
-    scoring: Scoring,
-    token_bytes: np.ndarray,
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> WindowSums:
-    """Scores windows token by token: as `window_sums`, float64 [windows, targets], for a scoring of a row a window."""
-    rows = [sums for _, sums in _scored(losses, windows, scoring, token_bytes, batch_size, advance)]
-    return WindowSums(*(np.concatenate(values) for values in zip(*rows, strict=True)))
+    @classmethod
+    def of(cls, model: LoadedModel, store: TokenStore, batch_size: int, progress: Progress) -> Scorer:
+        """Takes them from a model, a store of its vocabulary, and where the bar is."""
+        return cls(model.compiled(scored_losses), store.token_bytes, batch_size, progress.advance)
 
+    def window_sums(self, windows: Sequence[Example], scoring: Scoring) -> WindowSums:
+        """Scores windows: a store's examples, at random access; `scoring` says what of them."""
+        sums = WindowSums(*np.zeros((3, len(windows))))
+        for owners, rows in self._scored(windows, scoring):
+            for total, values in zip(sums, rows, strict=True):
+                np.add.at(total, owners, values.sum(axis=1))
+        return sums
 
-def _scored(
-    losses: Callable[[Features], np.ndarray],
-    windows: Sequence[Example],
-    scoring: Scoring,
-    token_bytes: np.ndarray,
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> Iterator[tuple[list[int], WindowSums]]:
-    """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
-    owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
-    for owners, rows in _grouped(owned, batch_size):
-        batch = _stacked(rows, min(batch_size, len(windows) * scoring.rows_per_window))
-        nats = losses(batch)[: len(rows)].astype(np.float64)
-        weights = batch["scored_weights"][: len(rows)].astype(np.float64)
-        lengths = token_bytes[batch["scored_targets"][: len(rows)]]
-        yield owners, WindowSums(weights * nats, weights, weights * lengths)
-        advance(len(rows))
+    def token_sums(self, windows: Sequence[Example], scoring: Scoring) -> WindowSums:
+        """Scores windows token by token, float64 [windows, targets], for a scoring of a row a window."""
+        rows = [sums for _, sums in self._scored(windows, scoring)]
+        return WindowSums(*(np.concatenate(values) for values in zip(*rows, strict=True)))
+
+    def _scored(self, windows: Sequence[Example], scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
+        """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
+        owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
+        for owners, rows in _grouped(owned, self.batch_size):
+            batch = _stacked(rows, min(self.batch_size, len(windows) * scoring.rows_per_window))
+            nats = self.losses(batch)[: len(rows)].astype(np.float64)
+            weights = batch["scored_weights"][: len(rows)].astype(np.float64)
+            lengths = self.token_bytes[batch["scored_targets"][: len(rows)]]
+            yield owners, WindowSums(weights * nats, weights, weights * lengths)
+            self.advance(len(rows))
 
 
 def _grouped(owned: Iterator[tuple[int, Features]], size: int) -> Iterator[tuple[list[int], list[Features]]]:

@@ -11,7 +11,7 @@ import numpy as np
 from triarch.scaling.length_figures import DASHES
 from triarch.scaling.style import MARKERS, SERIES, Panel, log_axis, new_axes, styled
 from triarch.scaling.tasks_table import READ_SO_FAR, Question, TaskPoint
-from triarch.scaling.words import short_number
+from triarch.scaling.words import power_of_ten, short_number
 
 _AXES = {
     "tokens": "training tokens read",
@@ -58,7 +58,7 @@ def _panel(name: str, question: Question, points: Sequence[TaskPoint], axis: str
                     markerfacecolor=colour if line[0].scoring == "log-likelihood" else "none", elinewidth=0.9,
                     linewidth=1.2, label=run,
                 )  # fmt: skip
-        _scale(axes, [_place(one, axis) for one in points], [one.value for one in points])
+        _scale(axes, [_place(one, axis) for one in points], [one.value for one in points], "flops" in axis)
         axes.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
     columns = ("run", "architecture", "scoring", "step", *READ_SO_FAR, "value", "standard_error")
     rows = [
@@ -72,15 +72,15 @@ def _place(point: TaskPoint, axis: str) -> float:
     return point.step if axis == "step" else point.so_far[axis]
 
 
-def _scale(axes, x: Sequence[float], values: Sequence[float]) -> None:
+def _scale(axes, x: Sequence[float], values: Sequence[float], powers: bool) -> None:
     if not x:
         return
     if min(x) > 0 and max(x) > _WIDE * min(x):
         axes.set_xscale("log")
-        log_axis(axes.xaxis, min(x), max(x), powers=False)
+        log_axis(axes.xaxis, min(x), max(x), powers)
     else:
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
-        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(short_number))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(power_of_ten if powers else short_number))
     # Perplexities fall by orders of magnitude; shares do not.
     if min(values) > 1 and max(values) > _WIDE * min(values):
         axes.set_yscale("log")
