@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from triarch.cli.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
 from triarch.cli.text_table import aligned, decimals
 from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
@@ -17,7 +21,12 @@ if TYPE_CHECKING:
 
 _SUITES = "evaluation"
 _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "examples")
+_WIDTHS = (24, 16, 13, 9, 14, 9, 9)
 _ANSWERS = ".answers.jsonl"
+_ALL = "all"
+_FLAGS = (
+    "task_data", "include_path", "num_fewshot", "limit", "max_length", "add_bos", "pseudo", "answers",
+)  # fmt: skip
 
 
 def add_task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,36 +57,74 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="begin texts with the token that begins texts (default: as trained, or as the imported tokenizer does)",
     )  # fmt: skip
     add(
-        "--pseudo", default="token",
+        "--pseudo",
         help="what an encoder finds masked with each token of a continuation: nothing more (token), the tokens of its "
-        "word to its right (word), or all of the continuation to its right (rest) (default: %(default)s)",
+        "word to its right (word), or all of the continuation to its right (rest) (default: token)",
     )  # fmt: skip
     add(
         "--answers", type=Path, metavar="FILE",
-        help="keep answers here as they come; run again to go on after a stop (default: beside --json's file)",
+        help="keep answers here as they come; run again to go on after a stop (default: beside --json's file, or in "
+        "--output); of several checkpoints each has a file of its own, named after it",
     )  # fmt: skip
 
 
+def refuse_task_flags(args: argparse.Namespace) -> None:
+    """Raises UserError for a flag of tasks where no task is asked for."""
+    given = [name for name in _FLAGS if getattr(args, name) not in (None, [])]
+    if given:
+        raise UserError(f"--{given[0]} is for tasks: name some with --tasks=NAMES or --task_suite=NAME")
+
+
 def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluates a model on tasks and prints a table, task by task.
+    """Evaluates checkpoints on tasks, one after the other, and prints a table of each, task by task.
 
     Raises:
-      UserError: a task, its data or the model is missing or unsuitable, or a flag is out of range.
+      UserError: a task, its data or a model is missing or unsuitable, or a flag is out of range.
     """
-    if len(args.model) > 1 or args.output is not None:
-        raise UserError(f"{'--output' if args.output else 'more than one --model'} is for --suite")
     if args.coordinator or args.num_processes not in (None, 1):
         raise UserError("tasks are evaluated by one process")
-    options = _options(args)
+    steps = [None] if args.step == _ALL else numbers_of("step", args.step) or [None]
+    options, suite = _options(args), _suite(args)
     options.check()
-    suite = _suite(args)
-    from triarch.evaluation.few_shot import evaluate_tasks
+    from triarch.evaluation.few_shot import check_names
     from triarch.evaluation.few_shot.evaluation import harness_version
+    from triarch.loading import checkpoint_steps
+
+    check_names(suite.tasks, options.include_paths, options.task_data)
+    checkpoints = []
+    for name, path in model_names(args.model).items():
+        for asked in steps:
+            known = checkpoint_steps(path, step=asked) or [None]
+            checkpoints += [(name, path, step) for step in (known if args.step == _ALL else [asked])]
+    if args.output is not None:
+        make_folder(args.output)
+    models = []
+    for number, (name, path, step) in enumerate(checkpoints, 1):
+        several = len(checkpoints) > 1
+        place = name if step is None else f"{name}, step {step}"
+        own = dataclasses.replace(options, answers=_answers(args, f".{name}-{step or 'newest'}" if several else ""))
+        if several:
+            print(f"==> {place}", flush=True)
+        label = f"{number}/{len(checkpoints)} {place}" if several else ""
+        models.append(_evaluated(name, path, step, suite, own, label))
+    if args.output is not None:
+        _write(args.output, models)
+    return {
+        "limit": options.limit,
+        "max_length": options.max_length,
+        "lm_eval": harness_version(),
+        "models": models,
+    }
+
+
+def _evaluated(
+    name: str, path: Path, step: int | None, suite: TaskSuite, options: FewShotOptions, label: str
+) -> dict[str, Any]:
+    from triarch.evaluation.few_shot import evaluate_tasks
     from triarch.interchange import Placement
     from triarch.loading import load
 
-    (path,) = args.model
-    model = load(path, step=args.step, placement=Placement.all_devices())
+    model = load(path, step=step, placement=Placement.all_devices())
     tokenizer = tokenizer_of(model)
     shown: list[TaskResult] = []
 
@@ -86,27 +133,54 @@ def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
         print("\n".join(_lines(results)[0 if not shown else 1 :]), flush=True)
         shown.extend(results)
 
-    frame = getattr(tokenizer, "frame", None)
-    results = evaluate_tasks(model, tokenizer, suite, options, tokenizer_frame=frame, show_progress=True, report=report)
+    results = evaluate_tasks(
+        model,
+        tokenizer,
+        suite,
+        options,
+        tokenizer_frame=getattr(tokenizer, "frame", None),
+        show_progress=True,
+        label=label,
+        report=report,
+    )
     is_encoder = model.config.architecture == "encoder-only"
     return {
-        "model": str(path),
-        "architecture": model.config.architecture,
-        "step": model.origin.step,
+        **model_facts(name, model),
+        "path": str(path),
+        "run": (model.origin.source or {}).get("run") or name,
+        **_read_so_far(path, model.origin.step),
         "scoring": f"pseudo-log-likelihood ({options.pseudo})" if is_encoder else "log-likelihood",
-        "limit": options.limit,
-        "max_length": options.max_length,
-        "lm_eval": harness_version(),
         "results": [dataclasses.asdict(result) for result in results],
     }
+
+
+def _read_so_far(path: Path, step: int | None) -> dict[str, float | None]:
+    """Returns the tokens and FLOPs of a run until a step; None where unknown, as for an export."""
+    from triarch.scaling.tasks_table import READ_SO_FAR, at_step
+    from triarch.training.metrics import FILE_NAME, read_lines
+
+    names = ("step", *READ_SO_FAR)
+    by_step = {line["step"]: line for line in read_lines(path / FILE_NAME) if all(name in line for name in names)}
+    metrics = {name: np.array([by_step[step][name] for step in sorted(by_step)]) for name in names}
+    found = at_step(metrics, math.nan if step is None else step)
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
+def _write(output: Path, models: Sequence[Mapping[str, Any]]) -> None:
+    from triarch.scaling.tasks_table import TASKS
+
+    rows = []
+    for model in models:
+        facts = {name: value for name, value in model.items() if name not in ("results", "path")}
+        rows += [facts | {name: one[name] for name in one if name != "files"} for one in model["results"]]
+    if not rows:
+        raise UserError("the tasks gave no results to write")
+    write_table(output / TASKS, rows)
 
 
 def _options(args: argparse.Namespace) -> FewShotOptions:
     from triarch.evaluation.few_shot import FewShotOptions
 
-    answers = args.answers
-    if answers is None and args.json not in (None, "-"):
-        answers = Path(args.json).with_suffix(_ANSWERS)
     return FewShotOptions(
         task_data=args.task_data,
         include_paths=tuple(args.include_path),
@@ -114,10 +188,22 @@ def _options(args: argparse.Namespace) -> FewShotOptions:
         limit=args.limit,
         max_length=args.max_length,
         add_bos=None if args.add_bos is None else args.add_bos == "yes",
-        pseudo=args.pseudo,
+        pseudo="token" if args.pseudo is None else args.pseudo,
         batch_size=args.batch_size,
-        answers=answers,
     )
+
+
+def _answers(args: argparse.Namespace, checkpoint: str) -> Path | None:
+    """Returns where the answers of a checkpoint are kept; `checkpoint` sets apart one of several."""
+    file = args.answers
+    if file is None and args.json not in (None, "-"):
+        file = Path(args.json).with_suffix(_ANSWERS)
+    if file is None and args.output is not None:
+        file = args.output / f"tasks{_ANSWERS}"
+    if file is None or not checkpoint:
+        return file
+    ending = _ANSWERS if file.name.endswith(_ANSWERS) else file.suffix
+    return file.with_name(file.name.removesuffix(ending) + checkpoint + ending)
 
 
 def _suite(args: argparse.Namespace) -> TaskSuite:
@@ -145,11 +231,7 @@ def _lines(results: Sequence[TaskResult]) -> list[str]:
         for one in results
     ]
     # The same widths for every task, since each is printed by itself.
-    padded = [tuple(cell.ljust(width) for cell, width in zip(row[:3], (24, 16, 13), strict=True)) for row in rows]
-    header = tuple(cell.ljust(width) for cell, width in zip(_HEADER[:3], (24, 16, 13), strict=True))
-    lines = [(*header, *(cell.rjust(9) for cell in _HEADER[3:]))]
-    lines += [(*words, *(cell.rjust(9) for cell in row[3:])) for words, row in zip(padded, rows, strict=True)]
-    return aligned(lines[0], lines[1:], words=3).splitlines()
+    return aligned(_HEADER, rows, words=3, least=_WIDTHS).splitlines()
 
 
 def _number(value: float | None) -> str:

@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR",
         help="study folder: study.json, results.csv, evaluations.csv, runs/; where it is, analysis/ (the --output of "
-        "evaluate --suite, extrapolate and attention)",
+        "evaluate --suite, evaluate --tasks, extrapolate and attention, and the --json of "
+        "benchmarks/generation_throughput.py, by its name generation_throughput.json)",
     )
     parser.add_argument("--output", required=True, metavar="PATH.html", help="the page to write")
     parser.add_argument(

@@ -6,58 +6,68 @@ import json
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from tests.interchange.huggingface import parity
 from tests.tasks import huggingface
 from tests.tasks.texts import Documents
-from triarch.interchange import read_export
 
 WORDS = [word for document in Documents().documents() for word in document.text.split() if word.isalpha()]
 # Special tokens of each layout of tokenizer, as a model's folder names them.
 SPECIAL = {
     "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
     "llama3": {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+    "modernbert": {
+        "bos_token": "[CLS]",
+        "eos_token": "[SEP]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+    },
     "t5": {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
 }
-YAML = {
-    "tiny_choice": """
-output_type: multiple_choice
-doc_to_text: "{{query}}\\nAnswer:"
-doc_to_target: "{{gold}}"
-doc_to_choice: "{{choices}}"
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-  - {metric: acc_norm, aggregation: mean, higher_is_better: true}
-""",
-    "tiny_word": """
-output_type: loglikelihood
-doc_to_text: "{{text.rsplit(' ', 1)[0]}} "
-doc_to_target: "{{text.rsplit(' ', 1)[-1]}}"
-metric_list:
-  - {metric: perplexity, aggregation: perplexity, higher_is_better: false}
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-""",
-    "tiny_rolling": """
-output_type: loglikelihood_rolling
-doc_to_text: ""
-doc_to_target: "{{text}}"
-metric_list:
-  - {metric: word_perplexity, aggregation: weighted_perplexity, higher_is_better: false}
-  - {metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}
-""",
-    "tiny_written": """
-output_type: generate_until
-doc_to_text: "{{query}}\\nAnswer:"
-doc_to_target: "{{choices[gold]}}"
-generation_kwargs: {until: ["e"], max_gen_toks: 8, do_sample: false}
-metric_list:
-  - {metric: exact_match, aggregation: mean, higher_is_better: true}
-""",
+
+
+def _metric(name: str, aggregation: str = "mean", higher_is_better: bool = True) -> dict[str, object]:
+    return {"metric": name, "aggregation": aggregation, "higher_is_better": higher_is_better}
+
+
+_QUESTION = "{{query}}\nAnswer:"
+TASKS = {
+    "tiny_choice": {
+        "output_type": "multiple_choice",
+        "doc_to_text": _QUESTION,
+        "doc_to_target": "{{gold}}",
+        "doc_to_choice": "{{choices}}",
+        "metric_list": [_metric("acc"), _metric("acc_norm")],
+    },
+    "tiny_word": {
+        "output_type": "loglikelihood",
+        "doc_to_text": "{{text.rsplit(' ', 1)[0]}} ",
+        "doc_to_target": "{{text.rsplit(' ', 1)[-1]}}",
+        "metric_list": [_metric("perplexity", "perplexity", False), _metric("acc")],
+    },
+    "tiny_rolling": {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [
+            _metric("word_perplexity", "weighted_perplexity", False),
+            _metric("bits_per_byte", "bits_per_byte", False),
+        ],
+    },
+    "tiny_written": {
+        "output_type": "generate_until",
+        "doc_to_text": _QUESTION,
+        "doc_to_target": "{{choices[gold]}}",
+        "generation_kwargs": {"until": ["e"], "max_gen_toks": 8, "do_sample": False},
+        "metric_list": [_metric("exact_match")],
+    },
 }
 
 
 def write_tasks(folder: Path) -> Path:
-    """Writes the tasks of `YAML` with their data; returns the folder."""
+    """Writes `TASKS` with their data; returns the folder."""
     rng = np.random.default_rng(0)
 
     def words(count):
@@ -71,9 +81,10 @@ def write_tasks(folder: Path) -> Path:
         )
     folder.mkdir(parents=True)
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    for name, text in YAML.items():
-        head = f"task: {name}\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / 'rows.jsonl'}}}}}\n"
-        (folder / f"{name}.yaml").write_text(head + "test_split: test\nfewshot_split: test" + text)
+    data = {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(folder / "rows.jsonl")}}}
+    for name, fields in TASKS.items():
+        task = {"task": name, **data, "test_split": "test", "fewshot_split": "test", **fields}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False))
     return folder
 
 
@@ -93,6 +104,3 @@ def write_model(folder: Path, layout: str, class_name: str, config_name: str, **
 def answers(samples: dict) -> dict[tuple[str, int], list]:
     """Returns what a model answered to each document of each task."""
     return {(task, one["doc_id"]): one["resps"] for task, rows in samples.items() for one in rows}
-
-
-__all__ = ["WORDS", "YAML", "answers", "read_export", "write_model", "write_tasks"]

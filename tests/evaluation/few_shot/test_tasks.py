@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import math
@@ -14,10 +15,16 @@ import pytest
 
 from tests.interchange import exports
 from tests.models import tiny
+from tests.training import tiny as training_runs
 from tests.training.tiny import python
 from triarch.cli.main import main
+from triarch.data.manifest import Manifest, Split
+from triarch.data.writer import StoreWriter
 from triarch.interchange import Origin
 from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.training import CheckpointConfig, train
+from triarch.training.optimizers import AdamW
+from triarch.training.schedules import Cosine
 
 pytest.importorskip("lm_eval")
 
@@ -78,8 +85,16 @@ def expected_lambada():
 
 def test_own_tasks_and_their_numbers(model, data, tmp_path):
     (tmp_path / "suite.gin").write_text("TaskSuite.tasks = {'copa': 0}\n")
-    result = run(model, data, "lambada", tmp_path / "result.json", f"--task_suite={tmp_path / 'suite.gin'}")
-    found = {(one["task"], one["metric"]): one for one in result["results"]}
+    suite, output = f"--task_suite={tmp_path / 'suite.gin'}", f"--output={tmp_path / 'out'}"
+    (whole,) = run(model, data, "lambada", tmp_path / "result.json", suite, output)["models"]
+    found = {(one["task"], one["metric"]): one for one in whole["results"]}
+    with (tmp_path / "out" / "tasks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["task"], row["metric"]) for row in rows] == list(found)
+    assert [float(row["value"]) for row in rows] == pytest.approx([one["value"] for one in whole["results"]])
+    assert {(row["run"], row["step"], row["tokens"], row["scoring"]) for row in rows} == {
+        ("tiny", "1", "", "log-likelihood")
+    }
     accuracy, perplexity = expected_lambada()
     assert found["lambada", "acc"]["value"] == accuracy
     assert found["lambada", "perplexity"]["value"] == pytest.approx(perplexity, rel=1e-4)
@@ -98,9 +113,10 @@ def test_own_tasks_and_their_numbers(model, data, tmp_path):
 def test_every_architecture(name, data, tmp_path):
     model = export(tmp_path / "model", CONFIGS[name])
     result = run(model, data, "lambada,copa,gsm8k", tmp_path / "result.json", "--num_fewshot=1", "--limit=2")
-    assert {one["task"] for one in result["results"]} == {"lambada", "copa", "gsm8k"}
-    assert all(one["num_examples"] == 2 and one["num_fewshot"] == 1 for one in result["results"])
-    assert ("pseudo" in result["scoring"]) == (name == "encoder")
+    (found,) = result["models"]
+    assert {one["task"] for one in found["results"]} == {"lambada", "copa", "gsm8k"}
+    assert all(one["num_examples"] == 2 and one["num_fewshot"] == 1 for one in found["results"])
+    assert ("pseudo" in found["scoring"]) == (name == "encoder")
 
 
 KILLED = "import sys; from triarch.cli.main import main; sys.exit(main(sys.argv[1:]))"
@@ -119,7 +135,7 @@ def test_a_killed_evaluation_goes_on(model, data, tmp_path):
     process.wait()
     kept = answers.read_bytes()
     assert 3 <= kept.count(b"\n") < 1 + 3 + 10 + 3 and not path.exists()
-    assert run(model, data, "gsm8k,copa,lambada", path, "--batch_size=1")["results"] == whole["results"]
+    assert run(model, data, "gsm8k,copa,lambada", path, "--batch_size=1")["models"] == whole["models"]
     # What was answered stands as it was.
     assert answers.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])
     assert answers.read_bytes().count(b"\n") == 1 + 3 + 10 + 3
@@ -182,7 +198,7 @@ def test_tasks_of_ones_own_and_what_an_encoder_cannot_do(model, tmp_path, capsys
     )
     result = tmp_path / "result.json"
     assert main(["evaluate", f"--model={model}", "--tasks=texts", *flags, f"--json={result}"]) == 0
-    found = {one["metric"]: one["value"] for one in json.loads(result.read_text())["results"]}
+    found = {one["metric"]: one["value"] for one in json.loads(result.read_text())["models"][0]["results"]}
     assert found["bits_per_byte"] == pytest.approx(expected_bits(), rel=1e-4)
 
 
@@ -215,7 +231,14 @@ def expected_bits():
         (["--tasks=copa", "--pseudo=wrod"], "--pseudo=wrod (did you mean 'word'?)"),
         (["--task_suite=redlm"], "no gin file evaluation/redlm.gin (did you mean 'evaluation/redllm.gin'?)"),
         (["--tasks=copa", "--in_domain=store"], "tasks are evaluated by themselves"),
-        (["--tasks=copa", "--model=other"], "more than one --model is for --suite"),
+        (["--tasks=copa", "--task_data=.", "--model=other"], "other: no such run or export"),
+        (["--tasks=copa", "--seed=3"], "--seed is for stores: tasks have no use for it"),
+        (["--tasks=copa", "--step=1,b"], "--step=1,b: expected whole numbers between commas"),
+        (["--tasks=copa", "--task_data=.", "--step=3"], "an export holds one step: none can be chosen"),
+        (["--in_domain=store", "--step=all"], "--step=all: expected the number of a checkpoint; several of them go"),
+        (["--in_domain=store", "--limit=3"], "--limit is for tasks: name some with --tasks=NAMES or --task_suite=NAME"),
+        (["--suite=store", "--task_data=."], "--task_data is for tasks"),
+        (["--tasks="], "--tasks=: names no task"),
     ],
 )
 def test_bad_flags(flags, message, model, capsys):
@@ -223,9 +246,49 @@ def test_bad_flags(flags, message, model, capsys):
 
 
 @pytest.mark.slow
-def test_a_task_that_nobody_has(model, data, capsys):
-    said = complaint(capsys, f"--model={model}", "--tasks=copaa", f"--task_data={data}")
+def test_a_task_that_nobody_has(data, capsys):
+    """Told before the model is looked at, and without importing the harness."""
+    said = complaint(capsys, "--model=none", "--tasks=copa,copaa", f"--task_data={data}")
     assert said == "no task 'copaa' (did you mean 'copa'?)"
+
+
+def trained(folder):
+    """Trains four steps with a checkpoint every two, on text of the vocabulary of bytes; returns the run."""
+    windows = np.random.default_rng(0).integers(3, 259, (64, 16), dtype=np.int32)
+    with StoreWriter(folder / "store", 16, "uint16") as writer:
+        splits = {}
+        for name in ("train", "validation"):
+            writer.write(name, windows)
+            splits[name] = Split(64, 64, windows.size, 0, windows.size, writer.finish_files(name))
+        manifest = Manifest("tiny", "windows", 16, "uint16", ByteTokenizer().info, splits, {})
+        writer.finish(manifest, ByteTokenizer().token_bytes)
+    config = training_runs.run_config(
+        folder / "store", model=dataclasses.replace(tiny.DECLLM, vocab_size=260), steps=4, batch_size=2,
+        checkpoint=CheckpointConfig(every=2, keep_last=2), optimizer=AdamW(Cosine(1e-3, warmup_steps=1)),
+    )  # fmt: skip
+    assert train(config, folder / "run", "# tiny")["status"] == "complete"
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_checkpoints_of_a_run_one_after_the_other(data, tmp_path, capsys):
+    """Each by itself gives the same numbers; killed or not, what was answered is not asked again."""
+    runs = trained(tmp_path)
+    flags = ["--tasks=copa", f"--task_data={data}", f"--output={tmp_path / 'study' / 'analysis'}"]
+    result = tmp_path / "all.json"
+    assert main(["evaluate", f"--model={runs}", "--step=all", *flags, f"--json={result}"]) == 0
+    found = json.loads(result.read_text())["models"]
+    assert [one["step"] for one in found] == [2, 4]
+    assert [one["tokens"] for one in found] == [2 * 2 * 16, 4 * 2 * 16]
+    assert found[1]["flops_paper"] == 2 * found[0]["flops_paper"] > 0
+    assert "==> run, step 4" in capsys.readouterr().out
+    for one in found:
+        kept = tmp_path / f"all.run-{one['step']}.answers.jsonl"
+        assert len(kept.read_text().splitlines()) == 1 + 2 * 5
+        alone = tmp_path / "alone.json"
+        assert main(["evaluate", f"--model={runs}", f"--step={one['step']}", *flags, f"--json={alone}"]) == 0
+        assert json.loads(alone.read_text())["models"] == [one]
+        (tmp_path / "alone.answers.jsonl").unlink()
 
 
 @pytest.mark.slow
@@ -234,7 +297,7 @@ def test_suites_name_tasks_that_there_are(name):
     from lm_eval.tasks import TaskManager
 
     from triarch.cli.gin_files import build, parse
-    from triarch.evaluation.few_shot.tasks import OWN_TASKS
+    from triarch.evaluation.few_shot.names import OWN_TASKS
 
     parse([f"evaluation/{name}.gin"], [])
     known = TaskManager(include_path=str(OWN_TASKS)).all_tasks

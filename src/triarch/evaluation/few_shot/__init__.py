@@ -6,6 +6,7 @@ runs code here, as with any program. Data are never executed, nor is what a mode
 """
 
 from triarch.evaluation.few_shot.evaluation import FewShotOptions, TaskResult, evaluate_tasks
+from triarch.evaluation.few_shot.names import check_names
 from triarch.evaluation.few_shot.suites import TaskSuite
 
-__all__ = ["FewShotOptions", "TaskResult", "TaskSuite", "evaluate_tasks"]
+__all__ = ["FewShotOptions", "TaskResult", "TaskSuite", "check_names", "evaluate_tasks"]

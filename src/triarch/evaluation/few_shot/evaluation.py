@@ -23,6 +23,7 @@ from triarch.decoding.scoring import PSEUDO, Pseudo
 from triarch.errors import UserError, nearest
 from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
 from triarch.evaluation.few_shot.suites import TaskSuite
+from triarch.evaluation.limits import check_least
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import SpecialTokens
@@ -65,10 +66,7 @@ class FewShotOptions:
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for a value out of range."""
-        for name, least in (("num_fewshot", 0), ("limit", 1), ("max_length", 2), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"--{name}={value}: expected at least {least}")
+        check_least(self, num_fewshot=0, limit=1, max_length=2, batch_size=1)
         if self.pseudo not in PSEUDO:
             raise UserError(f"--pseudo={self.pseudo}{nearest(self.pseudo, PSEUDO)}")
 
@@ -110,6 +108,7 @@ def evaluate_tasks(
     *,
     tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None = None,
     show_progress: bool = False,
+    label: str = "",
     report: Callable[[list[TaskResult]], None] = lambda results: None,
 ) -> list[TaskResult]:
     """Puts tasks to a model.
@@ -121,6 +120,7 @@ def evaluate_tasks(
       options: how.
       tokenizer_frame: what the model's tokenizer puts before and after a text; None if it does not say.
       show_progress: draw a bar with the time left on stderr, where that is a terminal.
+      label: what the bar calls the model.
       report: called with the results of each task of the suite as soon as they are known.
 
     Raises:
@@ -152,6 +152,7 @@ def evaluate_tasks(
             bidirectional=_bidirectional(model),
             pseudo=options.pseudo,
             progress=progress,
+            label=label,
         )
         for name, shots in suite.tasks.items():
             found = finder.find(name, shots if options.num_fewshot is None else options.num_fewshot)

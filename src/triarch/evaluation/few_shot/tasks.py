@@ -13,9 +13,9 @@ import yaml
 from lm_eval.tasks import TaskManager
 
 from triarch.errors import UserError, nearest
+from triarch.evaluation.few_shot.names import OWN_TASKS
 from triarch.files import sha256
 
-OWN_TASKS = Path(__file__).parent / "tasks"
 _FIELDS = "fields"
 
 
@@ -44,13 +44,7 @@ class TaskFinder:
           include_paths: folders of YAML files.
           task_data: folder in which relative names of data files are looked up; without it the project's own tasks,
             whose data are local, are not there.
-
-        Raises:
-          UserError: a folder does not exist.
         """
-        for folder in (*include_paths, *([] if task_data is None else [task_data])):
-            if not folder.is_dir():
-                raise UserError(f"{folder}: no such folder")
         self._data = task_data
         self._local = _local_configs([] if task_data is None else [OWN_TASKS])
         self._local |= _local_configs(include_paths)
@@ -100,10 +94,7 @@ class TaskFinder:
         if len(self._managers) == 1:
             self._managers.append(TaskManager())  # It reads thousands of files.
         if name not in self._managers[1].all_tasks:
-            own = [] if self._data is not None else _local_configs([OWN_TASKS])
-            hint = " (it reads local files: give their folder with --task_data)" if name in own else ""
-            known = [*self._local, *self._managers[0].all_tasks, *self._managers[1].all_tasks]
-            raise UserError(f"no task {name!r}{hint or nearest(name, known)}")
+            raise UserError(f"no task {name!r}{nearest(name, self._managers[1].all_tasks)}")
         return self._managers[1]
 
 
