@@ -14,7 +14,7 @@ from triarch.cli import gin_files
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.planning import Plan, Topology
+    from triarch.planning import Lengths, Plan, Topology
     from triarch.planning.plan import Say
     from triarch.planning.search import Trial
     from triarch.training import RunConfig
@@ -23,9 +23,12 @@ HELP = """Compiles the true training step for a TPU slice that need not be at ha
 
 A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. The mesh, remat policy
 and microbatches are those of the config (--gin.MeshConfig.fsdp=64, --gin.Execution.remat=full,
---gin.RunConfig.microbatches=2); --search tries others. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are
-roofline estimates from data sheets, not measurements."""
+--gin.RunConfig.microbatches=2); --search tries others. --program plans evaluation, or generation: the reading of
+prompts, or the writing of a token a row. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are roofline
+estimates from data sheets, not measurements."""
 EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
+  triarch plan --gin_file=models/decllm/8b.gin --topology=v5e:4x4 --program=decode --batch_size=64 \\
+      --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
   triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --gin.MeshConfig.fsdp=128 --gin.MeshConfig.data=1 \\
       --gin.Execution.remat=full --json=plan.json"""
 
@@ -37,7 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--topology", required=True, metavar="SLICE", help="v4, v5e, v5p or v6e: v5p:4x4x4, or Google's name, v5p-128")
     add("--slices", type=int, default=1, help="so many of them, joined over the data-centre network (default: 1)")
     add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
-    add("--program", default="train", choices=("train", "evaluate"), help="which step (default: %(default)s)")
+    add(
+        "--program",
+        default="train",
+        choices=("train", "evaluate", "prefill", "decode"),
+        help="which step; prefill reads prompts, decode writes a token for each of them (default: %(default)s)",
+    )
+    add("--prompt_length", type=int, help="tokens of a prompt (default: DataConfig.window)")
+    add("--new_tokens", type=int, default=128, help="the cache has room for after it (default: %(default)s)")
     add("--packed", action="store_true", help="rows hold packed documents or pairs, whose attention needs segments")
     add(
         "--search",
@@ -57,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # Before jax is imported: nothing runs here, and no accelerator that may be present is taken.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from triarch.files import write_whole
-    from triarch.planning import make_plan, parse
+    from triarch.planning import Lengths, make_plan, parse
 
     topology = parse(args.topology, args.slices)
     if args.batch_size is not None and args.batch_size < 1:
@@ -65,12 +75,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config, _ = gin_files.load_run(args)
     if args.batch_size is not None:
         config = dataclasses.replace(config, batch_size=args.batch_size)
+    if args.packed and args.program in ("prefill", "decode"):
+        raise UserError(f"--packed: prompts of --program={args.program} are never packed")
+    prompt = config.data.window if args.prompt_length is None else args.prompt_length
+    lengths = Lengths(prompt, args.new_tokens)
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
     with _progress() as say:
         if not args.search:
-            plan, trials = make_plan(config, topology, args.program, args.packed, say, keep), []
+            plan, trials = make_plan(config, topology, args.program, args.packed, say, keep, lengths), []
         else:
-            trials = _searched(args, config, topology, say)
+            trials = _searched(args, config, topology, say, lengths)
             plan = trials[0].plan
     print("\n".join(lines(plan)))
     if not args.search:
@@ -79,7 +93,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {**dataclasses.asdict(plan), "tried": [dataclasses.asdict(trial) for trial in trials]}
 
 
-def _searched(args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say) -> list[Trial]:
+def _searched(
+    args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say, lengths: Lengths
+) -> list[Trial]:
     from triarch.planning import make_plan, search
 
     if args.most < 1:
@@ -87,7 +103,7 @@ def _searched(args: argparse.Namespace, config: RunConfig, topology: Topology, s
 
     def make(config: RunConfig, description: str) -> Plan:
         say(description)
-        return make_plan(config, topology, args.program, args.packed)
+        return make_plan(config, topology, args.program, args.packed, lengths=lengths)
 
     return search(config, topology, make, args.most)
 
@@ -125,6 +141,8 @@ def lines(plan: Plan) -> list[str]:
         f"mesh           {mesh}; remat {plan.remat}, {plan.microbatches} microbatches, {plan.attention} attention",
         f"fits           {'yes' if plan.fits else 'NO'}: {needed} of {_gib(plan.hbm_limit_bytes)} of a device's HBM",
     ]
+    if plan.cache_bytes is not None:
+        text.append(f"cache          {_gib(plan.cache_bytes)} of keys and values")
     if plan.estimate is None:
         return [*text, f"compiler       {plan.complaint} ({plan.compile_seconds:.0f} s)"]
     flops, seconds = plan.model_flops_per_step, plan.estimate
@@ -152,7 +170,7 @@ def lines(plan: Plan) -> list[str]:
 def _cost(plan: Plan) -> str:
     if plan.program == "train":
         return f"{plan.chip_hours_estimate:,.0f} chip-hours for {plan.steps:,} steps ({plan.tokens:.3g} tokens)"
-    return f"{plan.chip_hours_estimate:.2g} chip-hours a batch"
+    return f"{plan.chip_hours_estimate:.2g} chip-hours a step"
 
 
 def _gib(count: float) -> str:

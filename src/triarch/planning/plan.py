@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from triarch.planning import collectives as traffic
-from triarch.planning import compiler, hlo, programs, work
+from triarch.planning import compiler, generation, hlo, programs, work
 from triarch.planning.estimate import Estimate, estimate
+from triarch.planning.generation import GENERATION_KINDS, Lengths
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
 from triarch.training.config import RunConfig
@@ -36,9 +37,9 @@ class Plan:
       slice: its name at Google, "v5p-128".
       slices: how many of them.
       num_devices: chips of all slices.
-      program: "train" or "evaluate".
+      program: "train", "evaluate", "prefill" (prompts are read) or "decode" (each row gets one more token).
       batch_size: sequences a step, over all devices.
-      sequence_lengths: tokens each side reads.
+      sequence_lengths: tokens each side reads; of a generation, of "prompt" and "new" tokens.
       mesh: size of each axis.
       remat: what the backward pass finds saved.
       microbatches: parts into which the batch is cut.
@@ -48,19 +49,21 @@ class Plan:
       argument_bytes: parameters, optimizer state and the batch.
       output_bytes: results that do not overwrite arguments.
       temp_bytes: what the program reserves beside its arguments.
-      model_flops_per_step: of the whole batch, "paper" and "train" convention, of which an evaluation does a third.
+      model_flops_per_step: of the whole batch, "paper" and "train" convention; of the latter, what is no training step
+        does the forward third.
       hlo_flops_per_device: matrix products of the compiled program, loops multiplied out, recomputation included.
       hlo_bytes_per_device: HBM traffic of the same.
       collectives: by network and kind: `bytes`, `count` and `seconds` alone.
       estimate: roofline, not a measurement.
       mfu_estimate: model FLOPs ("train") over what the chips could do in the estimated time.
-      tokens_per_day_estimate: read, over both sides.
-      chip_hours_estimate: for all steps of the run; of an evaluation, for one batch.
+      tokens_per_day_estimate: read, over both sides, or written.
+      chip_hours_estimate: for all steps of the run; of other programs, for one step.
       compile_seconds: that the compiler took.
       num_params: of the model.
       steps: of the run.
       tokens: of the run.
       complaint: why it does not fit.
+      cache_bytes: keys and values of a generation.
     """
 
     fits: bool
@@ -93,6 +96,7 @@ class Plan:
     tokens_per_day_estimate: float | None = None
     chip_hours_estimate: float | None = None
     complaint: str | None = None
+    cache_bytes: int | None = None
 
 
 def make_plan(
@@ -102,6 +106,7 @@ def make_plan(
     packed: bool = False,
     say: Say = lambda line: None,
     keep_hlo: Callable[[str], None] | None = None,
+    lengths: Lengths | None = None,
 ) -> Plan:
     """Compiles one step of a run for a slice and reads the result.
 
@@ -112,14 +117,20 @@ def make_plan(
       packed: whether windows are packed documents, whose attention needs segments.
       say: told what is being done.
       keep_hlo: given the text of the compiled program.
+      lengths: of a generation.
 
     Raises:
-      UserError: the config, mesh or batch is not in order, or the compiler cannot be used.
+      UserError: the config, mesh, batch or lengths are not in order, or the compiler cannot be used.
     """
+    if program in GENERATION_KINDS:
+        lengths.validate(config.model)
     run = programs.assembled(config, compiler.devices(topology))
-    facts = _facts(run, topology, program)
+    facts = _facts(run, topology, program, lengths)
     say(f"tracing the {program} step")
-    lowered = programs.lowered(run, program, packed)
+    if program in GENERATION_KINDS:
+        lowered = generation.lowered(run, program, lengths)
+    else:
+        lowered = programs.lowered(run, program, packed)
     say(f"compiling for {topology}")
     start = time.monotonic()
     try:
@@ -134,15 +145,15 @@ def make_plan(
     text = compiled.as_text()
     if keep_hlo is not None:
         keep_hlo(text)
-    measured = _measured(run, topology, program, compiled, hlo.parse(text))
+    measured = _measured(run, topology, program, lengths, compiled, hlo.parse(text))
     return Plan(compile_seconds=seconds, **{**facts, **measured})
 
 
-def _facts(run: Run, topology: Topology, program: Kind) -> dict[str, Any]:
+def _facts(run: Run, topology: Topology, program: Kind, lengths: Lengths | None) -> dict[str, Any]:
     """Returns what is known before anything is compiled."""
     config = run.config
-    arguments = run.target if program == "train" else run.target.params
-    factor = 1 if program == "train" else 1 / 3
+    arguments = _device_bytes(run.target if program == "train" else run.target.params)
+    cache = generation.cache_bytes(run, lengths) if program in GENERATION_KINDS else None
     return {
         "topology": topology.name,
         "slice": topology.slice_name,
@@ -150,31 +161,54 @@ def _facts(run: Run, topology: Topology, program: Kind) -> dict[str, Any]:
         "num_devices": topology.num_devices,
         "program": program,
         "batch_size": config.batch_size,
-        "sequence_lengths": config.objective.lengths(config.model.architecture, config.data.window),
+        "sequence_lengths": _sequence_lengths(config, program, lengths),
         "mesh": dict(run.mesh.shape),
         "remat": config.execution.remat,
         "microbatches": config.microbatches,
         "attention": config.execution.on("tpu").attention,
         "hbm_limit_bytes": topology.chip.hbm_bytes,
-        "argument_bytes": _device_bytes(arguments),
+        "argument_bytes": arguments + (cache if program == "decode" else 0),
         "model_flops_per_step": {
-            "paper": run.flops_per_step("paper"),
-            "train": run.flops_per_step("train") * factor,
+            convention: _model_flops(run, program, lengths, convention) for convention in ("paper", "train")
         },
         "num_params": config.model.num_params(),
         "steps": config.steps,
         "tokens": config.steps * run.tokens_per_step,
+        "cache_bytes": cache,
     }
 
 
+def _sequence_lengths(config: RunConfig, program: Kind, lengths: Lengths | None) -> dict[str, int]:
+    if program in GENERATION_KINDS:
+        return {"prompt": lengths.prompt, "new": lengths.new_tokens}
+    return config.objective.lengths(config.model.architecture, config.data.window)
+
+
+def _model_flops(run: Run, program: Kind, lengths: Lengths | None, convention: str) -> float:
+    if program in GENERATION_KINDS:
+        return run.config.batch_size * generation.flops_per_row(run.config.model, program, lengths, convention)
+    forward_only = program == "evaluate" and convention == "train"
+    return run.flops_per_step(convention) * (1 / 3 if forward_only else 1)
+
+
+def _tokens_per_step(run: Run, program: Kind, lengths: Lengths | None) -> int:
+    a_row = {"prefill": lengths.prompt, "decode": 1}[program] if program in GENERATION_KINDS else run.inputs.window
+    return run.config.batch_size * a_row
+
+
 def _measured(
-    run: Run, topology: Topology, program: Kind, compiled: jax.stages.Compiled, module: hlo.Module
+    run: Run,
+    topology: Topology,
+    program: Kind,
+    lengths: Lengths | None,
+    compiled: jax.stages.Compiled,
+    module: hlo.Module,
 ) -> dict[str, Any]:
     memory = compiled.memory_analysis()
     steps = work.steps(module)
     sent = traffic.collectives(module, topology, coordinates(run.mesh.devices.flat))
     time_estimate = estimate(steps, sent, topology)
-    flops = run.flops_per_step("train") * (1 if program == "train" else 1 / 3)
+    flops = _model_flops(run, program, lengths, "train")
     chips = topology.num_devices
     steps_a_run = run.config.steps if program == "train" else 1
     steps_a_day = _SECONDS_A_DAY / time_estimate.step_seconds
@@ -189,7 +223,7 @@ def _measured(
         "collectives": traffic.summary(sent),
         "estimate": time_estimate,
         "mfu_estimate": flops / (time_estimate.step_seconds * topology.chip.flops * chips),
-        "tokens_per_day_estimate": steps_a_day * run.tokens_per_step,
+        "tokens_per_day_estimate": steps_a_day * _tokens_per_step(run, program, lengths),
         "chip_hours_estimate": steps_a_run * time_estimate.step_seconds * chips / 3600,
     }
 

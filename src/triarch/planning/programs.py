@@ -18,8 +18,7 @@ from triarch.training.config import RunConfig, validate
 from triarch.training.run import Run, assemble
 from triarch.training.state import Network, init_state
 
-Kind = Literal["train", "evaluate"]
-KINDS = ("train", "evaluate")
+Kind = Literal["train", "evaluate", "prefill", "decode"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ def assembled(config: RunConfig, devices: Sequence[Any]) -> Run:
     return assemble(config, AbstractInputs(config, num_scored), devices)
 
 
-def lowered(run: Run, kind: Kind, packed: bool) -> jax.stages.Lowered:
+def lowered(run: Run, kind: Literal["train", "evaluate"], packed: bool) -> jax.stages.Lowered:
     """Lowers the training step or the evaluation of a batch, of one text or pair a row or of packed ones."""
     batch = abstract_batch(run.config, run.batch_layout, packed)
     if kind == "evaluate":

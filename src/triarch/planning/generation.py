@@ -1,0 +1,150 @@
+"""Generation as programs: the reading of prompts and one new token, for devices that are not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from triarch.decoding import loop
+from triarch.decoding.loop import Progress
+from triarch.decoding.prompts import PromptLayout, bucket
+from triarch.decoding.sampling import Sampler
+from triarch.decoding.settings import GenerationSettings
+from triarch.decoding.stopping import Stops
+from triarch.errors import UserError
+from triarch.models import ModelConfig
+from triarch.models.cache import Cache
+from triarch.sharding import Constrainer
+from triarch.training.run import Run
+
+GenerationKind = Literal["prefill", "decode"]
+GENERATION_KINDS = ("prefill", "decode")
+_START = (0,)  # What an encoder-decoder's decoder reads first; which token it is matters to no shape.
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """Of what is read and what is written.
+
+    Attributes:
+      prompt: tokens of each prompt.
+      new_tokens: room for tokens that follow it.
+    """
+
+    prompt: int
+    new_tokens: int
+
+    def validate(self, config: ModelConfig) -> None:
+        """Raises UserError for lengths that a model cannot be given, or a model that generates nothing."""
+        if config.architecture == "encoder-only":
+            raise UserError("an encoder has no decoder to generate with: plan its train or evaluate step")
+        if self.prompt < 1:
+            raise UserError(f"prompt_length={self.prompt}: expected at least 1")
+        GenerationSettings(max_new_tokens=self.new_tokens).validate(config.vocab_size)
+        _layout(config).check([[0] * self.prompt], self.new_tokens)
+
+
+def lowered(run: Run, kind: GenerationKind, lengths: Lengths) -> jax.stages.Lowered:
+    """Lowers `decoding.loop`: the reading of a batch of prompts, or the loop that writes a token a round, greedily.
+
+    Raises:
+      UserError: the lengths do not suit the model.
+    """
+    lengths.validate(run.config.model)
+    settings = GenerationSettings(max_new_tokens=lengths.new_tokens)
+    whole = NamedSharding(run.mesh, PartitionSpec())
+    sampler, stops = _placed(
+        jax.eval_shape(lambda: (Sampler.of(settings, run.config.model.vocab_size), Stops.of(()))), whole
+    )
+    started = _progress(run, lengths)
+    layouts = jax.tree.map(lambda leaf: leaf.sharding, started)
+    if kind == "prefill":
+
+        def begin(params: Any, batch: dict, numbers: jax.Array, sampler: Sampler, stops: Stops) -> Progress:
+            return loop.begin(run.network.merge(params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
+
+        batch, numbers = _prompts(run, lengths)
+        return jax.jit(begin, out_shardings=layouts).lower(run.target.params, batch, numbers, sampler, stops)
+
+    def proceed(params: Any, progress: Progress, sampler: Sampler, stops: Stops, until: jax.Array) -> Progress:
+        return loop.proceed(lambda: run.network.merge(params), progress, sampler, stops, until)
+
+    until = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
+    # An encoder is not run again, but stays where it is.
+    program = jax.jit(proceed, donate_argnums=1, out_shardings=layouts, keep_unused=True)
+    return program.lower(run.target.params, started, sampler, stops, until)
+
+
+def cache_bytes(run: Run, lengths: Lengths) -> int:
+    """Returns the bytes of keys and values that one device keeps."""
+    leaves = jax.tree.leaves(_progress(run, lengths).cache.layers)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def flops_per_row(config: ModelConfig, kind: GenerationKind, lengths: Lengths, convention: str) -> float:
+    """Returns the model's FLOPs for reading one prompt, or for writing the last of the new tokens after it.
+
+    Forward only: of the convention "train" a third.
+    """
+    share = 1 / 3 if convention == "train" else 1.0
+    encoder, decoder = (lengths.prompt, 1) if config.num_encoder_layers else (0, lengths.prompt)
+    if kind == "prefill":
+        scored = 1 if convention == "train" else None
+        return share * config.flops(encoder, decoder, convention, scored)
+    longest = decoder + lengths.new_tokens - 1
+    return share * (
+        config.flops(encoder, longest, convention, longest)
+        - config.flops(encoder, longest - 1, convention, longest - 1)
+    )
+
+
+def _layout(config: ModelConfig) -> PromptLayout:
+    return PromptLayout(config, _START if config.num_encoder_layers else ())
+
+
+def _prompts(run: Run, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+    """Returns the features of a batch of prompts, and the numbers of its rows."""
+    rows = run.config.batch_size
+    one = _layout(run.config.model).batch([[0] * lengths.prompt], 1)
+
+    def spread(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rows, *shape), jnp.int32, sharding=run.batch_layout)
+
+    return {name: spread(feature.shape[1:]) for name, feature in one.items()}, spread(())
+
+
+def _progress(run: Run, lengths: Lengths) -> Progress:
+    """Returns a batch after its first new token: rows split like a batch, keys and values also by their heads."""
+    batch, numbers = _prompts(run, lengths)
+    sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())
+    progress = jax.eval_shape(
+        lambda params, batch, numbers: loop.begin(
+            run.network.merge(params), batch, numbers, sampler, stops, bucket(lengths.new_tokens)
+        ),
+        run.target.params,
+        batch,
+        numbers,
+    )
+    whole = NamedSharding(run.mesh, PartitionSpec())
+    by_row = jax.tree.map(lambda leaf: _placed(leaf, run.batch_layout if leaf.ndim else whole), progress)
+    return dataclasses.replace(by_row, cache=_placed_cache(run, by_row.cache))
+
+
+def _placed_cache(run: Run, cache: Cache) -> Cache:
+    constrain = Constrainer(run.config.rules, run.mesh)
+
+    def by_head(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        # Layers that repeat lie stacked along an axis before the others.
+        axes = (*((None,) * (leaf.ndim - 4)), "batch", "kv_heads", None, None)
+        return _placed(leaf, NamedSharding(run.mesh, constrain.spec(axes, leaf.shape)))
+
+    return dataclasses.replace(cache, layers=jax.tree.map(by_head, cache.layers))
+
+
+def _placed(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
