@@ -93,6 +93,21 @@ def test_what_is_no_such_table_is_one_line(tmp_path, name, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_names_of_columns_hold_any_mark(tmp_path):
+    table = read_table(write(tmp_path, "a.csv", '"loss; nats; mean",N\n3.5,1e6\n'))
+    assert table.numbers("loss; nats; mean")[0] == 3.5 and table.numbers("N")[0] == 1e6
+
+
+def test_a_parquet_table_with_a_name_twice_is_one_line(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    twice = pyarrow.Table.from_arrays([pyarrow.array([1.0])] * 2, names=["N", "N"])
+    parquet.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="column 'N' stands there twice"):
+        read_table(tmp_path / "a.parquet")
+
+
 def test_what_cannot_be_opened_is_one_line(tmp_path):
     (tmp_path / "half.csv.gz").write_bytes(gzip.compress(b"N,loss\n1,2\n" * 1000)[:-20])
     with pytest.raises(UserError, match="not a whole gzip file"):

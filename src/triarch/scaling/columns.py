@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from triarch.errors import UserError, nearest
+from triarch.errors import MOST_LISTED, UserError, nearest
 from triarch.scaling import data_checks
 from triarch.scaling.request import FROM_FLOPS, LAWS, SEVERAL, Request
 from triarch.scaling.table import Table, is_empty, parse_number
@@ -137,11 +137,13 @@ def _check_named(table: Table, request: Request) -> None:
 
 
 def _usual(role: str, columns: Sequence[str]) -> str:
-    """Returns the columns that are called what a role is usually called; all of them if none is."""
+    """Returns the columns that are called what a role is usually called; if none is all of them, or the first many."""
     usual = re.compile(rf"(?:^|[^a-z])(?:{USUAL_NAMES[role]})(?:$|[^a-z])")
     # "numParams" and "num_params" alike are words.
     alike = [name for name in columns if usual.search(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())]
-    return ", ".join(map(repr, alike or columns))
+    shown = alike or list(columns)
+    more = f" and {len(shown) - MOST_LISTED} more" if len(shown) > MOST_LISTED else ""
+    return ", ".join(map(repr, shown[:MOST_LISTED])) + more
 
 
 def _empty(table: Table, name: str) -> list[int]:

@@ -23,6 +23,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
 MAGNITUDES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+QUOTED = re.compile(r'"[^"]*"')
 GROUPED_NUMBER = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 
 
@@ -214,7 +215,7 @@ def _same(cell: str, value: str) -> bool:
 
 
 def _parse(name: str, text: str) -> Table:
-    first = text.lstrip("\r\n").split("\n", 1)[0]
+    first = QUOTED.sub("", text.lstrip("\r\n").split("\n", 1)[0])
     # A comma wins a tie: names of columns hold other marks more often than commas.
     delimiter = max(",\t;", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
