@@ -108,7 +108,10 @@ def _scan_tokens(hidden, unembedding, targets, weights, z_loss, chunk, spread, w
     sums, bias_gradient = jax.tree.map(lambda x: jnp.sum(x, axis=(0, 1)), (sums, bias_gradient))
     if not with_gradient:
         return sums, None, None, None
-    return sums, spread.summed(kernel_gradient, hidden.dtype), bias_gradient, spread.together(hidden_gradient)
+    kernel_gradient = spread.summed(kernel_gradient, hidden.dtype)
+    # Before the layers' backward pass begins: all through it each device would hold a whole one.
+    kernel_gradient, hidden_gradient = jax.lax.optimization_barrier((kernel_gradient, hidden_gradient))
+    return sums, kernel_gradient, bias_gradient, spread.together(hidden_gradient)
 
 
 def _scan_chunks(unembedding, z_loss, chunk, with_gradient, hidden, targets, weights):
