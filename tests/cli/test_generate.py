@@ -167,6 +167,7 @@ MISTAKES = {
     "has 4 sentinels": ("decoder", ["--prompt=<extra_id_4>"]),
     "did you mean": ("decoder", ["--prompt=a", "--mode=s"]),
     "not in the model's vocabulary": ("decoder", ["--prompt=a", "--stop="]),
+    "stop texts have 600 bytes together, at most 511": ("decoder", ["--prompt=a", "--stop=" + 600 * "a"]),
     "has 60 tokens, the model has positions for 40": ("imported", ["--prompt=" + 60 * "a"]),
     "line 1: not JSON": ("decoder", ["--prompts_file={}/broken.jsonl"]),
     'line 1: expected an object with a text under "prompt"': ("decoder", ["--prompts_file={}/other.jsonl"]),

@@ -107,8 +107,9 @@ class _Writer:
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
         check_stops(args.stop, self.tokenizer)
         self.settings = _settings(args, *[] if args.ignore_eos else [(self.conventions.eos,)])
-        texts = token_texts(self.tokenizer, self.special)
-        self.stop_texts = StopTexts.of(args.stop, texts) if args.stop else None
+        self.stop_texts = None
+        if args.stop:
+            self.stop_texts = StopTexts.of(args.stop, token_texts(self.tokenizer, self.special))
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
         """Continues prompts, or answers them behind an encoder: one as its tokens come, several batch by batch."""

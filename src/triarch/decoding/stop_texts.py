@@ -16,6 +16,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from triarch.decoding.prompts import row_bucket
+from triarch.errors import UserError
+
+# Each byte is a state, for which the table has a row of all ids.
+_LONGEST = 511
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +42,13 @@ class StopTexts:
         Args:
           texts: none of them empty.
           token_texts: UTF-8 bytes that each id stands for.
+
+        Raises:
+          UserError: the texts are long, and with them the table of states.
         """
+        length = sum(len(text.encode()) for text in texts)
+        if length > _LONGEST:
+            raise UserError(f"stop texts have {length:,} bytes together, at most {_LONGEST:,} are looked for")
         steps, accepts = _byte_automaton([text.encode() for text in texts])
         # Ids that stand for nothing read the last column.
         token_texts = [*token_texts, b""]
