@@ -21,6 +21,7 @@ from triarch.cli.main import main
 from triarch.data.manifest import Manifest, Split
 from triarch.data.writer import StoreWriter
 from triarch.interchange import Origin
+from triarch.scaling.tasks_table import read_tasks
 from triarch.tasks.tokenizers import ByteTokenizer
 from triarch.training import CheckpointConfig, train
 from triarch.training.optimizers import AdamW
@@ -281,6 +282,9 @@ def test_checkpoints_of_a_run_one_after_the_other(data, tmp_path, capsys):
     assert [one["step"] for one in found] == [2, 4]
     assert [one["tokens"] for one in found] == [2 * 2 * 16, 4 * 2 * 16]
     assert found[1]["flops_paper"] == 2 * found[0]["flops_paper"] > 0
+    points = [one for one in read_tasks(tmp_path / "study" / "analysis" / "tasks.csv") if one.question.metric == "acc"]
+    assert [(one.run, one.step, one.so_far["tokens"]) for one in points] == [("run", 2, 64), ("run", 4, 128)]
+    assert {one.question.title for one in points} == {"copa, acc, 0-shot"}
     assert "==> run, step 4" in capsys.readouterr().out
     for one in found:
         kept = tmp_path / f"all.run-{one['step']}.answers.jsonl"
