@@ -128,7 +128,4 @@ def _parquet(path: Path) -> Table:
             raise UserError(f"{path}: not a Parquet table: {str(error).splitlines()[0]}") from None
     while any(pyarrow.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
-    names = table.column_names
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: column {max(names, key=names.count)!r} stands there twice")
-    return Table(str(path), {name: table[name].to_pylist() for name in names})
+    return Table(str(path), {name: table[name].to_pylist() for name in table.column_names})
