@@ -61,6 +61,7 @@ setup(
         "jaxtyping>=0.3.11,<0.4",
         "numpy>=2.2,<3",
         "scipy>=1.15,<2",
+        "threadpoolctl>=3.5,<4",
         "matplotlib>=3.10,<4",
         "jinja2>=3.1,<4",
         "rich>=14,<16",

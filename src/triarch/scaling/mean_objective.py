@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import scipy.optimize
+import threadpoolctl
 
 from triarch.scaling.forms import PowerSum, hoffmann_grid
 from triarch.scaling.objective import HuberObjective
@@ -47,7 +48,9 @@ def stopped_early(fit: Fit) -> MeanObjective | None:
 
     grid = hoffmann_grid()
     starts = grid[:: len(grid) // STARTS]
-    ended = [scipy.optimize.minimize(mean, start, jac=True, method="L-BFGS-B") for start in starts]
+    # For matrices of a few numbers OpenBLAS would wake its threads tens of thousands of times.
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        ended = [scipy.optimize.minimize(mean, start, jac=True, method="L-BFGS-B") for start in starts]
     best = min(ended, key=lambda result: result.fun)
     a, b, alpha, beta, e = best.x
     parameters = {"E": np.exp(e), "A": np.exp(a), "B": np.exp(b), "alpha": alpha, "beta": beta}
