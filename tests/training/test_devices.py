@@ -62,7 +62,9 @@ _MESHES = {
 }
 
 
-@pytest.mark.parametrize("architecture", list(tiny.LAYERS))
+@pytest.mark.parametrize(
+    "architecture", ["decoder-only", "encoder-decoder", pytest.param("encoder-only", marks=pytest.mark.slow)]
+)
 def test_losses_do_not_depend_on_the_mesh(store, architecture):
     process = tiny.python(_SCRIPT, store, architecture, *_MESHES[architecture], devices=8, optimise=False)
     output, errors = process.communicate(timeout=300)
