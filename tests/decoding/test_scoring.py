@@ -71,7 +71,7 @@ def test_decoders_score_as_a_full_pass_does(name):
     config = DECODERS[name]
     made = requests(config)
     done = {}
-    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, batch_size=5, done=done.__setitem__)
+    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, batch_size=8, done=done.__setitem__)
     assert_equal(found, [reference(config, one.context, one.tokens) for one in made])
     assert [done[index] for index in range(len(made))] == found
 
@@ -126,7 +126,7 @@ def test_encoders_guess_every_token(name, pseudo):
             part, right = summed(plain.logits(None, tokens)[None, len(context) + place], [token])
             total, greedy = total + part, greedy and right
         wanted.append((total, greedy))
-    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, pseudo=pseudo, batch_size=7)
+    found = score(exports.loaded(config), made, max_length=MAX_LENGTH, pseudo=pseudo, batch_size=12)
     assert_equal(found, wanted)
 
 
