@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import hashlib
 import importlib.metadata
 import itertools
@@ -26,6 +27,7 @@ from triarch.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plans.md"
+Model = tuple[str, int, tuple[str, ...]]  # A file of models/, its batch, and what else is set.
 SLICES = ("v5e-256", "v5p-128", "v4-128", "v5p-512", "v4-512")
 
 
@@ -53,19 +55,27 @@ def paper_rows() -> list[Row]:
     RedLLM and DecLLM at 2048 x 2048 tokens (arXiv 2510.26622); Ettin at 4608 windows of 1024 and 512 of 8192
     (arXiv 2507.11412); T5 1.1 XXL at 2048 x 1024, half of them targets; Llama 3.1 8B at 512 x 8192.
     """
-    sizes = ("8b", "4b", "2b", "1b", "150m")
-    redllm = [(f"{family}/{size}", 2048, ()) for size in sizes for family in ("redllm", "decllm")]
+
+    def published(*sizes: str) -> list[Model]:
+        return [(f"{family}/{size}", 2048, ()) for size in sizes for family in ("decllm", "redllm")]
+
+    def ettin(*sizes: str) -> list[Model]:
+        return [
+            (f"ettin_{side}/{size}", batch, (f"DataConfig.window={window}",))
+            for window, batch in ((1024, 4608), (8192, 512))
+            for size in sizes
+            for side in ("encoder", "decoder")
+        ]
+
     others = [("t5_v1_1/xxl", 2048, ("DataConfig.window=1024",)), ("llama3/8b", 512, ("DataConfig.window=8192",))]
-    ettin = [
-        (f"ettin_{side}/{size}", batch, (f"DataConfig.window={window}",))
-        for window, batch in ((1024, 4608), (8192, 512))
-        for size in ("1b", "400m", "150m", "68m", "32m", "17m")
-        for side in ("encoder", "decoder")
-    ]
+    asked = [published("150m", "1b", "2b"), published("4b", "8b"), ettin("150m", "1b"), others]
+    asked += [ettin("400m", "68m", "32m", "17m")]
+    small, large = SLICES[:3], SLICES[3:]
     return [
-        Row(model, topology, batch, (*settings, *_shape(model, topology)))
-        for models in (redllm, others, ettin)
-        for topology, (model, batch, settings) in itertools.product(SLICES, models)
+        Row(model, topology, batch, (*settings, *_shape(model)))
+        for slices, groups in ((small, asked), (large, asked))
+        for models in groups
+        for (model, batch, settings), topology in itertools.product(models, slices)
     ]
 
 
@@ -75,7 +85,7 @@ def maxtext_rows() -> list[Row]:
     return [Row("decllm/8b", topology, 512, shape) for topology in ("v5e:16x16", "v4:4x4x8", "v5p:4x4x4")]
 
 
-def _shape(model: str, topology: str) -> tuple[str, ...]:
+def _shape(model: str) -> tuple[str, ...]:
     """Returns mesh and remat policy: parameters of a billion and more are shared out, and layers' inputs are saved."""
     small = model.split("/")[1] in ("17m", "32m", "68m", "150m")
     mesh = ("MeshConfig.data=-1",) if small else ("MeshConfig.data=1", "MeshConfig.fsdp=-1", "Execution.gather=layer")
@@ -100,16 +110,18 @@ def compiled(row: Row, cache: Path) -> dict:
     done = subprocess.run(row.command(partial), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{row}: {done.stderr.strip().splitlines()[-1]}")
-    partial.replace(path)
-    return json.loads(path.read_text())
+    plan = json.loads(partial.read_text()) | {"date": datetime.date.today().isoformat()}
+    write_whole(path, json.dumps(plan))
+    partial.unlink()
+    return plan
 
 
 def lines(rows: list[tuple[Row, dict]]) -> list[str]:
     """Returns a table in Markdown."""
     text = [
         "| model | slice | batch | mesh, remat | fits | peak GiB | of GiB | arguments, reserved | gathered, summed, "
-        "other GiB | FLOPs, model's share | estimate: s/step, MFU | compile s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "other GiB | FLOPs, model's share | estimate: s/step, MFU | compile s | date |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return text + [_line(row, plan) for row, plan in rows]
 
@@ -126,7 +138,7 @@ def _line(row: Row, plan: dict) -> str:
         _gib(plan["hbm_bytes_per_device"]),
         _gib(plan["hbm_limit_bytes"]),
     ]
-    seconds = f"{plan['compile_seconds']:.0f}"
+    seconds = f"{plan['compile_seconds']:.0f} | {plan['date']}"
     if plan["estimate"] is None:
         return f"| {' | '.join([*cells, '', '', '', '', seconds])} |"
     sent = {"all-gather": 0.0, "all-reduce": 0.0, "other": 0.0}
@@ -162,15 +174,24 @@ def page(rows: list[Row], cache: Path) -> str:
         "not measurements.",
         "`triarch plan --search` looks for better meshes and remat policies than those shown.",
         "",
+        f"**{len(there)} of {len(rows)} rows are compiled**; what is not in the table below has not been tried.",
         f"jax {importlib.metadata.version('jax')}, libtpu {importlib.metadata.version('libtpu')}.",
         "",
         *lines(there),
         "",
     ]
     if missing:
-        names = sorted({f"{row.model} on {row.topology}" for row in missing})
-        text += [f"Not compiled yet ({len(missing)} rows): {'; '.join(names)}.", ""]
+        text += [f"Not compiled yet, {len(missing)} rows:", "", *_by_model(missing), ""]
     return "\n".join(text)
+
+
+def _by_model(rows: list[Row]) -> list[str]:
+    """Returns a line a model with the slices, and windows where there are several."""
+    named: dict[str, list[str]] = {}
+    for row in rows:
+        window = next((f" (window {s.split('=')[1]})" for s in row.settings if s.startswith("DataConfig.window")), "")
+        named.setdefault(row.model + window, []).append(row.topology)
+    return [f"- {model}: {', '.join(topologies)}" for model, topologies in named.items()]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.training import tiny
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.planning import compiler, hlo, make_plan, parse
+from triarch.planning import Lengths, compiler, hlo, make_plan, parse
 from triarch.planning.collectives import collectives
 from triarch.planning.plan import coordinates
 from triarch.sharding import MeshConfig, make_mesh
@@ -31,7 +31,7 @@ def config(architecture="decoder-only", mesh=None, window=512, layers=None, **ch
     model = tiny.model(architecture, **WIDE)
     model = model if layers is None else dataclasses.replace(model, num_decoder_layers=layers)
     base = dataclasses.replace(
-        tiny.run_config("none", architecture), model=model, data=DataConfig(window), batch_size=8
+        tiny.run_config("none", architecture), model=model, data=DataConfig(window), batch_size=8, loss_chunk=128
     )
     execution = Execution(remat="full", gather="layer")
     return dataclasses.replace(base, mesh=mesh or MeshConfig(1, 4), execution=execution, **changes)
@@ -65,10 +65,14 @@ def test_fsdp_gathers_parameters_and_no_activations():
     parameters = config().model.num_params()
     gathers = [one for one in sent if one.kind == "all-gather"]
     assert {one.dtype for one in gathers} == {"bf16"}
-    # Parameters are gathered where they are cast, the embedding where it makes logits.
-    assert {one.source.split("/")[-1] for one in gathers} == {"convert_element_type", "dot_general"}
+    # Where they are cast: the embedding too, once, however many chunks of logits it makes.
+    assert {one.source.split("/")[-1] for one in gathers} == {"convert_element_type"}
     assert 1.5 * 2 * parameters < moved(sent, "all-gather") <= 2 * 2 * parameters
     assert 2 * parameters <= moved(sent, "reduce-scatter") <= 1.1 * 4 * parameters
+    # The gradient of the unembedding is summed once, after the loop over chunks, in the type of activations.
+    (unembedding,) = (one for one in sent if one.source.endswith("reduce_sum"))
+    assert (unembedding.times, unembedding.num_bytes) == (1, 2 * WIDE["d_model"] * WIDE["vocab_size"])
+    sent = [one for one in sent if one is not unembedding]
     # Token embeddings change from columns of the table to rows of the batch, and their gradients back.
     assert {one.kind for one in sent} == {"all-gather", "reduce-scatter", "all-to-all"}
     assert all("_take" in one.source for one in sent if one.kind == "all-to-all")
@@ -86,6 +90,20 @@ def test_peak_memory_is_as_recorded(architecture):
     assert plan.hbm_bytes_per_device / 2**20 == pytest.approx(PEAKS[architecture], rel=0.1)
     useful = plan.model_flops_per_step["train"] / plan.num_devices / plan.hlo_flops_per_device
     assert 0.5 < useful < 1  # Full rematerialisation computes a third of it again.
+
+
+def test_a_new_token_gathers_no_activations():
+    """Only parameters, in the type of activations, and the cache stays where it is."""
+    texts = []
+    lengths = Lengths(prompt=512, new_tokens=64)
+    plan = make_plan(config(), V5E, "decode", keep_hlo=texts.append, lengths=lengths)
+    mesh = make_mesh(config().mesh, compiler.devices(V5E))
+    sent = collectives(hlo.parse(texts[0]), V5E, coordinates(mesh.devices.flat))
+    assert {one.kind for one in sent if one.num_bytes >= SMALL} <= {"all-gather"}
+    assert moved(sent, "all-gather") <= 4.1 * config().model.num_params()
+    # 3 layers of keys and values in bfloat16, 8 rows over 4 chips.
+    assert plan.cache_bytes == 3 * 2 * (512 + 64) * 512 * 2 * 8 // 4
+    assert plan.cache_bytes < plan.hbm_bytes_per_device < V5E.chip.hbm_bytes
 
 
 def test_what_does_not_fit_is_said_with_its_size():
