@@ -103,7 +103,7 @@ def start_sweep(folder, owners):
 
 
 def wait_for(condition):
-    for _ in range(600):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)
