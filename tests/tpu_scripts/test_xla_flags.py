@@ -42,6 +42,7 @@ def test_every_line_is_read_and_says_what_it_is_for():
                 assert (flag in flags(generation, 1).split()) == (not multislice)
 
 
+@pytest.mark.tpu_compiler
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 @pytest.mark.parametrize("generation", TOPOLOGIES)
 def test_the_compiler_takes_the_flags(generation):
