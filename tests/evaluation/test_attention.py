@@ -16,6 +16,7 @@ from triarch.evaluation.attention import AttentionOptions, analyse
 from triarch.evaluation.observing import Site, observed, sites
 
 WINDOWS = domains.random_windows(3, seed=6)
+SIDES = ("encoder", "decoder")
 OPTIONS = AttentionOptions(batch_size=2, locality_window=3, rank_threshold=0.1)
 
 
@@ -48,13 +49,10 @@ def ranks(squares: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(one, id=one.architecture, marks=[pytest.mark.slow] if one.architecture == "decoder-only" else [])
-        for one in TRAINED
-    ],
+    "architecture", ["encoder-decoder", *(pytest.param(f"{side}-only", marks=pytest.mark.slow) for side in SIDES)]
 )
-def test_equals_numpy(config, store):
+def test_equals_numpy(architecture, store):
+    (config,) = [config for config in TRAINED if config.architecture == architecture]
     model = loaded(config)
     found = analyse(model, store, OPTIONS)
     by_site = weights(config, model)

@@ -65,7 +65,7 @@ def _upto_end(tokens):
     return tokens[: tokens.index(EOS)] if EOS in tokens else tokens[:NEW_TOKENS]
 
 
-@parity.cases(MODELS, "llama", "bart", "t5gemma")
+@parity.cases(MODELS, "llama", "modernbert-decoder", "bart", "t5gemma")
 def test_tokens_are_the_same(name, tmp_path):
     model = MODELS[name]()
     imported = parity.import_model(model, tmp_path)
