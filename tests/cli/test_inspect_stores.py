@@ -46,10 +46,11 @@ def _inspect(tmp_path, *arguments):
         ("windows", ["1 bytes 0-48: tokens 0-13 of 13", "2 bytes 49-97: tokens 0-13 of 13"]),
         ("packed", ["1 bytes 0-48: tokens 0-13 of 13", "2 bytes 49-97: tokens 0-13 of 13"]),
         ("pairs", ["1 bytes 0-48: inputs, tokens 0-8 of 11", "1 bytes 0-48: targets, tokens 0-13 of 13"]),
+        ("packed_pairs", ["1 bytes 0-48: inputs, tokens 0-8 of 11", "1 bytes 0-48: targets, tokens 0-13 of 13"]),
     ],
 )
 def test_an_example_says_where_it_comes_from(tmp_path, prepared, capsys, layout, first):
-    flags = ["--inputs_field=inputs", "--max_inputs=8", "--max_targets=24"] if layout == "pairs" else []
+    flags = ["--inputs_field=inputs", "--max_inputs=8", "--max_targets=24"] if "pairs" in layout else []
     store, corpus = prepared("first", f"--layout={layout}", *flags)
     result = _inspect(tmp_path, store, "--examples=2", "--first=0")
     shown = capsys.readouterr().out
