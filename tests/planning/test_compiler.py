@@ -78,6 +78,28 @@ def test_fsdp_gathers_parameters_and_no_activations():
     assert all("_take" in one.source for one in sent if one.kind == "all-to-all")
 
 
+def test_tensor_parallelism_sums_activations_and_gathers_none():
+    """Parts of products across the axis are added up: after attention and feed-forward, there and back."""
+    _, _, sent = planned(mesh=MeshConfig(1, 2, 2))
+    assert {one.source.split("/")[-1] for one in sent if one.kind == "all-gather"} == {"convert_element_type"}
+    stream = 2 * (8 // 2) * 512 * WIDE["d_model"]
+    sums = [one for one in sent if one.kind == "all-reduce" and one.num_bytes == stream]
+    assert {one.dtype for one in sums} == {"bf16"}
+    # Of three layers twice forward, twice back and, computed again, once or twice; of looked-up tokens once.
+    assert 3 * 4 + 1 <= sum(one.times for one in sums) <= 3 * 6 + 1
+
+
+def test_sequence_parallelism_gathers_keys_and_values_only():
+    """In each of three layers, forward and computed again; their gradients are summed where they came from."""
+    _, _, sent = planned(mesh=MeshConfig(1, 2, 1, sequence=2))
+    activations = [one for one in sent if one.kind == "all-gather" and not one.source.endswith("convert_element_type")]
+    keys = 2 * (8 // 2) * 512 * WIDE["num_heads"] * WIDE["head_dim"]
+    assert {one.num_bytes for one in activations} == {keys}
+    assert sum(one.times for one in activations) == 3 * 2 * 2
+    assert any(one.kind == "reduce-scatter" and one.source.endswith("shard_map/psum") for one in sent)
+    assert {one.kind for one in sent} == {"all-gather", "all-reduce", "reduce-scatter"}
+
+
 # MiB on each of four v5e chips; jax 0.10.2, libtpu 0.0.42.1.
 PEAKS = {"decoder-only": 63.1, "encoder-decoder": 75.0}
 
