@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = dataclasses.replace(config, batch_size=args.batch_size)
     if args.packed and args.program in ("prefill", "decode"):
         raise UserError(f"--packed: prompts of --program={args.program} are never packed")
+    if args.prompt_length is not None and args.program not in ("prefill", "decode"):
+        raise UserError(f"--prompt_length: goes with --program=prefill or decode, not {args.program}")
     prompt = config.data.window if args.prompt_length is None else args.prompt_length
     lengths = Lengths(prompt, args.new_tokens)
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
