@@ -33,10 +33,11 @@ LENGTHS = {"inputs": 12, "targets": 30}
 
 @pytest.fixture(autouse=True)
 def _many_small_parts(monkeypatch):
-    """Chunks of a few documents, row groups and files of a few rows."""
+    """Chunks of a few documents, row groups and files of a few rows, of which few stay in memory."""
     monkeypatch.setattr(tokenization, "_CHUNK_CHARACTERS", 200)
     monkeypatch.setattr(writers, "_FILE_ROWS", 21)
     monkeypatch.setattr(tables.TableFormat, "block_records", 7)
+    monkeypatch.setattr(tables, "_KEPT_GROUPS", 4)
 
 
 def _texts(count=40):
