@@ -62,9 +62,10 @@ class Origins:
         sources, *places = zip(*origins, strict=True)
         numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
         rows = np.zeros((len(origins), _COLUMNS), np.int64)
-        rows[:, 0] = [numbers[source] for source in sources]
+        if len(numbers) > 1:
+            rows[:, 0] = [numbers[source] for source in sources]
         for column, values in enumerate(places, start=1):
-            rows[:, column] = values
+            rows[:, column] = np.fromiter(values, np.int64, len(values))
         if tokens.shape[1] == 2:
             rows[:, 4] = tokens[:, 0]
         rows[:, TOKENS] = tokens.sum(axis=1)

@@ -136,7 +136,7 @@ class ChunkTokenizer:
     def _tokenize_part(self, part: Part) -> TokenizedChunk:
         ids = self.tokenizer.encode(part.text)
         num_bytes = len(part.text.encode())
-        lossy = num_bytes != int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
+        lossy = int(num_bytes != int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64)))
         if part.last is None:
             lengths, origins = np.zeros(0, np.int64), Origins.none()
         else:
@@ -169,14 +169,17 @@ class ChunkTokenizer:
                     kept += len(ids)
                     pieces.append(ids.astype(self.dtype))
                 pieces.append(end)
-                uncut.append(count + 1)
                 lengths.append(kept + 1)
+                if self.lengths is not None:
+                    uncut.append(count + 1)
             num_bytes += found
             lossy += found != found_bytes
             cut += too_long
+        kept_lengths = np.array(lengths, np.int64)
+        uncut_lengths = np.array(uncut, np.int64) if uncut else kept_lengths
+        origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
-        origins = Origins.of([document.origin for document in documents], np.array(uncut).reshape(len(documents), -1))
-        return TokenizedSplit(tokens, len(documents), np.array(lengths, np.int64), num_bytes, lossy, cut, origins)
+        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, origins)
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""

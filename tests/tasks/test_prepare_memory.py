@@ -1,0 +1,49 @@
+"""Long documents take memory of a few times the longest one, whatever their number."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tasks.texts import Documents, small_sentencepiece
+
+_MEGABYTES = 12
+# Prints the peak in KiB after short documents and after long ones. One process tokenizes too: a new one's peak begins
+# with what its parent holds.
+_MEASURED = """
+if __name__ == "__main__":
+    import resource, sys
+    from pathlib import Path
+    from triarch.tasks.files import Files
+    from triarch.tasks.prepare import VocabularyChoice, prepare
+
+    folder, vocabulary = Path(sys.argv[1]), VocabularyChoice(sys.argv[2])
+    for name in ("short", "long"):
+        files = Files((str(folder / f"{name}.jsonl"),))
+        prepare(files, name, folder / name, vocabulary, 512, 0.0, workers=1)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", ["bytes", "bpe"])
+def test_long_documents_do_not_pile_up(tmp_path, vocabulary):
+    """Tokenized whole, one would take more than twenty times its bytes."""
+    if vocabulary == "bpe":
+        small_sentencepiece().save(tmp_path)
+        vocabulary = str(next(tmp_path.glob("*.model")))
+    text = "\n".join(document.text for document in Documents().documents()).encode("ascii", "ignore").decode()
+    count = _MEGABYTES * 10**6 // len(text)
+    for name, texts in (("short", [text] * 3 * count), ("long", [text * count] * 3)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    script = tmp_path / "measured.py"
+    script.write_text(_MEASURED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    command = [sys.executable, script, tmp_path, vocabulary]
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    short, long = (int(line) * 1024 / 10**6 for line in output.split())
+    # The reader holds about five copies.
+    assert long - short < 10 * _MEGABYTES
