@@ -1,13 +1,14 @@
 """Tokens a second that `triarch prepare` writes, beside SeqIO writing the same task.
 
-    python benchmarks/prepare_throughput.py --megabytes=200 --rounds=5
+    python benchmarks/prepare_throughput.py --megabytes=1000 --rounds=1
 
 Both read the same JSON lines (the standard library's source, see `write_text`) from a temporary folder, tokenize them
 with the same SentencePiece model and cut windows; that they made as many is checked. SeqIO's side is its own pipeline,
 `Task.get_dataset` in tf.data with as many threads as the machine has cores, each window written as a tf.train.Example
 to a TFRecord file, as its cache holds them; the cache's own command needs Apache Beam on top. The two run by turns, so
 that whatever else the machine does weighs on both, and the processors' time is told beside the clock's, for on a busy
-machine that says more. The start of triarch's worker processes is counted, the import of TensorFlow is not.
+machine that says more ("user" leaves out what the kernel does for them). The start of triarch's worker processes is
+counted, the import of TensorFlow is not. The folder takes two and a half times the text; memory does not grow with it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,19 @@ from typing import Any
 import numpy as np
 
 # Worker processes import this file too, so what is heavy is imported where it is used.
+from triarch.progress import Progress
 from triarch.tasks.files import Files
 from triarch.tasks.sentencepiece_training import train_sentencepiece
 from triarch.tasks.stdlib_corpora import StdlibCode
 from triarch.tasks.tokenizers import MODEL_FILE
 
 _VALIDATION = 0.0
+_CLOCKS = ("seconds", "processor_seconds", "user_seconds")
 # One in so many words is made up. 60 MB of other Python source, read after 10 MB of it, have as many new words.
 _MADE_UP = 100
 
 
-def write_text(path: Path, num_bytes: int, seed: int) -> None:
+def write_text(path: Path, num_bytes: int, seed: int, progress: Progress) -> None:
     """Writes JSON lines of about `num_bytes` bytes of text.
 
     It is the standard library's source over and over; so that it does not get easier than other text, new words keep
@@ -47,6 +50,7 @@ def write_text(path: Path, num_bytes: int, seed: int) -> None:
     """
     draw = random.Random(seed)
     written = 0
+    progress.start("writing text", num_bytes)
     with path.open("w") as file:
         for document in itertools.cycle(list(StdlibCode().documents())):
             words = document.text.split(" ")
@@ -55,6 +59,7 @@ def write_text(path: Path, num_bytes: int, seed: int) -> None:
             text = " ".join(words)
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             written += len(text.encode())
+            progress.advance(len(text.encode()))
             if written >= num_bytes:
                 return
 
@@ -65,15 +70,16 @@ def measure_triarch(text: Path, folder: Path, window: int, workers: int) -> dict
 
     choice = VocabularyChoice(str(folder / MODEL_FILE))
     start = _clocks()
-    store = prepare(Files((str(text),)), "text", folder / "store", choice, window, _VALIDATION, workers)
+    files = Files((str(text),))
+    store = prepare(files, "text", folder / "store", choice, window, _VALIDATION, workers, show_progress=True)
     seconds = _clocks() - start
     memory = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     shutil.rmtree(store.path)
     return {**_rates(store.manifest.splits["train"].examples, window, seconds), "mebibytes": memory / 1024}
 
 
-def measure_seqio(text: Path, folder: Path, window: int) -> dict[str, float]:
-    """Writes SeqIO's dataset of the same task and returns examples and seconds."""
+def measure_seqio(text: Path, folder: Path, window: int, expected: int) -> dict[str, float]:
+    """Writes SeqIO's dataset of the same task, `expected` examples, and returns how many there were, and seconds."""
     import tensorflow as tf
 
     from triarch.tasks.registry import corpus_task
@@ -85,24 +91,27 @@ def measure_seqio(text: Path, folder: Path, window: int) -> dict[str, float]:
     task = corpus_task("benchmark", Files((str(text),)), vocabulary, _VALIDATION)
     start = _clocks()
     examples = 0
-    with tf.io.TFRecordWriter(str(folder / "seqio.tfrecord")) as writer:
+    with tf.io.TFRecordWriter(str(folder / "seqio.tfrecord")) as writer, Progress(True) as progress:
+        progress.start("seqio", expected)
         for tokens in _windows(task, window):
             values = tf.train.Int64List(value=tokens)
             feature = {"targets": tf.train.Feature(int64_list=values)}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
             examples += 1
+            progress.advance(1)
     return _rates(examples, window, _clocks() - start)
 
 
 def _clocks() -> np.ndarray:
     """Returns seconds by the clock, and of processors: this process's and those of processes that ended."""
-    return np.array([time.perf_counter(), sum(os.times()[:4])])
+    times = os.times()
+    user = times.user + times.children_user
+    return np.array([time.perf_counter(), user + times.system + times.children_system, user])
 
 
 def _rates(examples: int, window: int, seconds: np.ndarray) -> dict[str, float]:
-    clock, processors = seconds.tolist()
-    rate = examples * window / clock
-    return {"examples": examples, "seconds": clock, "processor_seconds": processors, "tokens_per_second": rate}
+    rate = examples * window / seconds[0]
+    return {"examples": examples, **dict(zip(_CLOCKS, seconds.tolist(), strict=True)), "tokens_per_second": rate}
 
 
 def _windows(task: Any, window: int) -> Iterator[np.ndarray]:
@@ -126,18 +135,18 @@ def main() -> None:
         model = train_sentencepiece(texts, args.vocabulary_size, args.vocabulary_model).model
         (folder / MODEL_FILE).write_bytes(model)
         ratios = []
-        names = ("seconds", "processor_seconds")
         for number in range(args.rounds):
             text = folder / "text.jsonl"
-            write_text(text, args.megabytes * 10**6, seed=number)
+            with Progress(True) as progress:
+                write_text(text, args.megabytes * 10**6, number, progress)
             ours = measure_triarch(text, folder, args.window, args.workers)
             print(json.dumps({"triarch": ours}), flush=True)
-            theirs = measure_seqio(text, folder, args.window)
+            theirs = measure_seqio(text, folder, args.window, ours["examples"])
             print(json.dumps({"seqio": theirs}), flush=True)
             if ours["examples"] != theirs["examples"]:
                 raise SystemExit("the two did not write the same examples")
-            ratios.append([theirs[name] / ours[name] for name in names])
-    for name, values in zip(names, np.transpose(ratios), strict=True):
+            ratios.append([theirs[name] / ours[name] for name in _CLOCKS])
+    for name, values in zip(_CLOCKS, np.transpose(ratios), strict=True):
         listed = ", ".join(f"{value:.2f}" for value in values)
         print(f"seqio / triarch, {name}: {listed}; median {np.median(values):.2f}")
 
