@@ -7,8 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
+TPU := $(VENV)/tpu
 
-.PHONY: demo test slow-test coverage-test hf eval isoflop lint lock clean
+.PHONY: demo test slow-test tpu-test coverage-test hf eval isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -25,6 +26,15 @@ test: $(INSTALLED) lint
 # The tests that take long: kills and resumptions, all cases of parity, whole flows.
 slow-test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# What the TPU compiler makes of training and decoding; no TPU is needed. libtpu is for Linux only, takes 700 MB and lies
+# beside the environment, which other tests share; its versions are those that go with the jax of the lock.
+tpu-test: $(TPU)/installed
+	PYTHONPATH=$(CURDIR)/$(TPU) $(BIN)/python -m pytest -m tpu_compiler
+
+$(TPU)/installed: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(TPU) 'libtpu>=0.0.42,<0.0.43'
+	touch $@
 
 # How often intervals hold the truth: half an hour.
 coverage-test: $(INSTALLED)
