@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 TPU := $(VENV)/tpu
+BEAM := .venv-beam
 
-.PHONY: demo test slow-test tpu-test coverage-test hf eval isoflop lint lock clean
+.PHONY: demo test slow-test tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -36,6 +37,9 @@ $(TPU)/installed: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(TPU) 'libtpu>=0.0.42,<0.0.43'
 	touch $@
 
+beam-test: beam
+	$(BEAM)/bin/python -m pytest tests/tasks/test_beam.py
+
 # How often intervals hold the truth: half an hour.
 coverage-test: $(INSTALLED)
 	$(BIN)/python -m pytest -s -m coverage
@@ -52,6 +56,16 @@ eval: $(VENV)/installed-eval
 
 $(VENV)/installed-eval: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[eval]'
+	touch $@
+
+# Apache Beam needs older releases of a few packages than the lock has: its tests run in an environment of their own.
+beam: $(BEAM)/installed
+
+$(BEAM)/installed: $(INSTALLED)
+	$(PYTHON) -m venv $(BEAM)
+	grep -vE '^(numpy|pillow|protobuf|pyarrow)==' requirements.lock > $(BEAM)/constraints.txt
+	$(BEAM)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		--constraint $(BEAM)/constraints.txt --editable '.[beam,dev]'
 	touch $@
 
 lint: $(INSTALLED)
@@ -73,4 +87,4 @@ lock: $(INSTALLED)
 		--custom-compile-command "make lock" setup.py --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf $(VENV) $(BEAM) build dist runs

@@ -11,7 +11,7 @@ from triarch.errors import UserError
 from triarch.scaling import forms
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def few_starts(monkeypatch):
     grid = forms.hoffmann_grid()[::53]
     monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())
