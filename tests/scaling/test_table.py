@@ -46,7 +46,7 @@ def test_sizes_as_people_write_them(tmp_path, cell, number):
     assert Table.read_csv(write(tmp_path, f"N,loss\n{cell},2\n")).numbers("N")[0] == pytest.approx(number, rel=1e-15)
 
 
-@pytest.mark.parametrize("text", ["N;loss\n1;3,214\n", "N,loss\n1,1.4X\n", "N,loss\n1,True\n"])
+@pytest.mark.parametrize("text", ["N;loss\n1;3,214\n", "N\tloss\n1\t3,214\n", "N,loss\n1,1.4X\n", "N,loss\n1,True\n"])
 def test_what_may_be_another_number_is_not_guessed(tmp_path, text):
     with pytest.raises(UserError, match=r"row 1 \(line 2\): loss is .*, expected a number above zero"):
         Table.read_csv(write(tmp_path, text)).numbers("loss")

@@ -84,6 +84,7 @@ def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
         ("a.json", "3", "expected a list of objects, one for each run, not int"),
         ("a.json", '{"N": [1, 2], "loss": [1]}', "expected a list of objects, one for each run, not an object"),
         ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", "1" * 5_000, "not JSON"),
         ("a.parquet", "N,loss\n1,2\n", "not a Parquet table"),
     ],
 )
@@ -106,6 +107,25 @@ def test_a_parquet_table_with_a_name_twice_is_one_line(tmp_path):
     parquet.write_table(twice, tmp_path / "a.parquet")
     with pytest.raises(UserError, match="not a Parquet table: Multiple matches"):
         read_table(tmp_path / "a.parquet")
+
+
+def test_a_field_of_a_struct_that_is_called_like_a_column_is_one_line(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"a.b": [1.0], "a": [{"b": 2.0}]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"column 'a\.b' stands there twice"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_only_line_feeds_end_lines_of_json(tmp_path):
+    table = read_table(write(tmp_path, "a.jsonl", '{"name": "a\u2028b", "N": 1}\r\n{"name": "c", "N": 2}\r\n'))
+    assert table.text("name") == ["a\u2028b", "c"] and list(table.numbers("N")) == [1, 2]
+
+
+def test_an_integer_beyond_floats_is_no_finite_number(tmp_path):
+    with pytest.raises(UserError, match=r"row 1: N is 1000+, expected a number above zero"):
+        read_table(write(tmp_path, "a.json", json.dumps([{"N": 10**400}]))).numbers("N")
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path):

@@ -62,10 +62,11 @@ class Table:
         """Reads a delimited UTF-8 file with a header line, packed by gzip where its name ends in ".gz".
 
         Fields are set apart by commas, or by the tabs or semicolons of a header that has more of them. A column without
-        a name (the row numbers that pandas writes) is left out, and so is one whose name stands there twice.
+        a name (the row numbers that pandas writes) is left out.
 
         Raises:
-          UserError: the file is missing, unreadable, empty, not UTF-8, or a row has another number of fields.
+          UserError: the file is missing, unreadable, empty, not UTF-8, two columns have one name, or a row has another
+            number of fields.
         """
         path = Path(path)
         with opening(path, "a comma-separated table"):
@@ -197,6 +198,8 @@ def parse_number(cell: object) -> float | None:
         return None
     try:
         return float(cell)
+    except OverflowError:  # An integer too large for any float.
+        return math.inf
     except (TypeError, ValueError):
         found = SHORT_NUMBER.fullmatch(str(cell).strip())
     return float(found[1]) * MAGNITUDES[found[2].lower()] if found else None
@@ -232,7 +235,7 @@ def _parse(name: str, text: str) -> Table:
         if len(row) != len(header):
             raise UserError(f"{name}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}")
         # Where commas are not what sets fields apart, one within a number may as well be a decimal comma.
-        rows.append([_ungrouped(cell) for cell in row] if delimiter != ";" else row)
+        rows.append([_ungrouped(cell) for cell in row] if delimiter == "," else row)
         lines.append(reader.line_num)
     columns = {column: [row[i] for row in rows] for i, column in enumerate(header) if column}
     return Table(name, columns, tuple(lines))

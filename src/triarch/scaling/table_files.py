@@ -47,7 +47,7 @@ def _text(path: Path) -> str:
 def _parsed(name: str, text: str) -> object:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{name}: not JSON: {error}") from None
 
 
@@ -66,7 +66,8 @@ def _folder(path: Path) -> Table:
 
 def _json_lines(path: Path) -> Table:
     rows, numbers = [], []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    # Not `splitlines`: JSON has other characters that end lines for Python as they are.
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             found = _parsed(f"{path}, line {number}", line)
             if not isinstance(found, dict):
@@ -128,4 +129,7 @@ def _parquet(path: Path) -> Table:
             raise UserError(f"{path}: not a Parquet table: {str(error).splitlines()[0]}") from None
     while any(pyarrow.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
+    repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
+    if repeated:
+        raise UserError(f"{path}: column {repeated[0]!r} stands there twice, once as a field of a struct")
     return Table(str(path), {name: table[name].to_pylist() for name in table.column_names})
