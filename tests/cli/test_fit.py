@@ -64,6 +64,7 @@ def test_power_with_a_figure(table, tmp_path, capsys):
     [
         (("--law=power", "--x_column=M"), "no column 'M'"),
         (("--law=power",), "fit --law=power needs --x_column=NAME"),
+        (("--law=power", "--x_column=,"), "--x_column=,: names no column"),
         (("--law=chinchilla", "--params_column=N"), "needs --tokens_column=NAME"),
         (("--law=power", "--x_column=N", "--params_column=N"), "has no --params_column; it takes --x_column"),
         (("--law=power", "--x_column=N", "--figure=law.gif"), r"\.svg, \.pdf or \.png"),

@@ -53,6 +53,7 @@ def test_every_kind_gives_the_same_runs(tmp_path, name):
         path.mkdir()
         for index, run in enumerate(RUNS):
             write(path, f"{index}.json", json.dumps(run))
+        write(path, ".1.tmp.2.json", "{")
     else:
         path = parquet(tmp_path) if name.endswith("parquet") else write(tmp_path, name, TEXTS[name])
     table = read_table(path)
@@ -73,6 +74,7 @@ def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
     with pytest.raises(UserError, match=r"row 1 \(line 1\): loss is empty, expected a number above zero"):
         table.numbers("loss")
     assert table.row(1) == "row 2 (line 3)"
+    assert table.text("loss") == ["", "3"] and len(table.where("loss", "=", "")) == 1
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     for number, (name, path, step) in enumerate(checkpoints, 1):
         several = len(checkpoints) > 1
         place = name if step is None else f"{name}, step {step}"
-        own = dataclasses.replace(options, answers=_answers(args, f".{name}-{step or 'newest'}" if several else ""))
+        checkpoint = f".{name}-{'newest' if step is None else step}" if several else ""
+        own = dataclasses.replace(options, answers=_answers(args, checkpoint))
         if several:
             print(f"==> {place}", flush=True)
         label = f"{number}/{len(checkpoints)} {place}" if several else ""

@@ -101,6 +101,8 @@ class Request:
         for role in self.columns:
             if self.columns[role] and role not in (*needed, *optional):
                 raise UserError(f"fit --law={self.law} has no --{role}_column; it takes {takes}")
+            if self.columns[role] and not self.names(role):
+                raise UserError(f"--{role}_column={self.columns[role]}: names no column")
         if not 0.0 <= self.held_out < 1.0:
             raise UserError(f"held-out share is {self.held_out:g}, expected a number from 0 (none) to below 1")
         if self.pair and not self.group:

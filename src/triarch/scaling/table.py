@@ -142,8 +142,8 @@ class Table:
         return self.columns[column]
 
     def text(self, column: str) -> list[str]:
-        """Returns a column as stripped strings. Raises UserError as `cells` does."""
-        return [str(cell).strip() for cell in self.cells(column)]
+        """Returns a column as stripped strings, "" where nothing is. Raises UserError as `cells` does."""
+        return ["" if cell is None else str(cell).strip() for cell in self.cells(column)]
 
     def numbers(
         self, column: str, *, positive: bool = True, optional: bool = False, minimum_rows: int = 1

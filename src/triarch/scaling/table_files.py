@@ -52,7 +52,8 @@ def _parsed(name: str, text: str) -> object:
 
 
 def _folder(path: Path) -> Table:
-    files = sorted(path.glob("*.json"))
+    # Not those that are being written, nor what file systems put beside files.
+    files = sorted(file for file in path.glob("*.json") if not file.name.startswith("."))
     if not files:
         raise UserError(f"{path}: a folder without .json files; expected {KINDS}")
     rows = []
