@@ -117,3 +117,16 @@ def test_files_that_were_not_measured(content, message, study, tmp_path):
     (tmp_path / "generation_throughput.json").write_text(content)
     with pytest.raises(UserError, match=message):
         throughput_panels(tmp_path / "generation_throughput.json")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "tick"), [(2.0, 300.0, "10"), (1e9, 4e12, "10\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}")]
+)
+def test_perplexities_have_readable_ticks(tmp_path, low, high, tick):
+    rows = [row | dict(metric="perplexity", value=low if row["step"] == 400 else high) for row in task_rows()]
+    write_table(tmp_path / "tasks.csv", rows)
+    panel = task_panels(read_tasks(tmp_path / "tasks.csv"))[0]
+    panel.figure.canvas.draw()
+    (axes,) = panel.figure.axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert tick in shown and not any("$" in one for one in shown)

@@ -24,6 +24,8 @@ def test_short_number(value, text):
 def test_powers_of_ten():
     assert words.scientific(3.154e22) == "3.15\N{MULTIPLICATION SIGN}10\N{SUPERSCRIPT TWO}\N{SUPERSCRIPT TWO}"
     assert words.power_of_ten(1e12) == "10\N{SUPERSCRIPT ONE}\N{SUPERSCRIPT TWO}"
+    assert words.power_of_ten(0) == "0"
+    assert words.power_of_ten(2.5e5) == "2.5\N{MULTIPLICATION SIGN}10\N{SUPERSCRIPT FIVE}"
     assert words.power_of_ten(3e5) == "3\N{MULTIPLICATION SIGN}10\N{SUPERSCRIPT FIVE}"
     assert words.scientific(0) == "0"
 

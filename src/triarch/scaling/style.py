@@ -154,7 +154,7 @@ def write_output(path: Path, content: bytes) -> None:
 
 
 def log_axis(axis: matplotlib.axis.Axis, low: float, high: float, powers: bool) -> None:
-    """Puts readable ticks on a logarithmic x axis; `powers` writes 10^n instead of k, M, B."""
+    """Puts readable ticks on a logarithmic axis; `powers` writes 10^n instead of k, M, B."""
     subs = (1.0,) if high / low > 300 else (1.0, 3.0) if high / low > 12 else (1.0, 2.0, 5.0)
     axis.set_major_locator(matplotlib.ticker.LogLocator(subs=subs, numticks=12))
     axis.set_major_formatter(matplotlib.ticker.FuncFormatter(power_of_ten if powers else short_number))

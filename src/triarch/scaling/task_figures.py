@@ -23,6 +23,8 @@ _AXES = {
 _Z = 1.96
 # Above this ratio of the greatest to the least an axis is logarithmic.
 _WIDE = 5
+# Perplexities beyond it are written as powers of ten.
+_MANY = 1e6
 
 
 def task_panels(points: Sequence[TaskPoint]) -> list[Panel]:
@@ -84,3 +86,4 @@ def _scale(axes, x: Sequence[float], values: Sequence[float], powers: bool) -> N
     # Perplexities fall by orders of magnitude; shares do not.
     if min(values) > 1 and max(values) > _WIDE * min(values):
         axes.set_yscale("log")
+        log_axis(axes.yaxis, min(values), max(values), max(values) > _MANY)

@@ -19,8 +19,10 @@ def short_number(value: float, _position: object = None) -> str:
 
 
 def power_of_ten(value: float, _position: object = None) -> str:
-    """Returns 10¹² or 3×10¹², for a tick."""
-    mantissa, exponent = f"{value:.0e}".split("e")
+    """Returns 10¹², 3×10¹² or 2.5×10¹², for a tick."""
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.1e}".replace(".0e", "e").split("e")
     power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}\N{MULTIPLICATION SIGN}{power}"
 
