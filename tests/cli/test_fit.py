@@ -8,13 +8,14 @@ import pytest
 
 from triarch.cli import fit
 from triarch.errors import UserError
-from triarch.scaling import forms
+from triarch.scaling import forms, mean_objective
 
 
 @pytest.fixture
 def few_starts(monkeypatch):
     grid = forms.hoffmann_grid()[::53]
     monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())
+    monkeypatch.setattr(mean_objective, "STARTS", 5)
 
 
 def run(*argv):
