@@ -59,7 +59,8 @@ def check_same_folder(workdir: Path) -> None:
     if jax.process_count() == 1:
         return
     is_first = jax.process_index() == 0
-    sign = workdir / f".seen-by-all-{_from_first(uuid.uuid4().hex)}"
+    folder, token = _from_first(str(workdir)), _from_first(uuid.uuid4().hex)
+    sign = workdir / f".seen-by-all-{token}"
     if is_first:
         sign.touch()
     multihost_utils.sync_global_devices("sign in the run folder")
@@ -71,7 +72,7 @@ def check_same_folder(workdir: Path) -> None:
         sign.unlink(missing_ok=True)
     if not seen.all():
         blind = multihost.describe(*np.flatnonzero(~seen).tolist())
-        raise UserError(f"{blind} cannot see {workdir} of process 0: --workdir must be one folder that all hosts share")
+        raise UserError(f"{blind} cannot see {folder} of process 0: --workdir must be one folder that all hosts share")
 
 
 def from_all(text: str) -> list[str]:
