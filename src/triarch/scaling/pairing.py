@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from triarch.errors import UserError
 from triarch.scaling.bootstrap import paired_weights
@@ -94,23 +95,18 @@ def _inputs(columns: Columns, request: Request) -> np.ndarray:
 def _cell_keys(
     tables: Mapping[str, Table], keys: Mapping[str, Sequence[str]], request: Request
 ) -> dict[str, list[str]]:
-    """Returns one key for all runs of a cell: the first of those that it shares runs by, in any group.
+    """Returns one key for all runs of a cell: one of those that it shares runs by, in any group.
 
     A pair column may name single runs, "1b-lr3-bs64": cells of which any run is paired are paired.
     """
-    chief: dict[str, str] = {}
-
-    def found(key: str) -> str:
-        while chief.setdefault(key, key) != key:
-            key = chief[key]
-        return key
-
+    joined: DisjointSet[str] = DisjointSet()
     labels = {name: cells_of(read_columns(own, request).values) for name, own in tables.items()}
     for name, own in keys.items():
         first: dict[int, str] = {}
         for label, key in zip(labels[name], own, strict=True):
-            chief[found(key)] = found(first.setdefault(label, key))
-    cells = {name: [found(key) for key in own] for name, own in keys.items()}
+            joined.add(key)
+            joined.merge(key, first.setdefault(label, key))
+    cells = {name: [joined[key] for key in own] for name, own in keys.items()}
     for name, own in cells.items():
         if len(set(own)) < len(set(labels[name])):
             raise UserError(
