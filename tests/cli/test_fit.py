@@ -8,13 +8,11 @@ import pytest
 
 from triarch.cli import fit
 from triarch.errors import UserError
-from triarch.scaling import forms, mean_objective
+from triarch.scaling import mean_objective
 
 
-@pytest.fixture
-def few_starts(monkeypatch):
-    grid = forms.hoffmann_grid()[::53]
-    monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())
+@pytest.fixture(autouse=True)
+def few_mean_starts(few_starts, monkeypatch):
     monkeypatch.setattr(mean_objective, "STARTS", 5)
 
 
@@ -82,7 +80,6 @@ def write(tmp_path, text, name="bad.csv"):
     return path
 
 
-pytestmark = pytest.mark.usefixtures("few_starts")
 CHINCHILLA = ("--law=chinchilla", "--params_column=N", "--tokens_column=D", "--bootstraps=0", "--held_out=0")
 
 
