@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 
 from tests.tasks.texts import Documents
 from triarch.tasks import tokenization
 from triarch.tasks.prepare import VocabularyChoice, prepare
-from triarch.tasks.tokenizers import base, bytes, sentencepiece
+from triarch.tasks.tokenizers import cuts
 
 WINDOW = 64
 BYTES = VocabularyChoice("bytes")
@@ -36,5 +34,4 @@ def all_tokens(store, split):
 def hand_over_in_parts(patch, document=200, part=30):
     """Has documents of more than so many characters handed over in parts of about so many."""
     patch.setattr(tokenization, "_LONG_CHARACTERS", document)
-    patch.setattr(bytes, "PART_CHARACTERS", part)
-    patch.setattr(sentencepiece, "parts", functools.partial(base.parts, size=part))
+    patch.setattr(cuts, "PART_CHARACTERS", part)

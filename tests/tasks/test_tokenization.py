@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from tests.tasks.preparing import BYTES, contents, hand_over_in_parts, prepared
-from tests.tasks.texts import Documents
+from tests.tasks.texts import Documents, small_sentencepiece
+from triarch.cli.store_summary import summary
 from triarch.tasks import tokenization
 from triarch.tasks.documents import Document, LeftOut
 from triarch.tasks.tokenization import ChunkTokenizer, tokenize
-from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.tasks.tokenizers import MODEL_FILE, ByteTokenizer, cuts
 from triarch.tasks.vocabulary_choice import VocabularyChoice
 
 
@@ -40,6 +41,23 @@ def test_a_document_that_loses_something_in_one_part_is_lossy(tmp_path, monkeypa
     store = prepared(tmp_path / "store", corpus, fraction=0, window=16)
     assert store.manifest.source["lossy_documents"] == 2
     assert store.manifest.splits["train"].tokens == sum(map(len, texts)) + 3
+
+
+def test_documents_that_offer_no_certain_cut_are_counted(tmp_path, monkeypatch):
+    """And tokenized alike, whether in one process, in one go, or by several."""
+    small_sentencepiece().save(tmp_path)
+    texts = ["the" + " " * 1000, "a short one", "to " * 300, " " * 500]
+    monkeypatch.setattr(Documents, "documents", lambda self: (Document(text, text, 1) for text in texts))
+    hand_over_in_parts(monkeypatch, part=150)
+    monkeypatch.setattr(cuts, "_WORDS_WITHIN", 20)
+    vocabulary = VocabularyChoice(str(tmp_path / MODEL_FILE))
+    parted = prepared(tmp_path / "parted", vocabulary=vocabulary, fraction=0, window=16)
+    assert parted.manifest.source["parted_documents"] == 2
+    assert "2 long documents were tokenized in parts" in "\n".join(summary(parted))
+    others = prepared(tmp_path / "others", vocabulary=vocabulary, fraction=0, window=16, workers=2)
+    monkeypatch.setattr(tokenization, "_LONG_CHARACTERS", 10**6)
+    in_one_go = prepared(tmp_path / "in_one_go", vocabulary=vocabulary, fraction=0, window=16)
+    assert contents(parted.path) == contents(others.path) == contents(in_one_go.path)
 
 
 def test_what_is_under_way_is_bounded(monkeypatch):

@@ -34,6 +34,8 @@ def summary(store: TokenStore) -> list[str]:
     lossy = manifest.source.get("lossy_documents", 0)
     if lossy:
         lines.append(f"  {lossy:,} documents are not kept byte for byte by this vocabulary")
+    if parted := manifest.source.get("parted_documents", 0):
+        lines.append(f"  {parted:,} long documents were tokenized in parts where that may show in a few tokens")
     if cut := manifest.source.get("cut_documents", 0):
         lines.append(f"  {cut:,} documents were cut to fit {dict(manifest.lengths or {})}")
     return lines + [_left_out(reason, **entry) for reason, entry in manifest.source.get("left_out", {}).items()]

@@ -13,7 +13,7 @@ from triarch.tasks.origins import Origins
 from triarch.tasks.tokenization import TokenizedChunk, TokenizedSplit
 
 _HEADER = "header"
-_COUNTS = ("documents", "bytes", "lossy_documents", "cut_documents")
+_COUNTS = ("documents", "bytes", "lossy_documents", "cut_documents", "parted_documents")
 
 
 def to_block(chunk: TokenizedChunk) -> bytes:

@@ -56,6 +56,7 @@ class _Begun:
     tokens: int = 0
     bytes: int = 0
     lossy: bool = False
+    parted: bool = False
 
 
 @dataclasses.dataclass
@@ -71,6 +72,7 @@ class SplitCounts:
     bytes: int = 0
     lossy_documents: int = 0
     cut_documents: int = 0
+    parted_documents: int = 0
     begun: _Begun | None = None
 
     def add(self, tokenized: TokenizedSplit, writer: StoreWriter, split: str) -> None:
@@ -79,8 +81,9 @@ class SplitCounts:
         tokens, num_bytes = begun.tokens + len(tokenized.tokens), begun.bytes + tokenized.bytes
         # What has begun ends alone: then there is one document, or none.
         lossy = max(tokenized.lossy_documents, begun.lossy)
+        parted = max(tokenized.parted_documents, begun.parted)
         if not tokenized.documents:
-            self.begun = _Begun(tokens, num_bytes, bool(lossy))
+            self.begun = _Begun(tokens, num_bytes, bool(lossy), bool(parted))
             _write(self.layout.add_part(tokenized.tokens), writer, split)
             return
         self.begun = None
@@ -94,6 +97,7 @@ class SplitCounts:
         self.bytes += num_bytes
         self.lossy_documents += lossy
         self.cut_documents += tokenized.cut_documents
+        self.parted_documents += parted
         _write(self.layout.add(tokenized.tokens, tokenized.lengths), writer, split)
 
     def to_json(self) -> dict[str, Any]:

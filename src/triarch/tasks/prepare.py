@@ -268,6 +268,7 @@ class _Preparation:
             "lossy_documents": sum(split.lossy_documents for split in counts.splits.values()),
             "left_out": counts.left_out.to_json(),
             "cut_documents": sum(split.cut_documents for split in counts.splits.values()),
+            "parted_documents": sum(split.parted_documents for split in counts.splits.values()),
         }
 
 

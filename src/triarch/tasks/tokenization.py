@@ -19,6 +19,7 @@ from triarch.tasks.documents import Document, LeftOut
 from triarch.tasks.origins import Origins
 from triarch.tasks.splits import split_of
 from triarch.tasks.tokenizers import Tokenizer
+from triarch.tasks.tokenizers.cuts import TextPart
 
 # Characters of text a process gets at a time: large beside the cost of handing over, small beside memory.
 _CHUNK_CHARACTERS = 2**20
@@ -42,6 +43,7 @@ class TokenizedSplit:
       bytes: UTF-8 bytes of their text.
       lossy_documents: how many of them stand for other bytes than the text's (given vocabularies only).
       cut_documents: how many of them lost their end, for they were too long (pairs only).
+      parted_documents: how many of them were tokenized in parts that may show: see `tokenizers.cuts`.
       origins: where they come from, and how many tokens each had before it was cut.
     """
 
@@ -51,6 +53,7 @@ class TokenizedSplit:
     bytes: int
     lossy_documents: int
     cut_documents: int
+    parted_documents: int
     origins: Origins
 
 
@@ -76,12 +79,12 @@ class Part:
     """A part of a long document: the parts' ids, one after another, are the document's.
 
     Attributes:
-      text: the part's.
+      text: the part's, and how it follows the one before.
       split: the document's.
       last: what is known of the document beside its text; None of all parts but the last.
     """
 
-    text: str
+    text: TextPart
     split: str
     last: Document | None
 
@@ -134,8 +137,8 @@ class ChunkTokenizer:
         yield Part(text, split, dataclasses.replace(document, text="", key="", inputs=None))
 
     def _tokenize_part(self, part: Part) -> TokenizedChunk:
-        ids = self.tokenizer.encode(part.text)
-        num_bytes = len(part.text.encode())
+        ids = self.tokenizer.encode_part(part.text)
+        num_bytes = len(part.text.text.encode())
         lossy = int(num_bytes != int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64)))
         if part.last is None:
             lengths, origins = np.zeros(0, np.int64), Origins.none()
@@ -144,7 +147,8 @@ class ChunkTokenizer:
             lengths = np.array([len(ids)])
             origins = Origins.of([part.last.origin], lengths[:, None])
         documents = len(lengths)
-        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, num_bytes, lossy, 0, origins)
+        parted = int(not part.text.certain)
+        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, num_bytes, lossy, 0, parted, origins)
         return TokenizedChunk({part.split: split}, [], documents, part.last.progress if part.last else 0)
 
     def _tokenize(self, documents: list[Document]) -> TokenizedSplit:
@@ -153,17 +157,18 @@ class ChunkTokenizer:
         pieces: list[np.ndarray] = []
         lengths: list[int] = []
         uncut: list[int] = []
-        num_bytes = lossy = cut = 0
+        num_bytes = lossy = cut = parted = 0
         for document in documents:
             found = found_bytes = 0
-            too_long = False
+            too_long, certain = False, True
             for text, longest in self._texts(document):
                 kept = count = 0
                 for part in self.tokenizer.parts(text):
-                    ids = self.tokenizer.encode(part)
-                    found += len(part.encode())
+                    ids = self.tokenizer.encode_part(part)
+                    found += len(part.text.encode())
                     found_bytes += int(token_bytes[ids].sum(dtype=np.int64))
                     count += len(ids)
+                    certain &= part.certain
                     if longest is not None and count >= longest:
                         ids, too_long = ids[: longest - 1 - kept], True
                     kept += len(ids)
@@ -175,11 +180,12 @@ class ChunkTokenizer:
             num_bytes += found
             lossy += found != found_bytes
             cut += too_long
+            parted += not certain
         kept_lengths = np.array(lengths, np.int64)
         uncut_lengths = np.array(uncut, np.int64) if uncut else kept_lengths
         origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
-        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, origins)
+        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, parted, origins)
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""
@@ -239,7 +245,7 @@ def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iter
             yield chunk, characters
             chunk, characters = [], 0
         if long:
-            yield from (([part], len(part.text)) for part in work.parts(record))
+            yield from (([part], len(part.text.text)) for part in work.parts(record))
         # A long one need not stay while the next one is read.
         del record
     if chunk:

@@ -1,25 +1,22 @@
-"""What every tokenizer does, and how it takes long texts."""
+"""What every tokenizer does."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.tasks.tokenizers.cuts import TextPart
 
 # SentencePiece writes a space as this character; byte-level BPE writes one as the other.
 SPACE_SYMBOL = "\u2581"
 BYTE_LEVEL_SPACE = "\u0120"
-# Between two small letters and before the space, no vocabulary but one with pieces of several words has a piece.
-_CUT = re.compile("(?<=[a-z]) (?=[a-z])")
 _CROSSES_WORDS = re.compile(f"[a-z][ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]+[^ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]")
 _PROBES = (("the", "cat"), ("o", "x"))
-# Libraries need some hundred bytes a character while they tokenize.
-PART_CHARACTERS = 2**18
 
 
 class Tokenizer(Protocol):
@@ -42,8 +39,12 @@ class Tokenizer(Protocol):
         """Returns int32[tokens]. Text that reads like a special token is text."""
         ...
 
-    def parts(self, text: str) -> Iterable[str]:
-        """Returns texts whose ids, one after another, are those of `text`; short ones, if there are such."""
+    def parts(self, text: str) -> Iterable[TextPart]:
+        """Returns short texts whose ids, one after another, are those of `text`."""
+        ...
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        """Returns int32[tokens] of one of `parts`."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -55,24 +56,8 @@ class Tokenizer(Protocol):
         ...
 
 
-def can_be_cut(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> bool:
-    """Returns whether a text's ids are those of its `parts`: nothing is put before a text, no piece spans words."""
+def has_words(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> bool:
+    """Returns whether texts may be cut between words: nothing is put before one but a space, no piece spans words."""
     if any(encode(f"{one} {two}") != encode(one) + encode(f" {two}") for one, two in _PROBES):
         return False
     return not any(_CROSSES_WORDS.search(piece) for piece in pieces)
-
-
-def parts(text: str, size: int = PART_CHARACTERS) -> Iterable[str]:
-    """Returns `text` cut before single spaces between words, in parts of `size` characters or a little more."""
-    return (text,) if len(text) <= size else _cut(text, size)
-
-
-def _cut(text: str, size: int) -> Iterator[str]:
-    start = 0
-    while len(text) - start > size:
-        cut = _CUT.search(text, start + size)
-        if cut is None:
-            break
-        yield text[start : cut.start()]
-        start = cut.start()
-    yield text[start:]

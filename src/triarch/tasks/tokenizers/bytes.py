@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
-from triarch.tasks.tokenizers.base import PART_CHARACTERS
+from triarch.tasks.tokenizers import cuts
+from triarch.tasks.tokenizers.cuts import TextPart
 
 KIND = "bytes"
 
@@ -36,8 +37,12 @@ class ByteTokenizer:
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + self._FIRST
 
-    def parts(self, text: str) -> Iterable[str]:
-        return (text[start : start + PART_CHARACTERS] for start in range(0, max(1, len(text)), PART_CHARACTERS))
+    def parts(self, text: str) -> Iterable[TextPart]:
+        size = cuts.PART_CHARACTERS
+        return (TextPart(text[start : start + size]) for start in range(0, max(1, len(text)), size))
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        return self.encode(part.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         values = np.asarray(ids, np.int64) - self._FIRST

@@ -12,6 +12,7 @@ import numpy as np
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
 from triarch.tasks.tokenizers.base import Tokenizer
+from triarch.tasks.tokenizers.cuts import TextPart
 
 # UL2 (arXiv 2205.05131): regular span corruption, sequential (prefix LM), extreme span corruption.
 MODES = ("R", "S", "X")
@@ -69,8 +70,11 @@ class TokenizerWithExtraIds:
     def encode(self, text: str) -> np.ndarray:
         return self.base.encode(text)
 
-    def parts(self, text: str) -> Iterable[str]:
+    def parts(self, text: str) -> Iterable[TextPart]:
         return self.base.parts(text)
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        return self.base.encode_part(part)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.base.decode([index for index in ids if index < self.base.info.size])

@@ -16,7 +16,9 @@ import tokenizers.models
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers.base import PART_CHARACTERS, SPACE_SYMBOL, can_be_cut, parts
+from triarch.tasks.tokenizers import cuts
+from triarch.tasks.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.tasks.tokenizers.cuts import Cutter, TextPart, unused_character
 from triarch.tasks.tokenizers.special_tokens import (
     MODEL_CONFIG,
     SPECIAL_TOKENS_MAP,
@@ -144,12 +146,15 @@ class HuggingFaceTokenizer:
         return np.array([len(text) for text in self.token_texts], np.uint16)
 
     def encode(self, text: str) -> np.ndarray:
-        if len(text) <= PART_CHARACTERS:
-            return np.array(self._encode(text), np.int32)
-        return np.concatenate([np.array(self._encode(part), np.int32) for part in self.parts(text)])
+        if len(text) <= cuts.PART_CHARACTERS:
+            return self._encode(text)
+        return np.concatenate([self._cutter.encode_part(part) for part in self._cutter.parts(text)])
 
-    def parts(self, text: str) -> Iterable[str]:
-        return parts(text) if self._can_be_cut else (text,)
+    def parts(self, text: str) -> Iterable[TextPart]:
+        return (TextPart(text),) if len(text) <= cuts.PART_CHARACTERS else self._cutter.parts(text)
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        return self._cutter.encode_part(part) if part.continues else self._encode(part.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]
@@ -171,7 +176,10 @@ class HuggingFaceTokenizer:
         for name, content in self._files.items():
             (folder / name).write_bytes(content)
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> np.ndarray:
+        return np.array(self._ids(text), np.int32)
+
+    def _ids(self, text: str) -> list[int]:
         # The library's fast path, without offsets, is there for batches only.
         ids = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         if self._instead.keys().isdisjoint(ids):
@@ -195,8 +203,31 @@ class HuggingFaceTokenizer:
         return {index: plain.encode(self._tokenizer.id_to_token(index)).ids for index in special}
 
     @functools.cached_property
-    def _can_be_cut(self) -> bool:
-        return can_be_cut(self._encode, self._tokenizer.get_vocab(with_added_tokens=False))
+    def _cutter(self) -> Cutter:
+        model = self._config["model"]
+        kinds = _component_types(self._config)
+        names = self._tokenizer.get_vocab(with_added_tokens=True)
+        # Those that look up words: what continues one is part of a word too long to be known.
+        by_words = model["type"] in ("WordPiece", "WordLevel")
+        pieces = frozenset(self.token_texts)
+        if "ByteLevel" not in kinds:
+            pieces = {*names, *(piece.decode(errors="ignore") for piece in pieces)}
+        anchor = unused_character(names)
+        if model["type"] == "WordPiece":
+            anchor = "a" * (model["max_input_chars_per_word"] + 1)
+        elif by_words or ("ByteLevel" in kinds and not _puts_space_first(self._config)):
+            anchor = ""
+        return Cutter(
+            encode=self._encode,
+            anchor=anchor,
+            pieces=None if by_words else lambda: pieces,
+            normalize=self._normalize,
+            between_words=has_words(self._ids, self._tokenizer.get_vocab(with_added_tokens=False)),
+        )
+
+    def _normalize(self, text: str) -> str:
+        normalizer = self._tokenizer.normalizer
+        return (normalizer.normalize_str(text) if normalizer is not None else text).replace(SPACE_SYMBOL, " ")
 
 
 def _plain_text(piece: str, model: Mapping[str, Any]) -> str:
@@ -209,6 +240,10 @@ def _plain_text(piece: str, model: Mapping[str, Any]) -> str:
 def _component_types(config: Mapping[str, Any]) -> set[str]:
     """Returns the types of all that comes before and after the model."""
     return {kind for part in ("pre_tokenizer", "decoder") for kind in _types(config.get(part))}
+
+
+def _puts_space_first(config: Mapping[str, Any]) -> bool:
+    return '"add_prefix_space": true' in json.dumps(config.get("pre_tokenizer"))
 
 
 def _types(value: Any) -> Iterator[str]:

@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers.base import PART_CHARACTERS, SPACE_SYMBOL, can_be_cut, parts
+from triarch.tasks.tokenizers import cuts
+from triarch.tasks.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.tasks.tokenizers.cuts import Cutter, TextPart, unused_character
 from triarch.tasks.tokenizers.sentencepiece_words import SentencePieceWords
 
 KIND = "sentencepiece"
 MODEL_FILE = "sentencepiece.model"
 MASK_PIECE = "<mask>"
 _MASK_PIECES = (MASK_PIECE, "[MASK]")
+_UNUSED = model_pb2.ModelProto.SentencePiece.UNUSED
+# Those that choose between pieces by what is between two borders alone.
+_MODELS = (model_pb2.TrainerSpec.BPE, model_pb2.TrainerSpec.UNIGRAM, model_pb2.TrainerSpec.CHAR)
 
 
 class SentencePieceTokenizer:
@@ -75,12 +81,15 @@ class SentencePieceTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         # Most texts are one part: this is asked millions of times.
-        if len(text) <= PART_CHARACTERS:
+        if len(text) <= cuts.PART_CHARACTERS:
             return self._encode(text)
-        return np.concatenate([self._encode(part) for part in self.parts(text)])
+        return np.concatenate([self._cutter.encode_part(part) for part in self._cutter.parts(text)])
 
-    def parts(self, text: str) -> Iterable[str]:
-        return parts(text) if self._can_be_cut else (text,)
+    def parts(self, text: str) -> Iterable[TextPart]:
+        return (TextPart(text),) if len(text) <= cuts.PART_CHARACTERS else self._cutter.parts(text)
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        return self._cutter.encode_part(part) if part.continues else self._encode(part.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
@@ -105,9 +114,20 @@ class SentencePieceTokenizer:
         return SentencePieceWords.of_model(self.model)
 
     @functools.cached_property
-    def _can_be_cut(self) -> bool:
-        pieces = map(self._processor.id_to_piece, range(len(self._processor)))
-        return can_be_cut(lambda text: self._processor.encode(text), pieces)
+    def _cutter(self) -> Cutter:
+        proto = model_pb2.ModelProto.FromString(self.model)
+        pieces = [piece.piece for piece in proto.pieces]
+        rules = proto.normalizer_spec
+        bare = not (rules.add_dummy_prefix or rules.remove_extra_whitespaces) and proto.trainer_spec.byte_fallback
+        return Cutter(
+            encode=self._encode,
+            anchor="" if bare else unused_character(pieces),
+            pieces=lambda: [piece.replace(SPACE_SYMBOL, " ") for piece in pieces],
+            normalize=lambda text: self._processor.normalize(text).replace(SPACE_SYMBOL, " "),
+            between_words=has_words(lambda text: self._processor.encode(text), pieces),
+            # An unused piece is split into what it was last merged from, anywhere in the text.
+            exact=proto.trainer_spec.model_type in _MODELS and all(piece.type != _UNUSED for piece in proto.pieces),
+        )
 
     def _piece_text(self, index: int) -> bytes:
         processor = self._processor

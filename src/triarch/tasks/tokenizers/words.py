@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import array
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
-from triarch.tasks.tokenizers.base import parts
+from triarch.tasks.tokenizers.cuts import BETWEEN_WORDS
 
 # Borders lie where a space follows anything else and, the finer the pattern, where letters meet other characters. A
 # border is told from the two characters beside it alone, so a piece that holds none in itself never lies across one.
@@ -75,7 +75,7 @@ class WordIds(dict[str, bytes]):
 
     def of_text(self, text: str) -> np.ndarray:
         """Returns int32[tokens], read-only: the ids of `text`."""
-        return np.frombuffer(b"".join(map(self._of_part, parts(text, _PART_CHARACTERS))), np.int32)
+        return np.frombuffer(b"".join(map(self._of_part, _parts(text))), np.int32)
 
     def __missing__(self, word: str) -> bytes:
         self._credit -= 1
@@ -96,3 +96,14 @@ class WordIds(dict[str, bytes]):
     def _running(self, text: str) -> bytes:
         # For short texts a list is faster.
         return self._encoder.encode(text, out_type="numpy").tobytes()
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > _PART_CHARACTERS:
+        cut = BETWEEN_WORDS.search(text, start + _PART_CHARACTERS)
+        if cut is None:
+            break
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
