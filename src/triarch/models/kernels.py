@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from triarch.models.masks import Mask
 from triarch.models.precision import at_least_float32
 from triarch.models.scores import MASKED, RelativeBias, Scores
+from triarch.models.turning import turned
 
 Queries = Float[Array, "batch target heads head_dim"]
 Keys = Float[Array, "batch source kv_heads head_dim"]
@@ -102,7 +103,7 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
     projection = jnp.sum(slope.astype(wide) * attended.astype(wide), axis=-1).swapaxes(1, 2)[:, :, None]
     normalisers = normalisers.swapaxes(2, 3)
     slope = slope.swapaxes(1, 2)
-    turned_key = jax.lax.optimization_barrier(key.swapaxes(2, 3))
+    turned_key = turned(key)
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed, capped = _block_logits(query, key, mask, scores, rows, columns, keys_first=True)
         weights = _where(allowed, jnp.exp(logits - normalisers[..., rows]))

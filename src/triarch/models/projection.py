@@ -9,6 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from triarch.models.precision import at_least_float32
+from triarch.models.turning import turned
 
 Kernels = tuple[jax.Array, ...]
 
@@ -78,17 +79,16 @@ def _flat_product(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _flat_outer_products(x: jax.Array, slopes: Kernels) -> Kernels:
     """x^T slope with row-major operands: a transposed left one takes twice the time on a CPU.
 
-    The narrower operand is transposed by itself, `x` once for all; the barrier keeps XLA from folding that back into
-    the product.
+    The narrower operand is transposed by itself, `x` once for all; the barrier keeps XLA from folding the transposition
+    of a result into its product.
     """
-    barrier = jax.lax.optimization_barrier
     wide = at_least_float32(x.dtype)
     x, slopes = x.reshape(-1, x.shape[-1]), [slope.reshape(-1, slope.shape[-1]) for slope in slopes]
-    turned = barrier(x.T)
+    turned_x = turned(x)
 
     def outer(slope: jax.Array) -> jax.Array:
         if x.shape[1] <= slope.shape[1]:
-            return jnp.matmul(turned, slope, preferred_element_type=wide)
-        return barrier(jnp.matmul(barrier(slope.T), x, preferred_element_type=wide)).T
+            return jnp.matmul(turned_x, slope, preferred_element_type=wide)
+        return jax.lax.optimization_barrier(jnp.matmul(turned(slope), x, preferred_element_type=wide)).T
 
     return tuple(map(outer, slopes))
