@@ -233,6 +233,7 @@ def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
         (("--budgets=1e20,x",), "--budgets: 'x' is no number"),
         (("--budgets=-1",), "budget -1: expected FLOPs above zero"),
         (("--params_unit=0",), "--params_unit=0: expected a number above zero"),
+        (("--flops_unit=1e9",), "--flops_unit=1e\\+09: of which column\\? name it with --flops_column"),
         (("--held_out=1",), "held-out share is 1"),
         (("--pair_column=N",), "needs --group_column"),
         (("--window=3",), "has no --window"),

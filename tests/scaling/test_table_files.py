@@ -85,6 +85,7 @@ def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
         ("a.jsonl", "\n", "empty, expected an object"),
         ("a.json", "3", "expected a list of objects, one for each run, not int"),
         ("a.json", '{"N": [1, 2], "loss": [1]}', "expected a list of objects, one for each run, not an object"),
+        ("a.jsonl", '{"a.b": 1, "a": {"b": 2}}\n', r"column 'a\.b' stands there twice"),
         ("a.json", "[" * 100_000, "not JSON"),
         ("a.json", "1" * 5_000, "not JSON"),
         ("a.parquet", "N,loss\n1,2\n", "not a Parquet table"),

@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--skip_empty", action="store_true", help="leave out rows with an empty or not finite cell in a column used"
     )
     for role, text in WITH_UNITS.items():
-        parser.add_argument(
-            f"--{role}_unit", type=float, default=1.0, metavar="NUMBER", help=f"of --{role}_column: {text}"
-        )
+        parser.add_argument(f"--{role}_unit", type=float, metavar="NUMBER", help=f"of --{role}_column: {text}")
     _add_options(parser)
     group = parser.add_argument_group("comparing architectures")
     group.add_argument("--group_column", metavar="NAME", help="fit each of its values apart, and compare them")
@@ -144,7 +142,7 @@ def _request(args: argparse.Namespace) -> Request:
     return Request(
         law=args.law,
         columns={role: name for role, name in given.items() if name},
-        units={role: _positive(getattr(args, f"{role}_unit"), f"{role}_unit") for role in WITH_UNITS},
+        units=_units(args),
         where=tuple(_condition(text) for text in args.where),
         skip_empty=args.skip_empty,
         loss_in=args.loss_in,
@@ -162,6 +160,17 @@ def _request(args: argparse.Namespace) -> Request:
         tolerance=args.tolerance,
         floor=args.floor,
     )
+
+
+def _units(args: argparse.Namespace) -> dict[str, float]:
+    units = {role: getattr(args, f"{role}_unit") for role in WITH_UNITS}
+    units = {role: unit for role, unit in units.items() if unit is not None}
+    for role, unit in units.items():
+        if not 0 < unit < float("inf"):
+            raise UserError(f"--{role}_unit={unit:g}: expected a number above zero, such as 1e6")
+        if not getattr(args, f"{role}_column"):
+            raise UserError(f"--{role}_unit={unit:g}: of which column? name it with --{role}_column")
+    return units
 
 
 def _condition(text: str) -> tuple[str, str, str]:
@@ -185,9 +194,3 @@ def _number(text: str, flag: str) -> float:
         return float(text)
     except ValueError:
         raise UserError(f"--{flag}: {text!r} is no number") from None
-
-
-def _positive(value: float, flag: str) -> float:
-    if not 0 < value < float("inf"):
-        raise UserError(f"--{flag}={value:g}: expected a number above zero, such as 1e6")
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from triarch.errors import UserError
@@ -102,20 +102,29 @@ def _called(found: object) -> str:
 
 
 def _from_objects(name: str, rows: Sequence[Mapping[str, object]], lines: Sequence[int] = ()) -> Table:
-    flat = [_flat(row) for row in rows]
+    flat = [dict(_cells(name, row)) for row in rows]
     columns = dict.fromkeys(column for row in flat for column in row)
     if not columns:
         raise UserError(f"{name}: empty, expected an object for each run")
     return Table(name, {column: [row.get(column) for row in flat] for column in columns}, tuple(lines))
 
 
-def _flat(value: Mapping[str, object] | Sequence[object], before: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
+def _cells(table: str, row: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    seen: set[str] = set()
+    for column, value in _flat(row):
+        if column in seen:
+            raise UserError(f"{table}: column {column!r} stands there twice, once as a key of an inner object")
+        seen.add(column)
+        yield column, value
+
+
+def _flat(value: Mapping[str, object] | Sequence[object], before: str = "") -> Iterator[tuple[str, object]]:
     for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
         objects = isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner)
-        deeper = isinstance(inner, dict) or objects
-        found |= _flat(inner, f"{before}{name}.") if deeper else {f"{before}{name}": inner}
-    return found
+        if isinstance(inner, dict) or objects:
+            yield from _flat(inner, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", inner
 
 
 def _parquet(path: Path) -> Table:
