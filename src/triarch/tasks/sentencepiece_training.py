@@ -16,6 +16,8 @@ MODEL_TYPES = ("bpe", "unigram")
 # A vocabulary learnt from more text than this is the same for all purposes, and takes longer.
 MAX_TRAINING_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2048
+# Characters of a document that are taken apart at a time, for its lines may be a character each.
+_BLOCK_CHARACTERS = 2**20
 # The number of threads changes the sums of unigram's EM, so it must not depend on the machine.
 _NUM_THREADS = 16
 # SentencePiece skips a sentence that holds its own separator (tab) or its space symbol.
@@ -71,8 +73,11 @@ def train_sentencepiece(
 
 def _chunks(texts: Iterable[str]) -> Iterator[str]:
     """Yields runs of whole lines, about `_CHUNK_BYTES` characters each; a longer line is cut."""
-    for text in texts:
-        for part in _RESERVED.split(text):
+    blocks = (
+        text[start : start + _BLOCK_CHARACTERS] for text in texts for start in range(0, len(text), _BLOCK_CHARACTERS)
+    )
+    for block in blocks:
+        for part in _RESERVED.split(block):
             chunk = ""
             for line in part.splitlines(keepends=True):
                 for start in range(0, len(line), _CHUNK_BYTES):

@@ -33,9 +33,12 @@ def numbered_lines(path: str, raw: IO[bytes]) -> Iterator[Line]:
     kind, file = _decompressed(path, raw)
     number = start = 0
     try:
-        for number, line in enumerate(file, 1):
-            yield number, start, line
-            start += len(line)
+        for line in file:
+            number, length, held = number + 1, len(line), [line]
+            # One of 100 MB need not stay while its text is at work.
+            del line
+            yield number, start, held.pop()
+            start += length
     except _DAMAGE as error:
         message = f"the {kind} file is cut short or damaged: {error}"
         raise BadRecordError("damaged file", f"{path}:{number + 1}", message) from None

@@ -48,18 +48,28 @@ def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
       BadRecordError: the file is cut short or damaged.
     """
     for number, start, line in numbered_lines(path, raw):
-        if line and not line.isspace():
-            yield _json_record(path, number, start, line, fields)
+        if not line or line.isspace():
+            continue
+        held = [line]
+        del line
+        yield _json_record(path, number, start, held, fields)
 
 
-def _json_record(path: str, number: int, start: int, line: bytes, fields: Fields) -> Record | BadRecordError:
-    line = line.rstrip(_LINE_ENDS)
+def _json_record(path: str, number: int, start: int, held: list[bytes], fields: Fields) -> Record | BadRecordError:
+    """Returns the record of the line in `held`, which is taken out: parsing a long one takes memory enough."""
+    line = held.pop()
     try:
-        record = _parsed(path, number, line)
+        text, end = decoded(path, number, line), start + len(line)
+        del line
+        end -= len(text)
+        text = text.rstrip("\r\n")
+        end += len(text)
+        record = _parsed(path, number, text)
+        del text
         texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, start + len(line)))
+    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end))
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
@@ -75,7 +85,10 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
         except UnicodeDecodeError as error:
             yield undecodable(path, first, error)
         else:
-            yield Record(text, None, (path, first, start, start + len(content)))
+            end = start + len(content)
+            del content
+            yield Record(text, None, (path, first, start, end))
+            del text
 
 
 def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
@@ -99,9 +112,8 @@ def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
     return text
 
 
-def _parsed(path: str, number: int, line: bytes) -> dict[str, Any]:
+def _parsed(path: str, number: int, text: str) -> dict[str, Any]:
     place = f"{path}:{number}"
-    text = decoded(path, number, line)
     try:
         record = json.loads(text.removeprefix("\ufeff") if number == 1 else text)
     except (json.JSONDecodeError, RecursionError) as error:
