@@ -2,12 +2,15 @@
 
 import json
 import os
+import random
+import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tasks.huggingface import write_folder
 from tests.tasks.texts import Documents, small_sentencepiece
 
 _MEGABYTES = 12
@@ -28,6 +31,19 @@ if __name__ == "__main__":
 """
 
 
+def _measured(folder, vocabulary, long, short):
+    """The peaks in MB after three long documents, less that after the same text in short ones."""
+    for name, texts in (("short", [short] * (3 * len(long) // len(short))), ("long", [long] * 3)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    script = folder / "measured.py"
+    script.write_text(_MEASURED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    command = [sys.executable, script, folder, vocabulary]
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    before, after = (int(line) * 1024 / 10**6 for line in output.split())
+    return after - before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", ["bytes", "bpe"])
 def test_long_documents_do_not_pile_up(tmp_path, vocabulary):
@@ -37,13 +53,13 @@ def test_long_documents_do_not_pile_up(tmp_path, vocabulary):
         vocabulary = str(next(tmp_path.glob("*.model")))
     text = "\n".join(document.text for document in Documents().documents()).encode("ascii", "ignore").decode()
     count = _MEGABYTES * 10**6 // len(text)
-    for name, texts in (("short", [text] * 3 * count), ("long", [text * count] * 3)):
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    script = tmp_path / "measured.py"
-    script.write_text(_MEASURED)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    command = [sys.executable, script, tmp_path, vocabulary]
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    short, long = (int(line) * 1024 / 10**6 for line in output.split())
     # The reader holds about five copies.
-    assert long - short < 10 * _MEGABYTES
+    assert _measured(tmp_path, vocabulary, text * count, text) < 10 * _MEGABYTES
+
+
+@pytest.mark.slow
+def test_one_word_is_taken_apart_too(tmp_path):
+    """Tokenized whole, one of these would take 260 MB more."""
+    files = write_folder(tmp_path / "gpt2", "gpt2")
+    text = "".join(random.Random(0).choices(string.ascii_letters, k=12 * 10**5))
+    assert _measured(tmp_path, str(files / "tokenizer.json"), text, text[:20_000]) < 120

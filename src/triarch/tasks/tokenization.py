@@ -219,6 +219,10 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
                     future, done = pending.popleft()
                     yield future.result()
                     under_way -= done
+                if characters > _CHARACTERS_A_WORKER * workers:
+                    # To hand it over would take several times its memory.
+                    yield work(chunk)
+                    continue
                 pending.append((pool.submit(_run_worker, chunk), characters))
                 under_way += characters
             while pending:
