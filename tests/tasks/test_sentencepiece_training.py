@@ -4,6 +4,7 @@ import pytest
 
 from tests.tasks.texts import Documents
 from triarch.errors import UserError
+from triarch.tasks import sentencepiece_training
 from triarch.tasks.sentencepiece_training import _chunks, _sample, train_sentencepiece
 
 
@@ -59,3 +60,19 @@ def test_a_large_text_is_sampled_evenly():
     # Uniform on [0, 10000): standard deviation of the mean is 2887 / sqrt(1000) = 91.
     assert abs(sum(map(int, sample)) / 1000 - 4999.5) < 4 * 91
     assert _sample(iter(chunks), 20_000) == chunks
+
+
+def test_of_text_without_spaces_less_is_drawn():
+    """SentencePiece takes a hundred bytes and more for each character of new words."""
+    dense = [f"{index:0100}" for index in range(10_000)]
+    spaced = [f"{index} word" for index in range(3000)]
+    sample = _sample(iter(dense + spaced), 5000)
+    assert sample[:3000] == spaced and len(set(sample)) == len(sample) == 3000 + 2048
+    assert abs(sum(map(int, sample[3000:])) / 2048 - 4999.5) < 4 * 2887 / 2048**0.5
+    assert len(_sample(iter(dense), 100)) == 100
+
+
+def test_long_documents_are_taken_apart_by_blocks(monkeypatch):
+    monkeypatch.setattr(sentencepiece_training, "_BLOCK_CHARACTERS", 100)
+    assert "".join(_chunks(["x" * 250 + "\n" * 99])) == "x" * 250 + "\n" * 99
+    assert max(map(len, _chunks(["a b\t" * 100]))) <= 100

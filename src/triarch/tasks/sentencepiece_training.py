@@ -16,6 +16,10 @@ MODEL_TYPES = ("bpe", "unigram")
 # A vocabulary learnt from more text than this is the same for all purposes, and takes longer.
 MAX_TRAINING_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2048
+# SentencePiece learns from words: it needs 60 to 120 bytes for each character of different ones. So of text without
+# spaces, all of which is different, 4 million characters have to do. It has more characters than these to a space.
+_MAX_DENSE_CHUNKS = 2048
+_DENSE_CHARACTERS = 32
 # Characters of a document that are taken apart at a time, for its lines may be a character each.
 _BLOCK_CHARACTERS = 2**20
 # The number of threads changes the sums of unigram's EM, so it must not depend on the machine.
@@ -36,7 +40,8 @@ def train_sentencepiece(
       texts: documents.
       size: number of ids, special and byte pieces included.
       model_type: "bpe", or "unigram" (T5's choice: about 1 % fewer tokens, 10 to 20 times slower to train).
-      max_bytes: texts longer than this together are sampled, evenly and always alike.
+      max_bytes: texts longer than this together are sampled, evenly and always alike; text without spaces, which
+        takes far more memory, from 4 million characters on.
 
     Raises:
       UserError: unknown model type, or the text is too little for `size`, or `size` too small for the text.
@@ -90,15 +95,33 @@ def _chunks(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _sample(chunks: Iterable[str], count: int) -> list[str]:
-    """Returns `count` chunks drawn evenly, or all if there are fewer (reservoir sampling, Vitter's algorithm R)."""
-    draw = random.Random(0)
-    sample: list[str] = []
-    for seen, chunk in enumerate(chunks):
-        if seen < count:
-            sample.append(chunk)
-        elif (slot := draw.randrange(seen + 1)) < count:
-            sample[slot] = chunk
-    return sample
+    """Returns `count` chunks drawn evenly, or all if there are fewer; of those with hardly a space not too many."""
+    spaced, dense = _Reservoir(count), _Reservoir(min(count, _MAX_DENSE_CHUNKS))
+    for chunk in chunks:
+        words = 1 + chunk.count(" ") + chunk.count("\n")
+        (dense if len(chunk) > words * _DENSE_CHARACTERS else spaced).add(chunk)
+    return spaced.drawn + dense.drawn
+
+
+class _Reservoir:
+    """Draws evenly from chunks one after another (reservoir sampling, Vitter's algorithm R).
+
+    Attributes:
+      drawn: those that are in the sample at present.
+    """
+
+    def __init__(self, count: int):
+        self.drawn: list[str] = []
+        self._count = count
+        self._seen = 0
+        self._draw = random.Random(0)
+
+    def add(self, chunk: str) -> None:
+        self._seen += 1
+        if len(self.drawn) < self._count:
+            self.drawn.append(chunk)
+        elif (slot := self._draw.randrange(self._seen)) < self._count:
+            self.drawn[slot] = chunk
 
 
 def _explain(message: str, size: int) -> str:
