@@ -59,6 +59,34 @@ def test_only_what_lies_in_hbm_is_traffic():
     assert moved == 12 * 2 * 8 * 8 * 4
 
 
+PARTS = """HloModule m
+
+%wrapped (w: f32[4,8,128]) -> f32[1,8,128] {
+  %w = f32[4,8,128]{2,1,0} parameter(0)
+  ROOT %part = f32[1,8,128]{2,1,0:S(1)} slice(%w), slice={[0:1], [0:8], [0:128]}
+}
+
+ENTRY %main (a: f32[4,8,128]) -> f32[8,128] {
+  %a = f32[4,8,128]{2,1,0} parameter(0)
+  %one = ((f32[4,8,128]{2,1,0}), f32[1,8,128]{2,1,0:S(1)}, s32[]{:S(2)}) ASYNC(%a)CALLS
+  %one.done = f32[1,8,128]{2,1,0:S(1)} DONE(%one)
+  %all = (f32[8,128]{1,0}, f32[8,128]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%one.done)
+  ROOT %all.done = f32[8,128]{1,0} copy-done(%all)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("opening", "closing", "calls"),
+    [("slice-start", "slice-done", ", slice={[0:1]}"), ("async-start", "async-done", ", calls=%wrapped")],
+)
+def test_of_an_array_only_the_part_that_is_moved_is_traffic(opening, closing, calls):
+    """A part of 4 KiB is read of an array in HBM, and written there again; in both ways to write it down."""
+    text = PARTS.replace("ASYNC", opening).replace("DONE", closing).replace("CALLS", calls)
+    moved = {i.name: one.hbm_bytes for i, one in work.steps(hlo.parse(text)) if one.hbm_bytes}
+    assert moved == {"one" if opening == "slice-start" else "part": 4096.0, "all": 4096.0}
+
+
 def test_text_without_a_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         hlo.parse("nonsense")

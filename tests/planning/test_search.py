@@ -8,7 +8,7 @@ from tests.training import tiny
 from triarch.errors import UserError
 from triarch.planning.estimate import Estimate
 from triarch.planning.plan import Plan
-from triarch.planning.search import meshes, search
+from triarch.planning.search import confirmed, meshes, search
 from triarch.planning.topology import parse
 
 V5E = parse("v5e:2x4")
@@ -19,7 +19,7 @@ def config(batch_size=64, **changes):
     return dataclasses.replace(tiny.run_config("none"), batch_size=batch_size, **changes)
 
 
-def answer(run, fits):
+def answer(run, fits, effort="quick"):
     """A plan of a step that takes longer the more it recomputes, gathers and cuts."""
     mesh = run.mesh
     seconds = COST[run.execution.remat] * (1 + 0.01 * mesh.fsdp + 0.1 * (mesh.tensor - 1)) * run.microbatches
@@ -27,7 +27,8 @@ def answer(run, fits):
         fits=fits, topology="", slice="", slices=1, num_devices=8, program="train", batch_size=run.batch_size,
         sequence_lengths={}, mesh=mesh.sizes(8), remat=run.execution.remat, microbatches=run.microbatches,
         attention="splash", hbm_limit_bytes=0, argument_bytes=0, model_flops_per_step={}, compile_seconds=0.0,
-        num_params=0, steps=1, tokens=1, estimate=Estimate(seconds, 0, 0, 0, 0, 0) if fits else None,
+        num_params=0, steps=1, tokens=1, estimate=Estimate(seconds, 0, 0, 0, 0, 0) if fits else None, effort=effort,
+        hbm_bytes_per_device=1000 // (mesh.fsdp * mesh.tensor * run.microbatches),
     )  # fmt: skip
 
 
@@ -59,6 +60,42 @@ def test_microbatches_come_where_nothing_else_fits():
     trials = tried(config(), lambda run: run.microbatches >= 4)
     assert trials[0].microbatches == 4 and trials[0].remat == "full"
     assert not any(trial.plan.fits for trial in trials if trial.microbatches < 4)
+
+
+def compiled_again(trials, fits):
+    made = []
+
+    def make(run, description):
+        made.append((run.mesh, run.execution.remat, run.microbatches))
+        return answer(run, fits(run), "full")
+
+    return confirmed(config(), trials, make), made
+
+
+def test_only_the_winner_is_compiled_again():
+    quick = tried(config(), lambda run: run.mesh.fsdp >= 8 or run.execution.remat == "full")
+    trials, made = compiled_again(quick, lambda run: True)
+    assert made == [(quick[0].mesh, quick[0].remat, quick[0].microbatches)]
+    assert trials[0].plan.fits and [trial.plan.effort for trial in trials] == ["full"] + ["quick"] * (len(quick) - 1)
+    assert [(trial.mesh, trial.remat) for trial in trials] == [(trial.mesh, trial.remat) for trial in quick]
+
+
+def test_the_next_is_taken_where_the_winner_turns_out_not_to_fit():
+    quick = tried(config(), lambda run: run.mesh.fsdp >= 8 or run.execution.remat == "full")
+    fitting = [trial for trial in quick if trial.plan.fits]
+    winner = fitting[0].mesh, fitting[0].remat
+    trials, made = compiled_again(quick, lambda run: (run.mesh, run.execution.remat) != winner)
+    assert len(made) == 2 and trials[0].plan.fits and trials[0].plan.effort == "full"
+    assert (trials[0].mesh, trials[0].remat) == (fitting[1].mesh, fitting[1].remat)
+    (refused,) = (trial for trial in trials if trial.plan.effort == "full" and not trial.plan.fits)
+    assert (refused.mesh, refused.remat) == winner and len(trials) == len(quick)
+
+
+def test_what_fits_nowhere_is_said_by_a_full_compilation():
+    quick = tried(config(), lambda run: False, most=6)
+    trials, made = compiled_again(quick, lambda run: False)
+    assert len(made) == 1 and trials[0].plan.effort == "full" and len(trials) == len(quick)
+    assert trials[0].plan.hbm_bytes_per_device == min(trial.plan.hbm_bytes_per_device for trial in quick)
 
 
 def test_no_more_is_compiled_than_allowed():

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.planning import Lengths, Plan, Topology
-    from triarch.planning.plan import Say
+    from triarch.planning.compiler import Effort
+    from triarch.planning.plan import Keep, Say
     from triarch.planning.search import Trial
     from triarch.training import RunConfig
 
@@ -24,8 +26,11 @@ HELP = """Compiles the true training step for a TPU slice that need not be at ha
 A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. The mesh, remat policy
 and microbatches are those of the config (--gin.MeshConfig.fsdp=64, --gin.Execution.remat=full,
 --gin.RunConfig.microbatches=2); --search tries others. --program plans evaluation, or generation: the reading of
-prompts, or the writing of a token a row. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are roofline
-estimates from data sheets, not measurements."""
+prompts, or the writing of a token a row. The compiler is stopped where instructions and
+buffers are settled: they are the run's, and so are FLOPs, traffic and memory, which is all that is reserved for
+buffers. --full goes on to machine code, most of a compilation's time: that it can be made, and the peak of what is in
+use at once, some per cent less. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are roofline estimates
+from data sheets, not measurements."""
 EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
   triarch plan --gin_file=models/decllm/8b.gin --topology=v5e:4x4 --program=decode --batch_size=64 \\
       --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
@@ -55,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="try meshes, remat policies and microbatches; the best that fits comes out",
     )
     add("--most", type=int, default=12, help="compilations of a search at most (default: %(default)s)")
+    add(
+        "--full",
+        action="store_true",
+        help="compile to the end, as a run does, which takes five times as long; with --search the best alone, and the "
+        "next where it turns out not to fit",
+    )
     add("--hlo", type=Path, metavar="PATH", help="also write the compiled program as text")
 
 
@@ -67,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # Before jax is imported: nothing runs here, and no accelerator that may be present is taken.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from triarch.files import write_whole
-    from triarch.planning import Lengths, make_plan, parse
+    from triarch.planning import Lengths, make_plan, make_quick_plan, parse
 
     topology = parse(args.topology, args.slices)
     if args.batch_size is not None and args.batch_size < 1:
@@ -79,14 +90,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--packed: prompts of --program={args.program} are never packed")
     if args.prompt_length is not None and args.program not in ("prefill", "decode"):
         raise UserError(f"--prompt_length: goes with --program=prefill or decode, not {args.program}")
+    if args.search and args.most < 1:
+        raise UserError(f"--most={args.most}: expected a whole number from 1 on")
+    if args.search and not args.full and args.hlo is not None:
+        raise UserError("--hlo: a search keeps the program of the best, which takes --full")
     prompt = config.data.window if args.prompt_length is None else args.prompt_length
     lengths = Lengths(prompt, args.new_tokens)
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
     with _progress() as say:
         if not args.search:
-            plan, trials = make_plan(config, topology, args.program, args.packed, say, keep, lengths), []
+            make = make_plan if args.full else make_quick_plan
+            plan, trials = make(config, topology, args.program, args.packed, say, keep, lengths), []
         else:
-            trials = _searched(args, config, topology, say, lengths)
+            trials = _searched(args, config, topology, say, keep, lengths)
             plan = trials[0].plan
     print("\n".join(lines(plan)))
     if not args.search:
@@ -96,30 +112,31 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _searched(
-    args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say, lengths: Lengths
+    args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say, keep: Keep | None, lengths: Lengths
 ) -> list[Trial]:
-    from triarch.planning import make_plan, search
+    from triarch.planning import confirmed, make_plan, make_quick_plan, search
 
-    if args.most < 1:
-        raise UserError(f"--most={args.most}: expected a whole number from 1 on")
+    def make(effort: Effort, config: RunConfig, description: str) -> Plan:
+        say(f"{description}, {effort} effort")
+        if effort == "quick":
+            return make_quick_plan(config, topology, args.program, args.packed, lengths=lengths)
+        return make_plan(config, topology, args.program, args.packed, keep_hlo=keep, lengths=lengths)
 
-    def make(config: RunConfig, description: str) -> Plan:
-        say(description)
-        return make_plan(config, topology, args.program, args.packed, lengths=lengths)
-
-    return search(config, topology, make, args.most)
+    trials = search(config, topology, partial(make, "quick"), args.most)
+    return confirmed(config, trials, partial(make, "full")) if args.full else trials
 
 
 def _table(trials: Sequence[Trial]) -> list[str]:
     """Returns everything a search tried, the best first."""
-    text = [f"{'mesh':44} {'remat':32} {'parts':>5} {'fits':>4} {'HBM':>10} {'s/step':>8} {'MFU':>5}"]
+    text = [f"{'mesh':44} {'remat':32} {'parts':>5} {'effort':>6} {'fits':>4} {'HBM':>10} {'s/step':>8} {'MFU':>5}"]
     for trial in trials:
         plan = trial.plan
         mesh = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1)
         memory = "" if plan.hbm_bytes_per_device is None else _gib(plan.hbm_bytes_per_device)
         times = f"{trial.seconds:8.3f} {plan.mfu_estimate:5.0%}" if plan.fits else ""
         fits = "yes" if plan.fits else "no"
-        text.append(f"{mesh:44} {trial.remat:32} {trial.microbatches:5} {fits:>4} {memory:>10} {times}")
+        tried = f"{mesh:44} {trial.remat:32} {trial.microbatches:5} {plan.effort:>6}"
+        text.append(f"{tried} {fits:>4} {memory:>10} {times}".rstrip())
     return text
 
 
@@ -145,8 +162,10 @@ def lines(plan: Plan) -> list[str]:
     ]
     if plan.cache_bytes is not None:
         text.append(f"cache          {_gib(plan.cache_bytes)} of keys and values")
+    if plan.complaint is not None:
+        text.append(f"compiler       {plan.complaint}")
     if plan.estimate is None:
-        return [*text, f"compiler       {plan.complaint} ({plan.compile_seconds:.0f} s)"]
+        return [*text, f"compile        {_compiled(plan)}"]
     flops, seconds = plan.model_flops_per_step, plan.estimate
     useful = flops["train"] / plan.num_devices / plan.hlo_flops_per_device
     text += [
@@ -165,8 +184,13 @@ def lines(plan: Plan) -> list[str]:
         f"{seconds.best_seconds:.3f} s if all were hidden",
         f"               MFU {plan.mfu_estimate:.0%}: a roofline of data sheets, not a measurement",
         f"               {plan.tokens_per_day_estimate:.3g} tokens a day; {_cost(plan)}",
-        f"compile        {plan.compile_seconds:.0f} s",
+        f"compile        {_compiled(plan)}",
     ]
+
+
+def _compiled(plan: Plan) -> str:
+    hint = "" if plan.effort == "full" else ": machine code was not made (--full)"
+    return f"{plan.compile_seconds:.0f} s, {plan.effort} effort{hint}"
 
 
 def _cost(plan: Plan) -> str:

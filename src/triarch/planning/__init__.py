@@ -2,7 +2,8 @@
 
 from triarch.planning.generation import Lengths
 from triarch.planning.plan import Plan, make_plan
-from triarch.planning.search import search
+from triarch.planning.quick import make_quick_plan
+from triarch.planning.search import confirmed, search
 from triarch.planning.topology import Topology, parse
 
-__all__ = ["Lengths", "Plan", "Topology", "make_plan", "parse", "search"]
+__all__ = ["Lengths", "Plan", "Topology", "confirmed", "make_plan", "make_quick_plan", "parse", "search"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from triarch.errors import UserError
 from triarch.planning.topology import Topology
 
+Effort = Literal["full", "quick"]
 _CHIPS_PER_HOST = (2, 2, 1)
 _FLAGS_FILE = "xla_flags.txt"
 _NEEDED = re.compile(r"(?:Used |\()([\d.]+)([KMG])(?: of|\) exceeds available)")
@@ -27,9 +29,11 @@ class OutOfMemory(Exception):
     Attributes:
       complaint: of the compiler, in one line.
       needed: bytes a device, or None where the compiler does not say.
+      text: the whole complaint.
     """
 
     def __init__(self, text: str):
+        self.text = text
         self.complaint = " ".join(text.split("\n")[0].removeprefix("RESOURCE_EXHAUSTED: ").split())
         super().__init__(self.complaint)
         found = _NEEDED.search(text)
@@ -60,20 +64,53 @@ def devices(topology: Topology) -> list[Any]:
     return list(description.devices)
 
 
-def compile_for(topology: Topology, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled program as far as a plan asks.
+
+    Attributes:
+      text: its instructions.
+      peak_bytes: most bytes in use at once, arguments included.
+      argument_bytes: of arguments.
+      output_bytes: of results that do not overwrite arguments.
+      temp_bytes: what is reserved beside arguments.
+    """
+
+    text: str
+    peak_bytes: int
+    argument_bytes: int
+    output_bytes: int
+    temp_bytes: int
+
+
+def compile_for(topology: Topology, lowered: jax.stages.Lowered, dump: Path | None = None) -> Compiled:
     """Compiles a program with the flags that tpu_scripts run it with.
+
+    Args:
+      topology: the slice.
+      lowered: the program.
+      dump: folder in which the compiler leaves the program at each of its stages.
 
     Raises:
       OutOfMemory: it does not fit.
       UserError: another process holds libtpu.
     """
+    dumps = {} if dump is None else {"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True}
     try:
-        return lowered.compile(compiler_options=flags(topology))
+        compiled = lowered.compile(compiler_options=flags(topology) | dumps)
     except Exception as error:
         text = str(error)
         if "RESOURCE_EXHAUSTED" not in text:
             raise _explained(error) from error
         raise OutOfMemory(text) from error
+    memory = compiled.memory_analysis()
+    return Compiled(
+        text=compiled.as_text(),
+        peak_bytes=memory.peak_memory_in_bytes,
+        argument_bytes=memory.argument_size_in_bytes,
+        output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        temp_bytes=memory.temp_size_in_bytes,
+    )
 
 
 @functools.cache

@@ -13,6 +13,7 @@ import numpy as np
 
 from triarch.planning import collectives as traffic
 from triarch.planning import compiler, generation, hlo, programs, work
+from triarch.planning.compiler import Compiled, Effort
 from triarch.planning.estimate import Estimate, estimate
 from triarch.planning.generation import GENERATION_KINDS, Lengths
 from triarch.planning.programs import Kind
@@ -22,6 +23,7 @@ from triarch.training.run import Run
 
 _SECONDS_A_DAY = 86_400
 Say = Callable[[str], None]
+Keep = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Plan:
       remat: what the backward pass finds saved.
       microbatches: parts into which the batch is cut.
       attention: the kernel.
-      hbm_bytes_per_device: most bytes in use at once, arguments included.
+      hbm_bytes_per_device: most bytes in use at once, arguments included; of a quick plan all that is reserved for
+        arguments, results and temporaries, which is some per cent more.
       hbm_limit_bytes: what the compiler lets a program have.
       argument_bytes: parameters, optimizer state and the batch.
       output_bytes: results that do not overwrite arguments.
@@ -64,6 +67,7 @@ class Plan:
       tokens: of the run.
       complaint: why it does not fit.
       cache_bytes: keys and values of a generation.
+      effort: "full" where machine code was made, "quick" where the compiler was stopped before that.
     """
 
     fits: bool
@@ -97,6 +101,22 @@ class Plan:
     chip_hours_estimate: float | None = None
     complaint: str | None = None
     cache_bytes: int | None = None
+    effort: Effort = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A step about to be compiled.
+
+    Attributes:
+      facts: fields of its plan that are known before.
+      coordinates: int[devices, 1 + axes] of `coordinates`.
+      tokens_per_step: read or written.
+    """
+
+    facts: dict[str, Any]
+    coordinates: np.ndarray
+    tokens_per_step: int
 
 
 def make_plan(
@@ -105,7 +125,7 @@ def make_plan(
     program: Kind = "train",
     packed: bool = False,
     say: Say = lambda line: None,
-    keep_hlo: Callable[[str], None] | None = None,
+    keep_hlo: Keep | None = None,
     lengths: Lengths | None = None,
 ) -> Plan:
     """Compiles one step of a run for a slice and reads the result.
@@ -122,6 +142,29 @@ def make_plan(
     Raises:
       UserError: the config, mesh, batch or lengths are not in order, or the compiler cannot be used.
     """
+    prepared, lowered = prepare(config, topology, program, packed, say, lengths)
+    say(f"compiling for {topology}")
+    start = time.monotonic()
+    try:
+        compiled = compiler.compile_for(topology, lowered)
+    except compiler.OutOfMemory as error:
+        return refused(prepared, error, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    say("reading the compiled program")
+    if keep_hlo is not None:
+        keep_hlo(compiled.text)
+    fits = compiled.peak_bytes <= topology.chip.hbm_bytes
+    return Plan(fits=fits, compile_seconds=seconds, **measured(prepared, topology, compiled))
+
+
+def prepare(
+    config: RunConfig, topology: Topology, program: Kind, packed: bool, say: Say, lengths: Lengths | None
+) -> tuple[Prepared, jax.stages.Lowered]:
+    """Traces a step, as `make_plan` is asked to.
+
+    Raises:
+      UserError: the config, mesh, batch or lengths are not in order, or the compiler cannot be used.
+    """
     if program in GENERATION_KINDS:
         lengths.validate(config.model)
     run = programs.assembled(config, compiler.devices(topology))
@@ -131,22 +174,21 @@ def make_plan(
         lowered = generation.lowered(run, program, lengths)
     else:
         lowered = programs.lowered(run, program, packed)
-    say(f"compiling for {topology}")
-    start = time.monotonic()
-    try:
-        compiled = compiler.compile_for(topology, lowered)
-    except compiler.OutOfMemory as error:
-        seconds = time.monotonic() - start
-        return Plan(
-            fits=False, compile_seconds=seconds, hbm_bytes_per_device=error.needed, complaint=error.complaint, **facts
-        )
-    seconds = time.monotonic() - start
-    say("reading the compiled program")
-    text = compiled.as_text()
-    if keep_hlo is not None:
-        keep_hlo(text)
-    measured = _measured(run, topology, program, lengths, compiled, hlo.parse(text))
-    return Plan(compile_seconds=seconds, **{**facts, **measured})
+    places = coordinates(run.mesh.devices.flat)
+    return Prepared(facts, places, _tokens_per_step(run, program, lengths)), lowered
+
+
+def refused(prepared: Prepared, error: compiler.OutOfMemory, seconds: float, effort: Effort = "full") -> Plan:
+    """Returns the plan of a step that the compiler found no room for."""
+    needed, complaint = error.needed, error.complaint
+    return Plan(
+        fits=False,
+        compile_seconds=seconds,
+        hbm_bytes_per_device=needed,
+        complaint=complaint,
+        effort=effort,
+        **prepared.facts,
+    )
 
 
 def _facts(run: Run, topology: Topology, program: Kind, lengths: Lengths | None) -> dict[str, Any]:
@@ -196,34 +238,28 @@ def _tokens_per_step(run: Run, program: Kind, lengths: Lengths | None) -> int:
     return run.config.batch_size * a_row
 
 
-def _measured(
-    run: Run,
-    topology: Topology,
-    program: Kind,
-    lengths: Lengths | None,
-    compiled: jax.stages.Compiled,
-    module: hlo.Module,
-) -> dict[str, Any]:
-    memory = compiled.memory_analysis()
+def measured(prepared: Prepared, topology: Topology, compiled: Compiled) -> dict[str, Any]:
+    """Returns fields of a plan: what was known before, and what the compiled program tells of itself."""
+    facts, module = prepared.facts, hlo.parse(compiled.text)
     steps = work.steps(module)
-    sent = traffic.collectives(module, topology, coordinates(run.mesh.devices.flat))
+    sent = traffic.collectives(module, topology, prepared.coordinates)
     time_estimate = estimate(steps, sent, topology)
-    flops = _model_flops(run, program, lengths, "train")
     chips = topology.num_devices
-    steps_a_run = run.config.steps if program == "train" else 1
+    steps_a_run = facts["steps"] if facts["program"] == "train" else 1
     steps_a_day = _SECONDS_A_DAY / time_estimate.step_seconds
+    could = time_estimate.step_seconds * topology.chip.flops * chips
     return {
-        "fits": memory.peak_memory_in_bytes <= topology.chip.hbm_bytes,
-        "hbm_bytes_per_device": memory.peak_memory_in_bytes,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        "temp_bytes": memory.temp_size_in_bytes,
+        **facts,
+        "hbm_bytes_per_device": compiled.peak_bytes,
+        "argument_bytes": compiled.argument_bytes,
+        "output_bytes": compiled.output_bytes,
+        "temp_bytes": compiled.temp_bytes,
         "hlo_flops_per_device": sum(one.flops * one.times for _, one in steps),
         "hlo_bytes_per_device": sum(one.hbm_bytes * one.times for _, one in steps),
         "collectives": traffic.summary(sent),
         "estimate": time_estimate,
-        "mfu_estimate": flops / (time_estimate.step_seconds * topology.chip.flops * chips),
-        "tokens_per_day_estimate": steps_a_day * _tokens_per_step(run, program, lengths),
+        "mfu_estimate": facts["model_flops_per_step"]["train"] / could,
+        "tokens_per_day_estimate": steps_a_day * prepared.tokens_per_step,
         "chip_hours_estimate": steps_a_run * time_estimate.step_seconds * chips / 3600,
     }
 

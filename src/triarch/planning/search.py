@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from triarch.errors import UserError
 from triarch.planning import programs
@@ -74,6 +74,30 @@ def search(config: RunConfig, topology: Topology, make: Make, most: int) -> list
     return sorted(trials, key=lambda trial: trial.seconds)
 
 
+def confirmed(config: RunConfig, trials: Sequence[Trial], make: Make) -> list[Trial]:
+    """Compiles the best of a search again until one fits, and returns all trials, the best that is sure to fit first.
+
+    Where none fitted, the one that needed least memory is compiled again, so that the answer is not the search's.
+
+    Args:
+      config: of the run.
+      trials: of `search`, the best first.
+      make: compiles a config with full effort; the text says which.
+    """
+    left = [trial for trial in trials if trial.plan.fits] or [min(trials, key=_needed)]
+    others = [trial for trial in trials if trial not in left]
+    refused = []
+    while left:
+        trial = left.pop(0)
+        tried = changed(config, trial.mesh, trial.remat, trial.microbatches)
+        plan = make(tried, f"the best of {len(trials)}: {_described(trial.mesh, trial.remat, trial.microbatches)}")
+        trial = dataclasses.replace(trial, plan=plan)
+        if plan.fits:
+            return [trial, *left, *refused, *others]
+        refused.append(trial)
+    return [*refused, *others]
+
+
 def meshes(config: RunConfig, topology: Topology) -> list[MeshConfig]:
     """Returns the meshes that suit a batch and whose state leaves room, those that communicate least first.
 
@@ -110,6 +134,10 @@ def _candidates(topology: Topology) -> Iterator[MeshConfig]:
         for fsdp in sorted({1, min(8, rest), rest} if tensor == 1 else {rest}):
             if rest % fsdp == 0:
                 yield MeshConfig(rest // fsdp, fsdp, tensor, sequence=1, replica=topology.slices)
+
+
+def _needed(trial: Trial) -> float:
+    return float("inf") if trial.plan.hbm_bytes_per_device is None else trial.plan.hbm_bytes_per_device
 
 
 def _divides(config: RunConfig, mesh: MeshConfig, topology: Topology, microbatches: int) -> bool:

@@ -15,6 +15,8 @@ _FREE = {
     *("while", "call", "conditional", "opt-barrier", "async-start", "async-update", "async-done", "copy-done"),
 }
 
+# What moves only what it makes, however large the array is that it takes it from.
+_MOVES = ("slice", "dynamic-slice", "copy")
 _KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dkv": 4, "splash_mha_dq": 3}
 _QUERY_RANK = 4  # batch, heads, queries, head dimension
 
@@ -119,6 +121,8 @@ def _valid_pairs(size: int, kernel: int, output: int, stride: int, dilate: int, 
 def _hbm_bytes(module: Module, instruction: Instruction, computation: Computation) -> float:
     if instruction.opcode.endswith("-done"):
         return 0.0
+    if instruction.opcode.removesuffix("-start") in _MOVES:
+        return _moved_bytes(instruction, computation)
     body = (
         module.computations.get(instruction.called[0], {})
         if instruction.opcode == "fusion" and instruction.called
@@ -131,6 +135,14 @@ def _hbm_bytes(module: Module, instruction: Instruction, computation: Computatio
             if array.in_hbm:
                 total += _read(body, parameters[index], array) if index in parameters else array.num_bytes
     return total + _written(body, instruction)
+
+
+def _moved_bytes(instruction: Instruction, computation: Computation) -> float:
+    """Returns what is read and written of HBM where a part of an array, or all of it, goes elsewhere."""
+    source = computation[instruction.operands[0]].arrays[0]
+    # The start of an asynchronous slice holds the whole array, then the part; that of a copy the copy first.
+    made = instruction.arrays[1 if instruction.opcode in ("slice-start", "dynamic-slice-start") else 0]
+    return float(made.num_bytes * (source.in_hbm + made.in_hbm))
 
 
 def _read(body: Computation, parameter: Instruction, array: ArrayShape) -> float:
