@@ -98,10 +98,12 @@ class Cutter:
         likely: int | None = None
         for first in (end + stretch for stretch in _STRETCHES if end + stretch < len(text)):
             begins, ends = self._begins(text, start, first), self._ends(text, first)
+            if not begins or not ends:
+                continue
             tried = _Tried(self, text, start, continues)
             for place in range(first, min(first + _PLACES, len(text))):
                 if tried.is_border(place, begins[:1], ends[:1]):
-                    if self.exact and len(begins) * len(ends) and tried.is_border(place, begins, ends):
+                    if self.exact and tried.is_border(place, begins, ends):
                         return place, TextPart("", continues=True)
                     likely = place if likely is None else likely
         return end if likely is None else likely, TextPart("", continues=True, certain=False)
