@@ -19,8 +19,8 @@ from triarch.planning.topology import Topology
 Effort = Literal["full", "quick"]
 _CHIPS_PER_HOST = (2, 2, 1)
 _FLAGS_FILE = "xla_flags.txt"
-_NEEDED = re.compile(r"(?:Used |\()([\d.]+)([KMG])(?: of|\) exceeds available)")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+_NEEDED = re.compile(r"(?:Used |\()([\d.]+)([KMGT])(?: of|\) exceeds available)")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class OutOfMemory(Exception):
