@@ -94,7 +94,7 @@ def _whole(tokenizer, text):
 
 
 @pytest.mark.parametrize("name", [*_SENTENCEPIECE, "triarch"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(text=long_texts)
 @example("".join(np.random.default_rng(1).choice(list("ACGT"), 700)))
 @example("".join(np.random.default_rng(2).choice(_CHINESE, 700)))
@@ -114,7 +114,7 @@ def test_parts_of_sentencepiece(name, text):
 
 
 @pytest.mark.parametrize("name", huggingface.LAYOUTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(text=long_texts)
 @example("".join(np.random.default_rng(1).choice(list("etaoin"), 700)))
 @example("".join(np.random.default_rng(2).choice(_CHINESE, 700)))
@@ -143,9 +143,9 @@ def test_random_letters_have_certain_cuts(tokenizer, letters):
     made = _sentencepiece(tokenizer) if tokenizer in _SENTENCEPIECE else _huggingface(tokenizer)
     if tokenizer in ("words", "suffix"):
         pytest.skip("tokens depend on more than is between borders")
-    text = "".join(np.random.default_rng(3).choice(list(letters), 1500))
+    text = "".join(np.random.default_rng(3).choice(list(letters), 900))
     parts = list(made.parts(text))
-    assert len(parts) > 8 and all(part.certain for part in parts)
+    assert len(parts) > 5 and all(part.certain for part in parts)
     assert len(_parted(made, text)[0]) == len(_whole(made, text))
 
 
