@@ -26,11 +26,12 @@ HELP = """Compiles the true training step for a TPU slice that need not be at ha
 A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. The mesh, remat policy
 and microbatches are those of the config (--gin.MeshConfig.fsdp=64, --gin.Execution.remat=full,
 --gin.RunConfig.microbatches=2); --search tries others. --program plans evaluation, or generation: the reading of
-prompts, or the writing of a token a row. The compiler is stopped where instructions and
-buffers are settled: they are the run's, and so are FLOPs, traffic and memory, which is all that is reserved for
-buffers. --full goes on to machine code, most of a compilation's time: that it can be made, and the peak of what is in
-use at once, some per cent less. Needs libtpu (pip install 'triarch[tpu]'), but no TPU. Times are roofline estimates
-from data sheets, not measurements."""
+prompts, or the writing of a token a row.
+
+The compiler is stopped where instructions and buffers are settled: they are the run's own, and so are FLOPs and
+traffic; memory is all that is reserved for buffers. --full goes on to machine code, most of a compilation's time, and
+tells that it can be made and the most memory in use at once, some per cent less than is reserved. Needs libtpu (pip
+install 'triarch[tpu]'), but no TPU. Times are roofline estimates from data sheets, not measurements."""
 EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
   triarch plan --gin_file=models/decllm/8b.gin --topology=v5e:4x4 --program=decode --batch_size=64 \\
       --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
