@@ -39,6 +39,8 @@ def test_automatic_type_is_float32_on_the_cpu():
     [
         (Execution("bfloat"), "Execution.compute_dtype = 'bfloat' (did you mean 'bfloat16'?)"),
         (Execution(remat="save_projection"), "Execution.remat = 'save_projection' (did you mean 'save_projections'?)"),
+        (Execution(feed_forward_parts=0), "Execution.feed_forward_parts = 0: expected a whole number from 1 on"),
+        (Execution(feed_forward_parts=2.0), "Execution.feed_forward_parts = 2.0: expected a whole number from 1 on"),
     ],
 )
 def test_an_unknown_choice_is_named_with_the_nearest(execution, message):

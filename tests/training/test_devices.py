@@ -32,6 +32,11 @@ MESHES = {
     "data": (MeshConfig(8, 1, 1), 8, 2),
     "sequence": (MeshConfig(1, 2, 2, sequence=2), 8, 1),
     "gathered": (MeshConfig(2, 2, 2), 8, 1),
+    "parts": (MeshConfig(1, 4, 2), 8, 2),
+}
+EXECUTIONS = {
+    "gathered": Execution(gather="layer"),
+    "parts": Execution(gather="layer", remat="full", feed_forward_parts=4),
 }
 
 store, architecture, *names = sys.argv[1:]
@@ -39,7 +44,7 @@ for name in names:
     mesh, devices, microbatches = MESHES[name]
     config = tiny.run_config(
         store, architecture, optimizer=OPTIMIZERS[architecture], mesh=mesh, microbatches=microbatches, batch_size=16,
-        execution=Execution(gather="layer" if name == "gathered" else "compiler"),
+        execution=EXECUTIONS.get(name, Execution()),
     )
     run = assemble(config, open_inputs(config), jax.devices()[:devices])
     state = run.initial_state()
@@ -57,7 +62,7 @@ for name in names:
 
 _MESHES = {
     "encoder-only": ["one", "all", "sequence"],
-    "decoder-only": ["one", "all", "fsdp", "data"],
+    "decoder-only": ["one", "all", "fsdp", "data", "parts"],
     "encoder-decoder": ["one", "all", "gathered"],
 }
 

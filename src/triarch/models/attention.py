@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from triarch.models import parameters
 from triarch.models.cache import KeyValues, Update
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain
+from triarch.models.execution import Constrain, Execution
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.norms import rms_norm
@@ -30,9 +30,16 @@ class Attention(nnx.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        residual_std: float,
+        kernel_std: float,
+        rngs: nnx.Rngs,
+        constrain: Constrain,
     ):
         self.config = config
+        self.execution = execution
         self.constrain = constrain
         d_model, width = config.d_model, config.num_heads * config.head_dim
         kv_width = config.kv_heads * config.head_dim
@@ -63,18 +70,34 @@ class Attention(nnx.Module):
         With an `update`, also to what is `kept` from earlier calls: a `memory` of None is all there. Returns what `x`
         gets and what is to be kept now.
         """
-        query, key, value = self._projected(x, memory)
+        scores = Scores(self.config.attention_factor, self.config.attention_softcap, bias)
+        projected = self._projected(x, memory)
+        if update is None:
+
+            def attended_of(*projected: jax.Array) -> jax.Array:
+                return attend(*self._turned(*projected, query_angles, key_angles), mask, scores)
+
+            narrow = self.execution.rematerialise_heads(attended_of, projected[0], scores, self.constrain)
+            attended = narrow(*projected)
+        else:
+            step = update.attend if memory is x else update.attend_across
+            turned = self._turned(*projected, query_angles, key_angles)
+            attended, kept = step(*turned, mask, scores, attend, kept)
+        return self._project_back(checkpoint_name(attended, "attention")), kept
+
+    def _turned(
+        self,
+        query: jax.Array,
+        key: jax.Array | None,
+        value: jax.Array | None,
+        query_angles: Angles | None,
+        key_angles: Angles | None,
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+        """Normalises and rotates what a kernel is given."""
         if self.config.qkv_norm:
             query, key, value = (y if y is None else rms_norm(y, self.config.norm_eps) for y in (query, key, value))
         query = query if query_angles is None else rotate(query, query_angles)
-        key = key if key is None or key_angles is None else rotate(key, key_angles)
-        scores = Scores(self.config.attention_factor, self.config.attention_softcap, bias)
-        if update is None:
-            attended = attend(query, key, value, mask, scores)
-        else:
-            step = update.attend if memory is x else update.attend_across
-            attended, kept = step(query, key, value, mask, scores, attend, kept)
-        return self._project_back(checkpoint_name(attended, "attention")), kept
+        return query, key if key is None or key_angles is None else rotate(key, key_angles), value
 
     def _projected(
         self, x: jax.Array, memory: jax.Array | None

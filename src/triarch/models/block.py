@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from triarch.models.attention import Angles, Attention
 from triarch.models.cache import BlockCache, KeyValues, Update
 from triarch.models.config import LayerSpec, ModelConfig, Side
-from triarch.models.execution import Constrain
+from triarch.models.execution import Constrain, Execution
 from triarch.models.feed_forward import FeedForward
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
@@ -51,7 +51,15 @@ class Surroundings:
 class Block(nnx.Module):
     """A Transformer layer; `ModelConfig.norm_position` says where norms stand around its sublayers."""
 
-    def __init__(self, config: ModelConfig, spec: LayerSpec, side: Side, rngs: nnx.Rngs, constrain: Constrain):
+    def __init__(
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        spec: LayerSpec,
+        side: Side,
+        rngs: nnx.Rngs,
+        constrain: Constrain,
+    ):
         self.spec = spec
         self.constrain = constrain
         self.norm_position = config.norm_position
@@ -60,13 +68,13 @@ class Block(nnx.Module):
         mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
         both = config.norm_position == "pre_and_post"
         self.attention_norm = Norm(config) if spec.attention_norm else None
-        self.attention = Attention(config, *attention_stds, rngs, constrain)
+        self.attention = Attention(config, execution, *attention_stds, rngs, constrain)
         self.post_attention_norm = Norm(config) if both else None
         self.cross_norm = Norm(config) if cross else None
-        self.cross_attention = Attention(config, *attention_stds, rngs, constrain) if cross else None
+        self.cross_attention = Attention(config, execution, *attention_stds, rngs, constrain) if cross else None
         self.post_cross_norm = Norm(config) if both and cross else None
         self.mlp_norm = Norm(config)
-        self.mlp = FeedForward(config, *mlp_stds, rngs, constrain)
+        self.mlp = FeedForward(config, execution, *mlp_stds, rngs, constrain)
         self.post_mlp_norm = Norm(config) if both else None
 
     def __call__(

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from triarch.errors import UserError, nearest
 from triarch.models.kernels import Attend
 from triarch.models.kernels_by_platform import AUTOMATIC, KERNELS, PLATFORMS, attending
+from triarch.models.kernels_tpu import can_splash
 from triarch.models.placing import Constrain
 from triarch.models.placing import unconstrained as unconstrained
+from triarch.models.scores import Scores
 
 REMAT_POLICIES: dict[str, Callable | None] = {
     "full": None,
@@ -37,6 +39,9 @@ class Execution:
       gather: of parameters that are split like the batch (FSDP): "compiler" leaves it to XLA, gradients being summed in
         float32; "layer" gathers a layer's matrices in the type of activations before it runs, and sums their
         gradients in that type, as T5X and MaxText do: half the traffic of sums.
+      feed_forward_parts: into so many parts of d_ff the feed-forward layer is cut, of which only one is held at a time,
+        with its activations, its gathered weights and their gradients. Above 1 the backward pass computes
+        activations between the layer's matrices anew, whatever `remat` is; with "full" it does that anyway.
     """
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -44,6 +49,7 @@ class Execution:
     remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
     attention: Literal["auto", "blocked", "dense", "splash", "cudnn"] = "auto"
     gather: Literal["compiler", "layer"] = "compiler"
+    feed_forward_parts: int = 1
 
     def on(self, platform: str) -> Execution:
         """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
@@ -75,6 +81,24 @@ class Execution:
             value = getattr(self, field)
             if value not in allowed:
                 raise UserError(f"Execution.{field} = {value!r}{nearest(str(value), allowed)}")
+        parts = self.feed_forward_parts
+        if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
+            raise UserError(f"Execution.feed_forward_parts = {parts!r}: expected a whole number from 1 on")
+
+    def rematerialise_heads(
+        self, function: Callable, query: jax.Array, scores: Scores, constrain: Constrain
+    ) -> Callable:
+        """Wraps what is between projections and attended values, for the backward pass of a layer computed anew.
+
+        It then holds projections, not also what norm, rotation and a change of layout make of them. What the
+        kernel saves is not computed once more; only the one for TPUs has names for that. Where queries are split over a
+        sequence axis nothing is wrapped: keys and values would be gathered once more.
+        """
+        if self.remat != "full" or self.attention != "splash" or not can_splash(query, scores):
+            return function
+        if constrain.shards("length", query.shape[1]) > 1:
+            return function
+        return jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names("attention"))
 
     def rematerialise(self, function: Callable) -> Callable:
         """Wraps one layer so that its activations are saved by the chosen policy."""

@@ -1,18 +1,25 @@
-"""The feed-forward layer, plain or gated (arXiv 2002.05202: SwiGLU, GeGLU)."""
+"""The feed-forward layer, plain or gated (arXiv 2002.05202: SwiGLU, GeGLU), at once or in parts."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from triarch.errors import UserError
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain
-from triarch.models.projection import affine, affines
+from triarch.models.execution import Constrain, Execution
+from triarch.models.precision import at_least_float32
+from triarch.models.projection import project
+
+# Of the layer or of some of its inner units: "kernels" and "biases" of gate and up, or of up alone, and "down".
+Weights = dict[str, Any]
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -26,10 +33,19 @@ class FeedForward(nnx.Module):
     """act(x W_up) W_down, or act(x W_gate) * (x W_up) W_down if gated."""
 
     def __init__(
-        self, config: ModelConfig, residual_std: float, kernel_std: float, rngs: nnx.Rngs, constrain: Constrain
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        residual_std: float,
+        kernel_std: float,
+        rngs: nnx.Rngs,
+        constrain: Constrain,
     ):
         self.activation = ACTIVATIONS[config.activation]
+        self.execution = execution
         self.constrain = constrain
+        self.shards = constrain.shards("mlp", config.d_ff)
+        _check_parts(config.d_ff, self.shards, execution.feed_forward_parts)
         shape = (config.d_model, config.d_ff)
         axes = ("embed", "mlp")
         self.gate = parameters.normal(rngs, shape, kernel_std, axes) if config.gated_mlp else None
@@ -41,16 +57,90 @@ class FeedForward(nnx.Module):
         self.down_bias = parameters.constant(0.0, shape[:1], ("embed",)) if config.mlp_bias else None
 
     def __call__(self, x: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
-        if self.gate is None:
-            (up,) = self._inner(x, (self.up, self.up_bias))
-            inner = self.activation(up)
+        inner = (self.gate, self.gate_bias), (self.up, self.up_bias)
+        weights = {
+            "kernels": tuple(kernel[...] for kernel, _ in inner if kernel is not None),
+            "biases": tuple(None if bias is None else bias[...] for kernel, bias in inner if kernel is not None),
+            "down": self.down[...],
+        }
+        if self.execution.feed_forward_parts == 1:
+            y = self._part(x, weights)
         else:
-            gate, up = self._inner(x, (self.gate, self.gate_bias), (self.up, self.up_bias))
-            inner = _gated(self.activation, gate, up)
-        return affine(inner, self.down, self.down_bias)
+            y = _summed(self._gathered_part, x, self._cut(weights))
+        return y if self.down_bias is None else y + self.down_bias[...].astype(y.dtype)
 
-    def _inner(self, x: jax.Array, *layers: tuple[nnx.Param, nnx.Param | None]) -> list[jax.Array]:
-        return [self.constrain(y, ("batch", "length", "mlp")) for y in affines(x, *layers)]
+    def _part(self, x: jax.Array, weights: Weights) -> jax.Array:
+        """Returns what some of the inner units, or all, add to the output."""
+        products = project(x, *weights["kernels"])
+        biases = weights["biases"]
+        outer = [y if b is None else y + b.astype(y.dtype) for y, b in zip(products, biases, strict=True)]
+        outer = [self.constrain(y, ("batch", "length", "mlp")) for y in outer]
+        inner = self.activation(*outer) if len(outer) == 1 else _gated(self.activation, *outer)
+        return project(inner, weights["down"])[0]
+
+    def _gathered_part(self, x: jax.Array, weights: Weights) -> jax.Array:
+        """The same of weights that are still where they live."""
+        if self.execution.gather == "layer":
+            gathered = functools.partial(self.constrain.gathered, dtype=self.execution.dtype)
+            kernels = tuple(gathered(kernel, ("embed", "mlp")) for kernel in weights["kernels"])
+            weights = weights | {"kernels": kernels, "down": gathered(weights["down"], ("mlp", "embed"))}
+        return self._part(x, weights)
+
+    def _cut(self, weights: Weights) -> list[Weights]:
+        """Returns the weights of each part, which has as many units as any other on every device."""
+        parts, shards = self.execution.feed_forward_parts, self.shards
+
+        def cut(x: jax.Array, axis: int) -> list[jax.Array]:
+            split = x.reshape(*x.shape[:axis], shards, parts, -1, *x.shape[axis + 1 :])
+            whole = (*x.shape[:axis], -1, *x.shape[axis + 1 :])
+            return [part.reshape(whole) for part in jnp.unstack(split, axis=axis + 1)]
+
+        kernels = zip(*(cut(kernel, 1) for kernel in weights["kernels"]), strict=True)
+        biases = zip(*([None] * parts if b is None else cut(b, 0) for b in weights["biases"]), strict=True)
+        return [
+            {"kernels": kernel, "biases": bias, "down": down}
+            for kernel, bias, down in zip(kernels, biases, cut(weights["down"], 0), strict=True)
+        ]
+
+
+def _check_parts(d_ff: int, shards: int, parts: int) -> None:
+    if d_ff % (shards * parts):
+        split = f" split over {shards} devices" if shards > 1 else ""
+        raise UserError(f"Execution.feed_forward_parts = {parts}: expected a divisor of d_ff = {d_ff}{split}")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _summed(part: Callable[[jax.Array, Weights], jax.Array], x: jax.Array, weights: list[Weights]) -> jax.Array:
+    """Sums `part` over `weights`, one after another; the backward pass computes each part anew.
+
+    Parts are of inner units, not of tokens: so a part's gradients of weights are whole, and are sent once. Barriers
+    keep the compiler from beginning a part before the last is done; what it gathers it may still fetch early. They are
+    no loop, since within a loop in the loop over layers TPUs gather by summing zeros: twice the traffic.
+    """
+    total, after = jnp.zeros((), at_least_float32(x.dtype)), x
+    for some in weights:
+        total = total + part(after, some)
+        total, after = jax.lax.optimization_barrier((total, x))
+    return total.astype(x.dtype)
+
+
+def _summed_forward(part, x, weights):
+    return _summed(part, x, weights), (x, weights)
+
+
+def _summed_backward(part, saved, slope):
+    x, weights = saved
+    total, slopes, after = jnp.zeros((), at_least_float32(x.dtype)), [], (x, slope)
+    for some in weights:
+        _, pull = jax.vjp(part, after[0], some)
+        x_slope, last = pull(after[1])
+        # With the last part's gradients: else they would wait to be sent, and be held, until all are there.
+        total, last, after = jax.lax.optimization_barrier((total + x_slope, last, (x, slope)))
+        slopes.append(last)
+    return total.astype(x.dtype), slopes
+
+
+_summed.defvjp(_summed_forward, _summed_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -59,7 +59,7 @@ class Stack(nnx.Module):
         self.num_repeats = (len(specs) - num_first) // period if period else 0
 
         def make(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(config, spec, side, layer_rngs, constrain)
+            return Block(config, execution, spec, side, layer_rngs, constrain)
 
         self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
@@ -102,7 +102,8 @@ class Stack(nnx.Module):
             x, held = self._layer(nnx.split(block), x, around, held)
             kept.append(held)
         if self.num_repeats:
-            x, scanned = self._repeat(*nnx.split(self.scanned), x, around, scanned)
+            graph, stacked = nnx.split(self.scanned)
+            x, scanned = self._repeat(graph, self._narrowed(stacked), x, around, scanned)
         x = x if self.final_norm is None else self.final_norm(x)
         return x, None if around.update is None else StackCache(tuple(kept), scanned or ())
 
@@ -116,9 +117,13 @@ class Stack(nnx.Module):
         return run(state, x, cache)
 
     def _gathered(self, state: nnx.State) -> nnx.State:
-        """Returns a layer's parameters with its matrices brought together from the devices that share them out."""
+        """Returns a layer's parameters with its matrices brought together from the devices that share them out.
+
+        A feed-forward layer in parts brings its own together, part by part.
+        """
         if self.execution.gather == "compiler":
             return state
+        in_parts = self.execution.feed_forward_parts > 1
 
         def gathered(variable: nnx.Variable) -> nnx.Variable:
             value = variable[...]
@@ -127,7 +132,17 @@ class Stack(nnx.Module):
             return variable.replace(self.constrain.gathered(value, axes, self.execution.dtype))
 
         leaves = nnx.to_flat_state(state)
-        return nnx.from_flat_state({p: gathered(v) if v[...].ndim > 1 else v for p, v in leaves})
+        stays = [v[...].ndim == 1 or (in_parts and "mlp" in p) for p, v in leaves]
+        return nnx.from_flat_state({p: v if stay else gathered(v) for (p, v), stay in zip(leaves, stays, strict=True)})
+
+    def _narrowed(self, stacked: nnx.State) -> nnx.State:
+        """Returns stacked parameters with the matrices that are gathered by layer in the type of activations.
+
+        The loop over layers then stacks gradients in the type in which they are summed, half the memory of float32.
+        """
+        if self.execution.gather == "compiler":
+            return stacked
+        return jax.tree.map(lambda x: x.astype(self.execution.dtype) if x.ndim > 2 else x, stacked)
 
     def _repeat(
         self,
