@@ -1,7 +1,6 @@
-"""Plans of published models on TPU slices: writes docs/plans.md, and our side of the comparison with MaxText.
+"""Plans of published models on TPU slices: writes docs/plans.md.
 
     python benchmarks/tpu_plans.py papers    # the papers' models at the papers' batches, on five slices: docs/plans.md
-    python benchmarks/tpu_plans.py maxtext   # DecLLM 8B, 512 x 2048 tokens, in the shape of MaxText's own compilation
 
 Each row is one `triarch plan` in a process of its own: all of them first, ten seconds each on two cores, then all with
 --full, one or two minutes each. What was compiled is kept under --cache by a fingerprint of the command, the
@@ -105,12 +104,6 @@ def paper_rows() -> list[Row]:
         for models in groups
         for (model, batch, settings), topology in itertools.product(models, slices)
     ]
-
-
-def maxtext_rows() -> list[Row]:
-    """Returns the rows of the comparison: FSDP over the whole slice, one layer's input saved."""
-    shape = ("MeshConfig.data=1", "MeshConfig.fsdp=-1", "Execution.remat=full", "Execution.gather=layer")
-    return [Row("decllm/8b", topology, 512, shape) for topology in ("v5e:16x16", "v4:4x4x8", "v5p:4x4x4")]
 
 
 def _shape(model: str) -> tuple[str, ...]:
@@ -276,16 +269,16 @@ def _by_model(rows: list[Row]) -> list[str]:
 
 
 def main() -> None:
-    """Compiles what is missing, row by row, and writes or prints the table."""
+    """Compiles what is missing, row by row, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=("papers", "maxtext"))
+    parser.add_argument("table", choices=("papers",))
     parser.add_argument("--cache", type=Path, default=ROOT / "runs" / "plans", help="folder of what is compiled")
     parser.add_argument("--page", action="store_true", help="compile nothing: write what is there")
     parser.add_argument("--rows", type=int, help="take so many rows at most")
     parser.add_argument("--effort", choices=("quick", "full"), help="one pass only (default: quick, then full)")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
-    rows = (paper_rows() if args.table == "papers" else maxtext_rows())[: args.rows]
+    rows = paper_rows()[: args.rows]
     passes = [args.effort] if args.effort else ["quick", "full"]
     jobs = [] if args.page else [(row, effort) for effort in passes for row in rows]
     start = time.monotonic()
@@ -294,12 +287,8 @@ def main() -> None:
         minutes = (time.monotonic() - start) / number * (len(jobs) - number) / 60
         done = f"{number} of {len(jobs)}: {row.model} on {row.topology}, {effort}"
         print(f"{done}; {minutes:.0f} minutes left", file=sys.stderr)
-        if args.table == "papers":
-            write_whole(PAGE, page(paper_rows(), args.cache))
-    if args.table == "papers":
         write_whole(PAGE, page(paper_rows(), args.cache))
-    else:
-        print("\n".join(lines([(row, plan) for row in rows if (plan := kept(row, args.cache))])))
+    write_whole(PAGE, page(paper_rows(), args.cache))
 
 
 if __name__ == "__main__":
