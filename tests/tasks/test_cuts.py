@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from hypothesis import assume, example, given, settings
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 
 from tests.tasks import huggingface
 from tests.tasks.texts import Documents, small_sentencepiece, texts
@@ -167,3 +168,36 @@ def test_runs_of_one_letter_are_cut_all_the_same(tokenizer):
     assert max(len(part.text) for part in parts) < 120
     assert parts == list(made.parts(text))
     assert b"".join(made.token_texts[index] for index in made.encode(text)) == text.encode()
+
+
+@pytest.mark.parametrize("dropped", ["\0", "\u200b", "\u0301"])
+def test_a_word_may_go_on_behind_characters_that_are_dropped(dropped):
+    """Where a normalizer leaves nothing, what stands before and behind is one word: as in files with runs of NUL."""
+    made = _huggingface("bert")
+    text = f"hello the{dropped * 300}re and more {'a ' * 50}"
+    ids, certain = _parted(made, text)
+    assert not certain or ids == _whole(made, text)
+    spaced, certain = _parted(made, text.replace(dropped * 300, dropped * 10))
+    assert certain and spaced == _whole(made, text)
+
+
+@pytest.mark.parametrize(
+    ("token", "text", "all_certain"),
+    [
+        (AddedToken("new york"), "new york is" * 100, True),
+        (AddedToken("york", rstrip=True), "in new york and " * 100, False),
+        (AddedToken("york", lstrip=True), ("in new." + " " * 170 + "york and") * 20, False),
+        (AddedToken("york", lstrip=True), "etaoinyorketaoin" * 40, True),
+    ],
+    ids=["two words", "takes the space after", "takes spaces before", "no spaces"],
+)
+def test_added_tokens_that_are_text(token, text, all_certain):
+    """A cut between words would divide them, or leave a space that they take."""
+    changed = Tokenizer.from_str(huggingface.LAYOUTS["gpt2"]().to_str())
+    pieces = [pre_tokenizers.Split(" ", "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    changed.pre_tokenizer = pre_tokenizers.Sequence(pieces)
+    changed.add_tokens([token])
+    made = HuggingFaceTokenizer({"tokenizer.json": changed.to_str().encode()}, "changed")
+    ids, certain = _parted(made, text)
+    assert certain == all_certain
+    assert not certain or ids == _whole(made, text)

@@ -67,6 +67,7 @@ class Cutter:
       normalize: what the tokenizer does to a text first, with plain spaces.
       between_words: whether texts may be cut before single spaces between words.
       exact: whether what is said above of tokens between borders holds.
+      takes_spaces: whether some pieces take all spaces beside them, however many.
     """
 
     encode: Callable[[str], np.ndarray]
@@ -75,6 +76,7 @@ class Cutter:
     normalize: Callable[[str], str]
     between_words: bool
     exact: bool = True
+    takes_spaces: bool = False
 
     def encode_part(self, part: TextPart) -> np.ndarray:
         """Returns int32[tokens] of a part."""
@@ -115,7 +117,7 @@ class Cutter:
             return [start]
         for place in range(first - reach, max(start, first - reach - _TRIED), -1):
             across = self._across(text, place)
-            if across is not None:
+            if across is not None and self._outgrows_words(text[place + _MORE : first]):
                 found = {*range(place, place + _MORE), *(end for _, end in across)}
                 return sorted(found) if max(found) < first else []
         return []
@@ -127,7 +129,7 @@ class Cutter:
             return [len(text)]
         for place in range(last + self._reach, min(len(text), last + self._reach + _TRIED)):
             across = self._across(text, place)
-            if across is not None:
+            if across is not None and self._outgrows_words(text[last : place - _MORE]):
                 found = {*range(place, place - _MORE, -1), *(start for start, _ in across)}
                 return sorted(found, reverse=True) if min(found) >= last else []
         return []
@@ -136,12 +138,18 @@ class Cutter:
     def _reach(self) -> int:
         return max(_REACH, len(self.anchor) + _MORE)
 
+    def _outgrows_words(self, text: str) -> bool:
+        """Returns whether a word all through `text` is too long to be known, even where the normalizer drops much."""
+        return self.pieces is not None or len(self._normalized(text)) >= max(1, len(self.anchor))
+
     def _across(self, text: str, place: int) -> list[tuple[int, int]] | None:
         """Returns beginnings and ends of all pieces that lie across `place`; None where they are not characters'."""
         if self.pieces is None:
             return []
         first = max(0, place - self._longest)
         window = text[first : place + self._longest]
+        if self.takes_spaces and any(map(str.isspace, window)):
+            return None
         normalized = self._normalized(window)
         if not self._one_to_one(window, normalized):
             return None
@@ -150,9 +158,9 @@ class Cutter:
         places = {offset: first + index for index, offset in enumerate(offsets)}
         across = [
             (places.get(start, -1), places.get(end, -1))
-            for start in range(max(0, at - self._longest + 1), at)
-            for end in range(at + 1, min(len(units), start + self._longest) + 1)
-            if units[start:end] in self._pieces
+            for length in self._lengths
+            for start, end in zip(range(at - length + 1, at), range(at + 1, len(units) + 1), strict=False)
+            if start >= 0 and units[start:end] in self._pieces
         ]
         return None if any(-1 in piece for piece in across) else across
 
@@ -162,8 +170,12 @@ class Cutter:
         return frozenset(piece for piece in self.pieces() if len(piece) > 1)
 
     @functools.cached_property
+    def _lengths(self) -> list[int]:
+        return sorted(set(map(len, self._pieces)))
+
+    @functools.cached_property
     def _longest(self) -> int:
-        return max(map(len, self._pieces), default=1)
+        return max(self._lengths, default=1)
 
     @functools.cached_property
     def _of_bytes(self) -> bool:

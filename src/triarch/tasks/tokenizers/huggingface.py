@@ -209,6 +209,10 @@ class HuggingFaceTokenizer:
         names = self._tokenizer.get_vocab(with_added_tokens=True)
         # Those that look up words: what continues one is part of a word too long to be known.
         by_words = model["type"] in ("WordPiece", "WordLevel")
+        # Added tokens that are not special are found in text; some take the spaces beside them too.
+        found = [token for token in self._added.values() if not token.special]
+        words = {*self._tokenizer.get_vocab(with_added_tokens=False), *(token.content for token in found)}
+        takes_space_after = any(token.rstrip and token.content[-1:].isalpha() for token in found)
         pieces = frozenset(self.token_texts)
         if "ByteLevel" not in kinds:
             pieces = {*names, *(piece.decode(errors="ignore") for piece in pieces)}
@@ -222,7 +226,10 @@ class HuggingFaceTokenizer:
             anchor=anchor,
             pieces=None if by_words else lambda: pieces,
             normalize=self._normalize,
-            between_words=has_words(self._ids, self._tokenizer.get_vocab(with_added_tokens=False)),
+            between_words=not takes_space_after and has_words(self._ids, words),
+            # A suffix changes the last piece of a text; of bytes that the normalizer makes pieces are not told apart.
+            exact=not model.get("end_of_word_suffix") and "ByteLevel" not in _types(self._config.get("normalizer")),
+            takes_spaces=any(token.lstrip or token.rstrip for token in found),
         )
 
     def _normalize(self, text: str) -> str:
