@@ -1,5 +1,7 @@
 """Vocabularies are the same for the same text, and what cannot be trained says why."""
 
+import random
+
 import pytest
 
 from tests.tasks.texts import Documents
@@ -76,3 +78,12 @@ def test_long_documents_are_taken_apart_by_blocks(monkeypatch):
     monkeypatch.setattr(sentencepiece_training, "_BLOCK_CHARACTERS", 100)
     assert "".join(_chunks(["x" * 250 + "\n" * 99])) == "x" * 250 + "\n" * 99
     assert max(map(len, _chunks(["a b\t" * 100]))) <= 100
+
+
+@pytest.mark.parametrize("model_type", ["bpe", "unigram"])
+@pytest.mark.parametrize("end", ["", " a b"], ids=["no space", "two spaces"])
+def test_spaces_are_kept_however_rare(model_type, end):
+    """As rare as that other characters become bytes, which a literal U+2581 does too."""
+    letters = random.Random(0).choices("ACGT", k=20_000)
+    vocabulary = train_sentencepiece(["".join(letters) + end], 280, model_type)
+    assert vocabulary.decode(vocabulary.encode("A b\u2581 C")) == "A b\u2581 C"

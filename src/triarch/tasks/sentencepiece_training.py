@@ -51,7 +51,7 @@ def train_sentencepiece(
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(_sample(_chunks(texts), max_bytes // _CHUNK_BYTES)),
+            sentence_iterator=iter(_with_space(_sample(_chunks(texts), max_bytes // _CHUNK_BYTES))),
             model_writer=model,
             vocab_size=size,
             model_type=model_type,
@@ -62,6 +62,8 @@ def train_sentencepiece(
             split_digits=True,
             byte_fallback=True,
             character_coverage=0.9995,
+            # The space, however rare: without a piece of its own it would not be told from a literal U+2581.
+            required_chars="\u2581",
             pad_id=0,
             eos_id=1,
             unk_id=2,
@@ -101,6 +103,11 @@ def _sample(chunks: Iterable[str], count: int) -> list[str]:
         words = 1 + chunk.count(" ") + chunk.count("\n")
         (dense if len(chunk) > words * _DENSE_CHARACTERS else spaced).add(chunk)
     return spaced.drawn + dense.drawn
+
+
+def _with_space(chunks: list[str]) -> list[str]:
+    """Returns `chunks` and a space: SentencePiece ends the process where text lacks a required character."""
+    return [*chunks, " "] if chunks else []
 
 
 class _Reservoir:
