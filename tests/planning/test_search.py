@@ -6,6 +6,7 @@ import pytest
 
 from tests.training import tiny
 from triarch.errors import UserError
+from triarch.models import Execution
 from triarch.planning.estimate import Estimate
 from triarch.planning.plan import Plan
 from triarch.planning.search import confirmed, meshes, search
@@ -107,3 +108,14 @@ def test_meshes_divide_batch_and_heads():
         assert 4 % (mesh.data * mesh.fsdp) == 0 and config().model.num_heads % mesh.tensor == 0
     with pytest.raises(UserError, match="batch_size 3 is not divisible over 8 chips"):
         meshes(config(batch_size=3), V5E)
+
+
+def test_meshes_divide_the_parts_of_the_feed_forward_layer():
+    """32 inner units in 16 parts: over two chips, not over four; five parts suit none."""
+
+    def tensors(parts):
+        return {mesh.tensor for mesh in meshes(config(execution=Execution(feed_forward_parts=parts)), V5E)}
+
+    assert (tensors(1), tensors(16)) == ({1, 2, 4}, {1, 2})
+    with pytest.raises(UserError, match="feed_forward_parts = 5: expected a divisor of d_ff = 32"):
+        tensors(5)

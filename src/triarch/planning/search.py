@@ -143,8 +143,9 @@ def _needed(trial: Trial) -> float:
 def _divides(config: RunConfig, mesh: MeshConfig, topology: Topology, microbatches: int) -> bool:
     sizes = mesh.sizes(topology.num_devices)
     rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * microbatches
-    heads = config.model.num_heads % mesh.tensor == 0 and config.model.d_ff % mesh.tensor == 0
-    return config.batch_size % rows == 0 and heads
+    d_ff, parts = config.model.d_ff, config.execution.feed_forward_parts
+    units = mesh.tensor * (1 if d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
+    return config.batch_size % rows == 0 and config.model.num_heads % mesh.tensor == 0 and d_ff % units == 0
 
 
 def _described(mesh: MeshConfig, remat: str, microbatches: int) -> str:
