@@ -16,7 +16,7 @@ from triarch.models import parameters
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain, Execution
 from triarch.models.precision import at_least_float32
-from triarch.models.projection import project
+from triarch.models.projection import affines, project
 
 # Of the layer or of some of its inner units: "kernels" and "biases" of gate and up, or of up alone, and "down".
 Weights = dict[str, Any]
@@ -71,9 +71,7 @@ class FeedForward(nnx.Module):
 
     def _part(self, x: jax.Array, weights: Weights) -> jax.Array:
         """Returns what some of the inner units, or all, add to the output."""
-        products = project(x, *weights["kernels"])
-        biases = weights["biases"]
-        outer = [y if b is None else y + b.astype(y.dtype) for y, b in zip(products, biases, strict=True)]
+        outer = affines(x, *zip(weights["kernels"], weights["biases"], strict=True))
         outer = [self.constrain(y, ("batch", "length", "mlp")) for y in outer]
         inner = self.activation(*outer) if len(outer) == 1 else _gated(self.activation, *outer)
         return project(inner, weights["down"])[0]

@@ -20,7 +20,7 @@ def affine(x: Float[Array, "batch length inner"], kernel: nnx.Param, bias: nnx.P
 
 
 def affines(
-    x: Float[Array, "batch length inner"], *layers: tuple[nnx.Param, nnx.Param | None]
+    x: Float[Array, "batch length inner"], *layers: tuple[nnx.Param | jax.Array, nnx.Param | jax.Array | None]
 ) -> tuple[jax.Array, ...]:
     """Returns `affine(x, kernel, bias)` for several layers that read the same `x`, and share work on its gradient."""
     products = project(x, *(kernel[...] for kernel, _ in layers))

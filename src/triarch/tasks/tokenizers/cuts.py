@@ -198,6 +198,25 @@ class Cutter:
         return len(self.encode(self.anchor))
 
 
+class TokenizerInParts:
+    """What tokenizers do alike with long texts: `_encode` is theirs for texts of one part, `_cutter` cuts others."""
+
+    _encode: Callable[[str], np.ndarray]
+    _cutter: Cutter
+
+    def encode(self, text: str) -> np.ndarray:
+        # Most texts are one part, and need no cutter: this is asked millions of times.
+        if len(text) <= PART_CHARACTERS:
+            return self._encode(text)
+        return np.concatenate([self._cutter.encode_part(part) for part in self._cutter.parts(text)])
+
+    def parts(self, text: str) -> Iterable[TextPart]:
+        return (TextPart(text),) if len(text) <= PART_CHARACTERS else self._cutter.parts(text)
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        return self._cutter.encode_part(part) if part.continues else self._encode(part.text)
+
+
 class _Tried:
     """The texts between some places, each tokenized once."""
 

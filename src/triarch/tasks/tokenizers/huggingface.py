@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ import tokenizers.models
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers import cuts
 from triarch.tasks.tokenizers.base import SPACE_SYMBOL, has_words
-from triarch.tasks.tokenizers.cuts import Cutter, TextPart, unused_character
+from triarch.tasks.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tasks.tokenizers.special_tokens import (
     MODEL_CONFIG,
     SPECIAL_TOKENS_MAP,
@@ -38,7 +37,7 @@ _UNSEEN = sorted(set(range(256)) - set(_SEEN))
 _BYTES = {chr(byte): byte for byte in _SEEN} | {chr(256 + number): byte for number, byte in enumerate(_UNSEEN)}
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(TokenizerInParts):
     """A tokenizer of the library `tokenizers`.
 
     Its ids are the library's own without special tokens added, and with `encode_special_tokens`: text that reads like
@@ -144,17 +143,6 @@ class HuggingFaceTokenizer:
     def token_bytes(self) -> np.ndarray:
         """uint16[size]: lengths of `token_texts`."""
         return np.array([len(text) for text in self.token_texts], np.uint16)
-
-    def encode(self, text: str) -> np.ndarray:
-        if len(text) <= cuts.PART_CHARACTERS:
-            return self._encode(text)
-        return np.concatenate([self._cutter.encode_part(part) for part in self._cutter.parts(text)])
-
-    def parts(self, text: str) -> Iterable[TextPart]:
-        return (TextPart(text),) if len(text) <= cuts.PART_CHARACTERS else self._cutter.parts(text)
-
-    def encode_part(self, part: TextPart) -> np.ndarray:
-        return self._cutter.encode_part(part) if part.continues else self._encode(part.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]

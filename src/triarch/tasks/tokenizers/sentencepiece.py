@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tasks.tokenizers import cuts
 from triarch.tasks.tokenizers.base import SPACE_SYMBOL, has_words
-from triarch.tasks.tokenizers.cuts import Cutter, TextPart, unused_character
+from triarch.tasks.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tasks.tokenizers.sentencepiece_words import SentencePieceWords
 
 KIND = "sentencepiece"
@@ -28,7 +27,7 @@ _UNUSED = model_pb2.ModelProto.SentencePiece.UNUSED
 _MODELS = (model_pb2.TrainerSpec.BPE, model_pb2.TrainerSpec.UNIGRAM, model_pb2.TrainerSpec.CHAR)
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(TokenizerInParts):
     """A SentencePiece model.
 
     With the models that `triarch prepare` trains (no normalisation, no dummy prefix, byte fallback), decode(encode(x))
@@ -78,18 +77,6 @@ class SentencePieceTokenizer:
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         return np.array([len(text) for text in self.token_texts], np.uint16)
-
-    def encode(self, text: str) -> np.ndarray:
-        # Most texts are one part: this is asked millions of times.
-        if len(text) <= cuts.PART_CHARACTERS:
-            return self._encode(text)
-        return np.concatenate([self._cutter.encode_part(part) for part in self._cutter.parts(text)])
-
-    def parts(self, text: str) -> Iterable[TextPart]:
-        return (TextPart(text),) if len(text) <= cuts.PART_CHARACTERS else self._cutter.parts(text)
-
-    def encode_part(self, part: TextPart) -> np.ndarray:
-        return self._cutter.encode_part(part) if part.continues else self._encode(part.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
