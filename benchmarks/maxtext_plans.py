@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from triarch.errors import UserError
+from triarch.planning.compiler import versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +100,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="compile to the end")
     args = parser.parse_args()
     settings = [f"Execution.feed_forward_parts={args.parts}", f"RunConfig.loss_chunk={args.loss_chunk}"]
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "libtpu"))
     rows = [(s, o) for s in args.slice or SLICES for o in args.optimizer or OPTIMIZERS]
-    print(f"GiB a device; ours by {versions}, {' '.join(settings)}; MaxText 0.2.5's by jax 0.12.0.1, libtpu 0.0.51\n")
+    print(f"GiB a device; ours by {versions()}, {' '.join(settings)}; MaxText 0.2.5's by jax 0.12.0.1, libtpu 0.0.51\n")
     print("| slice | optimizer | peak (arguments of it) | MaxText's | ratio | gathered / summed | MaxText's |")
     print("|---|---|---|---|---|---|---|")
     for number, (topology, optimizer) in enumerate(rows, start=1):
@@ -109,4 +110,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

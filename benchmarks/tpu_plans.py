@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import datetime
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import subprocess
@@ -22,7 +21,10 @@ import sys
 import time
 from pathlib import Path
 
+from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.planning.compiler import flags, versions
+from triarch.planning.topology import parse
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "plans.md"
@@ -116,9 +118,8 @@ def _shape(model: str) -> tuple[str, ...]:
 def fingerprint(row: Row, effort: str) -> str:
     """Returns what a row's plan depends on beside the source, as a name: the command, the compiler and its flags."""
     digest = hashlib.sha256((repr(row) + ("" if effort == "full" else effort)).encode())
-    for package in ("jax", "libtpu"):
-        digest.update(importlib.metadata.version(package).encode())
-    digest.update((ROOT / "tpu_scripts/xla_flags.txt").read_bytes())
+    digest.update(versions().encode())
+    digest.update(repr(sorted(flags(parse(row.topology)).items())).encode())
     return digest.hexdigest()[:20]
 
 
@@ -199,10 +200,9 @@ def page(rows: list[Row], cache: Path) -> str:
     """Returns the page: what it is, a table of what fits where, a section a family, and what has not been compiled."""
     plans = {row: plan for row in rows if (plan := kept(row, cache)) is not None}
     full = sum(plan["effort"] == "full" for plan in plans.values())
-    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "libtpu"))
     text = [
         *_INTRODUCTION,
-        f"**{len(plans)} of {len(rows)} rows are compiled**, {full} of them with full effort; {versions}.",
+        f"**{len(plans)} of {len(rows)} rows are compiled**, {full} of them with full effort; {versions()}.",
         "",
         "## At a glance",
         "",
@@ -292,4 +292,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -7,11 +7,12 @@ import json
 import math
 import re
 import shutil
-import subprocess
+import time
 
 import pytest
 from plotly.offline import get_plotlyjs
 
+from tests.scaling.browser import opened
 from tests.scaling.study_folder import ERROR, SHIFT, SIZES, loss_of, read_table, write_study, write_table
 from triarch.errors import UserError
 from triarch.scaling.analysis import family_laws
@@ -251,8 +252,13 @@ def test_a_browser_draws_the_explorer_offline(report, tmp_path):
     """The figure is drawn when it is in view: its marks are in the page that a browser has made."""
     path = tmp_path / "report.html"
     path.write_text(report.html)
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,9000", "--dump-dom",
-             "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000"]  # fmt: skip
-    made = subprocess.run(["chromium", *flags, path.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    plot = made[made.index('id="explorer-plot"') :]
+    shown = """{
+      const plot = document.getElementById("explorer-plot");
+      plot?.scrollIntoView();
+      plot?.innerHTML ?? "";
+    }"""
+    with opened(path, tmp_path / "profile", seconds=150) as evaluate:
+        deadline = time.monotonic() + 100
+        while (plot := evaluate(shown)).count('class="point"') != 9 and time.monotonic() < deadline:
+            time.sleep(0.2)
     assert plot.count('class="point"') == 9 and "RedLLM" in plot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -128,17 +129,32 @@ def flags(topology: Topology) -> dict[str, str]:
     return options
 
 
+def versions() -> str:
+    """Returns what compiles: the versions of jax and libtpu.
+
+    Raises:
+      UserError: libtpu is not installed as a package.
+    """
+    _require_libtpu()
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("jax", "libtpu"))
+
+
 def _flags_file() -> Path:
     """In the checkout, or in the installed package."""
     checkout = Path(__file__).parents[3] / "tpu_scripts" / _FLAGS_FILE
     return checkout if checkout.is_file() else Path(__file__).parents[1] / "tpu_scripts" / _FLAGS_FILE
 
 
-def _load() -> None:
-    if not os.environ.get("TPU_LIBRARY_PATH") and importlib.util.find_spec("libtpu") is None:
+def _require_libtpu() -> None:
+    if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "the TPU compiler is not installed: pip install 'triarch[tpu]' brings libtpu (Linux only; it needs no TPU)"
         )
+
+
+def _load() -> None:
+    if not os.environ.get("TPU_LIBRARY_PATH"):
+        _require_libtpu()
     # No TPU is touched: the metadata server need not be asked, and other processes may hold the library too.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
