@@ -54,8 +54,8 @@ def dense_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: 
 def blocked_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
     """Goes through blocks of queries, each with only those keys that are in reach of it.
 
-    The backward pass computes weights anew from the saved normalisers (FlashAttention, arXiv 2205.14135), so that
-    no square is ever held, and a causal mask halves the work.
+    The backward pass computes weights anew from what normalises them (FlashAttention, arXiv 2205.14135), so that no
+    square is ever held, and a causal mask halves the work.
     """
     return _blocked(query, _repeated(key, query), _repeated(value, query), mask, scores)
 
@@ -74,39 +74,42 @@ def _blocked(query: Array, key: Array, value: Array, mask: Mask, scores: Scores)
 
 
 def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores: Scores) -> tuple[Array, tuple]:
-    by_head = tuple(x.swapaxes(1, 2) for x in (query, key, value))
-    result, normalisers = jnp.zeros(query.shape, query.dtype), []
-    for rows, columns in _blocks(query.shape[1], key.shape[1], mask):
-        logits, allowed, _ = _block_logits(*by_head[:2], mask, scores, rows, columns)
-        highest = jnp.max(logits, axis=-1, keepdims=True)
-        weights = _where(allowed, jnp.exp(logits - highest))
-        total = jnp.sum(weights, axis=-1, keepdims=True)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    blocks = _blocks(query.shape[2], key.shape[2], mask)
+    turned_value = turned(value)
+    attended, highests, totals = jnp.zeros(_by_position(query).shape, query.dtype), [], []
+    for rows, columns in blocks:
+        logits, allowed, _ = _block_logits(query, key, mask, scores, rows, columns)
+        highest = jnp.max(logits, axis=2, keepdims=True)
+        weights = _exponentials(logits, allowed, highest)
+        total = jnp.sum(weights, axis=2, keepdims=True)
         # Where nothing is seen all weights are zero; dividing by one keeps them so.
         total = jnp.where(total > 0, total, 1)
-        block = jnp.einsum("bnts,bnsh->bnth", weights.astype(value.dtype), by_head[2][:, :, columns])
-        result = result.at[:, rows].set((block / total).astype(query.dtype).swapaxes(1, 2))
-        normalisers.append(highest + jnp.log(total))
-    return result, (*by_head, mask, scores, result, jnp.concatenate(normalisers, axis=2))
+        block = jnp.einsum("bnhs,bnst->bnht", turned_value[..., columns], weights.astype(value.dtype))
+        attended = attended.at[:, rows].set((block / total).astype(query.dtype).transpose(0, 3, 1, 2))
+        highests.append(highest)
+        totals.append(total)
+    sums = (jnp.concatenate(parts, axis=3) for parts in (highests, totals))
+    return attended, (query, key, value, mask, scores, attended, *sums)
 
 
 def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, None, Scores]:
-    """Here keys are the rows of weights: no product then has a transposed left operand.
+    """Slopes are divided by the softmax's totals once, weights never.
 
     Slopes are gathered block by block where they belong: to concatenate blocks takes XLA on a CPU several times as
     long.
     """
-    query, key, value, mask, scores, attended, normalisers = saved
+    query, key, value, mask, scores, attended, highest, total = saved
     wide = at_least_float32(query.dtype)
-    shape = attended.shape, slope.shape[:1] + key.shape[2:3] + key.shape[1:2] + key.shape[3:]
-    query_slope, key_slope, value_slope = (jnp.zeros(shape[i], wide) for i in (0, 1, 1))
+    query_slope, key_slope, value_slope = (jnp.zeros(_by_position(x).shape, wide) for x in (query, key, value))
     bias_slope = jax.tree.map(jnp.zeros_like, scores.bias)
-    projection = jnp.sum(slope.astype(wide) * attended.astype(wide), axis=-1).swapaxes(1, 2)[:, :, None]
-    normalisers = normalisers.swapaxes(2, 3)
-    slope = slope.swapaxes(1, 2)
+    slope = slope.astype(wide) / total.transpose(0, 3, 1, 2)
+    projection = jnp.sum(slope * attended.astype(wide), axis=-1).swapaxes(1, 2)[:, :, None]
+    slope = slope.astype(query.dtype).swapaxes(1, 2)
     turned_key = turned(key)
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
-        logits, allowed, capped = _block_logits(query, key, mask, scores, rows, columns, keys_first=True)
-        weights = _where(allowed, jnp.exp(logits - normalisers[..., rows]))
+        logits, allowed, capped = _block_logits(query, key, mask, scores, rows, columns)
+        weights = _exponentials(logits, allowed, highest[..., rows])
         pulled = jnp.einsum("bnsh,bnth->bnst", value[:, :, columns], slope[:, :, rows], preferred_element_type=wide)
         logit_slope = weights * (pulled - projection[..., rows])
         if scores.bias is not None:
@@ -117,8 +120,8 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
         key_part = jnp.einsum("bnst,bnth->bnsh", bent, query[:, :, rows], preferred_element_type=wide)
         value_part = jnp.einsum("bnst,bnth->bnsh", weights, slope[:, :, rows], preferred_element_type=wide)
         query_slope = query_slope.at[:, rows].set(query_part.transpose(0, 3, 1, 2))
-        key_slope = key_slope.at[:, columns].add(key_part.swapaxes(1, 2))
-        value_slope = value_slope.at[:, columns].add(value_part.swapaxes(1, 2))
+        key_slope = key_slope.at[:, columns].add(_by_position(key_part))
+        value_slope = value_slope.at[:, columns].add(_by_position(value_part))
     slopes = query_slope.astype(query.dtype), key_slope.astype(key.dtype), value_slope.astype(value.dtype)
     return *slopes, None, dataclasses.replace(scores, bias=bias_slope)
 
@@ -133,23 +136,33 @@ def _blocks(target: int, source: int, mask: Mask) -> list[tuple[slice, slice]]:
     return [(block, mask.keys_in_reach(block, source)) for block in rows]
 
 
+def _by_position(by_head: Array) -> Array:
+    """[batch, heads, length, head_dim] -> [batch, length, heads, head_dim]."""
+    return by_head.swapaxes(1, 2)
+
+
 def _block_logits(
-    query: Array, key: Array, mask: Mask, scores: Scores, rows: slice, columns: slice, keys_first: bool = False
+    query: Array, key: Array, mask: Mask, scores: Scores, rows: slice, columns: slice
 ) -> tuple[Array, Array | None, Array]:
     """Returns a block's logits, where they may be seen, and the capped products before bias and mask.
 
-    All are [batch, heads, query, key], or [batch, heads, key, query] with `keys_first`.
+    All are [batch, heads, key, query]: with keys first no product here or of the backward pass has a transposed left
+    operand, which takes a CPU twice the time.
     """
     wide = at_least_float32(query.dtype)
-    sides = query[:, :, rows], key[:, :, columns]
-    sides = sides[::-1] if keys_first else sides
-    capped = scores.capped(jnp.einsum("bnxh,bnyh->bnxy", *sides, preferred_element_type=wide))
+    products = jnp.einsum("bnsh,bnth->bnst", key[:, :, columns], query[:, :, rows], preferred_element_type=wide)
+    capped = scores.capped(products)
     bias = None if scores.bias is None else scores.bias.block(rows, columns)
     allowed = mask.block(rows, columns)
-    if keys_first:
-        bias, allowed = (None if x is None else x.swapaxes(-1, -2) for x in (bias, allowed))
+    bias, allowed = (None if x is None else x.swapaxes(-1, -2) for x in (bias, allowed))
     logits = capped if bias is None else capped + bias
     return (logits if allowed is None else jnp.where(allowed, logits, MASKED)), allowed, capped
+
+
+def _exponentials(logits: Array, allowed: Array | None, highest: Array) -> Array:
+    """Returns weights before they are divided by their sum."""
+    weights = jnp.exp(logits - highest)
+    return weights if allowed is None else jnp.where(allowed, weights, 0)
 
 
 def _bias_slope(bias: RelativeBias, logit_slope: Array, rows: slice, columns: slice) -> RelativeBias:
@@ -157,7 +170,3 @@ def _bias_slope(bias: RelativeBias, logit_slope: Array, rows: slice, columns: sl
     _, pull = jax.vjp(lambda bias: bias.block(rows, columns), bias)
     summed = jnp.sum(logit_slope, axis=0, keepdims=True).swapaxes(-1, -2)
     return pull(summed.astype(bias.table.dtype))[0]
-
-
-def _where(allowed: Array | None, weights: Array) -> Array:
-    return weights if allowed is None else jnp.where(allowed, weights, 0)
