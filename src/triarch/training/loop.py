@@ -18,6 +18,7 @@ from triarch.files import write_whole
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.fingerprint import check_folder, write_folder
+from triarch.training.freed_memory import FreedMemory
 from triarch.training.inputs import open_inputs
 from triarch.training.interruption import Interruption
 from triarch.training.lock import locked
@@ -107,12 +108,14 @@ def _loop(
     if step >= config.steps:
         return step
     pending: Pending | None = None
+    memory = FreedMemory()
     with contextlib.closing(run.batches(step)) as batches:
         for batch in batches:
             watchdog.at_step(step + 1)
             state, metrics = run.train_step(state, batch)
             if pending is not None:
                 reporter.report(pending)
+                memory.give_back()
             step += 1
             last = step == config.steps
             evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
