@@ -138,7 +138,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=5, help="timed steps a round")
     parser.add_argument("--warmup", type=int, default=2, help="untimed steps first")
     parser.add_argument("--rounds", type=int, default=2, help="turns of each side")
-    parser.add_argument("--loss_chunk", type=int, default=128)
+    parser.add_argument("--loss_chunk", type=int, default=64)
     parser.add_argument("--scan_layers", action="store_true")
     parser.add_argument("--hf_python", help="interpreter with torch and transformers")
     parser.add_argument("--json", metavar="PATH")
