@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 _GROWTH = 4 / 3
+_SETTLING_STEPS = 3
 _STATM = Path("/proc/self/statm")
 
 
@@ -19,16 +20,20 @@ class FreedMemory:
 
     def __init__(self):
         self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _STATM.exists() else None
-        self._usual: int | None = None
+        self._settling = _SETTLING_STEPS
+        self._usual = 0
 
-    def give_back(self) -> None:
-        """Looks at the process, while a step is under way: its own block is then in use, and stays."""
+    def after_step(self) -> None:
+        """Looks at the process once a step."""
         if self._trim is None:
             return
-        if self._usual is not None and _resident_bytes() <= self._usual * _GROWTH:
-            return
-        self._trim(ctypes.c_size_t(0))
-        self._usual = _resident_bytes()
+        if self._settling:
+            # What steps use is only known when they have touched it: anew, if it was given back with the rest.
+            self._settling -= 1
+            self._usual = _resident_bytes()
+        elif _resident_bytes() > self._usual * _GROWTH:
+            self._trim(ctypes.c_size_t(0))
+            self._settling = _SETTLING_STEPS
 
 
 def _resident_bytes() -> int:

@@ -115,7 +115,7 @@ def _loop(
             state, metrics = run.train_step(state, batch)
             if pending is not None:
                 reporter.report(pending)
-                memory.give_back()
+                memory.after_step()
             step += 1
             last = step == config.steps
             evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
