@@ -75,10 +75,9 @@ def _blocked(query: Array, key: Array, value: Array, mask: Mask, scores: Scores)
 
 def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores: Scores) -> tuple[Array, tuple]:
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    blocks = _blocks(query.shape[2], key.shape[2], mask)
     turned_value = turned(value)
     attended, highests, totals = jnp.zeros(_by_position(query).shape, query.dtype), [], []
-    for rows, columns in blocks:
+    for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed, _ = _block_logits(query, key, mask, scores, rows, columns)
         highest = jnp.max(logits, axis=2, keepdims=True)
         weights = _exponentials(logits, allowed, highest)
@@ -89,8 +88,8 @@ def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores:
         attended = attended.at[:, rows].set((block / total).astype(query.dtype).transpose(0, 3, 1, 2))
         highests.append(highest)
         totals.append(total)
-    sums = (jnp.concatenate(parts, axis=3) for parts in (highests, totals))
-    return attended, (query, key, value, mask, scores, attended, *sums)
+    highest, total = (jnp.concatenate(parts, axis=3) for parts in (highests, totals))
+    return attended, (query, key, value, mask, scores, attended, highest, total)
 
 
 def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, None, Scores]:
