@@ -38,7 +38,7 @@ $(TPU)/installed: $(INSTALLED)
 	touch $@
 
 beam-test: beam
-	$(BEAM)/bin/python -m pytest tests/tasks/test_beam.py
+	$(BEAM)/bin/python -m pytest tests/prepare/test_beam.py
 
 # How often intervals hold the truth: half an hour.
 coverage-test: $(INSTALLED)

@@ -47,7 +47,7 @@ setup(
     package_dir={"": "src", "triarch.gin_configs": "gin_configs", "triarch.tpu_scripts": "tpu_scripts"},
     package_data={
         "triarch.gin_configs": ["**/*.gin"],
-        "triarch.scaling": ["templates/*"],
+        "triarch.report": ["templates/*"],
         "triarch.evaluation.few_shot": ["tasks/*.yaml"],
     },
     install_requires=[

@@ -10,8 +10,8 @@ import time
 
 import numpy as np
 
-from triarch.scaling.diagnosis import diagnose
-from triarch.scaling.laws import fit_chinchilla
+from triarch.scaling.checks.diagnosis import diagnose
+from triarch.scaling.laws.losses import fit_chinchilla
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 

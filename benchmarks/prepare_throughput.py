@@ -29,12 +29,13 @@ from typing import Any
 
 import numpy as np
 
+from triarch.prepare.corpora.files import Files
+from triarch.prepare.corpora.stdlib import StdlibCode
+from triarch.prepare.sentencepiece_training import train_sentencepiece
+
 # Worker processes import this file too, so what is heavy is imported where it is used.
 from triarch.progress import Progress
-from triarch.tasks.files import Files
-from triarch.tasks.sentencepiece_training import train_sentencepiece
-from triarch.tasks.stdlib_corpora import StdlibCode
-from triarch.tasks.tokenizers import MODEL_FILE
+from triarch.tokenizers import MODEL_FILE
 
 _VALIDATION = 0.0
 _CLOCKS = ("seconds", "processor_seconds", "user_seconds")
@@ -66,7 +67,7 @@ def write_text(path: Path, num_bytes: int, seed: int, progress: Progress) -> Non
 
 def measure_triarch(text: Path, folder: Path, window: int, workers: int) -> dict[str, float]:
     """Prepares a store and returns examples, seconds and the largest process's memory in MiB."""
-    from triarch.tasks.prepare import VocabularyChoice, prepare
+    from triarch.prepare.pipeline import VocabularyChoice, prepare
 
     choice = VocabularyChoice(str(folder / MODEL_FILE))
     start = _clocks()
@@ -83,8 +84,8 @@ def measure_seqio(text: Path, folder: Path, window: int, expected: int) -> dict[
     import tensorflow as tf
 
     from triarch.tasks.registry import corpus_task
-    from triarch.tasks.tokenizers import SentencePieceTokenizer
     from triarch.tasks.vocabularies import seqio_vocabulary
+    from triarch.tokenizers import SentencePieceTokenizer
 
     model = folder / MODEL_FILE
     vocabulary = seqio_vocabulary(SentencePieceTokenizer.load(model), model)

@@ -11,7 +11,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 @pytest.fixture
 def few_starts(monkeypatch):
     """A fiftieth of the published grid: tests of what follows a fit need its minimum, not 4,500 ways to it."""
-    from triarch.scaling import forms
+    from triarch.scaling.laws import forms
 
     grid = forms.hoffmann_grid()[::53]
     monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from triarch.cli import batch_view
 from triarch.cli.main import main
+from triarch.cli.views import batch_view
 from triarch.data.batches import Batches
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs
 from triarch.objectives import MNTP, UL2, PrefixLM, SpanCorruption, SpecialTokens
-from triarch.tasks.tokenizers import load_tokenizer
+from triarch.tokenizers import load_tokenizer
 
 WINDOW = 60
 

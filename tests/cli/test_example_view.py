@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.cli.test_batch_view import styled
-from triarch.cli import example_view
-from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.cli.views import example_view
+from triarch.tokenizers import ByteTokenizer
 
 TOKENIZER = ByteTokenizer()
 END = TOKENIZER.info.special["eos"]

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from triarch.cli import fit
+from triarch.cli.verbs import fit
 from triarch.errors import UserError
-from triarch.scaling import mean_objective
+from triarch.scaling.checks import mean_objective
 
 
 @pytest.fixture(autouse=True)

@@ -9,21 +9,21 @@ import json
 
 import numpy as np
 import pytest
-import tokenizers
 from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tokenizers
 from tests.interchange import exports
 from tests.models import tiny
 from triarch.cli.main import main
 from triarch.cli.prompts import encode
-from triarch.cli.text_stream import TextStream
+from triarch.cli.views.text_stream import TextStream
 from triarch.decoding import Conventions, GenerationSettings, fill_masks, generate
 from triarch.interchange import Origin, write_export
 from triarch.loading import load
 from triarch.objectives import SpecialTokens
-from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
+from triarch.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
 
 TOKENIZER = with_extra_ids(ByteTokenizer(), ExtraIds(modes=True, sentinels=4))
 # Layers are compiled one by one: as few as can be.

@@ -10,17 +10,17 @@ from collections import defaultdict
 import pyarrow.parquet
 import pytest
 
-from tests.tasks.provenance import tokens_of
+from tests.prepare.provenance import tokens_of
 from tests.training import tiny
 from triarch.cli.gin_files import render
 from triarch.cli.main import main
 from triarch.data.manifest import FILE_NAME
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.objectives import CausalLM, Supervised
-from triarch.tasks.files import Files
-from triarch.tasks.prepare import VocabularyChoice, prepare
-from triarch.tasks.selection import Filters
-from triarch.tasks.tokenizers import load_tokenizer
+from triarch.prepare.corpora.files import Files
+from triarch.prepare.corpora.selection import Filters
+from triarch.prepare.pipeline import VocabularyChoice, prepare
+from triarch.tokenizers import load_tokenizer
 from triarch.training import DataConfig
 from triarch.training import order as orders
 from triarch.training.fingerprint import write_folder

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.tasks import huggingface
+from tests.tokenizers import huggingface
 from triarch.cli.main import main
 from triarch.data.store import TokenStore
 

@@ -2,7 +2,8 @@
 
 import json
 
-from triarch.cli import gin_files, main, published
+from triarch.cli import gin_files, main
+from triarch.cli.views import published
 
 
 def test_every_count_is_the_published_one():

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tests.scaling.study_folder import write_study
-from triarch.cli import report
+from tests.report.study_folder import write_study
+from triarch.cli.verbs import report
 from triarch.errors import UserError
 
 

@@ -12,7 +12,7 @@ from tests.models import tiny
 from triarch.errors import UserError
 from triarch.objectives import SpecialTokens, Supervised
 from triarch.objectives.losses import token_losses
-from triarch.tasks.layouts import FirstFit
+from triarch.prepare.layouts import FirstFit
 
 SPECIAL = SpecialTokens(pad=0, bos=0, eos=1, mask=None)
 INPUTS, TARGETS = 24, 16

@@ -3,9 +3,9 @@
 import numpy as np
 import scipy.optimize
 
-from triarch.scaling import bfgs
-from triarch.scaling.forms import PowerSum
-from triarch.scaling.objective import HuberObjective
+from triarch.scaling.fitting import bfgs
+from triarch.scaling.fitting.objective import HuberObjective
+from triarch.scaling.laws.forms import PowerSum
 
 
 def noisy_problem(points, noise, seed=0):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from triarch.scaling.bootstrap import paired_weights
-from triarch.scaling.comparison import compare_chinchilla, compare_frontiers
-from triarch.scaling.cost import Cost
-from triarch.scaling.frontier import Frontier, crossover
-from triarch.scaling.laws import fit_chinchilla, fit_power
-from triarch.scaling.optimum import optima
+from triarch.scaling.checks.comparison import compare_chinchilla, compare_frontiers
+from triarch.scaling.fitting.bootstrap import paired_weights
+from triarch.scaling.laws.cost import Cost
+from triarch.scaling.laws.frontier import Frontier, crossover
+from triarch.scaling.laws.losses import fit_chinchilla, fit_power
+from triarch.scaling.laws.optimum import optima
 
 pytestmark = pytest.mark.usefixtures("few_starts")
 

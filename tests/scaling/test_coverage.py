@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from triarch.scaling.bootstrap import paired_weights
-from triarch.scaling.comparison import compare_chinchilla
-from triarch.scaling.cost import Cost
-from triarch.scaling.isoflop import fit_isoflop
-from triarch.scaling.laws import fit_chinchilla, fit_data_constrained, fit_downstream, fit_power
-from triarch.scaling.log_linear import fit_log_linear
-from triarch.scaling.profile import profiles
+from triarch.scaling.checks.comparison import compare_chinchilla
+from triarch.scaling.checks.profile import profiles
+from triarch.scaling.fitting.bootstrap import paired_weights
+from triarch.scaling.laws.cost import Cost
+from triarch.scaling.laws.isoflop import fit_isoflop
+from triarch.scaling.laws.log_linear import fit_log_linear
+from triarch.scaling.laws.losses import fit_chinchilla, fit_data_constrained, fit_downstream, fit_power
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 BOOTSTRAPS = 400

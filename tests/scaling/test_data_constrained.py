@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.scaling.data_constrained import DataConstrained, unique_params
-from triarch.scaling.laws import fit_chinchilla, fit_data_constrained
+from triarch.scaling.laws.data_constrained import DataConstrained, unique_params
+from triarch.scaling.laws.losses import fit_chinchilla, fit_data_constrained
 
 # Muennighoff et al. 2023: the law of C4 and the published worth of repeats.
 PUBLISHED = {

@@ -6,14 +6,14 @@ import scipy.optimize
 import scipy.stats
 
 from triarch.errors import UserError
-from triarch.scaling.diagnosis import diagnose
-from triarch.scaling.extrapolation import held_out, largest_rows
-from triarch.scaling.influence import influence
-from triarch.scaling.laws import fit_chinchilla, fit_power
-from triarch.scaling.log_linear import fit_log_linear
-from triarch.scaling.mean_objective import stopped_early
-from triarch.scaling.profile import profiles
-from triarch.scaling.rivals import compare_laws
+from triarch.scaling.checks.diagnosis import diagnose
+from triarch.scaling.checks.extrapolation import held_out, largest_rows
+from triarch.scaling.checks.influence import influence
+from triarch.scaling.checks.mean_objective import stopped_early
+from triarch.scaling.checks.profile import profiles
+from triarch.scaling.checks.rivals import compare_laws
+from triarch.scaling.laws.log_linear import fit_log_linear
+from triarch.scaling.laws.losses import fit_chinchilla, fit_power
 
 pytestmark = pytest.mark.usefixtures("few_starts")
 

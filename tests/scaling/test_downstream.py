@@ -5,8 +5,8 @@ import pytest
 import scipy.optimize
 
 from triarch.errors import UserError
-from triarch.scaling.diagnosis import diagnose
-from triarch.scaling.laws import fit_downstream
+from triarch.scaling.checks.diagnosis import diagnose
+from triarch.scaling.laws.losses import fit_downstream
 
 
 def sigmoid(loss, ceiling, k, midpoint, floor=0.25):

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.scaling import figures, style
-from triarch.scaling.laws import fit_chinchilla, fit_power
+from triarch.scaling.figures import panels as figures
+from triarch.scaling.figures import style
+from triarch.scaling.laws.losses import fit_chinchilla, fit_power
 
 
 def curves():

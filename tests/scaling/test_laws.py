@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.scaling.laws import fit_chinchilla, fit_power
+from triarch.scaling.laws.losses import fit_chinchilla, fit_power
 
 HOFFMANN = {"E": 1.6934, "A": 406.40, "B": 410.72, "alpha": 0.33917, "beta": 0.28491}
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

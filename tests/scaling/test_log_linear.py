@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.log_linear import fit_log_linear, lines
+from triarch.scaling.laws.log_linear import fit_log_linear, lines
 
 # Porian et al. 2024 (arXiv 2406.19146): compute-optimal sizes on RefinedWeb, tuned, as the authors published them.
 FLOPS = 1.25e16 * 2.0 ** np.arange(12)

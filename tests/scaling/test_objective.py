@@ -6,7 +6,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triarch.scaling.objective import HuberObjective
+from triarch.scaling.fitting.objective import HuberObjective
 
 
 def problem(seed, terms, offset, points=37, delta=1e-3):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.outcome import fit_table
-from triarch.scaling.request import Request
-from triarch.scaling.table import Table
+from triarch.scaling.fitting.outcome import fit_table
+from triarch.scaling.fitting.request import Request
+from triarch.scaling.tables.table import Table
 
 
 def isoflop_rows():

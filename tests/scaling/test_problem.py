@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.forms import PowerSum
-from triarch.scaling.laws import fit_chinchilla, fit_power
+from triarch.scaling.laws.forms import PowerSum
+from triarch.scaling.laws.losses import fit_chinchilla, fit_power
 
 pytestmark = pytest.mark.usefixtures("few_starts")
 

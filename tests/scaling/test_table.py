@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.table import Table
+from triarch.scaling.tables.table import Table
 
 
 def write(tmp_path, text, name="runs.csv"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.table_files import read_table
+from triarch.scaling.tables.table_files import read_table
 
 RUNS = [{"N": 1e6, "loss": 3.5, "config": {"lr": 0.01}}, {"N": 2e7, "loss": 3.25, "config": {"lr": 0.02}}]
 FLAT = [{"N": run["N"], "loss": run["loss"], "config.lr": run["config"]["lr"]} for run in RUNS]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import seqio
 
-from tests.tasks.texts import Documents
+from tests.tokenizers.texts import Documents
 from triarch.errors import UserError
 from triarch.objectives import MNTP, CausalLM, MaskedLM, SpanCorruption, SpecialTokens
 from triarch.tasks.preprocessors import NAMED, features_task, objective_task
 from triarch.tasks.registry import corpus_task
-from triarch.tasks.tokenizers import ByteTokenizer
-from triarch.tasks.tokenizers.extra_ids import ExtraIds, with_extra_ids
 from triarch.tasks.vocabularies import seqio_vocabulary
+from triarch.tokenizers import ByteTokenizer
+from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
 
 TOKENIZER = with_extra_ids(ByteTokenizer(), ExtraIds(modes=True, sentinels=100))
 VOCABULARY = seqio_vocabulary(TOKENIZER)

@@ -8,14 +8,14 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from tests.tasks.texts import HARD_TEXTS, Documents, small_sentencepiece
+from tests.tokenizers.texts import HARD_TEXTS, Documents, small_sentencepiece
 from triarch.errors import UserError
-from triarch.tasks.corpora import CORPORA
-from triarch.tasks.prepare import VocabularyChoice, prepare
+from triarch.prepare.corpora.named import CORPORA
+from triarch.prepare.corpora.stdlib import StdlibCode, StdlibProse
+from triarch.prepare.pipeline import VocabularyChoice, prepare
 from triarch.tasks.registry import corpus_of, corpus_task, get_task, store_task
-from triarch.tasks.stdlib_corpora import StdlibCode, StdlibProse
-from triarch.tasks.tokenizers import ByteTokenizer
 from triarch.tasks.vocabularies import seqio_vocabulary
+from triarch.tokenizers import ByteTokenizer
 
 WINDOW = 64
 

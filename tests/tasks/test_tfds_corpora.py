@@ -9,9 +9,9 @@ import tensorflow_datasets as tfds
 from triarch.cli.main import main
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.tasks.documents import Document
+from triarch.prepare.corpora.documents import Document
 from triarch.tasks.tfds_corpora import TfdsCorpus
-from triarch.tasks.tokenizers import ByteTokenizer, load_tokenizer
+from triarch.tokenizers import ByteTokenizer, load_tokenizer
 
 TEXTS = {
     "train": [f"document {index} é" if index % 7 else "" for index in range(50)],

@@ -7,10 +7,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from tests.tasks import huggingface
-from tests.tasks.texts import HARD_TEXTS, small_sentencepiece
-from triarch.tasks.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
+from tests.tokenizers import huggingface
+from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece
 from triarch.tasks.vocabularies import seqio_vocabulary
+from triarch.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, with_extra_ids
 
 LAYOUTS = list(huggingface.LAYOUTS)
 EXTRA = ExtraIds(modes=True, sentinels=100)

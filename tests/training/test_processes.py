@@ -40,7 +40,8 @@ CheckpointConfig.keep_last = 9
 # Steps are slowed, so that there is a middle; chips have a known peak, so that there is an MFU.
 _SCRIPT = """
 import sys, time
-from triarch.training import run, together
+from triarch.training import run
+from triarch.training import consistency as together
 from triarch.training.reporter import Reporter
 
 pause, *arguments = sys.argv[1:]

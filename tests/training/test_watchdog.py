@@ -1,6 +1,6 @@
 """The watchdog speaks when a step takes much longer than the ones before, and only then."""
 
-from triarch.sharding import multihost
+from triarch.runtime import multihost
 from triarch.training import watchdog
 from triarch.training.watchdog import Watchdog
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from triarch.cli.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
-from triarch.cli.text_table import aligned, decimals
+from triarch.cli.views.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
+from triarch.cli.views.text_table import aligned, decimals
 from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
@@ -157,7 +157,7 @@ def _evaluated(
 
 def _read_so_far(path: Path, step: int | None) -> dict[str, float | None]:
     """Returns the tokens and FLOPs of a run until a step; None where unknown, as for an export."""
-    from triarch.scaling.tasks_table import READ_SO_FAR, at_step
+    from triarch.report.tasks_table import READ_SO_FAR, at_step
     from triarch.training.metrics import FILE_NAME, read_lines
 
     names = ("step", *READ_SO_FAR)
@@ -168,7 +168,7 @@ def _read_so_far(path: Path, step: int | None) -> dict[str, float | None]:
 
 
 def _write(output: Path, models: Sequence[Mapping[str, Any]]) -> None:
-    from triarch.scaling.tasks_table import TASKS
+    from triarch.report.tasks_table import TASKS
 
     rows = []
     for model in models:

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(verb: str, argv: list[str]) -> int:
-    module = importlib.import_module(f"triarch.cli.{verb}{'_' if keyword.iskeyword(verb) else ''}")
+    module = importlib.import_module(f"triarch.cli.verbs.{verb}{'_' if keyword.iskeyword(verb) else ''}")
     parser = _Parser(
         prog=f"triarch {verb}",
         description=module.HELP,

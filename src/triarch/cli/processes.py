@@ -75,7 +75,7 @@ def joined(args: argparse.Namespace, verb: str, advice: str = "") -> Iterator[bo
     stall_timeout = getattr(args, "stall_timeout", 0.0)
     if not 0 <= stall_timeout <= _MOST_SECONDS:
         raise UserError(f"--stall_timeout={stall_timeout:g}: expected seconds up to {_MOST_SECONDS}, or 0 for never")
-    from triarch.sharding import multihost
+    from triarch.runtime import multihost
 
     place = multihost.find_place(args.coordinator, args.num_processes, args.process_id, timeout=args.startup_timeout)
 
@@ -101,7 +101,7 @@ def first_alone() -> bool:
 
     It then leaves the accelerators in peace: those of one host of a slice cannot be started without the others.
     """
-    from triarch.sharding import multihost
+    from triarch.runtime import multihost
 
     place = multihost.find_place()
     if place is None:

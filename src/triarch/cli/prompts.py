@@ -15,7 +15,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.objectives import SpecialTokens
-    from triarch.tasks.tokenizers import Tokenizer
+    from triarch.tokenizers import Tokenizer
 
 MASK_WORDS = ("[MASK]", "<mask>")
 _SPECIAL = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")

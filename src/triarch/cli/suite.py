@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.evaluate import LOSS_HEADER, loss_cells
-from triarch.cli.model_tables import make_folder, model_facts, model_names, write_table
-from triarch.cli.text_table import aligned
+from triarch.cli.verbs.evaluate import LOSS_HEADER, loss_cells
+from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
+from triarch.cli.views.text_table import aligned
 
 if TYPE_CHECKING:
     from triarch.evaluation import Options

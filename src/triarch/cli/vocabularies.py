@@ -8,7 +8,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.interchange import LoadedModel
-    from triarch.tasks.tokenizers import Tokenizer
+    from triarch.tokenizers import Tokenizer
 
 
 def tokenizer_of(model: LoadedModel) -> Tokenizer:
@@ -18,8 +18,8 @@ def tokenizer_of(model: LoadedModel) -> Tokenizer:
       UserError: the vocabulary is unknown, or its files are missing or damaged.
     """
     from triarch.data.manifest import Vocabulary
-    from triarch.tasks.tokenizers import read_tokenizer
-    from triarch.tasks.tokenizers.bytes import KIND
+    from triarch.tokenizers import read_tokenizer
+    from triarch.tokenizers.bytes import KIND
 
     if model.vocabulary is None:
         raise UserError(f"{model.path} does not say which vocabulary it was trained on, so it cannot read text")

@@ -14,9 +14,9 @@ import pyarrow.parquet
 from triarch.errors import UserError
 
 MISSING = -1
-# A document of a split: where it comes from (see `triarch.tasks.origins.Origin`; a range of bytes is half open), how
-# many tokens its inputs have, 0 but in pairs, how many all of it, ends included, and how many the split's documents
-# before it have in the store.
+# A document of a split: where it comes from (see `triarch.prepare.corpora.origins.Origin`; a range of bytes is half
+# open), how many tokens its inputs have, 0 but in pairs, how many all of it, ends included, and how many the split's
+# documents before it have in the store.
 DOCUMENT_COLUMNS = ("source", "record", "byte_start", "byte_end", "inputs", "tokens", "first_token")
 # A run of a document's tokens in a packed example: which example and document of the split, the first token's place in
 # the document, how many tokens.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from triarch.training.lock import NO_LOCKS_HERE
+from triarch.runtime.lock import NO_LOCKS_HERE
 
 
 class Ledger:

@@ -26,12 +26,12 @@ from triarch.objectives import (
     largest_window,
 )
 from triarch.objectives.base import PairFunction
-from triarch.tasks.corpora import CORPORA
-from triarch.tasks.documents import has_inputs
+from triarch.prepare.corpora.documents import has_inputs
+from triarch.prepare.corpora.named import CORPORA
 from triarch.tasks.registry import INPUTS, TARGETS, concatenate_and_cut, corpus_task
-from triarch.tasks.tokenizers import ByteTokenizer
-from triarch.tasks.tokenizers.extra_ids import ExtraIds, with_extra_ids
 from triarch.tasks.vocabularies import seqio_vocabulary
+from triarch.tokenizers import ByteTokenizer
+from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
 
 NAMED: Mapping[str, Objective] = {
     "span_corruption": SpanCorruption(),

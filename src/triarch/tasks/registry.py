@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
-from triarch.tasks.corpora import CORPORA
-from triarch.tasks.documents import Corpus, has_inputs
+from triarch.prepare.corpora.documents import Corpus, has_inputs
+from triarch.prepare.corpora.named import CORPORA
+from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION
 from triarch.tasks.sources import CorpusSource
-from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION
-from triarch.tasks.tokenizers import MODEL_FILE, ByteTokenizer, load_tokenizer
 from triarch.tasks.vocabularies import seqio_vocabulary
+from triarch.tokenizers import MODEL_FILE, ByteTokenizer, load_tokenizer
 
 INPUTS = "inputs"
 TARGETS = "targets"

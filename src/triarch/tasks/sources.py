@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import seqio
 import tensorflow as tf
 
-from triarch.tasks.documents import Corpus, LeftOut, has_inputs
-from triarch.tasks.splits import DEFAULT_VALIDATION_FRACTION, split_names, split_of
+from triarch.prepare.corpora.documents import Corpus, LeftOut, has_inputs
+from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, split_names, split_of
 
 
 class CorpusSource(seqio.DataSource):

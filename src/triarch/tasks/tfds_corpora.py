@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from triarch.errors import UserError, nearest
-from triarch.tasks.documents import EMPTY, BadRecordError, Document, LeftOut
-from triarch.tasks.origins import Origin, named, place
+from triarch.prepare.corpora.documents import EMPTY, BadRecordError, Document, LeftOut
+from triarch.prepare.corpora.origins import Origin, named, place
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from triarch.tasks.tokenizers import (
+from triarch.tokenizers import (
     SPACE_SYMBOL,
     ByteTokenizer,
     HuggingFaceTokenizer,

@@ -20,8 +20,8 @@ from orbax.checkpoint import checkpoint_managers
 
 from triarch.errors import UserError
 from triarch.training.config import CheckpointConfig
+from triarch.training.consistency import from_all
 from triarch.training.state import TrainState
-from triarch.training.together import from_all
 
 RECORD = "triarch_files.json"
 PARAMS, OPTIMIZER = "params", "optimizer"

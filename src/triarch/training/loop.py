@@ -15,22 +15,22 @@ import jax
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.runtime.freed_memory import FreedMemory
+from triarch.runtime.interruption import Interruption
+from triarch.runtime.lock import locked
+from triarch.runtime.quiet import quiet_orbax
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
+from triarch.training.consistency import check_same_folder, check_same_run
 from triarch.training.fingerprint import check_folder, write_folder
-from triarch.training.freed_memory import FreedMemory
 from triarch.training.inputs import open_inputs
-from triarch.training.interruption import Interruption
-from triarch.training.lock import locked
 from triarch.training.metrics import MetricsLog
 from triarch.training.progress import Progress, shortened
-from triarch.training.quiet import quiet_orbax
 from triarch.training.reporter import Pending, Reporter
 from triarch.training.run import Run, assemble
 from triarch.training.starting_point import StartingPoint, open_starting_point
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
-from triarch.training.together import check_same_folder, check_same_run
 from triarch.training.watchdog import Watchdog
 
 SUMMARY = "summary.json"

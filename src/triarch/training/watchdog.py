@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from triarch.sharding import multihost
+from triarch.runtime import multihost
 from triarch.training.progress import duration
 
 _LOOK_SECONDS = 5.0

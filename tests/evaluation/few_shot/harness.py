@@ -9,8 +9,8 @@ import numpy as np
 import yaml
 
 from tests.interchange.huggingface import parity
-from tests.tasks import huggingface
-from tests.tasks.texts import Documents
+from tests.tokenizers import huggingface
+from tests.tokenizers.texts import Documents
 
 WORDS = [word for document in Documents().documents() for word in document.text.split() if word.isalpha()]
 # Special tokens of each layout of tokenizer, as a model's folder names them.

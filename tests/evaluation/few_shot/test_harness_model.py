@@ -19,7 +19,7 @@ from triarch.evaluation.few_shot.harness_model import HarnessModel
 from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.interchange import Origin
 from triarch.progress import Progress
-from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
 FRAME = Frame(before=(7,), after=(2,), prefix=7, decoder_start=(), eos=1)

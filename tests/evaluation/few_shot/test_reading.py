@@ -8,12 +8,12 @@ import pytest
 
 from tests.interchange import exports
 from tests.models import tiny
-from tests.tasks.huggingface import write_folder
+from tests.tokenizers.huggingface import write_folder
 from triarch.decoding.score_rows import decoder_rows
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.interchange import Origin
-from triarch.tasks.tokenizers import ByteTokenizer, HuggingFaceTokenizer
+from triarch.tokenizers import ByteTokenizer, HuggingFaceTokenizer
 
 BYTES = ByteTokenizer()
 FRAME = Frame(before=(7,), after=(), prefix=7, decoder_start=(), eos=1)

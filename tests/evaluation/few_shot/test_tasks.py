@@ -21,8 +21,8 @@ from triarch.cli.main import main
 from triarch.data.manifest import Manifest, Split
 from triarch.data.writer import StoreWriter
 from triarch.interchange import Origin
-from triarch.scaling.tasks_table import read_tasks
-from triarch.tasks.tokenizers import ByteTokenizer
+from triarch.report.tasks_table import read_tasks
+from triarch.tokenizers import ByteTokenizer
 from triarch.training import CheckpointConfig, train
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Cosine

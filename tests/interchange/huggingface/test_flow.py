@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.interchange.huggingface import folders
-from tests.tasks import huggingface
+from tests.tokenizers import huggingface
 from triarch.cli.main import main
-from triarch.tasks.tokenizers import given_tokenizer
+from triarch.tokenizers import given_tokenizer
 
 pytestmark = pytest.mark.slow
 

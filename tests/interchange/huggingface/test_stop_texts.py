@@ -12,7 +12,7 @@ from tests.models import tiny
 from triarch.decoding import GenerationSettings, StopTexts, generate
 from triarch.interchange import read_export
 from triarch.interchange.huggingface import open_folder, write_import
-from triarch.tasks.tokenizers import HuggingFaceTokenizer
+from triarch.tokenizers import HuggingFaceTokenizer
 
 NEW_TOKENS = 10
 PROMPTS = ([7, 31, 9, 22], [111, 30, 2, 8, 19, 4, 122, 6, 13], [40])

@@ -24,7 +24,7 @@ Tokens = list[int]
 
 
 class Tokenizer(Protocol):
-    """What is asked of a tokenizer here: see `triarch.tasks.tokenizers`."""
+    """What is asked of a tokenizer here: see `triarch.tokenizers`."""
 
     @property
     def token_texts(self) -> Sequence[bytes]: ...

@@ -23,7 +23,7 @@ from triarch.interchange.parameters import specs
 from triarch.interchange.streamed import StoredModel
 
 MAX_SHARD_BYTES = 5 * 10**9
-# What triarch calls any SentencePiece model (`triarch.tasks.tokenizers`).
+# What triarch calls any SentencePiece model (`triarch.tokenizers`).
 _OUR_MODEL = "sentencepiece.model"
 
 

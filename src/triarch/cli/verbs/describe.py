@@ -1,0 +1,124 @@
+"""`triarch describe`: what a model or run is and costs, before anything is computed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from triarch.cli import gin_files
+from triarch.cli.views import published
+from triarch.cli.views.describe_study import describe_study
+from triarch.errors import UserError
+
+HELP = """Prints parameters, FLOPs, memory and the resolved config of a model or run; or the runs of a study.
+
+A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. A study's file gives its
+runs, what each costs in FLOPs and, with --topology, in chip-hours, and how exactly they are matched."""
+EXAMPLE = """  triarch describe --gin_file=models/redllm/8b.gin
+  triarch describe --gin_file=runs/decllm.gin --gin_file=models/decllm/1b.gin --gin.RunConfig.batch_size=512
+  triarch describe --gin_file=experiments/isoflop_laptop/study.gin
+  triarch describe --gin_file=experiments/redllm_vs_decllm/paper.gin --topology=v5p:4x4x4 --mfu=0.4
+  triarch describe --published"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of this verb."""
+    gin_files.add_gin_arguments(parser)
+    parser.add_argument(
+        "--published", action="store_true", help="instead, compare the counts of all published sizes with their sources"
+    )
+    parser.add_argument("--topology", metavar="SLICE", help="of a study: count chip-hours on it, such as v5p:4x4x4")
+    parser.add_argument(
+        "--mfu", type=float, default=0.4, help="share of the chips' peak that is assumed (default: %(default)s)"
+    )
+    parser.add_argument("--config", action="store_true", help="also print the resolved config")
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Prints the description; returns it."""
+    if args.published:
+        rows = published.table()
+        print("\n".join(published.lines(rows)))
+        return {"models": rows}
+    if gin_files.binds("Study", args.gin_file, args.gin_bindings):
+        return describe_study(args.gin_file, args.gin_bindings, args.topology, args.mfu)
+    if args.topology:
+        raise UserError("--topology is for the gin file of a study; `triarch plan` compiles one run for a slice")
+    config, text = gin_files.load_run(args)
+    described = describe(config)
+    for line in _lines(described):
+        print(line)
+    if args.config:
+        print(f"\n{text}", end="")
+    return {**described, "config": text}
+
+
+def describe(config) -> dict:
+    """Returns facts about a run that follow from its config alone; bytes are of the whole state, over all devices."""
+    import jax
+
+    from triarch.training.config import validate
+    from triarch.training.optimizers import build as build_optimizer
+
+    validate(config)
+    model = config.model
+    lengths = config.objective.lengths(model.architecture, config.data.window)
+    sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
+    num_scored = config.objective.num_scored(model.architecture, config.data.window)
+    flops = {convention: model.flops(*sides, convention, num_scored) for convention in ("paper", "train")}
+    params = _abstract_params(config)
+    state = jax.eval_shape(build_optimizer(config.optimizer, config.steps).init, params)
+    sequences = config.steps * config.batch_size
+    return {
+        "architecture": model.architecture,
+        "num_params": model.num_params(),
+        "num_params_non_embedding": model.num_params_non_embedding(),
+        "flops_per_sequence": flops,
+        "flops_per_run": {convention: value * sequences for convention, value in flops.items()},
+        "objective": config.objective.name,
+        "sequence_lengths": lengths,
+        "scored_tokens_per_sequence": num_scored,
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "tokens": sequences * config.data.window,
+        "memory_bytes": {
+            "parameters": _bytes(params),
+            "optimizer_state": _bytes(state),
+            "gradients": _bytes(params),
+        },
+    }
+
+
+def _abstract_params(config):
+    from flax import nnx
+
+    from triarch.models import abstract
+
+    return nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+
+
+def _bytes(tree) -> int:
+    import jax
+
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _lines(described: dict) -> list[str]:
+    memory = described["memory_bytes"]
+    lengths = " + ".join(f"{length} {side}" for side, length in described["sequence_lengths"].items())
+    per_sequence, per_run = described["flops_per_sequence"], described["flops_per_run"]
+    return [
+        f"architecture       {described['architecture']}, {described['objective']} on {lengths} tokens",
+        f"parameters         {described['num_params']:,} ({described['num_params_non_embedding']:,} without embedding)",
+        f"FLOPs a sequence   {per_sequence['paper']:.4g} paper, {per_sequence['train']:.4g} train",
+        f"FLOPs a run        {per_run['paper']:.4g} paper, {per_run['train']:.4g} train",
+        f"run                {described['steps']:,} steps of {described['batch_size']:,} sequences: "
+        f"{described['tokens']:,} tokens read",
+        f"memory, all devices {_gib(memory['parameters'])} parameters + {_gib(memory['optimizer_state'])} optimizer "
+        f"+ {_gib(memory['gradients'])} gradients, before activations",
+        "paper: forward only, full attention square, one-hot embedding; train: forward and backward, masked pairs free",
+    ]
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.3g} GiB"

@@ -1,0 +1,170 @@
+"""`triarch evaluate`: held-out loss of runs and exports."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triarch.cli.few_shot import add_task_arguments, refuse_task_flags, run_tasks
+from triarch.cli.processes import add_process_arguments, joined
+from triarch.cli.views.text_table import aligned, decimals
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.evaluation import Domain, Loss, Options
+
+HELP = (
+    "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
+    "with --suite on many domains at once, with averages over domains and over sources;\n"
+    "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included"
+)
+EXAMPLE = (
+    "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
+    "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
+    "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
+    "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
+    "--output=study/analysis"
+)
+
+_ALL = "all"
+_STORE_FLAGS = {"split": "validation", "scoring": None, "max_windows": "256", "pseudo_positions": "16", "seed": 0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch evaluate`."""
+    add = parser.add_argument
+    add(
+        "--model", required=True, action="append", type=Path, metavar="PATH",
+        help="a run or an export; repeatable with --suite and with tasks",
+    )  # fmt: skip
+    add("--in_domain", action="append", default=[], type=Path, metavar="STORE", help="trained-on kind; repeatable")
+    add("--out_of_domain", action="append", default=[], type=Path, metavar="STORE", help="another kind; repeatable")
+    add(
+        "--suite", type=Path, metavar="FOLDER",
+        help="of token stores, SOURCE/DOMAIN or SOURCE; averages: micro (every token counts alike), macro (every "
+        "domain), macro_sources (every source)",
+    )  # fmt: skip
+    add("--output", type=Path, metavar="FOLDER", help="of a suite's table, suite.csv, or that of tasks, tasks.csv")
+    add("--split", help="of every store (default: %(default)s)")
+    add(
+        "--scoring",
+        help="paired (the second half of a window, or of a packed document, given the first; a pair's targets given "
+        "its inputs; for an encoder their pseudo-likelihood), native (the model's own objective) or paired,native "
+        "(default: both, native where the objective is known and reads the store's layout)",
+    )
+    add("--max_windows", help="score the split's first so many, or 'all' (default: %(default)s)")
+    add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
+    add("--pseudo_positions", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
+    add("--seed", type=int, help="of those tokens, and of masking (default: %(default)s)")
+    add(
+        "--step",
+        help="checkpoint of a run (default: the newest whole one); with tasks also several, as 100,200, or 'all'",
+    )
+    parser.set_defaults(**_STORE_FLAGS)
+    add_task_arguments(parser)
+    add_process_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Evaluates, and prints a table, in the first of several processes.
+
+    Raises:
+      UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
+    """
+    stores = [*args.in_domain, *args.out_of_domain]
+    if args.tasks is not None or args.task_suite is not None:
+        if stores or args.suite is not None:
+            raise UserError(
+                "tasks are evaluated by themselves: give --tasks without --in_domain, --out_of_domain, --suite"
+            )
+        for name, default in _STORE_FLAGS.items():
+            if getattr(args, name) != default:
+                raise UserError(f"--{name} is for stores: tasks have no use for it")
+        return run_tasks(args)
+    refuse_task_flags(args)
+    if not stores and args.suite is None:
+        raise UserError(
+            "no store to evaluate on: give --in_domain=STORE, --out_of_domain=STORE or --suite=FOLDER, or --tasks"
+        )
+    if args.suite is not None:
+        if stores:
+            raise UserError("--suite has stores of its own: give it without --in_domain and --out_of_domain")
+    elif len(args.model) > 1 or args.output is not None:
+        raise UserError(f"{'--output' if args.output else 'more than one --model'} is for --suite and for tasks")
+    args.step = _step(args.step)
+    options = _options(args)
+    with joined(args, "evaluate") as is_first:
+        if args.suite is None:
+            result = _run_stores(args, options)
+        else:
+            from triarch.cli.suite import run_suite
+
+            args.output = args.output if is_first else None
+            result = run_suite(args, options)
+    return result if is_first else None
+
+
+def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
+    from triarch.evaluation import evaluate
+    from triarch.interchange import Placement
+    from triarch.loading import load
+
+    domains = _open(args.in_domain, "in_domain") + _open(args.out_of_domain, "out_of_domain")
+    (path,) = args.model
+    model = load(path, step=args.step, placement=Placement.all_devices())
+    evaluations = evaluate(model, domains, options, show_progress=True)
+    rows = [(one.domain, one.role, one.scoring, *loss_cells(one)) for one in evaluations]
+    print(aligned(("domain", "role", "scoring", *LOSS_HEADER), rows, words=3))
+    return {
+        "model": str(path),
+        "architecture": model.config.architecture,
+        "step": model.origin.step,
+        "split": args.split,
+        "evaluations": [dataclasses.asdict(evaluation) for evaluation in evaluations],
+    }
+
+
+LOSS_HEADER = ("nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
+
+
+def loss_cells(loss: Loss) -> tuple[str, ...]:
+    """Returns a loss as the cells of a table under LOSS_HEADER."""
+    losses = (loss.nats_per_token, loss.standard_error, loss.bits_per_byte)
+    return (*map(decimals, losses), f"{loss.perplexity:.2f}", f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+
+
+def _options(args: argparse.Namespace) -> Options:
+    max_windows = _count("max_windows", args.max_windows)
+    pseudo_positions = _count("pseudo_positions", args.pseudo_positions)
+    from triarch.evaluation import Options
+
+    scoring = None if args.scoring is None else args.scoring.split(",")
+    options = Options(scoring, args.split, max_windows, args.batch_size, pseudo_positions, args.seed)
+    options.check()
+    return options
+
+
+def _open(paths: Sequence[Path], role: str) -> list[Domain]:
+    from triarch.data.store import TokenStore
+    from triarch.evaluation import Domain
+
+    return [Domain(TokenStore.open(path), role) for path in paths]
+
+
+def _step(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"--step={text}: expected the number of a checkpoint; several of them go with --tasks only")
+    return int(text)
+
+
+def _count(name: str, text: str) -> int | None:
+    if text == _ALL:
+        return None
+    if not text.isdecimal():
+        raise UserError(f"--{name}={text}: expected a number or '{_ALL}'")
+    return int(text)

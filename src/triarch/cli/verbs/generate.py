@@ -1,0 +1,199 @@
+"""`triarch generate`: text out of a run, an export or an imported model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts
+from triarch.cli.views.text_stream import TextStream
+from triarch.cli.vocabularies import tokenizer_of
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.decoding import GenerationSettings
+    from triarch.interchange import LoadedModel
+    from triarch.tokenizers import Tokenizer
+
+HELP = """Writes text with a run, an export or an imported model: a decoder continues a prompt, an encoder-decoder reads
+it in its encoder and answers, an encoder fills the masks of a prompt ("[MASK]"), or continues one mask after another.
+
+Prompts come from --prompt, from --prompts_file, or from standard input, one a line. One prompt alone is answered as the
+tokens come, several in one batch. What a model's training puts around its inputs is put around a prompt: the decoder's
+first token, the end of an encoder's input, UL2's mode token. Sentinels are written <extra_id_0>, <extra_id_1>, ..."""
+EXAMPLE = """  triarch generate --model=runs/decllm --prompt='def main(' --max_new_tokens=64
+  triarch generate --model=runs/redllm --prompts_file=prompts.jsonl --num_beams=4 --json=answers.json
+  triarch generate --model=exports/ettin --prompt='The capital of France is [MASK].'
+  echo 'Once upon a time' | triarch generate --model=exports/llama --temperature=0.8 --top_p=0.95 --seed=1"""
+
+_CHUNK = 8
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch generate`."""
+    add = parser.add_argument
+    add("--model", required=True, type=Path, metavar="PATH", help="a run or an export")
+    add("--prompt", action="append", default=[], metavar="TEXT", help="what to continue; repeatable")
+    add("--prompts_file", type=Path, metavar="FILE", help='a prompt a line; .jsonl: {"prompt": TEXT} a line')
+    add("--max_new_tokens", type=int, default=128, help="tokens to write at most (default: %(default)s)")
+    add("--temperature", type=float, default=0.0, help="0: the likeliest token (default); 1: as likely as modelled")
+    add("--top_k", type=int, help="sample from this many likeliest tokens")
+    add("--top_p", type=float, help="sample from the fewest tokens of this probability together")
+    add("--min_p", type=float, help="sample from tokens at least this share as likely as the likeliest")
+    add("--num_beams", type=int, default=1, help="beam search with so many (default: %(default)s, none)")
+    add("--length_penalty", type=float, default=1.0, help="a beam of n tokens scores log-probability / n^this (1)")
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    add("--ignore_eos", action="store_true", help="go on when the model ends its text")
+    add("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
+    add("--mode", help="UL2's mode token before prompts: R, S or X (default: that of the model's prefix LM)")
+    add("--batch_size", type=int, default=8, help="prompts computed at once (default: %(default)s)")
+    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Writes what the model makes of the prompts to standard output.
+
+    Raises:
+      UserError: the model is missing or damaged or its vocabulary unknown, a prompt is empty or too long, or a flag is
+        out of range.
+    """
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
+    texts = read_prompts(args.prompt, args.prompts_file)
+    _settings(args).validate()
+    from triarch.loading import load
+
+    model = load(args.model, step=args.step)
+    writer = _Writer(args, model, tokenizer_of(model))
+    only_encoder = model.config.architecture == "encoder-only"
+    answers = writer.fill(texts) if only_encoder else writer.answer(texts)
+    settings = dataclasses.asdict(writer.settings) | {"stop": args.stop}
+    return {"model": str(args.model), "settings": settings, "completions": answers}
+
+
+def _settings(args: argparse.Namespace, *stop_tokens: tuple[int, ...]) -> GenerationSettings:
+    from triarch.decoding import GenerationSettings
+
+    return GenerationSettings(
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        min_p=args.min_p,
+        num_beams=args.num_beams,
+        length_penalty=args.length_penalty,
+        stop_tokens=stop_tokens,
+        seed=args.seed,
+    )
+
+
+class _Writer:
+    """Generates with a model and prints as it goes."""
+
+    def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer):
+        from triarch.decoding import Conventions, StopTexts
+        from triarch.objectives import SpecialTokens
+
+        self.args = args
+        self.model = model
+        self.tokenizer = tokenizer
+        self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
+        self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
+        self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
+        check_stops(args.stop, self.tokenizer)
+        self.settings = _settings(args, *[] if args.ignore_eos else [(self.conventions.eos,)])
+        self.stop_texts = None
+        if args.stop:
+            self.stop_texts = StopTexts.of(args.stop, token_texts(self.tokenizer, self.special))
+
+    def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Continues prompts, or answers them behind an encoder: one as its tokens come, several batch by batch."""
+        from triarch.decoding import Generator
+
+        prompts = [self._encoded(text) for text in texts]
+        generator = Generator(
+            self.model,
+            start=self.conventions.decoder_start,
+            bidirectional_prompt=self.conventions.bidirectional_prompt,
+            stop_texts=self.stop_texts,
+        )
+        generator.check(prompts, self.settings)  # Before the first answer is printed.
+        if len(texts) == 1 and self.args.num_beams == 1:
+            pieces = generator.stream(prompts, self.settings, _CHUNK)
+            return [self._streamed(texts[0], (piece for (piece,) in pieces))]
+
+        def batch(chosen: slice, number: int) -> list[list[int]]:
+            return generator.generate(prompts[chosen], self.settings, self.args.batch_size, number)
+
+        return self._in_batches(texts, batch)
+
+    def fill(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        """Fills the masks of prompts, or continues them mask by mask."""
+        from triarch.decoding import fill_masks, generate_by_masks
+        from triarch.decoding.mask_filling import check_texts, places_behind
+
+        mask = self.special.mask
+        if mask is None:
+            raise UserError(f"{self.model.path}: an encoder writes by filling masks, and its vocabulary has no mask")
+        prompts = [self._encoded(text) for text in texts]
+        have_masks = {mask in prompt for prompt in prompts}
+        if len(have_masks) > 1:
+            raise UserError("some prompts have masks to fill and some have none: give them in two calls")
+        if have_masks == {True}:
+            filled = fill_masks(self.model, prompts, mask, self.settings, self.args.batch_size)
+            return [self._filled(*one, mask) for one in zip(texts, prompts, filled, strict=True)]
+        after = self.conventions.after
+        before = [prompt[: len(prompt) - len(after)] for prompt in prompts]
+        check_texts(self.model, before, self.settings, places_behind(self.settings.max_new_tokens, after))
+
+        def batch(chosen: slice, number: int) -> list[list[int]]:
+            return generate_by_masks(
+                self.model, before[chosen], mask, self.settings, after, self.args.batch_size, number, self.stop_texts
+            )
+
+        return self._in_batches(texts, batch)
+
+    def _encoded(self, text: str) -> list[int]:
+        return self.conventions.around(encode(text, self.tokenizer, self.special))
+
+    def _in_batches(self, texts: Sequence[str], batch: Callable[[slice, int], list[list[int]]]) -> list[dict[str, Any]]:
+        answers = []
+        for first in range(0, len(texts), self.args.batch_size):
+            chosen = slice(first, first + self.args.batch_size)
+            for text, tokens in zip(texts[chosen], batch(chosen, first), strict=True):
+                if len(texts) > 1:
+                    print(f"==> {_printable(text)}")
+                answers.append(self._streamed(text, [tokens]))
+        return answers
+
+    def _streamed(self, text: str, pieces: Iterable[list[int]]) -> dict[str, Any]:
+        """Prints an answer as its tokens come, and returns it."""
+        continues = self.model.config.architecture == "decoder-only"
+        context = encode(text, self.tokenizer, self.special).tolist() if continues else []
+        stream = TextStream(self.decode, context, self.args.stop)
+        count = 0
+        for piece in pieces:
+            count += len(piece)
+            print(_printable(stream.push(piece)), end="", flush=True)
+            if stream.stopped:
+                break
+        print(_printable(stream.end()))
+        ended = stream.stopped or count < self.args.max_new_tokens
+        reason = "stop" if ended else "length"
+        return {"prompt": text, "text": stream.text, "tokens": stream.tokens, "finish_reason": reason}
+
+    def _filled(self, text: str, prompt: Sequence[int], filled: Sequence[int], mask: int) -> dict[str, Any]:
+        chosen = [token for token, old in zip(filled, prompt, strict=True) if old == mask]
+        whole = self.decode(filled)
+        print(_printable(whole))
+        return {"prompt": text, "text": whole, "tokens": chosen, "words": [self.decode([token]) for token in chosen]}
+
+
+def _printable(text: str) -> str:
+    """Leaves out what would steer a terminal."""
+    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in text)

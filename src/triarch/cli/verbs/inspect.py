@@ -1,0 +1,121 @@
+"""`triarch inspect`: what a token store or a mixture holds, and what an objective makes of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rich.console
+
+from triarch.cli.gin_files import add_gin_arguments, build_field, parse
+from triarch.cli.views import example_view
+from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_batch
+from triarch.cli.views.provenance_view import origins, shown
+from triarch.data.mixture import MixturePhase, StoreMixture
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.data.store import TokenStore
+    from triarch.tokenizers import Tokenizer
+
+HELP = (
+    "show what a token store holds: counts, vocabulary, a few examples as text and where they come from; "
+    "with --gin_file, what a model is fed: rows of a batch, in colour, of a store or of the stores that gin names"
+)
+EXAMPLE = (
+    "triarch inspect stores/code --split=validation --examples=2\n"
+    "triarch inspect stores/code --gin_file=objectives/span_corruption.gin --architecture=decoder-only\n"
+    "triarch inspect --gin_file=runs/first/config.gin --step=100"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch inspect`."""
+    add = parser.add_argument
+    add("store", type=Path, nargs="?", help="folder of the store (default: DataConfig.store of --gin_file)")
+    add("--split", help="split of the examples shown (default: the first)")
+    add("--examples", type=int, default=2, help="examples or rows to show (default: %(default)s)")
+    add("--first", type=int, default=0, help="index of the first example shown (default: %(default)s)")
+    add_gin_arguments(parser)
+    add(
+        "--architecture",
+        choices=ARCHITECTURES,
+        help="with --gin_file: whose features to show (default: the model's, or the first that the objective trains)",
+    )
+    add("--step", type=int, default=0, help="with --gin_file: the batch to show (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the stores' manifests, and some examples or rows of a batch, decoded.
+
+    Raises:
+      UserError: there is no whole store, no such split or example, or the objective does not fit.
+    """
+    from triarch.cli.views.store_summary import summary
+    from triarch.data.store import TokenStore
+    from triarch.tokenizers import load_tokenizer
+
+    if args.gin_bindings and not args.gin_file:
+        raise UserError("--gin.NAME=VALUE changes a gin file: give one with --gin_file")
+    if args.examples < 0:
+        raise UserError(f"--examples={args.examples}: expected 0 or more")
+    if args.gin_file:
+        parse(args.gin_file, args.gin_bindings)
+    folders, phases = _chosen(args)
+    stores = [TokenStore.open(folder) for folder in folders]
+    for store in stores:
+        print(*summary(store), sep="\n")
+    name = args.split or next(iter(stores[0].manifest.splits))
+    tokenizer = load_tokenizer(stores[0])
+    console = rich.console.Console(highlight=False)
+    result: dict[str, Any] = {"store": str(stores[0].path), "manifest": dataclasses.asdict(stores[0].manifest)}
+    if len(stores) > 1:
+        print(*phase_lines(stores, phases, name), sep="\n")
+        manifests = {str(store.path): dataclasses.asdict(store.manifest) for store in stores}
+        result = {"stores": manifests, "phases": [dataclasses.asdict(phase) for phase in phases]}
+    if args.gin_file:
+        return result | show_batch(args, stores, phases, name, tokenizer, console)
+    return result | {"examples": _show_examples(args, stores[0], name, tokenizer, console)}
+
+
+def _chosen(args: argparse.Namespace) -> tuple[list[Path], tuple[MixturePhase, ...]]:
+    """Returns the stores' folders, and the phases in which they are mixed."""
+    if args.store is not None:
+        return [args.store], (MixturePhase(),)
+    chosen = build_field("DataConfig.store") if args.gin_file else None
+    if chosen is None:
+        raise UserError("name the folder of a store, or give a --gin_file that sets DataConfig.store")
+    if isinstance(chosen, StoreMixture):
+        chosen.validate()
+        return [Path(folder) for folder in chosen.stores], chosen.phases
+    return [Path(chosen)], (MixturePhase(),)
+
+
+def _show_examples(
+    args: argparse.Namespace, store: TokenStore, name: str, tokenizer: Tokenizer, console: rich.console.Console
+) -> list[dict[str, Any]]:
+    examples = _examples(store, name, args.first, args.examples)
+    told = origins(store, name, [index for index, _ in examples])
+    found = []
+    for number, (index, example) in enumerate(examples):
+        tokens, text = example_view.text_tokens(example), example_view.view(example, tokenizer)
+        num_bytes = int(store.token_bytes[tokens].sum())
+        console.rule(f"{name} {index}: {len(tokens)} tokens, {num_bytes} bytes")
+        documents = told[number] if told else []
+        for line in shown(documents):
+            console.print(line, style="dim", markup=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
+        result = {"split": name, "index": index, "tokens": tokens.tolist(), "text": text.plain}
+        found.append(result | ({"documents": documents} if told else {}))
+    return found
+
+
+def _examples(store: TokenStore, name: str, first: int, count: int) -> list[tuple[int, Mapping[str, np.ndarray]]]:
+    split = store.split(name)
+    if not 0 <= first < len(split):
+        raise UserError(f"--first={first}: split {name!r} holds examples 0 to {len(split) - 1:,}")
+    return [(index, split[index]) for index in range(first, min(first + count, len(split)))]

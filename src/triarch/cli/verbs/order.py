@@ -1,0 +1,154 @@
+"""`triarch order`: which documents made up a range of steps of a run."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.views.provenance_view import described
+from triarch.errors import UserError
+from triarch.progress import Progress
+
+if TYPE_CHECKING:
+    from triarch.cli.views.order_files import OrderTable
+    from triarch.training.inputs import Inputs
+    from triarch.training.order import DataOrder
+
+HELP = (
+    "which documents made up any steps of a run: store, file, record, bytes and the range of the document's tokens, in "
+    "the order in which the batch holds them; told by the run's config and its stores alone"
+)
+EXAMPLE = (
+    "triarch order runs/redllm --steps=100:102\n"
+    "triarch order runs/redllm --steps=0:100000 --output=order.parquet\n"
+    "triarch order --gin_file=runs/planned.gin --gin.DataConfig.store=stores/code --steps=0"
+)
+# What --json may hold: it is made in memory.
+_JSON_ROWS = 10**6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch order`."""
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, help="run folder; without one, a run that --gin_file describes")
+    add("--steps", required=True, metavar="A:B", help="steps A to B - 1, as between two checkpoints; A: to the end; A")
+    add("--host", metavar="I/N", help="the rows that host I of N reads, from 0 on (default: the whole batch)")
+    add("--output", type=Path, metavar="FILE", help="write a .jsonl, .csv or .parquet file instead of printing")
+    add_gin_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints or writes the order, and returns how much it is; with --json and no --output, the order too.
+
+    Raises:
+      UserError: there is no such run or step, its stores are others or do not say what they are made of, or the output
+        cannot be written.
+    """
+    from triarch.cli.views import order_files
+    from triarch.training.order import DataOrder, check_steps
+
+    if args.output is not None:
+        order_files.check_output(args.output)
+    inputs = _inputs(args)
+    config = inputs.config
+    steps = _steps(args.steps, config.steps)
+    check_steps(steps, config.steps)
+    order = DataOrder(inputs, _rows(args.host, config.batch_size))
+    table = order_files.OrderTable(order, [str(store.path) for store in inputs.stores])
+    result = {
+        "run": None if args.run is None else str(args.run),
+        "steps": [steps.start, steps.stop],
+        "batch_size": config.batch_size,
+        "seed": config.seed,
+        "split": config.data.train_split,
+        "layout": inputs.stores[0].manifest.layout,
+        "stores": {str(store.path): store.manifest.fingerprint for store in inputs.stores},
+    }
+    if args.output is not None:
+        return result | _write(args.output, order, table, steps)
+    return result | _print(order, table, steps, keep=args.json is not None)
+
+
+def _write(path: Path, order: DataOrder, table: OrderTable, steps: range) -> dict[str, Any]:
+    from triarch.cli.views.order_files import written
+
+    rows = tokens = 0
+    with Progress(True) as progress, written(path, table) as file:
+        progress.start("looking up steps", len(steps))
+        for done, part in order.parts(steps):
+            file.write(part)
+            rows += len(part.step)
+            tokens += int((part.pieces.token_end - part.pieces.token_start).sum())
+            progress.advance(done)
+    print(f"{path}: {rows:,} runs of tokens, {tokens:,} tokens, of steps {steps.start} to {steps.stop - 1}")
+    return {"rows": rows, "tokens": tokens, "output": str(path)}
+
+
+def _print(order: DataOrder, table: OrderTable, steps: range, keep: bool) -> dict[str, Any]:
+    kept: list[dict[str, Any]] = []
+    rows = tokens = 0
+    at: tuple[int, int] | None = None
+    for _, part in order.parts(steps):
+        for row in table.rows(part):
+            rows += 1
+            tokens += row["token_end"] - row["token_start"]
+            if (row["step"], row["row"]) != at:
+                at = row["step"], row["row"]
+                print(f"step {at[0]} row {at[1]}: example {row['example']} of {row['store']}, epoch {row['epoch']}")
+            print(f"  {described(row)}")
+            if keep:
+                kept.append(row)
+        if len(kept) > _JSON_ROWS:
+            raise UserError(
+                f"--steps={steps.start}:{steps.stop}: more than {_JSON_ROWS:,} runs of tokens, too many for --json: "
+                "write them with --output=FILE.jsonl"
+            )
+    return {"rows": rows, "tokens": tokens, **({"order": kept} if keep else {})}
+
+
+def _inputs(args: argparse.Namespace) -> Inputs:
+    """Returns the inputs of the run; of a run folder, checked to be those that it was begun with."""
+    from triarch.training.config import validate
+    from triarch.training.fingerprint import CONFIG_TEXT, check_folder
+    from triarch.training.inputs import open_inputs
+
+    if args.run is None and not args.gin_file:
+        raise UserError("name a run folder, or describe a run with --gin_file")
+    if args.run is not None:
+        config_text = args.run / CONFIG_TEXT
+        if not config_text.is_file():
+            raise UserError(f"{args.run}: {'holds no ' + CONFIG_TEXT if args.run.is_dir() else 'no such run folder'}")
+        args.gin_file = [str(config_text), *args.gin_file]
+    config, _ = load_run(args)
+    validate(config)
+    inputs = open_inputs(config)
+    if args.run is not None:
+        check_folder(args.run, config, inputs.stores)
+    return inputs
+
+
+def _steps(text: str, run_steps: int) -> range:
+    found = re.fullmatch(r"(\d+)(?:(:)(\d*))?", text)
+    if not found:
+        raise UserError(f"--steps={text}: expected A:B, two numbers, for steps A to B - 1")
+    start = int(found[1])
+    if not found[2]:
+        return range(start, start + 1)
+    return range(start, int(found[3]) if found[3] else run_steps)
+
+
+def _rows(text: str | None, batch_size: int) -> slice | None:
+    """Returns the rows of a host: hosts read equal parts of a batch one after another, see `sharding.host_rows`."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not int(found[1]) < int(found[2]):
+        raise UserError(f"--host={text}: expected I/N, host I of N, counted from 0")
+    host, hosts = int(found[1]), int(found[2])
+    if batch_size % hosts:
+        raise UserError(f"--host={text}: {batch_size} rows cannot be shared out evenly between {hosts} hosts")
+    share = batch_size // hosts
+    return slice(host * share, (host + 1) * share)

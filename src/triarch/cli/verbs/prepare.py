@@ -1,0 +1,214 @@
+"""`triarch prepare`: text to a token store."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triarch.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from triarch.prepare.beam import Beam
+    from triarch.prepare.corpora.documents import Corpus
+
+HELP = "tokenize a task's text into a token store"
+EXAMPLE = (
+    "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512\n"
+    "triarch prepare --task=files --files=flan.jsonl --inputs_field=inputs --text_field=targets --layout=packed_pairs "
+    "--output=stores/flan"
+)
+
+LOCAL, BEAM = "local", "beam"
+FILES_TASK = "files"
+TFDS_TASK = "tfds:"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `triarch prepare`."""
+    add = parser.add_argument
+    add(
+        "--task",
+        required=True,
+        help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...), 'files' for --files, or 'tfds:NAME' for a "
+        "prepared TFDS data set",
+    )
+    add("--output", required=True, type=Path, help="folder of the store")
+    add(
+        "--files",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="a .txt or .jsonl file (or .gz, .zst), a .parquet or .arrow file, a glob pattern or a folder of such; a "
+        "path or a URL (gs://...); repeatable",
+    )
+    add("--data_dir", help="folder that published corpora or TFDS data sets lie in (published: or $TRIARCH_DATA_DIR)")
+    add("--text_field", default="text", help="field or column that holds the document (default: %(default)s)")
+    add("--inputs_field", help="field or column that holds an example's inputs; --text_field holds its targets")
+    add("--tfds_split", default="train", help="of a TFDS data set, train[:10%%] for example (default: %(default)s)")
+    add("--skip_bad_records", action="store_true", help="leave out records that cannot be read, and count them")
+    add("--documents", default="file", help="a .txt file's documents: file, line or paragraph (default: %(default)s)")
+    add("--min_characters", type=int, default=0, help="leave out shorter documents (default: %(default)s)")
+    add("--max_characters", type=int, help="leave out longer documents")
+    add("--deduplicate", action="store_true", help="keep the first of documents with exactly the same text")
+    add(
+        "--layout",
+        default="windows",
+        help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
+        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: %(default)s)",
+    )
+    add(
+        "--max_inputs",
+        type=int,
+        default=2048,
+        help="of pairs, tokens of the inputs, which are cut to it; of packed pairs, of all inputs in a row too "
+        "(default: %(default)s)",
+    )
+    add("--max_targets", type=int, default=512, help="of pairs, likewise of the targets (default: %(default)s)")
+    add("--window", type=int, default=512, help="tokens an example; not of pairs (default: %(default)s)")
+    add(
+        "--vocabulary",
+        default="sentencepiece",
+        help="bytes, sentencepiece (trained), a SentencePiece .model, a Hugging Face tokenizer.json, or a model's "
+        "folder that holds one (default: %(default)s)",
+    )
+    add("--vocabulary_size", type=int, default=32768, help="ids of a trained vocabulary (default: %(default)s)")
+    add("--vocabulary_model", default="bpe", help="of a trained vocabulary: bpe or unigram (default: %(default)s)")
+    add("--vocabulary_from", type=Path, metavar="STORE", help="take the vocabulary of another store")
+    add("--add_mask", action="store_true", help="add a mask token, for masked language models")
+    add("--add_modes", action="store_true", help="add UL2's mode tokens R, S and X")
+    add("--add_sentinels", type=int, default=0, metavar="N", help="add N sentinels for span corruption (T5: 100)")
+    add("--validation_fraction", type=float, default=0.05, help="of the documents (default: %(default)s)")
+    add("--workers", type=int, help="processes that tokenize (default: one a core)")
+    add("--runner", default=LOCAL, help="local, or beam: tokenize with Apache Beam, a file at a time (default: local)")
+    add(
+        "--beam_option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one of Beam's own, such as runner=DataflowRunner; repeatable (default: Beam's runner on this machine)",
+    )
+    add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
+    add("--overwrite", action="store_true", help="replace a store that is at --output")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Prepares the store and prints what it holds.
+
+    Raises:
+      UserError: see `triarch.prepare.pipeline.prepare`; an unknown task; flags that contradict each other.
+    """
+    from triarch.cli.views.store_summary import summary
+    from triarch.prepare.corpora.selection import Filters
+    from triarch.prepare.pipeline import VocabularyChoice, prepare
+    from triarch.tokenizers import ExtraIds
+
+    start = time.monotonic()
+    extra = ExtraIds(args.add_mask, args.add_modes, args.add_sentinels)
+    choice = VocabularyChoice(args.vocabulary, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
+    store = prepare(
+        _corpus(args),
+        args.task,
+        args.output,
+        choice,
+        args.window,
+        validation_fraction=args.validation_fraction,
+        workers=args.workers,
+        overwrite=args.overwrite,
+        show_progress=True,
+        layout=args.layout,
+        lengths={"inputs": args.max_inputs, "targets": args.max_targets},
+        filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
+        beam=_beam(args),
+    )
+    seconds = time.monotonic() - start
+    print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
+    return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
+
+
+def _beam(args: argparse.Namespace) -> Beam | None:
+    if args.runner == LOCAL:
+        if args.beam_option or args.beam_folder:
+            raise UserError(f"--beam_option and --beam_folder are for --runner={BEAM}")
+        return None
+    if args.runner != BEAM:
+        raise UserError(f"--runner={args.runner}: unknown runner{nearest(args.runner, (LOCAL, BEAM))}")
+    if args.workers is not None:
+        raise UserError(f"--workers is for --runner={LOCAL}: Beam has options of its own")
+    try:
+        # Beam warns of every cloud whose libraries are not there.
+        logging.disable(logging.WARNING)
+        from triarch.prepare.beam import Beam
+    except ModuleNotFoundError as error:
+        raise UserError(f"--runner={BEAM} needs {error.name}: pip install 'triarch[tasks,beam]'") from None
+    finally:
+        logging.disable(logging.NOTSET)
+    return Beam(tuple(args.beam_option), args.beam_folder)
+
+
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Keeps TensorFlow, whose C++ reports on missing GPUs whatever its log level, from writing to stderr."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+def _corpus(args: argparse.Namespace) -> Corpus:
+    if args.task != FILES_TASK and args.files:
+        raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
+    fields = {"text_field": args.text_field, "inputs_field": args.inputs_field}
+    if args.task == FILES_TASK:
+        from triarch.prepare.corpora.files import Files
+
+        if not args.files:
+            raise UserError("--task=files: give the text with --files=PATTERN")
+        corpus: Corpus = Files.matching(args.files, unit=args.documents, **fields)
+    elif args.task.startswith(TFDS_TASK):
+        with _tensorflow():
+            from triarch.tasks.tfds_corpora import TfdsCorpus
+
+            corpus = TfdsCorpus(args.task.removeprefix(TFDS_TASK), args.tfds_split, data_dir=args.data_dir, **fields)
+    else:
+        corpus = _registered(args.task)
+    return _with_options(corpus, args)
+
+
+def _registered(task: str) -> Corpus:
+    from triarch.prepare.corpora.named import CORPORA
+
+    if task in CORPORA:
+        return CORPORA[task]
+    with _tensorflow():
+        from triarch.tasks.registry import corpus_of, get_task
+    return corpus_of(get_task(task))
+
+
+def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
+    """Returns the corpus with those of the flags that it has a use for."""
+    known = {field.name for field in dataclasses.fields(corpus)} if dataclasses.is_dataclass(corpus) else set()
+    options = {"data_dir": args.data_dir, "skip_bad_records": args.skip_bad_records}
+    return dataclasses.replace(corpus, **{name: value for name, value in options.items() if name in known})
+
+
+@contextlib.contextmanager
+def _tensorflow() -> Iterator[None]:
+    try:
+        with _silent_libraries():
+            yield
+    except ModuleNotFoundError as error:
+        raise UserError(f"tasks need {error.name}: pip install 'triarch[tasks]'") from None

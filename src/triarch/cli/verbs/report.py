@@ -1,0 +1,49 @@
+"""`triarch report`: a study folder -> one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+
+from triarch.report.page import write_report
+
+HELP = "one self-contained HTML page with the figures and tables of an experiment"
+EXAMPLE = "triarch report --study=runs/laptop --output=runs/laptop/report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--study",
+        required=True,
+        metavar="DIR",
+        help="study folder: study.json, results.csv, evaluations.csv, runs/; where it is, analysis/ (the --output of "
+        "evaluate --suite, evaluate --tasks, extrapolate and attention, and the --json of "
+        "benchmarks/generation_throughput.py, by its name generation_throughput.json)",
+    )
+    parser.add_argument("--output", required=True, metavar="PATH.html", help="the page to write")
+    parser.add_argument(
+        "--figures", metavar="DIR", help="also write every figure there, as .svg, .png and the .csv behind it"
+    )
+    parser.add_argument(
+        "--bootstraps", type=int, default=1000, help="resamples behind intervals and bands (default: 1000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Writes the page; returns where it stands and what it says.
+
+    Raises:
+      UserError: a file of the study is missing or misshapen, or the output cannot be written.
+    """
+    report = write_report(
+        args.study, args.output, bootstraps=args.bootstraps, seed=args.seed, figures_folder=args.figures
+    )
+    if getattr(args, "json", None) != "-":
+        print("\n".join(f"- {finding}" for finding in report.findings))
+        print(f"report:  {args.output}")
+    return {
+        "output": str(args.output),
+        "findings": list(report.findings),
+        "laws": list(report.laws),
+        "figures": [panel.name for panel in report.panels],
+    }

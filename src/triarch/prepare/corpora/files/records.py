@@ -1,0 +1,150 @@
+"""What each format's lines or rows say: texts, or what is wrong with them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, NamedTuple
+
+from triarch.errors import nearest
+from triarch.prepare.corpora.documents import BadRecordError
+from triarch.prepare.corpora.files.lines import Line, decoded, numbered_lines, undecodable
+from triarch.prepare.corpora.origins import NONE, Origin
+
+_LINE_ENDS = b"\r\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """Which fields of a record make a document: `text`, and `inputs` if it is an example of inputs and targets."""
+
+    text: str
+    inputs: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """All of them, inputs first."""
+        return [self.text] if self.inputs is None else [self.inputs, self.text]
+
+
+class Record(NamedTuple):
+    """A record's texts and where they stand."""
+
+    text: str
+    inputs: str | None
+    origin: Origin
+
+
+Records = Iterator[Record | BadRecordError]
+
+
+def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
+    """Yields one record a line of JSON, and the error of each line that is none; blank lines are none of both.
+
+    Raises:
+      BadRecordError: the file is cut short or damaged.
+    """
+    for number, start, line in numbered_lines(path, raw):
+        if not line or line.isspace():
+            continue
+        held = [line]
+        del line
+        yield _json_record(path, number, start, held, fields)
+
+
+def _json_record(path: str, number: int, start: int, held: list[bytes], fields: Fields) -> Record | BadRecordError:
+    """Returns the record of the line in `held`, which is taken out: parsing a long one takes memory enough."""
+    line = held.pop()
+    try:
+        text, end = decoded(path, number, line), start + len(line)
+        del line
+        end -= len(text)
+        text = text.rstrip("\r\n")
+        end += len(text)
+        record = _parsed(path, number, text)
+        del text
+        texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
+    except BadRecordError as error:
+        return error
+    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end))
+
+
+def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
+    """Yields the whole "file", each "line" or each "paragraph" (lines between blank ones).
+
+    Raises:
+      BadRecordError: the file is cut short or damaged.
+    """
+    lines = numbered_lines(path, raw)
+    for first, start, content in {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit](lines):
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            yield undecodable(path, first, error)
+        else:
+            end = start + len(content)
+            del content
+            yield Record(text, None, (path, first, start, end))
+            del text
+
+
+def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
+    """Returns the field `name` of `record`.
+
+    Raises:
+      BadRecordError: it is missing, no string, or cannot be written as UTF-8.
+    """
+    if name not in record:
+        raise BadRecordError("field missing", place, f"no field {name!r}{nearest(name, record)}")
+    text = record[name]
+    if not isinstance(text, str):
+        kind = "null" if text is None else type(text).__name__
+        raise BadRecordError("not a string", place, f"field {name!r} is {kind}, expected a string")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            message = f"field {name!r}: lone surrogate at character {error.start}"
+            raise BadRecordError("lone surrogate", place, message) from None
+    return text
+
+
+def _parsed(path: str, number: int, text: str) -> dict[str, Any]:
+    place = f"{path}:{number}"
+    try:
+        record = json.loads(text.removeprefix("\ufeff") if number == 1 else text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadRecordError("not JSON", place, f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise BadRecordError("not an object", place, f"expected a JSON object, found {type(record).__name__}")
+    return record
+
+
+# Of each document of a text file: the number of its first line, the offset of its first byte, its bytes.
+def _whole(lines: Iterable[Line]) -> Iterator[Line]:
+    yield _joined(lines)
+
+
+def _each(lines: Iterable[Line]) -> Iterator[Line]:
+    return ((number, start, line.rstrip(_LINE_ENDS)) for number, start, line in lines)
+
+
+def _paragraphs(lines: Iterable[Line]) -> Iterator[Line]:
+    for blank, group in itertools.groupby(lines, lambda line: not line[-1].strip()):
+        if not blank:
+            number, start, content = _joined(group)
+            yield number, start, content.rstrip(_LINE_ENDS)
+
+
+def _joined(lines: Iterable[Line]) -> Line:
+    first, first_start = NONE, 0
+    # Millions of short lines side by side would take ten times their bytes.
+    content = io.BytesIO()
+    for number, start, line in lines:
+        if first == NONE:
+            first, first_start = number, start
+        content.write(line)
+    return first, first_start, content.getvalue()

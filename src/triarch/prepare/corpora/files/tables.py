@@ -1,0 +1,82 @@
+"""Rows of Parquet and Arrow files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet
+
+from triarch.errors import nearest
+from triarch.prepare.corpora.documents import BadRecordError
+from triarch.prepare.corpora.files.records import Fields, Record, Records, checked_text
+from triarch.prepare.corpora.origins import Origin, named, place
+
+_BATCH_ROWS = 256
+# What the rows of a batch may take, on average, and what is read of a column at a time.
+_BATCH_BYTES = 2**24
+
+
+def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
+    """Yields one record a row, numbered from 1, and the error of each row that is none.
+
+    Raises:
+      BadRecordError: the file is damaged, lacks a column, or has one that holds no text.
+    """
+    row = 0
+    try:
+        for batch in _batches(path, raw, fields):
+            columns = [batch.column(batch.schema.get_field_index(name)) for name in fields.names]
+            for index in range(batch.num_rows):
+                row += 1
+                yield _record(named(path, row), [column[index] for column in columns], fields)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadRecordError("damaged file", path, f"cut short or damaged after row {row}: {reason}") from None
+
+
+def _record(origin: Origin, values: list[pa.Scalar], fields: Fields) -> Record | BadRecordError:
+    try:
+        record = {name: value.as_py() for name, value in zip(fields.names, values, strict=True)}
+        texts = [checked_text(record, name, place(origin)) for name in fields.names]
+    except UnicodeDecodeError as error:
+        return BadRecordError("not UTF-8", place(origin), f"not UTF-8: {error.reason} at byte {error.start} of a text")
+    except BadRecordError as error:
+        return error
+    return Record(texts[-1], None if fields.inputs is None else texts[0], origin)
+
+
+def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBatch]:
+    if path.endswith(".parquet"):
+        file = pyarrow.parquet.ParquetFile(raw, buffer_size=_BATCH_BYTES)
+        _check_schema(path, file.schema_arrow, fields)
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(_rows_a_batch(file, group), [group], fields.names)
+        return
+    # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
+    is_file = raw.read(6) == b"ARROW1"
+    raw.seek(0)
+    reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
+    _check_schema(path, reader.schema, fields)
+    for number in range(reader.num_record_batches) if is_file else ():
+        yield reader.get_batch(number)
+    yield from () if is_file else reader
+
+
+def _rows_a_batch(file: pyarrow.parquet.ParquetFile, group: int) -> int:
+    """Returns how many rows of a group are read at a time: few long ones."""
+    metadata = file.metadata.row_group(group)
+    return min(max(1, _BATCH_BYTES * metadata.num_rows // max(1, metadata.total_byte_size)), _BATCH_ROWS)
+
+
+def _check_schema(path: str, schema: pa.Schema, fields: Fields) -> None:
+    for name in fields.names:
+        if name not in schema.names:
+            raise BadRecordError("field missing", path, f"no column {name!r}{nearest(name, schema.names)}")
+        kind = schema.field(name).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            raise BadRecordError("not a string", path, f"column {name!r} is {kind}, expected string")

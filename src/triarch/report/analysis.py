@@ -1,0 +1,75 @@
+"""What a study's numbers say: the law of each family on each axis, and findings in sentences."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from triarch.report.study import ROLES, Run, Study
+from triarch.scaling.checks.comparison import Difference, loss_gap
+from triarch.scaling.fitting.result import Fit
+from triarch.scaling.laws.frontier import Frontier
+from triarch.scaling.laws.losses import fit_power
+
+AXES = {
+    "num_params": "parameters N",
+    "flops_paper": "FLOPs C (paper convention)",
+    "flops_train": "FLOPs C (train convention)",
+}
+ROLE_WORDS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilyLaw:
+    """The power law of one family on one axis for one role; `fit` is None where there are too few sizes."""
+
+    family: str
+    role: str
+    axis: str
+    scoring: str
+    runs: tuple[Run, ...]
+    x: np.ndarray
+    loss: np.ndarray
+    error: np.ndarray
+    fit: Fit | None
+
+
+def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
+    """Fits every family's losses, by role, against parameters and against FLOPs in both conventions."""
+    laws = []
+    for index, family in enumerate(study.families):
+        for role in ROLES:
+            scored = [run for run in study.of_family(family) if math.isfinite(run.score(role)[0])]
+            if not scored:
+                continue
+            loss, error = np.array([run.score(role) for run in scored]).T
+            for axis in AXES:
+                x = np.array([run.numbers[axis] for run in scored])
+                fit = None
+                if len(np.unique(x)) >= 2:
+                    # Each family its own resamples: their runs are different runs.
+                    fit = fit_power(
+                        x, loss, bootstraps=bootstraps, seed=seed + index, name="N" if axis == "num_params" else "C"
+                    )
+                scoring = scored[0].comparable_scoring()
+                laws.append(FamilyLaw(family, role, axis, scoring, tuple(scored), x, loss, error, fit))
+    return laws
+
+
+def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:
+    """Returns how much higher the second law's loss is than the first's at the largest x that both families reach.
+
+    None where the two ranges do not overlap or a law is missing.
+    """
+    if first.fit is None or second.fit is None:
+        return None
+    frontiers = [Frontier.of_power(law.fit, law.axis) for law in (first, second)]
+    low, x = max(one.low for one in frontiers), min(one.high for one in frontiers)
+    return loss_gap(*frontiers, x, within=True) if low <= x else None
+
+
+def compared_families(study: Study) -> list[str]:
+    """Returns the families whose scores may be compared with each other: those with paired scoring."""
+    return [f for f in study.families if any(run.comparable_scoring() == "paired" for run in study.of_family(f))]

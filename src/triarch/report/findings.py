@@ -1,0 +1,188 @@
+"""A study's main results in sentences, each computed from its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from triarch.report.analysis import AXES, ROLE_WORDS, FamilyLaw, compared_families, gap_at
+from triarch.report.study import ROLES, Run, Study
+from triarch.scaling.fitting.result import Fit
+from triarch.scaling.words import duration, join, scientific, short_number, signed
+
+AXIS_UNITS = {"flops_paper": "FLOPs in the paper convention", "flops_train": "FLOPs in the train convention"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A result in a sentence, and the sentences that say how it was got and how sure it is."""
+
+    headline: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.headline} {self.detail}".strip()
+
+
+def findings(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
+    """Returns the study's main results, each computed from its tables; without laws those that need none."""
+    if not laws:
+        return [*_domain_shift(study), *_cost(study), *_unfinished(study)]
+    return [
+        *_best(study),
+        *(sentence for axis in AXES for sentence in _gaps(study, laws, axis)),
+        *_exponents(study, laws),
+        *_domain_shift(study),
+        *_cost(study),
+        *_unfinished(study),
+    ]
+
+
+def _best(study: Study) -> list[Finding]:
+    found = []
+    paired = compared_families(study)
+    for role in ROLES:
+        largest = [run for family in paired if (run := _largest(study, family, role))]
+        ranked = sorted(largest, key=lambda run: run.score(role)[0])
+        if len(ranked) > 1:
+            listed = join(f"{study.label(run.family)} {run.size} {_score_text(run, role)}" for run in ranked)
+            detail = (
+                f"The largest models score, on the same target tokens after the same prefix, {listed} nats per token."
+            )
+            found.append(Finding(_lead(study, ranked[0], ranked[1], role), detail))
+    for family in study.families:
+        run = _largest(study, family, "in_domain")
+        if family not in paired and run and run.comparable_scoring() == "pseudo_likelihood":
+            score = _score_text(run, "in_domain")
+            headline = f"{study.label(family)} {run.size} scores {score} nats per token in-domain by pseudo-likelihood."
+            detail = "Each token is guessed with both its sides in view, so this is not comparable with the others."
+            found.append(Finding(headline, detail))
+    return found
+
+
+def _lead(study: Study, first: Run, second: Run, role: str) -> str:
+    (a, first_error), (b, second_error) = first.score(role), second.score(role)
+    spread = math.hypot(first_error, second_error)
+    names = f"{study.label(first.family)} and {study.label(second.family)}"
+    if math.isfinite(spread) and b - a < 2 * spread:
+        return f"No {ROLE_WORDS[role]} difference is shown between {names}: {b - a:.3f} ± {spread:.3f} nats per token."
+    return f"{study.label(first.family)} leads {ROLE_WORDS[role]} by {b - a:.3f} nats per token."
+
+
+def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
+    """Returns how each later paired family stands to the first where both were measured."""
+    families = compared_families(study)
+    chosen = {
+        law.family: law for law in laws if law.axis == axis and law.role == "in_domain" and law.family in families
+    }
+    found = []
+    for other in list(chosen.values())[1:]:
+        first, second = next(iter(chosen.values())), other
+        measured = gap_at(first, second)
+        if measured is None:
+            continue
+        x, gap, interval = measured.at, measured.difference, measured.interval
+        if gap < 0:
+            first, second, gap = second, first, -gap
+            interval = interval and (-interval[1], -interval[0])
+        a, b = study.label(first.family), study.label(second.family)
+        what = "size" if axis == "num_params" else "compute"
+        if interval and interval[0] <= 0:
+            headline = f"At equal {what} the laws show no difference between {a} and {b}."
+        else:
+            headline = f"At equal {what} the laws put {a} {gap:.3f} nats per token below {b}."
+        where = f"{short_number(x)} parameters" if axis == "num_params" else f"{scientific(x)} {AXIS_UNITS[axis]}"
+        sure = (
+            f" ({first.fit.confidence:.0%} interval {signed(interval[0])} to {signed(interval[1])})" if interval else ""
+        )
+        found.append(Finding(headline, f"In-domain, at {where}: a gap of {gap:.3f}{sure}."))
+    return found
+
+
+def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
+    chosen = [law for law in laws if law.axis == "num_params" and law.role == "in_domain" and law.fit]
+    if not chosen:
+        return []
+    listed = join(
+        f"{law.fit.parameters['alpha']:.3f}{_interval(law.fit, 'alpha')} for {study.label(law.family)}"
+        for law in chosen
+    )
+    alphas = [law.fit.parameters["alpha"] for law in chosen]
+    span = f"{min(alphas):.2f} to {max(alphas):.2f}" if len(alphas) > 1 else f"{alphas[0]:.2f}"
+    detail = f"In-domain, against parameters: {listed}"
+    detail += f" ({chosen[0].fit.confidence:.0%} intervals)." if chosen[0].fit.intervals else "."
+    if any(not law.fit.offset_fitted for law in chosen):
+        detail += (
+            f" From {min(len(law.x) for law in chosen)} sizes an irreducible loss cannot be told from the power: laws"
+            " without an E below are pure power laws, whose exponents are not those of laws with an offset."
+        )
+    return [
+        Finding(
+            f"Loss falls with size as a power law with {'exponents' if len(alphas) > 1 else 'an exponent'} of {span}.",
+            detail,
+        )
+    ]
+
+
+def _domain_shift(study: Study) -> list[Finding]:
+    shifts = []
+    for family in study.families:
+        run = _largest(study, family, "out_of_domain")
+        if run and math.isfinite(run.score("in_domain")[0]):
+            shift = run.score("out_of_domain")[0] - run.score("in_domain")[0]
+            shifts.append((shift, f"{signed(shift)} for {study.label(family)} {run.size}"))
+    if not shifts:
+        return []
+    low, high = min(shifts)[0], max(shifts)[0]
+    headline = f"Leaving the training domain costs {signed(low)} to {signed(high)} nats per token."
+    if len(shifts) == 1:
+        headline = f"Leaving the training domain costs {signed(low)} nats per token."
+    return [Finding(headline, f"Largest models: {join(text for _, text in shifts)}.")]
+
+
+def _cost(study: Study) -> list[Finding]:
+    runs = [run for run in study.runs if run.finished]
+    flops = sum(run.numbers["flops_train"] for run in runs)
+    seconds = sum(run.numbers["seconds"] for run in runs)
+    headline = (
+        f"{len(runs)} runs took {duration(seconds)} of training and {scientific(flops)} FLOPs (train convention)."
+    )
+    families = compared_families(study)
+    if len(families) < 2:
+        return [Finding(headline, "")]
+    first, second = (study.of_family(family)[-1] for family in families[:2])
+    ratio = first.numbers["flops_paper"] / second.numbers["flops_paper"]
+    if ratio < 1:
+        first, second, ratio = second, first, 1 / ratio
+    sizes = (
+        f"{short_number(first.numbers['num_params'])} against {short_number(second.numbers['num_params'])} parameters"
+    )
+    detail = (
+        f"{study.label(first.family)} {first.size} spent {ratio:.2f} times the FLOPs of {study.label(second.family)}"
+        f" {second.size} (paper convention; {sizes})."
+    )
+    return [Finding(headline, detail)]
+
+
+def _unfinished(study: Study) -> list[Finding]:
+    poor = [f"{run.name} ({run.status})" for run in study.runs if not run.finished]
+    number = f"{len(poor)} run{'s' if len(poor) > 1 else ''} did not finish."
+    return [Finding(number, f"Left out of every figure and law: {join(poor)}.")] if poor else []
+
+
+def _score_text(run: Run, role: str) -> str:
+    value, error = run.score(role)
+    return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
+
+
+def _largest(study: Study, family: str, role: str) -> Run | None:
+    runs = [run for run in study.of_family(family) if math.isfinite(run.score(role)[0])]
+    return runs[-1] if runs else None
+
+
+def _interval(fit: Fit, name: str) -> str:
+    if name not in fit.intervals:
+        return ""
+    low, high = fit.intervals[name]
+    return f" [{low:.3f}, {high:.3f}]"

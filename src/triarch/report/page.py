@@ -1,0 +1,290 @@
+"""The report: one HTML page with a study's findings, figures, tables, costs, laws, commands and configs."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import markupsafe
+
+from triarch.errors import UserError
+from triarch.report.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
+from triarch.report.budgets import analyse_budgets, has_budgets
+from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
+from triarch.report.explorer import explorer_data, packed_plotly
+from triarch.report.findings import Finding, findings
+from triarch.report.study import ROLES, Run, Study, read_study
+from triarch.scaling.figures import panels
+from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
+from triarch.scaling.fitting.result import Fit
+from triarch.scaling.words import duration, four_decimals, scientific, short_number
+
+SCORING_WORDS = {"paired": "paired", "native": "native", "pseudo_likelihood": "pseudo-likelihood"}
+TOKENS_AXIS = "training tokens"
+COMPUTE_AXES = {"flops_paper": "FLOPs so far, paper convention", "flops_train": "FLOPs so far, train convention"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Figures that belong together."""
+
+    title: str
+    text: str
+    panels: Sequence[Panel]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A rendered page and what it says.
+
+    Attributes:
+      html: the page.
+      panels: its figures, to be saved on their own.
+      findings: its headline sentences.
+      laws: each fitted law's JSON, with family, role and axis.
+    """
+
+    html: str
+    panels: tuple[Panel, ...]
+    findings: tuple[str, ...]
+    laws: tuple[dict[str, object], ...]
+
+
+def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) -> Report:
+    """Renders the report of a study folder; the same folder gives the same bytes.
+
+    Args:
+      folder: holds study.json, results.csv, evaluations.csv and runs/ (see triarch.report.study), and may hold
+        analysis/ (see triarch.report.evaluations).
+      bootstraps: resamples behind every interval and band.
+      seed: of the resampling.
+
+    Raises:
+      UserError: a file of the folder is missing or misshapen.
+    """
+    study = read_study(folder)
+    budgets = analyse_budgets(study, bootstraps, seed) if has_budgets(study) else None
+    laws = [] if budgets else family_laws(study, bootstraps, seed)
+    tasks = study_tasks(study)
+    sections = [
+        _training_section(study),
+        *(Section(*parts) for parts in (budgets.sections if budgets else ())),
+        _scaling_section(study, laws, "num_params"),
+        _scaling_section(study, laws, "flops"),
+        _frontier_section(study),
+        *(Section(*parts) for parts in analysis_sections(study, tasks)),
+    ]
+    sentences = [*(Finding(*words) for words in (budgets.findings if budgets else ())), *findings(study, laws)]
+    template = _environment().get_template("report.html.j2")
+    page = template.render(
+        study=study,
+        findings=sentences,
+        facts=_facts(study),
+        sections=[section for section in sections if section.panels],
+        evaluations=[_evaluation_table(study, role) for role in ROLES],
+        suite=suite_table(study.folder),
+        tasks=task_table(tasks),
+        costs=[(study.label(run.family), run) for run in study.runs],
+        laws=[_law_row(study, law) for law in laws if law.fit],
+        budgets=budgets,
+        warnings=[*_law_warnings(study, laws), *(budgets.warnings if budgets else ())],
+        explorer=explorer_data(study),
+        packed_plotly=packed_plotly,
+        configs=[(run, run.config) for run in study.runs if run.config],
+        palette=list(zip(SERIES, SERIES_DARK, strict=True)),
+        bootstraps=bootstraps,
+        seed=seed,
+    )
+    panels = tuple(panel for section in sections for panel in section.panels)
+    fitted = [{"family": law.family, "role": law.role, "axis": law.axis} | law.fit.to_json() for law in laws if law.fit]
+    fitted += budgets.fits if budgets else ()
+    return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
+
+
+def write_report(
+    folder: str | Path,
+    output: str | Path,
+    *,
+    bootstraps: int = 1000,
+    seed: int = 0,
+    figures_folder: str | Path | None = None,
+) -> Report:
+    """Renders a study's report into one HTML file, and its figures (.svg, .png, .csv each) into a folder if asked.
+
+    Raises:
+      UserError: as `render_report`; or the output is no .html path or cannot be written.
+    """
+    output = Path(output)
+    if output.suffix not in (".html", ".htm"):
+        raise UserError(f"{output}: expected an output path that ends in .html")
+    report = render_report(folder, bootstraps=bootstraps, seed=seed)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if figures_folder is not None:
+            Path(figures_folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be made: {error.strerror}") from None
+    if figures_folder is not None:
+        for panel in report.panels:
+            for suffix in (".svg", ".png", ".csv"):
+                panel.save(Path(figures_folder) / (panel.name + suffix))
+    write_output(output, report.html.encode())
+    return report
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("triarch.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "drawn": lambda panel: markupsafe.Markup(panel.svg()),
+        "data_uri": lambda panel: "data:text/csv;base64," + base64.b64encode(panel.csv().encode()).decode(),
+        "short": short_number,
+        "scientific": scientific,
+        "duration": duration,
+        "decimals": lambda value, digits: f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}",
+        "result": lambda value: "\N{EN DASH}" if math.isnan(value) else four_decimals(value),
+        "whole": lambda value: f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}",
+    }
+    return environment
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    finished = [run for run in study.runs if run.finished]
+    sizes = [run.numbers["num_params"] for run in finished]
+    return [
+        ("runs", str(len(finished))),
+        ("families", ", ".join(study.label(family) for family in study.families)),
+        ("parameters", f"{short_number(min(sizes))} to {short_number(max(sizes))}"),
+        (
+            "tokens each",
+            " to ".join(
+                dict.fromkeys(short_number(f(r.numbers["train_tokens"] for r in finished)) for f in (min, max))
+            ),
+        ),
+        ("time", duration(study.seconds)),
+        ("hardware", study.hardware),
+    ]
+
+
+def _curves(study: Study, family: str, axis: str) -> list[tuple[figures.Curve, Run]]:
+    runs = [run for run in study.of_family(family) if len(run.metrics["step"]) > 1]
+    label = study.label(family)
+    return [(panels.Curve(run.size, label, run.metrics[axis], run.metrics["loss"]), run) for run in runs]
+
+
+def _training_section(study: Study) -> Section:
+    panels = []
+    for index, family in enumerate(study.families):
+        # Of several runs of a size the longest: more curves than sizes cannot be told apart.
+        longest = {run.size: run for run in sorted(study.of_family(family), key=lambda r: r.numbers["train_tokens"])}
+        curves = [curve for curve, run in _curves(study, family, "tokens") if longest[run.size] is run]
+        if curves:
+            panels.append(panels.training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
+    text = (
+        "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each family's"
+        " loss is that of its own objective, so curves are comparable within a panel, not between panels."
+    )
+    return Section("Loss along training", text, panels)
+
+
+def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Section:
+    panels = []
+    for axis in [axis for axis in AXES if axis.startswith(kind)]:
+        for role in ROLES:
+            series = [_series(study, laws, family, role, axis) for family in study.families]
+            if any(series):
+                convention = f", {axis.removeprefix('flops_')} convention" if kind == "flops" else ""
+                title = f"{ROLE_WORDS[role].capitalize()}{convention}"
+                name = f"{axis.replace('_', '-')}-{role.replace('_', '-')}"
+                x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
+                panels.append(panels.scaling_panel(name, title, series, x_label, powers=kind == "flops"))
+    explained = (
+        "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands"
+        " their bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
+    )
+    if kind == "num_params":
+        return Section("Loss against parameters", explained, panels)
+    conventions = (
+        " The paper convention counts the forward pass only, the whole attention square and the embedding as a matrix"
+        " product; the train convention counts forward and backward passes and the causal half of attention."
+    )
+    return Section("Loss against compute", explained + conventions, panels)
+
+
+def _series(study: Study, laws: Sequence[FamilyLaw], family: str, role: str, axis: str) -> figures.Series | None:
+    for law in laws:
+        if (law.family, law.role, law.axis) == (family, role, axis):
+            note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]
+            names = [f"{study.label(family)} {run.size}" for run in law.runs]
+            return panels.Series(study.label(family), names, law.x, law.loss, law.error, law.fit, note)
+    return None
+
+
+def _frontier_section(study: Study) -> Section:
+    groups = [study.label(family) for family in study.families]
+    panels = []
+    for axis, label in COMPUTE_AXES.items():
+        curves = [curve for family in study.families for curve, _ in _curves(study, family, axis)]
+        if curves:
+            title = "Paper convention" if axis == "flops_paper" else "Train convention"
+            name = f"frontier-{axis.removeprefix('flops_')}"
+            panels.append(panels.frontier_panel(name, title, curves, groups, label))
+    text = (
+        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached"
+        " with so much compute. Families train on their own objectives; a masked-language-model loss is not a causal"
+        " one."
+    )
+    return Section("Loss against compute along training", text, panels)
+
+
+def _evaluation_table(study: Study, role: str) -> dict[str, object]:
+    rows = []
+    for run in study.runs:
+        for evaluation in run.evaluations:
+            if evaluation.role == role:
+                rows.append((study.label(run.family), run, evaluation, SCORING_WORDS[evaluation.scoring]))
+    return {"title": ROLE_WORDS[role].capitalize(), "rows": rows}
+
+
+def _law_row(study: Study, law: FamilyLaw) -> dict[str, object]:
+    fit = law.fit
+    return {
+        "family": study.label(law.family),
+        "role": ROLE_WORDS[law.role],
+        "axis": AXES[law.axis],
+        "formula": fit.formula(),
+        "alpha": _estimate(fit, "alpha"),
+        "A": _estimate(fit, "A"),
+        "E": _estimate(fit, "E") if fit.offset_fitted else "not identified",
+        "points": fit.num_points,
+        "objective": fit.objective,
+        "values": fit.parameters,
+    }
+
+
+def _estimate(fit: Fit, name: str) -> str:
+    value = f"{fit.parameters[name]:.3g}"
+    if name not in fit.intervals:
+        return value
+    low, high = fit.intervals[name]
+    return f"{value} [{low:.3g}, {high:.3g}]"
+
+
+def _law_warnings(study: Study, laws: Sequence[FamilyLaw]) -> list[tuple[str, list[str]]]:
+    """Returns each different warning with the laws it is about."""
+    about: dict[str, list[str]] = {}
+    for law in laws:
+        name = f"{study.label(law.family)}, {ROLE_WORDS[law.role]}, {AXES[law.axis]}"
+        reasons = law.fit.warnings if law.fit else (f"{len(law.x)} run: a law needs at least two sizes",)
+        for warning in reasons:
+            about.setdefault(warning, []).append(name)
+    return list(about.items())

@@ -1,0 +1,245 @@
+"""A study folder: study.json, results.csv, evaluations.csv and each run's metrics.jsonl and config.gin."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from triarch.errors import UserError, nearest
+from triarch.scaling.tables.table import Table
+
+ROLES = ("in_domain", "out_of_domain")
+SCORINGS = ("paired", "native", "pseudo_likelihood")
+FINISHED = "finished"
+TEXT_COLUMNS = ("run", "family", "architecture", "size", "device", "status")
+NUMBER_COLUMNS = (
+    "num_params", "num_params_non_embedding", "train_tokens", "target_tokens", "flops_paper", "flops_train",
+    "final_train_loss", "seconds", "tokens_per_second",
+)  # fmt: skip
+METRICS = ("step", "loss", "tokens", "flops_paper", "flops_train")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One run scored on one domain.
+
+    Attributes:
+      run, domain: names.
+      role: "in_domain" or "out_of_domain".
+      scoring: "paired" (the same target tokens after the same prefix for every architecture), "native" (the run's own
+        objective) or "pseudo_likelihood" (an encoder's: each token given all others).
+      nats_per_token, standard_error, bits_per_byte, perplexity: the score; NaN where unknown (not nats_per_token).
+      num_tokens: tokens scored.
+    """
+
+    run: str
+    domain: str
+    role: str
+    scoring: str
+    nats_per_token: float
+    standard_error: float
+    bits_per_byte: float
+    perplexity: float
+    num_tokens: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One trained model. `numbers` holds NUMBER_COLUMNS of results.csv (NaN where a run that failed has none),
+    `metrics` METRICS along training, float64[logged steps] each; `config` is the resolved gin text."""
+
+    name: str
+    family: str
+    architecture: str
+    size: str
+    device: str
+    status: str
+    numbers: Mapping[str, float]
+    metrics: Mapping[str, np.ndarray]
+    config: str
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def finished(self) -> bool:
+        return self.status == FINISHED
+
+    def comparable_scoring(self) -> str:
+        """Returns the scoring that comparisons use: paired where there is one, else pseudo-likelihood, else native."""
+        own = {evaluation.scoring for evaluation in self.evaluations}
+        return next((scoring for scoring in ("paired", "pseudo_likelihood", "native") if scoring in own), "")
+
+    def score(self, role: str) -> tuple[float, float]:
+        """Returns the mean nats per token over the role's domains in the comparable scoring, and its standard error."""
+        own = [e for e in self.evaluations if e.role == role and e.scoring == self.comparable_scoring()]
+        if not own:
+            return math.nan, math.nan
+        errors = np.array([e.standard_error for e in own])
+        mean = float(np.mean([e.nats_per_token for e in own]))
+        return mean, float(np.sqrt(np.sum(errors**2)) / len(own))
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Everything a report is made of. `labels` gives families the names people read."""
+
+    folder: Path
+    name: str
+    title: str
+    question: str
+    commands: tuple[str, ...]
+    seconds: float
+    hardware: str
+    labels: Mapping[str, str]
+    runs: tuple[Run, ...]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families in the order of the table."""
+        return tuple(dict.fromkeys(run.family for run in self.runs))
+
+    def label(self, family: str) -> str:
+        return self.labels.get(family, family)
+
+    def of_family(self, family: str) -> list[Run]:
+        """Returns a family's finished runs, smallest first."""
+        own = [run for run in self.runs if run.family == family and run.finished]
+        return sorted(own, key=lambda run: run.numbers["num_params"])
+
+
+def read_study(folder: str | Path) -> Study:
+    """Reads and checks a study folder.
+
+    Raises:
+      UserError: a file is missing or misshapen; the file and its key, column or line are named.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        siblings = [entry.name for entry in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+        raise UserError(f"{folder}: no such study folder{nearest(folder.name, siblings)}")
+    path = folder / "study.json"
+    facts = _object(path, _read(path), "")
+    commands = _fact(facts, path, "commands", list)
+    labels = _fact(facts, path, "labels", dict) if "labels" in facts else {}
+    if not all(isinstance(command, str) for command in commands):
+        raise UserError(f"{path}: 'commands' holds something that is not text, expected a list of command lines")
+    return Study(
+        folder=folder,
+        name=_fact(facts, path, "name", str),
+        title=_fact(facts, path, "title", str),
+        question=_fact(facts, path, "question", str),
+        commands=tuple(commands),
+        seconds=float(_fact(facts, path, "seconds", (int, float))),
+        hardware=_fact(facts, path, "hardware", str),
+        labels={str(family): str(label) for family, label in labels.items()},
+        runs=_read_runs(folder),
+    )
+
+
+def _read_runs(folder: Path) -> tuple[Run, ...]:
+    table = Table.read_csv(folder / "results.csv")
+    text = {column: table.text(column) for column in TEXT_COLUMNS}
+    numbers = {column: table.numbers(column, optional=True) for column in NUMBER_COLUMNS}
+    names = text["run"]
+    if not names:
+        raise UserError(f"{table.name}: no rows, expected one for each run")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"{table.name}, {table.row(i)}: run {name!r} stands there twice")
+        if Path(name).name != name:
+            raise UserError(f"{table.name}, {table.row(i)}: run is {name!r}, expected a plain folder name")
+    evaluations = _read_evaluations(folder / "evaluations.csv", names)
+    runs = []
+    for i, name in enumerate(names):
+        own = {column: float(values[i]) for column, values in numbers.items()}
+        finished = text["status"][i] == FINISHED
+        missing = [column for column, value in own.items() if math.isnan(value)]
+        if finished and missing:
+            raise UserError(f"{table.name}, {table.row(i)}: {missing[0]} is empty, but run {name!r} is {FINISHED}")
+        metrics, config = _read_run_folder(folder / "runs" / name, required=finished)
+        rest = {column: values[i] for column, values in text.items() if column != "run"}
+        scores = tuple(evaluation for evaluation in evaluations if evaluation.run == name)
+        runs.append(Run(name=name, numbers=own, metrics=metrics, config=config, evaluations=scores, **rest))
+    if not any(run.finished for run in runs):
+        raise UserError(f"{table.name}: no run has status {FINISHED!r}; there is nothing to report")
+    return tuple(runs)
+
+
+def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
+    table = Table.read_csv(path)
+    columns = {
+        "run": table.text("run"),
+        "domain": table.text("domain"),
+        "role": table.text("role"),
+        "scoring": table.text("scoring"),
+        "nats_per_token": table.numbers("nats_per_token"),
+        "standard_error": table.numbers("standard_error", positive=False, optional=True),
+        "bits_per_byte": table.numbers("bits_per_byte", optional=True),
+        "perplexity": table.numbers("perplexity", optional=True),
+        "num_tokens": table.numbers("num_tokens"),
+    }
+    for key, allowed in (("run", runs), ("role", ROLES), ("scoring", SCORINGS)):
+        for i, value in enumerate(columns[key]):
+            if value not in allowed:
+                raise UserError(f"{path}, {table.row(i)}: unknown {key} {value!r}{nearest(value, allowed)}")
+    return [Evaluation(*row) for row in zip(*columns.values(), strict=True)]
+
+
+def _read_run_folder(folder: Path, required: bool) -> tuple[dict[str, np.ndarray], str]:
+    path, config = folder / "metrics.jsonl", folder / "config.gin"
+    if not required and not path.exists():
+        return {}, _read(config) if config.exists() else ""
+    by_step: dict[float, list[float]] = {}
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        if line.strip():
+            entry = _object(path, line, f", line {number}")
+            values = [_metric(entry, path, number, key) for key in METRICS]
+            by_step[values[0]] = values  # A resumed run logs some steps again: the last entry counts.
+    if required and not by_step:
+        raise UserError(f"{path}: empty, expected one JSON object for each logged step")
+    rows = np.array([by_step[step] for step in sorted(by_step)]).reshape(-1, len(METRICS))
+    return dict(zip(METRICS, rows.T, strict=True)), _read(config)
+
+
+def _metric(entry: dict, path: Path, number: int, key: str) -> float:
+    if key not in entry:
+        raise UserError(f"{path}, line {number}: no key {key!r}{nearest(key, entry)}")
+    value = entry[key]
+    least = 0.0 if key == "step" else math.ulp(0.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
+        raise UserError(f"{path}, line {number}: {key} is {value!r}, expected a number above zero")
+    return float(value)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; a study folder needs it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _object(path: Path, text: str, where: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}{where}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}{where}: expected a JSON object, not {type(value).__name__}")
+    return value
+
+
+def _fact(facts: dict, path: Path, key: str, kind):
+    if key not in facts:
+        raise UserError(f"{path}: no key {key!r}{nearest(key, facts)}")
+    if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
+        names = {str: "text", list: "a list", dict: "an object"}
+        raise UserError(f"{path}: {key!r} is {facts[key]!r}, expected {names.get(kind, 'a number')}")
+    return facts[key]

@@ -1,0 +1,1 @@
+"""What a fit can be asked: profiles, influence, held-out error, rivals, comparisons."""

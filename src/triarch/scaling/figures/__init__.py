@@ -1,0 +1,1 @@
+"""Figures of fits, and what is printed of them."""

@@ -1,0 +1,144 @@
+"""A fitted law: its numbers, how sure they are, and what it predicts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from triarch.scaling.laws.cost import Cost
+from triarch.scaling.laws.forms import Form, PowerSum
+
+if TYPE_CHECKING:
+    from triarch.scaling.fitting.estimate import Sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A law with its uncertainty.
+
+    Attributes:
+      form: the law.
+      parameters: the point estimates, and the constants of the form (E is 0 where it is not fitted).
+      intervals: percentile bootstrap intervals of those parameters that were fitted; empty without bootstraps.
+      samples: the bootstrap's estimates behind the intervals, float64[bootstraps] by parameter.
+      objective: the minimum: sum_i Huber_delta(residual_i).
+      values: float64[points, T], the inputs fitted to.
+      target: float64[points], the losses (or accuracies) fitted to.
+      theta: the minimum in the coordinates of the posed problem.
+      fixed: parameters that were held, with their values.
+      sampling: how the intervals were drawn.
+      bootstraps: resamples behind the intervals; 0 where none could be drawn.
+      delta: of the Huber loss.
+      resample_delta: of the Huber loss that resamples were fitted with.
+      warnings: sentences on what the estimates do not show.
+    """
+
+    form: Form
+    parameters: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    samples: Mapping[str, np.ndarray]
+    objective: float
+    values: np.ndarray
+    target: np.ndarray
+    theta: np.ndarray
+    fixed: Mapping[str, float]
+    sampling: Sampling
+    bootstraps: int
+    delta: float
+    resample_delta: float
+    warnings: tuple[str, ...]
+
+    @property
+    def law(self) -> str:
+        return self.form.law
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.form.inputs
+
+    @property
+    def num_points(self) -> int:
+        return len(self.target)
+
+    @property
+    def confidence(self) -> float:
+        return self.sampling.confidence
+
+    @property
+    def seed(self) -> int:
+        return self.sampling.seed
+
+    @property
+    def offset_fitted(self) -> bool:
+        """Whether E was free; False where it was not identified or not wanted."""
+        return "E" in self.parameters and "E" not in self.form.constants
+
+    def predict(self, *inputs: np.ndarray | float) -> np.ndarray:
+        """Returns the law's value at the inputs, broadcast together, in the units it was fitted in."""
+        return self.form.predict(self.parameters, inputs)
+
+    def draws(self, *inputs: np.ndarray) -> np.ndarray:
+        """Returns the bootstrap's predictions at inputs float64[points], float64[bootstraps, points]."""
+        columns = {name: values[:, None] for name, values in self.samples.items()}
+        return self.form.predict(columns, [np.atleast_1d(values)[None, :] for values in inputs])
+
+    def band(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the pointwise bootstrap interval of the law at inputs float64[points]; None without bootstraps."""
+        if not self.samples:
+            return None
+        tail = 50.0 * (1.0 - self.confidence)
+        with np.errstate(all="ignore"):
+            drawn = self.draws(*inputs)
+        # A resample that leaves a term open may predict no number where the term overflows.
+        low, high = np.nanpercentile(drawn, [tail, 100.0 - tail], axis=0)
+        return low, high
+
+    def residuals(self) -> np.ndarray:
+        """Returns observed minus predicted, float64[points]: of logarithms (nearly relative errors) for a loss."""
+        predicted = self.predict(*self.values.T)
+        return np.log(self.target / predicted) if self.form.log_target else self.target - predicted
+
+    def compute_optimal(self, flops: float, cost: Cost | None = None) -> tuple[float, float]:
+        """Returns the parameters N and tokens D of the least loss for a budget (Hoffmann et al. 2022, eq. 4).
+
+        Args:
+          flops: the budget C.
+          cost: what a run costs; C = 6 N D without one.
+
+        Raises:
+          ValueError: the law is not "chinchilla".
+        """
+        if self.law != "chinchilla":
+            raise ValueError("only the Chinchilla law has a compute optimum")
+        params, tokens = (cost or Cost()).optimum(self.parameters, flops)
+        return float(params), float(tokens)
+
+    def formula(self, digits: int = 3) -> str:
+        """Returns the law with its numbers, "1.69 + 406 / N^0.339 + 411 / D^0.285"."""
+        return self.form.formula(self.parameters, digits)
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the estimates, as `triarch fit --json` writes them."""
+        result: dict[str, object] = {
+            "law": self.law,
+            "parameters": {name: float(value) for name, value in self.parameters.items()},
+            "intervals": {name: [float(low), float(high)] for name, (low, high) in self.intervals.items()},
+            "objective": float(self.objective),
+            "num_points": self.num_points,
+            "offset_fitted": self.offset_fitted,
+            "formula": self.formula(4),
+            "confidence": self.confidence,
+            "bootstraps": self.bootstraps,
+            "seed": self.seed,
+            "huber_delta": self.delta,
+            "resample_huber_delta": self.resample_delta,
+            "fixed": {name: float(value) for name, value in self.fixed.items()},
+            "warnings": list(self.warnings),
+        }
+        if isinstance(self.form, PowerSum) and self.law == "chinchilla":
+            total = self.parameters["alpha"] + self.parameters["beta"]
+            result["optimal_exponents"] = {"N": self.parameters["beta"] / total, "D": self.parameters["alpha"] / total}
+        return result

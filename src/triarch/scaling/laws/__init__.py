@@ -1,0 +1,1 @@
+"""Laws: what each says of a table, and how it is fitted."""

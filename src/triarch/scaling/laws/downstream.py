@@ -1,0 +1,114 @@
+"""Accuracy on a task against loss: a sigmoid, flat at guessing, flat at the best one can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triarch.scaling.fitting.curve_objective import CurveObjective
+from triarch.scaling.fitting.problem import Coordinate, Problem
+
+# Of the Huber loss, in accuracy: about the sampling error of a benchmark of 2,000 questions.
+ACCURACY_DELTA = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid:
+    """accuracy = floor + (ceiling - floor) / (1 + exp(k (loss - midpoint))), as in Llama 3 (arXiv 2407.21783, 3.2.1)
+    and the OLMo ladder (arXiv 2412.04403, eq. 3).
+
+    Attributes:
+      inputs: the name of the loss.
+      floor: accuracy of guessing; given, not fitted.
+    """
+
+    inputs: tuple[str]
+    floor: float = 0.0
+    law: str = "downstream"
+    names: tuple[str, ...] = ("ceiling", "k", "midpoint")
+    log_target: bool = False
+
+    @property
+    def constants(self) -> dict[str, float]:
+        return {}
+
+    def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
+        """theta = [log(ceiling - floor), log(k scale), midpoint], the loss centred and scaled."""
+        loss = values[:, 0]
+        centre, scale = float(np.median(loss)), float(np.ptp(loss)) or 1.0
+        z = (loss - centre) / scale
+
+        def curve(theta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+            height, steepness = np.exp(theta[:, 0, None]), np.exp(theta[:, 1, None])
+            distance = z - theta[:, 2, None]
+            # tanh keeps from overflow what exp would not.
+            share = 0.5 * (1.0 - np.tanh(0.5 * steepness * distance))
+            slope = height * share * (1.0 - share) * steepness
+            return self.floor + height * share, [height * share, -slope * distance, slope]
+
+        unit = np.eye(3)
+        coordinates = (
+            _Ceiling("ceiling", unit[0], 0, self.floor, log=True),
+            Coordinate("k", unit[1], 1, -np.log(scale), log=True),
+            _Scaled("midpoint", unit[2] * 1.0, 2, centre, scale=scale),
+        )
+        top = max(float(target.max()) - self.floor, 0.05)
+        grid = itertools.product(
+            [np.log(top), np.log(1.5 * top), np.log(max(1.0 - self.floor, top))],
+            np.log([1.0, 3.0, 8.0, 20.0]),
+            [-1.0, -0.5, 0.0, 0.5],
+        )
+        return Problem(CurveObjective(curve, target, 3, delta), np.array(list(grid)), coordinates)
+
+    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+        """Returns the accuracy at a loss."""
+        p = parameters
+        exponent = p["k"] * (np.asarray(inputs[0], np.float64) - p["midpoint"])
+        return np.asarray(self.floor + (p["ceiling"] - self.floor) * 0.5 * (1.0 - np.tanh(0.5 * exponent)))
+
+    def formula(self, parameters: Mapping[str, float], digits: int) -> str:
+        """Returns the law with its numbers."""
+        p = {name: f"{value:.{digits}g}" for name, value in parameters.items()}
+        height = f"{parameters['ceiling'] - self.floor:.{digits}g}"
+        floor = f"{self.floor:.{digits}g} + " if self.floor else ""
+        return f"{floor}{height} / (1 + exp({p['k']} ({self.inputs[0]} - {p['midpoint']})))"
+
+    def data_warnings(self, loss: np.ndarray, accuracy: np.ndarray) -> list[str]:
+        """Returns what such accuracies cannot show."""
+        warnings = []
+        above = accuracy - self.floor
+        if above.max() < 0.05:
+            warnings.append("no accuracy is more than 0.05 above the floor: the sigmoid is not identified")
+        below = int(np.sum(above < -0.02))
+        if below:
+            warnings.append(f"{below} accuracies lie more than 0.02 below the floor {self.floor:g}: is it right?")
+        if np.corrcoef(loss, accuracy)[0, 1] > 0:
+            warnings.append("accuracy rises with loss: no sigmoid of this kind describes it")
+        return warnings
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ceiling(Coordinate):
+    """floor + exp(theta): its shift is the floor."""
+
+    def read(self, theta: np.ndarray) -> np.ndarray:
+        return self.shift + np.exp(np.clip(theta @ self.vector, -700.0, 700.0))
+
+    def linear(self, value: float) -> float:
+        return float(np.log(max(value - self.shift, 1e-12)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scaled(Coordinate):
+    """shift + scale * theta."""
+
+    scale: float = 1.0
+
+    def read(self, theta: np.ndarray) -> np.ndarray:
+        return self.shift + self.scale * (theta @ self.vector)
+
+    def linear(self, value: float) -> float:
+        return (value - self.shift) / self.scale

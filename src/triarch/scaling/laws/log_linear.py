@@ -1,0 +1,137 @@
+"""Products of powers by least squares in logarithms: how an optimum moves with compute, size or data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triarch.errors import UserError
+from triarch.scaling.fitting.curve_objective import CurveObjective
+from triarch.scaling.fitting.estimate import Sampling, estimate
+from triarch.scaling.fitting.problem import Coordinate, Problem
+from triarch.scaling.fitting.result import Fit
+from triarch.scaling.laws.losses import checked
+
+# A Huber loss that turns absolute only here, in log units, is a square everywhere.
+LEAST_SQUARES_DELTA = 50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLinear:
+    """y = coefficient * prod_k x_k^exponent_k.
+
+    Attributes:
+      inputs: names of the inputs.
+      output: the name of y.
+    """
+
+    inputs: tuple[str, ...]
+    output: str = "y"
+    law: str = "log_linear"
+    log_target: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        if len(self.inputs) == 1:
+            return ("coefficient", "exponent")
+        return ("coefficient", *(f"exponent_{name}" for name in self.inputs))
+
+    @property
+    def constants(self) -> dict[str, float]:
+        return {}
+
+    def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
+        """theta = [log coefficient, exponents], logarithms centred; the one start is the least-squares solution."""
+        log_inputs, log_target = np.log(values), np.log(target)
+        centre, level = log_inputs.mean(axis=0), float(log_target.mean())
+        design = np.column_stack([np.ones(len(target)), log_inputs - centre])
+
+        def curve(theta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+            return theta @ design.T, [column[None, :] for column in design.T]
+
+        size = design.shape[1]
+        objective = CurveObjective(curve, log_target - level, size, delta)
+        unit = np.eye(size)
+        vector = unit[0] - np.concatenate([[0.0], centre])
+        coordinates = [Coordinate("coefficient", vector, 0, level, log=True)]
+        coordinates += [Coordinate(name, unit[k], k) for k, name in enumerate(self.names[1:], start=1)]
+        start = np.linalg.lstsq(design, log_target - level, rcond=None)[0]
+        return Problem(objective, start[None], tuple(coordinates))
+
+    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+        """Returns y."""
+        value = parameters["coefficient"]
+        for name, x in zip(self.names[1:], inputs, strict=True):
+            value = value * np.asarray(x, np.float64) ** parameters[name]
+        return np.asarray(value)
+
+    def formula(self, parameters: Mapping[str, float], digits: int) -> str:
+        """Returns "0.118 * C^0.497"."""
+        powers = [f"{x}^{parameters[name]:.{digits}g}" for x, name in zip(self.inputs, self.names[1:], strict=True)]
+        return " * ".join([f"{parameters['coefficient']:.{digits}g}", *powers])
+
+
+def fit_log_linear(
+    columns: Sequence[np.ndarray],
+    y: np.ndarray,
+    *,
+    bootstraps: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
+    fixed: Mapping[str, float] | None = None,
+    inputs: Sequence[str] = ("x",),
+    output: str = "y",
+) -> Fit:
+    """Fits y = coefficient * prod_k x_k^exponent_k by ordinary least squares in logarithms.
+
+    Args:
+      columns: float[points] each, above zero.
+      y: float[points], above zero.
+      bootstraps, confidence, seed, weights: of the intervals, as for the laws of the loss.
+      fixed: parameters held at given values.
+      inputs, output: what the columns and y are called.
+
+    Raises:
+      UserError: fewer different points than parameters, an input with one value, or bad values.
+    """
+    form = LogLinear(tuple(inputs), output)
+    values, y = checked(columns, y, form.inputs, len(form.names) - len(fixed or {}))
+    for name, column in zip(form.inputs, values.T, strict=True):
+        if len(np.unique(column)) < 2:
+            raise UserError(f"{name} is {column[0]:g} in every row: it has no exponent")
+    sampling = Sampling(bootstraps, confidence, seed, weights)
+    warnings = []
+    if len(np.unique(values, axis=0)) == len(form.names):
+        warnings.append(f"as many points as parameters ({len(form.names)}): the law passes through every point")
+    leverage = _leverage(form, values, fixed or {})
+    return estimate(form, values, y, sampling, LEAST_SQUARES_DELTA, fixed=fixed, warnings=warnings, leverage=leverage)
+
+
+def _leverage(form: LogLinear, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
+    """Returns the diagonal of the matrix that projects log y on what is fitted, float64[points]."""
+    columns = [np.ones(len(values)), *np.log(values).T]
+    design = np.column_stack([c for c, name in zip(columns, form.names, strict=True) if name not in fixed])
+    basis, strength, _ = np.linalg.svd(design, full_matrices=False)
+    return np.sum(basis[:, strength > 1e-10 * strength.max()] ** 2, axis=1)
+
+
+def lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns intercepts and slopes, float64[fits], of weighted straight lines; NaN where a fit has fewer than two x.
+
+    Args:
+      x: float64[fits or 1, points].
+      y: float64[fits, points].
+      weights: float64[fits, points], zero for a point left out (its y may be anything).
+    """
+    y = np.where(weights > 0, y, 0.0)
+    x = np.broadcast_to(x, y.shape)
+    total = weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
+        away = x - mean_x[:, None]
+        spread = (weights * away**2).sum(axis=1)
+        slope = np.where(spread > 1e-12, (weights * away * y).sum(axis=1) / spread, np.nan)
+    return mean_y - slope * mean_x, slope

@@ -1,6 +1,0 @@
-"""Text, JSON lines, Parquet and Arrow files, on this machine or wherever fsspec reaches, as a corpus."""
-
-from triarch.tasks.files.corpus import UNITS, Files
-from triarch.tasks.files.storage import SUFFIXES, matching
-
-__all__ = ["SUFFIXES", "UNITS", "Files", "matching"]

@@ -1,0 +1,63 @@
+"""What every tokenizer does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from triarch.data.manifest import Vocabulary
+from triarch.tokenizers.cuts import TextPart
+
+# SentencePiece writes a space as this character; byte-level BPE writes one as the other.
+SPACE_SYMBOL = "\u2581"
+BYTE_LEVEL_SPACE = "\u0120"
+_CROSSES_WORDS = re.compile(f"[a-z][ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]+[^ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]")
+_PROBES = (("the", "cat"), ("o", "x"))
+
+
+class Tokenizer(Protocol):
+    """A vocabulary: `encode` adds no special tokens; `decode` leaves special tokens out. It can be pickled."""
+
+    @property
+    def info(self) -> Vocabulary: ...
+
+    @property
+    def token_texts(self) -> Sequence[bytes]:
+        """UTF-8 bytes each id stands for, none for special ids."""
+        ...
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        """uint16[size]: how many they are."""
+        ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """Returns int32[tokens]. Text that reads like a special token is text."""
+        ...
+
+    def parts(self, text: str) -> Iterable[TextPart]:
+        """Returns short texts whose ids, one after another, are those of `text`."""
+        ...
+
+    def encode_part(self, part: TextPart) -> np.ndarray:
+        """Returns int32[tokens] of one of `parts`."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Returns the text; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Writes what rebuilds the tokenizer into `folder`."""
+        ...
+
+
+def has_words(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> bool:
+    """Returns whether texts may be cut between words: nothing is put before one but a space, no piece spans words."""
+    if any(encode(f"{one} {two}") != encode(one) + encode(f" {two}") for one, two in _PROBES):
+        return False
+    return not any(_CROSSES_WORDS.search(piece) for piece in pieces)

@@ -1,0 +1,81 @@
+"""Tokenizers from files: given ones, and those that stores, runs and exports carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triarch.data.manifest import FILE_NAME, VOCABULARY, Vocabulary
+from triarch.errors import UserError
+from triarch.tokenizers import bytes as byte_level
+from triarch.tokenizers import huggingface, sentencepiece
+from triarch.tokenizers.base import Tokenizer
+from triarch.tokenizers.bytes import ByteTokenizer
+from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
+from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
+from triarch.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
+
+if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
+    from triarch.data.store import TokenStore
+
+KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND)
+# What Hugging Face folders call their SentencePiece model.
+_MODEL_NAMES = (MODEL_FILE, "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+
+
+def given_tokenizer(path: Path) -> Tokenizer:
+    """Returns the tokenizer at `path`: a `.model` or tokenizer.json file, or the folder of a model that holds one.
+
+    Raises:
+      UserError: there is none, or it is not usable.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise UserError(f"{path}: cannot be read: No such file or directory")
+        return HuggingFaceTokenizer.load(path) if path.suffix == ".json" else SentencePieceTokenizer.load(path)
+    for folder in (path, path / VOCABULARY):
+        if (folder / TOKENIZER_FILE).is_file():
+            return HuggingFaceTokenizer.load(folder)
+        for name in _MODEL_NAMES:
+            if (folder / name).is_file():
+                return SentencePieceTokenizer.load(folder / name)
+    if (path / FILE_NAME).is_file():
+        raise UserError(f"{path}: no tokenizer's folder: a store's vocabulary is taken with --vocabulary_from={path}")
+    raise UserError(
+        f"{path}: holds neither {TOKENIZER_FILE} nor a SentencePiece model ({', '.join(_MODEL_NAMES)}); transformers' "
+        "AutoTokenizer writes the former with save_pretrained"
+    )
+
+
+def load_tokenizer(store: TokenStore) -> Tokenizer:
+    """Returns the tokenizer of a store.
+
+    Raises:
+      UserError: the vocabulary is missing, damaged or of an unknown kind.
+    """
+    return read_tokenizer(store.manifest.vocabulary, store.vocabulary_folder, str(store.path))
+
+
+def read_tokenizer(info: Vocabulary, folder: Path, name: str) -> Tokenizer:
+    """Returns the tokenizer that `Tokenizer.save` wrote into `folder`, as `info` describes it.
+
+    Args:
+      info: what the manifest of a store, run or export says of the vocabulary.
+      folder: its vocabulary folder.
+      name: what messages call the store, run or export.
+
+    Raises:
+      UserError: the vocabulary is missing, damaged or of an unknown kind.
+    """
+    if info.kind not in KINDS:
+        raise UserError(f"{name}: unknown kind of vocabulary {info.kind!r} (one of: {', '.join(KINDS)})")
+    if info.kind == byte_level.KIND:
+        base: Tokenizer = ByteTokenizer()
+    elif info.kind == sentencepiece.KIND:
+        base = SentencePieceTokenizer.load(folder / MODEL_FILE)
+    else:
+        base = HuggingFaceTokenizer.load(folder / TOKENIZER_FILE, info.special)
+    tokenizer = with_extra_ids(base, ExtraIds.found_in(info, base.info.size))
+    if tokenizer.info.fingerprint != info.fingerprint:
+        raise UserError(f"{name}: the vocabulary does not match the manifest: prepare the store again")
+    return tokenizer

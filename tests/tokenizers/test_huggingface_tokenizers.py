@@ -1,0 +1,208 @@
+"""The library `tokenizers` itself is the reference for every layout of tokenizer.json."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import tokenizers
+from tests.tokenizers import huggingface
+from tests.tokenizers.texts import HARD_TEXTS, Documents, texts
+from triarch.errors import UserError
+from triarch.tokenizers import HuggingFaceTokenizer, cuts, given_tokenizer
+
+LAYOUTS = list(huggingface.LAYOUTS)
+# Those that keep every text; Gemma's keeps all but U+2581.
+BYTE_LEVEL = ["gpt2", "llama3"]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizers")
+    return {layout: HuggingFaceTokenizer.load(huggingface.write_folder(folder / layout, layout)) for layout in LAYOUTS}
+
+
+def _reference(layout):
+    """The library's own tokenizer, told to leave special tokens, truncation and padding alone."""
+    tokenizer = tokenizers.Tokenizer.from_str(huggingface.LAYOUTS[layout]().to_str())
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ids_and_text_are_the_librarys(loaded, layout):
+    reference, tokenizer = _reference(layout), loaded[layout]
+
+    @settings(max_examples=60, deadline=None)
+    @given(text=texts)
+    def check(text):
+        if layout == "t5":  # Where the library takes text for special tokens: see the test of that.
+            text = text.replace("<", "")
+        ids = tokenizer.encode(text)
+        assert ids.dtype == np.int32
+        assert ids.tolist() == reference.encode(text, add_special_tokens=False).ids
+        assert tokenizer.decode(ids) == reference.decode(ids.tolist())
+
+    check()
+
+
+@pytest.mark.parametrize("layout", [*BYTE_LEVEL, "gemma"])
+def test_nothing_is_lost(loaded, layout):
+    tokenizer = loaded[layout]
+
+    @settings(max_examples=100, deadline=None)
+    @given(text=texts)
+    def check(text):
+        text = text.replace("\u2581", "") if layout == "gemma" else text
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+        assert b"".join(tokenizer.token_texts[index] for index in ids) == text.encode()
+
+    check()
+
+
+def test_bytes_of_each_layouts_pieces(loaded):
+    for layout, text, extra in [("t5", "some text", 1), ("gpt2", "some  text é", 0), ("modernbert", "a    b", 0)]:
+        tokenizer = loaded[layout]
+        assert tokenizer.token_bytes[tokenizer.encode(text)].sum() == len(text.encode()) + extra
+    # A word's pieces add up to the word; the space before it is not in them.
+    assert loaded["bert"].token_bytes[loaded["bert"].encode("Hello there")].sum() == len("hellothere")
+    assert loaded["bert"].token_bytes[loaded["bert"].encode("\u4e00")].tolist() == [0]  # [UNK]
+    gemma = loaded["gemma"]
+    assert gemma.token_bytes[gemma.encode("\u4e00")].tolist() == [1, 1, 1]
+    for layout in LAYOUTS:
+        tokenizer = loaded[layout]
+        special = [index for index in tokenizer.info.special.values() if isinstance(index, int)]
+        assert not tokenizer.token_bytes[special].any()
+        assert tokenizer.token_bytes.shape == (tokenizer.info.size,)
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ("gpt2", {"pad": "<|endoftext|>", "bos": "<|endoftext|>", "eos": "<|endoftext|>", "mask": None}),
+        ("llama3", {"pad": "<|end_of_text|>", "bos": "<|begin_of_text|>", "eos": "<|end_of_text|>", "mask": None}),
+        ("modernbert", {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}),
+        ("bert", {"pad": "[PAD]", "bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"}),
+        ("t5", {"pad": "<pad>", "bos": "<pad>", "eos": "</s>", "mask": None}),
+        ("gemma", {"pad": "<pad>", "bos": "<bos>", "eos": "<eos>", "mask": None}),
+    ],
+)
+def test_special_ids_of_a_tokenizer_that_comes_alone(loaded, layout, expected):
+    special = dict(loaded[layout].info.special)
+    reference = huggingface.LAYOUTS[layout]()
+    if layout == "t5":
+        first, count = special.pop("sentinels")
+        assert [reference.id_to_token(first - index) for index in range(count)] == [
+            f"<extra_id_{index}>" for index in range(10)
+        ]
+        assert first == loaded[layout].info.size - 1
+    assert special == {role: token and reference.token_to_id(token) for role, token in expected.items()}
+
+
+def test_what_the_folder_says_counts_first(tmp_path):
+    config = {"eos_token": {"content": "<eos>"}, "pad_token": None, "bos_token": "<bos>", "mask_token": "<unk>"}
+    folder = huggingface.write_folder(tmp_path / "a", "gemma", tokenizer_config=config, config={"model_type": "x"})
+    token_id = huggingface.LAYOUTS["gemma"]().token_to_id
+    expected = {"pad": token_id("<pad>"), "bos": token_id("<bos>"), "eos": token_id("<eos>"), "mask": token_id("<unk>")}
+    assert given_tokenizer(folder).info.special == expected
+    only_map = huggingface.write_folder(tmp_path / "b", "gemma", special_tokens_map={"eos_token": "<unk>"})
+    assert given_tokenizer(only_map).info.special["eos"] == token_id("<unk>")
+    # As BART: the decoder starts with another token than the text.
+    start = huggingface.write_folder(
+        tmp_path / "c", "gemma", tokenizer_config=config, config={"decoder_start_token_id": 1}
+    )
+    assert given_tokenizer(start).info.special["bos"] == 1
+    assert given_tokenizer(start / "tokenizer.json").info == given_tokenizer(start).info
+
+
+def test_text_that_reads_like_a_special_token_is_text(loaded):
+    for layout, token in [("gpt2", "<|endoftext|>"), ("bert", "[MASK]"), ("t5", "</s>"), ("t5", "<extra_id_0>")]:
+        tokenizer = loaded[layout]
+        ids = tokenizer.encode(f"a {token} b")
+        assert huggingface.LAYOUTS[layout]().token_to_id(token) not in ids.tolist()
+        if token == "</s>":
+            assert tokenizer.decode(ids) == f"a {token} b"
+            assert tokenizer.token_bytes[ids].sum() == len(f" a {token} b")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_save_and_load(loaded, layout, tmp_path):
+    tokenizer = loaded[layout]
+    tokenizer.save(tmp_path)
+    for copy in (given_tokenizer(tmp_path), pickle.loads(pickle.dumps(tokenizer))):
+        assert copy.info == tokenizer.info and len(copy.info.fingerprint) == 64
+        np.testing.assert_array_equal(copy.token_bytes, tokenizer.token_bytes)
+        for text in HARD_TEXTS:
+            np.testing.assert_array_equal(copy.encode(text), tokenizer.encode(text))
+
+
+def test_tokenizer_files_are_carried_along(tmp_path):
+    folder = huggingface.write_folder(tmp_path / "a", "gpt2", tokenizer_config={"x": 1}, config={"vocab_size": 3})
+    (tmp_path / "b").mkdir()
+    given_tokenizer(folder).save(tmp_path / "b")
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_long_texts_are_cut_where_it_does_not_show(loaded, layout, monkeypatch):
+    tokenizer, reference = loaded[layout], _reference(layout)
+    text = "".join(document.text for document in Documents(20).documents()).replace("\u2581", "").replace("<", "")
+    expected = reference.encode(text, add_special_tokens=False).ids
+    monkeypatch.setattr(cuts, "PART_CHARACTERS", 50)
+    assert len(list(tokenizer.parts(text))) > 20
+    assert tokenizer.encode(text).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"model: holds neither tokenizer\.json nor a SentencePiece model"),
+        ({"tokenizer.json": "{"}, r"model: not a Hugging Face tokenizer\.json: "),
+        ({"tokenizer.json": "[]"}, r"model: not a Hugging Face tokenizer\.json: "),
+        ({"tokenizer_config.json": "{"}, r"model: its tokenizer_config\.json is not JSON"),
+        ({"tokenizer_config.json": "[]"}, r"model: its tokenizer_config\.json holds a list, expected a JSON object"),
+        ({"tokenizer_config.json": '{"eos_token": "<end>"}'}, r"names '<end>' as eos_token, which is not in tokenizer"),
+        ({"manifest.json": "{}"}, r"a store's vocabulary is taken with --vocabulary_from="),
+    ],
+)
+def test_unusable_folders(tmp_path, files, message):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if any(name.startswith("tokenizer_config") for name in files):
+        huggingface.write_folder(folder, "gpt2")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        given_tokenizer(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_vocabulary_without_an_end(tmp_path):
+    fields = json.loads(huggingface.LAYOUTS["gpt2"]().to_str())
+    fields["added_tokens"] = []
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r'no token ends a document: name one as "eos_token" in a tokenizer_config\.js'):
+        given_tokenizer(tmp_path)
+
+
+def test_missing_files(tmp_path):
+    for name in ("none.json", "none.model", "none"):
+        with pytest.raises(UserError, match=rf"{name}: cannot be read: No such file"):
+            given_tokenizer(tmp_path / name)
+
+
+def test_files_of_older_versions(tmp_path):
+    """bert-base-uncased's does not say which type its model has."""
+    expected = HuggingFaceTokenizer.load(huggingface.write_folder(tmp_path, "bert"))
+    fields = json.loads((tmp_path / "tokenizer.json").read_text())
+    del fields["model"]["type"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
+    old = given_tokenizer(tmp_path)
+    assert old.encode("Hello there").tolist() == expected.encode("Hello there").tolist()
+    assert old.token_bytes.tolist() == expected.token_bytes.tolist()
