@@ -1,4 +1,4 @@
-"""The networks written down a second time, plainly: numpy float64, one document, one token, one head at a time.
+"""The networks written down a second time, plainly: numpy, one document, one token, one head at a time.
 
 Nothing is shared with the package. There is no padding, no packing and no mask here: documents stand alone, and a
 token attends to a list of tokens that is written out.
@@ -15,14 +15,17 @@ import numpy as np
 class Reference:
     """One network. `values` are its parameters by path, layers stacked where the package stacks them.
 
+    In float32 it shows what rounding does to this network: every vector is rounded to it, each sum runs in it.
+
     `seen` lists, in running order, each attention of one token: what it is called in its layer, and the weights [heads,
     tokens that it sees].
     """
 
-    def __init__(self, config, values):
+    def __init__(self, config, values, dtype=np.float64):
         self.config = config
         self.seen = []
-        self.values = {path: np.asarray(value, np.float64) for path, value in values.items()}
+        self.dtype = dtype
+        self.values = {path: np.asarray(value, dtype) for path, value in values.items()}
 
     def logits(self, source, inputs, prefix=0):
         """Logits [len(inputs), vocab] of one document; its first `prefix` tokens see each other in both directions."""
@@ -221,7 +224,7 @@ class Reference:
             ]
             heat = [math.exp(logit) for logit in logits]
             weights.append([h / sum(heat) for h in heat])
-            output = sum((h / sum(heat) * v for h, v in zip(heat, values, strict=True)), np.zeros(width))
+            output = sum((h / sum(heat) * v for h, v in zip(heat, values, strict=True)), np.zeros(width, self.dtype))
             heads.append(self.rms(output) if c.attention_output_norm == "per_head" else output)
         self.seen.append((name, np.array(weights)))
         joined = np.concatenate(heads)
@@ -240,7 +243,7 @@ class Reference:
         half = len(x) // 2
         speeds = [self.stretched(base ** (-2 * i / len(x))) for i in range(half)]
         turned = [complex(x[i], x[i + half]) * cmath.exp(1j * place * speeds[i]) for i in range(half)]
-        return np.array([z.real for z in turned] + [z.imag for z in turned])
+        return np.array([z.real for z in turned] + [z.imag for z in turned], self.dtype)
 
     def stretched(self, speed):
         """Llama 3's scaling of one frequency, by its wavelength in tokens."""

@@ -43,9 +43,19 @@ def test_a_ceiling_that_is_not_shown_is_said_and_can_be_held():
     loss = np.linspace(3.2, 4.0, 20)
     accuracy = sigmoid(loss, 3.0, 4.0, 2.7)
     fit = fit_downstream(loss, accuracy, floor=0.25, bootstraps=0)
-    assert any("above 1" in warning for warning in diagnose(fit).warnings)
+    assert fit.parameters["ceiling"] <= 1.0
+    assert any("at its bound of 1" in warning for warning in diagnose(fit).warnings)
     held = fit_downstream(loss, accuracy, floor=0.25, fixed={"ceiling": 1.0}, bootstraps=0)
     assert held.parameters["ceiling"] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_no_resample_puts_a_ceiling_above_one():
+    """Half of the way up is all that is seen: the ceiling may be anything from there to 1, and nothing else."""
+    rng = np.random.default_rng(1)
+    loss = np.linspace(2.8, 4.0, 20)
+    accuracy = sigmoid(loss, 0.8, 4.0, 2.8) + 0.01 * rng.normal(size=20)
+    fit = fit_downstream(loss, accuracy, floor=0.25, bootstraps=200)
+    assert accuracy.max() - 0.05 < fit.samples["ceiling"].min() and fit.samples["ceiling"].max() <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,7 @@ def test_a_ceiling_that_is_not_shown_is_said_and_can_be_held():
         ([0.3, 0.5, 45.0, 0.7], {}, "accuracy, row 3: 45, expected a share from 0 to 1"),
         ([0.3, 0.5, np.nan, 0.7], {}, "accuracy, row 3: nan"),
         ([0.3, 0.5, 0.6, 0.7], {"floor": 1.5}, "floor is 1.5"),
+        ([0.3, 0.5, 0.6, 0.7], {"fixed": {"ceiling": 1.1}}, "ceiling is 1.1, expected a number above the floor 0"),
     ],
 )
 def test_bad_accuracies_are_refused(accuracy, options, message):

@@ -83,7 +83,8 @@ LAWS = {
 
 
 def request(law, **changes):
-    return Request(law, LAWS[law][1], group="group", pair="cell", bootstraps=200, held_out=0.0, **changes)
+    floor = 0.25 if law == "downstream" else 0.0
+    return Request(law, LAWS[law][1], group="group", pair="cell", bootstraps=200, held_out=0.0, floor=floor, **changes)
 
 
 def width(outcome, name):
@@ -100,7 +101,7 @@ def test_pairs_share_their_noise_and_narrow_the_difference(law):
     runs = {(row["N"], row["D"]) if law == "hyperparameters" else row["cell"] for row in make()}
     assert paired.comparisons[0].pairs == len(runs)
     assert apart.comparisons[0].pairs == 0
-    assert width(paired, parameter) < 0.35 * width(apart, parameter)
+    assert width(paired, parameter) < 0.5 * width(apart, parameter)  # 0.01 to 0.3, whatever the noise drawn
     for parts in zip(paired.parts, apart.parts, strict=True):
         assert parts[0].result["parameters"] == parts[1].result["parameters"]
 

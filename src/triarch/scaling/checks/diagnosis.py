@@ -18,6 +18,8 @@ from triarch.scaling.tables.table import MAX_NAMED_ROWS
 POOR_EXTRAPOLATION = 3.0
 # A stop this far above the minimum, as a share of it, is an early one.
 EARLY = 0.01
+# A fitted ceiling above this share of right answers has run to its bound.
+HIGHEST_CEILING = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +97,8 @@ def _unbounded(fit: Fit, found: tuple[Profile, ...]) -> list[str]:
         elif low is None or high is None:
             side = "below" if low is None else "above"
             warnings.append(f"{profile.name} is not bounded from {side}: the likelihood hardly falls that way")
-    if "ceiling" in fit.parameters and fit.parameters["ceiling"] > 1.0:
-        warnings.append(
-            f"the ceiling is {fit.parameters['ceiling']:.3g}, above 1: these accuracies do not show it; hold it with"
-            " --fixed=ceiling=1"
-        )
+    if "ceiling" not in fit.fixed and fit.parameters.get("ceiling", 0.0) > HIGHEST_CEILING:
+        warnings.append("the ceiling is at its bound of 1: these accuracies do not show it; --fixed=ceiling=1 holds it")
     return warnings
 
 

@@ -7,12 +7,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.special
 
+from triarch.errors import UserError
 from triarch.scaling.fitting.curve_objective import CurveObjective
 from triarch.scaling.fitting.problem import Coordinate, Problem
 
 # Of the Huber loss, in accuracy: about the sampling error of a benchmark of 2,000 questions.
 ACCURACY_DELTA = 0.01
+# How near a ceiling comes to its bounds, as a share of the room between them: beyond it, curves differ by rounding.
+SMALLEST_SHARE = 1e-13
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Sigmoid:
 
     Attributes:
       inputs: the name of the loss.
-      floor: accuracy of guessing; given, not fitted.
+      floor: accuracy of guessing; given, not fitted. The ceiling lies between it and 1.
     """
 
     inputs: tuple[str]
@@ -36,28 +40,30 @@ class Sigmoid:
         return {}
 
     def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
-        """theta = [log(ceiling - floor), log(k scale), midpoint], the loss centred and scaled."""
+        """theta = [logit of the ceiling between floor and 1, log(k scale), midpoint], the loss centred and scaled."""
         loss = values[:, 0]
         centre, scale = float(np.median(loss)), float(np.ptp(loss)) or 1.0
+        room = 1.0 - self.floor
         z = (loss - centre) / scale
 
         def curve(theta: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-            height, steepness = np.exp(theta[:, 0, None]), np.exp(theta[:, 1, None])
+            reached, steepness = scipy.special.expit(theta[:, 0, None]), np.exp(theta[:, 1, None])
+            height = room * reached
             distance = z - theta[:, 2, None]
             # tanh keeps from overflow what exp would not.
             share = 0.5 * (1.0 - np.tanh(0.5 * steepness * distance))
             slope = height * share * (1.0 - share) * steepness
-            return self.floor + height * share, [height * share, -slope * distance, slope]
+            return self.floor + height * share, [height * (1.0 - reached) * share, -slope * distance, slope]
 
         unit = np.eye(3)
         coordinates = (
-            _Ceiling("ceiling", unit[0], 0, self.floor, log=True),
+            _Ceiling("ceiling", unit[0], 0, self.floor),
             Coordinate("k", unit[1], 1, -np.log(scale), log=True),
             _Scaled("midpoint", unit[2] * 1.0, 2, centre, scale=scale),
         )
-        top = max(float(target.max()) - self.floor, 0.05)
+        top = min(max(float(target.max()) - self.floor, 0.05) / room, 0.99)
         grid = itertools.product(
-            [np.log(top), np.log(1.5 * top), np.log(max(1.0 - self.floor, top))],
+            scipy.special.logit([top, 0.5 * (1.0 + top), 0.999]),
             np.log([1.0, 3.0, 8.0, 20.0]),
             [-1.0, -0.5, 0.0, 0.5],
         )
@@ -92,13 +98,16 @@ class Sigmoid:
 
 @dataclasses.dataclass(frozen=True)
 class _Ceiling(Coordinate):
-    """floor + exp(theta): its shift is the floor."""
+    """floor + (1 - floor) / (1 + exp(-theta)): its shift is the floor; no accuracy is above 1."""
 
     def read(self, theta: np.ndarray) -> np.ndarray:
-        return self.shift + np.exp(np.clip(theta @ self.vector, -700.0, 700.0))
+        return self.shift + (1.0 - self.shift) * scipy.special.expit(theta @ self.vector)
 
     def linear(self, value: float) -> float:
-        return float(np.log(max(value - self.shift, 1e-12)))
+        share = (value - self.shift) / (1.0 - self.shift)
+        if not 0.0 < share <= 1.0:
+            raise UserError(f"{self.name} is {value:g}, expected a number above the floor {self.shift:g}, 1 at most")
+        return float(scipy.special.logit(np.clip(share, SMALLEST_SHARE, 1.0 - SMALLEST_SHARE)))
 
 
 @dataclasses.dataclass(frozen=True)
