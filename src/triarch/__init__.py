@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import typing
 
+from triarch.version import __version__ as __version__
+
 if typing.TYPE_CHECKING:
     from triarch.interchange import LoadedModel
-
-__version__ = "0.1.0"
 
 
 def load(path: str | os.PathLike[str], **options: typing.Any) -> LoadedModel:

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_overview())
         return 0 if argv else _USAGE_ERROR
     if argv[0] == "--version":
-        from triarch import __version__
+        from triarch.version import __version__
 
         print(f"triarch {__version__}")
         return 0

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import triarch
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -28,6 +27,7 @@ from triarch.prepare.tokenization import ChunkTokenizer, TokenizedChunk, tokeniz
 from triarch.prepare.vocabulary_choice import VocabularyChoice, training_texts
 from triarch.progress import Progress
 from triarch.tokenizers import Tokenizer, read_tokenizer
+from triarch.version import __version__
 
 if TYPE_CHECKING:
     from triarch.prepare.beam import Beam
@@ -153,7 +153,7 @@ class _Preparation:
             self._filters,
             self._beam is not None,
         )
-        return repr((triarch.__version__, self._corpus.version, *options))
+        return repr((__version__, self._corpus.version, *options))
 
     def run(self, writer: StoreWriter, workers: int, progress: Progress) -> None:
         """Writes the store and completes it."""
