@@ -9,8 +9,11 @@ INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 TPU := $(VENV)/tpu
 BEAM := .venv-beam
+IS_QUICK := not slow and not coverage
+QUICK := $(BIN)/python -m pytest -n 2 --dist worksteal -m "$(IS_QUICK)"
+ONE_CORE := $(if $(shell command -v taskset),taskset --cpu-list 0)
 
-.PHONY: demo test slow-test tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
+.PHONY: demo test slow-test portable-test tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -22,11 +25,18 @@ isoflop: $(INSTALLED)
 	sh experiments/isoflop_laptop/reproduce.sh
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not coverage"
+	$(QUICK)
 
 # The tests that take long: kills and resumptions, all cases of parity, whole flows.
 slow-test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# The quick suite as other processors compute it: narrower vectors, other kernels of OpenBLAS, one thread. Each of the
+# three takes as long as `make test`, or longer.
+portable-test: $(INSTALLED)
+	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1 $(QUICK)
+	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 OPENBLAS_CORETYPE=Nehalem OPENBLAS_NUM_THREADS=2 $(QUICK)
+	XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 $(ONE_CORE) $(BIN)/python -m pytest -m "$(IS_QUICK)"
 
 # What the TPU compiler makes of training and decoding; no TPU is needed. libtpu is for Linux only, takes 700 MB and lies
 # beside the environment, which other tests share; its versions are those that go with the jax of the lock.

@@ -4,8 +4,11 @@ import os
 
 import pytest
 
-# A test runs its functions once or twice: optimising their code takes several times as long as running it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# A test runs its functions once or twice: optimising their code takes several times as long as running it. Flags from
+# outside stay: `make portable-test` limits the processor's vector width by one.
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_backend_optimization_level" not in flags:
+    os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}".strip()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """watch.sh sees a run through: preemptions, failing workers, refusals, and being started again itself."""
 
 import json
+import re
 
 SLICE = ("--name=redllm", "--zone=us-central2-b", "--accelerator-type=v4-16")
 FAST = ("--poll=0.05",)
@@ -119,7 +120,7 @@ def test_silence_counts_as_a_failure(stage):
     stage.scene(training=("hang",), workers=2)
     result = watch(stage, "--stall=1", "--retries=0")
     assert result.status == 1
-    assert "train has said nothing for 2 s" in result.err
+    assert re.search(r"train has said nothing for \d+ s", result.err)
 
 
 def test_quota_refusal_is_one_line_and_leaves_nothing(stage):

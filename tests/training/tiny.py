@@ -92,11 +92,13 @@ def python(
       environment: further variables.
     """
     root = Path(__file__).parents[2]
-    level = "" if optimise else "--xla_backend_optimization_level=0"
+    given = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if flag.startswith("--xla_cpu")]
+    level = [] if optimise else ["--xla_backend_optimization_level=0"]
+    flags = [f"--xla_force_host_platform_device_count={devices}", *level, *given]
     variables = os.environ | {
         "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {level}",
+        "XLA_FLAGS": " ".join(flags),
         **(environment or {}),
     }
     command = [sys.executable, "-c", code, *map(str, arguments)]
