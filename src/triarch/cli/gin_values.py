@@ -100,11 +100,12 @@ class GinValues:
 
     def no_effect(self, binding: Binding) -> str:
         """Returns the line that says why a binding of `unused` had no effect, and what may have been meant."""
-        others = {name for name, _ in self._built if name != binding.owner}
+        others = {name for name, _ in self._built if name != binding.owner or binding.scope}
         near = [f"{name}.{binding.field}" for name in sorted(others) if binding.field in _names(self._classes[name])]
         meant = " or ".join(map(repr, near[:3]))
-        hint = f"did you mean {meant}?" if near else f"refer to it with @{binding.owner}()"
-        return f"{binding.where}: {binding.key} has no effect: nothing here is a {binding.owner} ({hint})"
+        name = binding.key.removesuffix(f".{binding.field}")
+        hint = f"did you mean {meant}?" if near else f"refer to it with @{name}()"
+        return f"{binding.where}: {binding.key} has no effect: nothing here is @{name}() ({hint})"
 
     def _construct(self, name: str, scope: str, depth: int) -> Any:
         if depth > _MOST_DEPTH:
@@ -156,11 +157,14 @@ class GinValues:
     def _check_class(self, name: str, binding: Binding) -> None:
         if name in self._classes:
             return
-        shown, hint = shortened(name), nearest(name, self._classes)
-        if "did you mean" not in hint:
-            known = IN_TRIARCH.get(name.rsplit(".", 1)[-1])
-            hint = f" ({known})" if known else " (`triarch describe --keys` lists them; your own need --module=MODULE)"
-        raise UserError(f"{binding.where}: no config class {shown!r}{hint}")
+        known, near = IN_TRIARCH.get(name.rsplit(".", 1)[-1]), nearest(name, self._classes)
+        if known is not None:
+            hint = f" ({known})"
+        elif "did you mean" in near:
+            hint = near
+        else:
+            hint = " (`triarch describe --keys` lists them; your own need --module=MODULE)"
+        raise UserError(f"{binding.where}: no config class {shortened(name)!r}{hint}")
 
     def _check_field(self, binding: Binding) -> None:
         self._check_class(binding.owner, binding)
