@@ -35,7 +35,7 @@ class Key:
     meaning: str
 
 
-def keys(chosen: str = "") -> list[Key]:
+def list_keys(chosen: str = "") -> list[Key]:
     """Returns the keys of one config class, or of all.
 
     Raises:

@@ -90,12 +90,15 @@ def _import_file(name: str) -> None:
         files = [str(other) for other in path.parent.glob("*.py")]
         raise UserError(f"--module={name}: no such .py file{nearest(name, files)}")
     path, stem, digest = path.absolute(), path.stem, sha256(path)
-    if _FROM_FILES.get(stem) == (path, digest):
-        return
     if not stem.isidentifier():
         raise UserError(f"--module={name}: its file cannot be imported under that name: use letters, digits and _")
-    if stem not in _FROM_FILES and (stem in sys.modules or importlib.util.find_spec(stem) is not None):
-        raise UserError(f"--module={name}: another Python module is called {stem!r}: rename the file")
+    if stem not in _FROM_FILES and (other := _file_of(stem)) is not None:
+        if other != str(path):
+            raise UserError(f"--module={name}: another Python module is called {stem!r}: rename the file")
+        if stem in sys.modules:
+            return
+    if _FROM_FILES.get(stem) == (path, digest):
+        return
     # Modules that lie beside it can be imported by it, as when it is run as a script.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
@@ -112,6 +115,14 @@ def _import_file(name: str) -> None:
         _FROM_FILES.pop(stem, None)
         raise _failed(name, error) from error
     _FROM_FILES[stem] = (path, digest)
+
+
+def _file_of(name: str) -> str | None:
+    """Returns the file of the module that `import` finds under a name, or "" if it has none; None without a module."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None) or ""
+    spec = importlib.util.find_spec(name)
+    return None if spec is None else spec.origin or ""
 
 
 def _failed(name: str, error: BaseException) -> UserError:

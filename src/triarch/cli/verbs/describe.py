@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict:
         print("\n".join(published.lines(rows)))
         return {"models": rows}
     if args.keys is not None:
-        found = gin_keys.keys(args.keys)
+        found = gin_keys.list_keys(args.keys)
         print("\n".join(gin_keys.lines(found)))
         return {"keys": [dataclasses.asdict(key) for key in found]}
     if gin_files.binds("Study", args.gin_file, args.gin_bindings):
