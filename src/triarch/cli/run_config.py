@@ -56,7 +56,10 @@ def check_modules(workdir: Path) -> None:
 
     path = workdir / CONFIG_JSON
     if os.path.isfile(path):
-        registry.check_origins(_read(path), str(workdir))
+        try:
+            registry.check_origins(_read(path), str(workdir))
+        except RecursionError as error:
+            raise UserError(f"{path}: nested too deeply: not the config of a run") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
