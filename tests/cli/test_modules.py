@@ -138,6 +138,11 @@ SOURCES = {
     "syntax": ("x = (\n", r"syntax.py line 1: SyntaxError: '\(' was never closed$"),
     "leaves": ("import sys\nsys.exit(3)\n", r"leaves.py line 2: SystemExit: 3$"),
     "needs": ("import not_there_at_all\n", r"needs.py line 1: ModuleNotFoundError: No module named"),
+    "calls": (
+        "import dataclasses\n@dataclasses.dataclass\nclass A:\n  def __post_init__(self): int('x')\n\nA()\n",
+        r"calls.py line 4: ValueError: invalid literal for int\(\) with base 10: 'x'$",
+    ),
+    "library": ("import json\njson.loads('{')\n", r"library.py line 2: JSONDecodeError: Expecting"),
     "plain": ("import triarch\n@triarch.register_objective\nclass A: pass\n", "plain.A: expected a frozen dataclass"),
     "lacks": (
         "import dataclasses, triarch\n@triarch.register_schedule\n@dataclasses.dataclass(frozen=True)\n"
@@ -189,6 +194,19 @@ def test_a_module_beside_its_parts_and_by_dotted_name(tmp_path, monkeypatch):
     modules.import_modules([str(tmp_path / "entry.py")])
     assert registry.origin(registry.registered()["Halving"])["module"] == "own_package.schedules"
     modules.import_modules([str(tmp_path / "entry.py")])  # Imported once.
+
+
+@pytest.mark.slow
+def test_tasks_of_a_module_can_be_prepared(tmp_path, capsys):
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": f"words {n}"}) + "\n" for n in range(400)))
+    (tmp_path / "own_tasks.py").write_text(
+        "from triarch.prepare.corpora.files import Files\nfrom triarch.tasks.registry import corpus_task\n"
+        "from triarch.tokenizers import ByteTokenizer\nfrom triarch.tasks.vocabularies import seqio_vocabulary\n"
+        f"corpus_task('own_text', Files(({str(tmp_path / 'text.jsonl')!r},)), seqio_vocabulary(ByteTokenizer()))\n"
+    )
+    prepare = ["prepare", "--task=own_text", f"--output={tmp_path / 'store'}", "--window=16", "--vocabulary=bytes"]
+    assert main([*prepare, f"--module={tmp_path / 'own_tasks.py'}"]) == 0
+    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["task"] == "own_text"
 
 
 def test_nothing_is_imported_unless_it_is_named(folder, tmp_path, monkeypatch, capsys):

@@ -137,8 +137,7 @@ def _failed(name: str, error: BaseException) -> UserError:
 
 
 def _is_machinery(file: str) -> bool:
-    return (
-        file.startswith("<frozen importlib")
-        or Path(file).is_relative_to(Path(__file__).parents[1])
-        or (Path(file).is_relative_to(Path(importlib.__file__).parent))
-    )
+    """Whether a line is of Python, of triarch or of an installed library, so that its caller says more."""
+    path = Path(file)
+    libraries = (Path(os.__file__).parent, Path(__file__).parents[1])
+    return file.startswith("<") or "site-packages" in path.parts or any(map(path.is_relative_to, libraries))
