@@ -7,6 +7,7 @@ kept what was registered, and which module it came from, so that a run can say w
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -119,11 +120,15 @@ def check_origins(plain: Any, owner: str, deep: bool = True) -> None:
                 f"{owner} needs {str(name)[:80]} of a module: give --module={module}, or the path of its file"
             )
         if found.sha256 != recorded.get("sha256"):
-            print(
-                f"triarch: {owner}: the module {found.module} has changed since {found.cls.__name__} was recorded: "
-                "results may differ",
-                file=sys.stderr,
-            )
+            _say_changed(owner, found.module, found.cls.__name__)
+
+
+@functools.cache  # Whatever asks again, once is enough.
+def _say_changed(owner: str, module: str, name: str) -> None:
+    print(
+        f"triarch: {owner}: the module {module} has changed since {name} was recorded: results may differ",
+        file=sys.stderr,
+    )
 
 
 def _configs(plain: Any) -> Iterator[Mapping[str, Any]]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import triarch
 from tests.training import tiny
 from triarch import registry
 from triarch.cli import gin_files, modules
 from triarch.cli.main import main
+from triarch.errors import UserError
 from triarch.objectives import CausalLM, SpecialTokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -59,6 +61,7 @@ def error_of(capsys, *argv):
 def as_new_process():
     sys.path[:] = [folder for folder in sys.path if "pytest-of-" not in folder]
     registry._REGISTERED.clear()
+    registry._say_changed.cache_clear()
     modules._FROM_FILES.clear()
     for name in {"documented", "entry", "own_package", "own_package.schedules", "objectives", *SOURCES}:
         sys.modules.pop(name, None)
@@ -81,6 +84,9 @@ def test_a_run_of_own_classes(run, folder, capsys):
         f"error: {run} needs LastTokens of a module: give --module=documented, or the path of its file\n"
     )
     assert main([*evaluate, module, f"--json={folder / 'of_run.json'}"]) == 0
+    as_new_process()
+    with pytest.raises(UserError, match="needs LastTokens of a module"):
+        triarch.load(run)
     native = json.loads((folder / "of_run.json").read_text())["evaluations"][0]
     assert native["num_tokens"] == 4 * 4
     export = folder / "export"
