@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triarch.cli.gin_statements import Binding, known_files, read_files, read_flag, read_text, shortened
+from triarch.cli.gin_statements import Binding, missing, read_files, read_flag, read_text
 from triarch.cli.gin_values import GinValues
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError
 from triarch.registry import registered
 
 _PACKAGED = Path(__file__).parents[1] / "gin_configs"
@@ -116,7 +116,7 @@ def find(file: str) -> Path:
     for path in (Path(file), config_folder() / file):
         if os.path.isfile(path):
             return path
-    raise UserError(f"no gin file {shortened(file)}{nearest(file, known_files(config_folder()))}")
+    raise UserError(missing(file, config_folder()))
 
 
 def recipe_file(family: str, size: str) -> str:

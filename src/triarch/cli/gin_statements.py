@@ -130,9 +130,12 @@ def read_text(text: str, where: str) -> list[Binding]:
             if isinstance(found, config_parser.BindingStatement)]  # fmt: skip
 
 
-def known_files(own: Path) -> list[str]:
-    """Returns the names of triarch's gin files, which lie in the folder `own`."""
-    return [str(path.relative_to(own)) for path in own.rglob(f"*{_SUFFIX}")]
+def missing(name: str, own: Path) -> str:
+    """Returns the line that says that there is no gin file `name`, and which of those in the folder `own` is near."""
+    hint = nearest(name, [str(path.relative_to(own)) for path in own.rglob(f"*{_SUFFIX}")])
+    if "did you mean" not in hint:
+        hint = " (triarch's own are models/FAMILY/SIZE.gin, runs/FAMILY.gin and others under gin_configs/)"
+    return f"no gin file {shortened(name)}{hint}"
 
 
 def read_files(paths: Sequence[Path], own: Path) -> list[Binding]:
@@ -204,7 +207,7 @@ class _Reader:
             raise UserError(
                 f"{where}: include {shown!r} leaves its folder, as only a file that you name on the command line may"
             )
-        raise UserError(f"{where}: no gin file {shown}{nearest(name, known_files(self._own))}")
+        raise UserError(f"{where}: {missing(name, self._own)}")
 
 
 class _Delegate(config_parser.ParserDelegate):
