@@ -122,7 +122,7 @@ def find(file: str) -> Path:
 def recipe_file(family: str, size: str) -> str:
     """Returns the gin file of the published recipe for a size of a family, or for the whole family."""
     of_size = f"runs/{family}/{size}.gin"
-    return of_size if (config_folder() / of_size).is_file() else f"runs/{family}.gin"
+    return of_size if os.path.isfile(config_folder() / of_size) else f"runs/{family}.gin"
 
 
 def build(name: str) -> Any:
@@ -204,7 +204,7 @@ def _recipe_of(files: Sequence[str]) -> str:
     for file in reversed(files):
         path = Path(file)
         recipe = recipe_file(path.parent.name, path.stem)
-        if (config_folder() / recipe).is_file():
+        if os.path.isfile(config_folder() / recipe):
             return recipe
     _values.check_macros()  # A binding without its class may be what is amiss.
     raise UserError(

@@ -126,8 +126,8 @@ def read_text(text: str, where: str) -> list[Binding]:
       text: without includes.
       where: what it describes, for messages.
     """
-    return [_binding(found, where, named=False) for found in config_parser.ConfigParser(text, _Delegate())
-            if isinstance(found, config_parser.BindingStatement)]  # fmt: skip
+    statements = config_parser.ConfigParser(text, _Delegate())
+    return [_binding(found, where, named=False) for found in statements]
 
 
 def missing(name: str, own: Path) -> str:
@@ -154,6 +154,8 @@ def read_files(paths: Sequence[Path], own: Path) -> list[Binding]:
 
 
 class _Reader:
+    """Reads files and what they include, so much in all."""
+
     def __init__(self, own: Path):
         self._own = own
         self._count = 0
@@ -169,7 +171,7 @@ class _Reader:
         self._count += 1
         if self._count > _MOST_FILES or len(within) > _MOST_DEPTH:
             raise UserError(
-                f"{within[0]}: includes more than {_MOST_FILES:,} files, or files more than {_MOST_DEPTH} deep"
+                f"{(*within, path)[0]}: includes more than {_MOST_FILES:,} files, or files more than {_MOST_DEPTH} deep"
             )
         for statement, where in _statements(path, quoted=named and path.suffix == _SUFFIX and not path.is_symlink()):
             if isinstance(statement, config_parser.ImportStatement):
@@ -211,6 +213,8 @@ class _Reader:
 
 
 class _Delegate(config_parser.ParserDelegate):
+    """Keeps references and macros as they stand, where gin itself would look them up."""
+
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> Reference:
         scope, _, name = scoped_configurable_name.rpartition("/")
         return Reference(scope, _own(name), evaluate)
