@@ -1,5 +1,6 @@
 """gin files of strangers: nothing in them runs, reads other files or fills the memory, and each gets one short line."""
 
+import random
 import shutil
 
 import pytest
@@ -233,6 +234,24 @@ def test_lines_of_other_files_are_not_shown(tmp_path):
     (tmp_path / "mine.gin").write_text(secret)
     with pytest.raises(UserError, match=r"line 1: .*hunter2"):
         gin_files.parse([str(tmp_path / "mine.gin")], [])
+
+
+def test_mangled_files(tmp_path):
+    """Whatever becomes of a gin file, it is read or refused in one line."""
+    rng = random.Random(0)
+    texts = [file.read_text() for file in sorted(config_folder().rglob("*.gin"))]
+    pieces = ["@", "%", "(", "]", "{", ":", "=", "/", "'", '"""', "\n", "\t", "\\", "include ", "import ", "1e999",
+              "\f", "@Mixture()", "%a.b", "\ufeff", "b''", "\u2028"]  # fmt: skip
+    for _ in range(150):
+        text = list(rng.choice(texts))
+        for _ in range(rng.randint(1, 5)):
+            start = rng.randrange(len(text) + 1)
+            text[start : start + rng.choice([0, 0, 5])] = rng.choice(pieces)
+        (tmp_path / "mine.gin").write_text("".join(text))
+        try:
+            gin_files.parse([str(tmp_path / "mine.gin")], [])
+        except UserError as error:
+            assert "\n" not in str(error) and len(str(error)) < 700
 
 
 def test_every_file_of_triarch_can_be_read():

@@ -16,6 +16,17 @@ from triarch.errors import UserError, nearest
 from triarch.registry import missing_members
 
 _WIDTH = 118
+_INTRODUCTION = """# What gin files and flags can set
+
+Generated from the docstrings of the config classes; `triarch describe --keys [CLASS]` prints the same. Set a key in a
+gin file, `RunConfig.steps = 100`, or with a flag, `--gin.RunConfig.steps=100`.
+
+A gin file is data. It holds bindings of these keys (`SCOPE/CLASS.FIELD = VALUE`, or a block of them), macros (`NAME =
+VALUE`, used as `%NAME`), references to these classes (`@CLASS()`, `@SCOPE/CLASS()`) and includes. It imports nothing:
+modules are named with `--module` ([extending.md](extending.md)). An included file is looked for beside the file that
+includes it, then in gin_configs/; a file that you name on the command line may also include by absolute path, by `..`
+and relative to the current folder. The `config.gin` of a run and the `model.gin` of an export may not, whoever names
+them; triarch itself reads a run's `config.json`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +73,7 @@ def lines(found: Sequence[Key]) -> list[str]:
 
 def page() -> str:
     """Returns docs/gin_keys.md."""
-    text = [
-        "# What gin files and flags can set",
-        "",
-        "Generated from the docstrings of the config classes; `triarch describe --keys [CLASS]` prints the same. Set a",
-        "key in a gin file, `RunConfig.steps = 100`, or with a flag, `--gin.RunConfig.steps=100`.",
-    ]
+    text = [_INTRODUCTION]
     for name, cls in configurables().items():
         text += ["", f"## {name}", "", summary(cls)]
         if found := _of_class(cls):
