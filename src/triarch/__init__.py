@@ -16,3 +16,24 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> LoadedModel:
     from triarch import loading
 
     return loading.load(path, **options)
+
+
+def register_objective(cls: type) -> type:
+    """Makes an objective of one's own known; see `triarch.objectives.register_objective`."""
+    from triarch import objectives
+
+    return objectives.register_objective(cls)
+
+
+def register_optimizer(cls: type) -> type:
+    """Makes an optimizer of one's own known; see `triarch.training.optimizers.register_optimizer`."""
+    from triarch.training import optimizers
+
+    return optimizers.register_optimizer(cls)
+
+
+def register_schedule(cls: type) -> type:
+    """Makes a learning-rate schedule of one's own known; see `triarch.training.schedules.register_schedule`."""
+    from triarch.training import schedules
+
+    return schedules.register_schedule(cls)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from triarch import registry
 from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import (
@@ -50,7 +51,8 @@ def load(
       placement: where it is to live; one device by default, whatever mesh wrote it.
 
     Raises:
-      UserError: the folder holds neither, or what it holds is not whole.
+      UserError: the folder holds neither, what it holds is not whole, or it was trained with an objective of a module
+        that was not imported.
     """
     folder, execution = Path(path), execution or Execution()
     if _is_run(folder, step):
@@ -113,6 +115,7 @@ def _read_run(
     placement: Placement,
 ) -> LoadedModel:
     fields = _read_config(workdir / RUN_CONFIG)
+    registry.check_origins(fields["objective"], str(workdir))
     config = model_config(fields["model"], str(workdir / RUN_CONFIG))
     step, values = _newest_whole(
         workdir / CHECKPOINTS, step, lambda found: _restore(_check_step(found, config), config, placement)

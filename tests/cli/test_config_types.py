@@ -22,3 +22,46 @@ def test_suites_of_other_things(tasks, tmp_path):
     with pytest.raises(UserError) as caught:
         gin_files.build("TaskSuite")
     assert str(caught.value) == (f"TaskSuite.tasks = {tasks}: expected a mapping of a string to a whole number or None")
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("RunConfig.objective=@AdamW()", "RunConfig.objective = @AdamW(): expected a reference with parentheses, @Obj"),
+        ("RunConfig.optimizer=@CausalLM()", "RunConfig.optimizer = @CausalLM(): expected a reference with parentheses"),
+        ("Adafactor.learning_rate=@CausalLM()", "Adafactor.learning_rate = @CausalLM(): expected a reference"),
+        ("Adafactor.learning_rate=0.1", "Adafactor.learning_rate = 0.1: expected a reference with parentheses, @Sch"),
+        ("Adafactor.learning_rate=@Cosine", "Adafactor.learning_rate = @Cosine: expected a reference with parentheses"),
+        ("RunConfig.model=@Cosine()", "RunConfig.model = @Cosine(): expected @ModelConfig()"),
+    ],
+)
+def test_classes_of_another_kind(binding, message):
+    gin_files.parse(["runs/redllm.gin", "models/redllm/150m.gin"], ["AdamW.learning_rate=@Cosine()", binding])
+    with pytest.raises(UserError) as caught:
+        gin_files.build("RunConfig")
+    assert str(caught.value).startswith(message)
+
+
+def test_all_of_triarchs_own_classes_are_what_their_fields_ask_for():
+    from triarch.objectives import OBJECTIVES
+    from triarch.objectives.base import Objective
+    from triarch.registry import missing_members
+    from triarch.training.adafactor import Adafactor
+    from triarch.training.optimizers import AdamW, Optimizer
+    from triarch.training.schedules import SCHEDULES, Schedule
+    from triarch.training.stable_adamw import StableAdamW
+
+    kinds = {
+        Objective: set(OBJECTIVES.values()),
+        Schedule: set(SCHEDULES.values()),
+        Optimizer: {AdamW, StableAdamW, Adafactor},
+    }
+    for protocol, own in kinds.items():
+        assert {cls for cls in gin_files.configurables().values() if not missing_members(cls, protocol)} == own
+
+
+def test_long_values_are_cut():
+    gin_files.parse(["runs/redllm.gin", "models/redllm/150m.gin"], [f"RunConfig.steps='{'x' * 9000}'"])
+    with pytest.raises(UserError) as caught:
+        gin_files.build("RunConfig")
+    assert len(str(caught.value)) < 300

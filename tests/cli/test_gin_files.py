@@ -214,3 +214,111 @@ def test_mistakes_in_files(tmp_path, text, message):
 def test_missing_file():
     with pytest.raises(UserError, match=r"no gin file models/redllm/9b\.gin \(did you mean 'models/redllm/"):
         load("models/redllm/9b.gin")
+    for name in ("", ".", "/dev/null", "x" * 5000, "a\0b", "\u00fc"):
+        with pytest.raises(UserError, match="no gin file") as caught:
+            load(name)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("steps=7", "steps names no config class (did you mean 'RunConfig.steps'?)"),
+        ("batch_size=2", "batch_size names no config class (did you mean 'RunConfig.batch_size'?)"),
+        ("peak=2", "peak names no config class (did you mean 'Constant.peak' or 'Cosine.peak' or 'Trapezoid.peak'?)"),
+        ("RunConfig=3", "RunConfig names no field: expected RunConfig.FIELD = VALUE"),
+        ("stepz=7", "stepz names no config class, and no %stepz refers to it (did you mean 'steps'?)"),
+        ("a/steps=7", "a/steps names no config class (did you mean 'RunConfig.steps'?)"),
+        ("TRAIN_STEPS=7", "TRAIN_STEPS is T5X's, and nothing here uses it; set RunConfig.steps"),
+        ("MIXTURE_OR_TASK_MODULE='a.b'", "MIXTURE_OR_TASK_MODULE is T5X's, and nothing here uses it; give --module"),
+        ("train.train_steps=7", "no config class 'train' (set RunConfig.steps, RunConfig.eval_every and --workdir)"),
+        ("utils.DatasetConfig.batch_size=7", "no config class 'utils.DatasetConfig' (set RunConfig.batch_size"),
+        ("RunConfig.steps=%STEPZ", "no macro %STEPZ"),
+    ],
+)
+def test_bindings_without_their_class(binding, message, tmp_path):
+    with pytest.raises(UserError) as caught:
+        load("models/decllm/150m.gin", bindings=[binding])
+    assert str(caught.value).startswith(f"--gin flags: {message}")
+    if binding.startswith("stepz"):
+        return  # A macro in a file may serve other files.
+    file = tmp_path / "mine.gin"
+    file.write_text(binding.replace("=", " = "))
+    with pytest.raises(UserError) as caught:
+        load("runs/decllm.gin", "models/decllm/150m.gin", str(file))
+    assert str(caught.value).startswith(f"{file} line 1: {message}")
+
+
+def test_macros_and_scopes(tmp_path):
+    """As gin has them: the last value of a macro holds, an inner scope sees the outer one's bindings, not its own."""
+    (tmp_path / "mine.gin").write_text(
+        "STEPS = 7\nLOG = 3\nWEIGHTS = (1.0, %W)\nW = 2.0\n"
+        "RunConfig.steps = %STEPS\nRunConfig.seed = %STEPS\nRunConfig.log_every = %LOG\n"
+        "RunConfig.objective = @Mixture()\nMixture.objectives = (@a/PrefixLM(), @triarch.PrefixLM())\n"
+        "Mixture.weights = %WEIGHTS\nPrefixLM.split = 'uniform'\nPrefixLM.append_eos = True\n"
+        "a/PrefixLM:\n  append_eos = False\n\n"
+    )
+    config, _ = load("runs/decllm.gin", "models/decllm/150m.gin", str(tmp_path / "mine.gin"), bindings=["STEPS=2000"])
+    assert (config.steps, config.seed, config.log_every) == (2000, 2000, 3)
+    parts = (PrefixLM(split="uniform"), PrefixLM(split="uniform", append_eos=True))
+    assert config.objective == Mixture(parts, (1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("runs/a", "runs/a"),
+        ("my study/a", "my study/a"),
+        ("2024_runs/a+b@c", "2024_runs/a+b@c"),
+        ("üben", "üben"),
+        ("a#b", "a#b"),
+        ("gs://bucket/x", "gs://bucket/x"),
+        ("'5'", "5"),
+        ('"it\'s"', "it's"),
+        ("None", None),
+        ("~/x", "~/x"),
+        ("-", "-"),
+        ("a, b", "a, b"),
+    ],
+)
+def test_text_in_flags(text, value):
+    config, _ = load("models/decllm/150m.gin", bindings=[f"DataConfig.store={text}"])
+    assert config.data.store == value
+
+
+def test_infinity_is_written_as_gin_reads_it(tmp_path):
+    config, _ = load("models/decllm/150m.gin", bindings=["RunConfig.z_loss=1e999"])
+    (tmp_path / "config.gin").write_text(gin_files.render(config))
+    assert load(str(tmp_path / "config.gin"))[0].z_loss == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("Constant.warmup_steps=9", "Constant.warmup_steps has no effect: nothing here is @Constant() "
+         "(did you mean 'Cosine.warmup_steps'?)"),
+        ("AdamW.beta1=0.5", "AdamW.beta1 has no effect: nothing here is @AdamW() (refer to it with @AdamW())"),
+        ("b/Cosine.peak=0.5", "b/Cosine.peak has no effect: nothing here is @b/Cosine() (did you mean 'Cosine.peak'?)"),
+        ("Study.title=x", "Study.title has no effect"),
+    ],
+)  # fmt: skip
+def test_bindings_without_effect(binding, message, tmp_path, capsys):
+    with pytest.raises(UserError) as caught:
+        load("models/decllm/150m.gin", bindings=[binding])
+    assert str(caught.value).startswith(f"--gin flags: {message}")
+    file = tmp_path / "mine.gin"
+    name, value = binding.split("=")
+    file.write_text(f"{name} = {value if value[0].isdigit() else repr(value)}\n")
+    load("runs/decllm.gin", "models/decllm/150m.gin", str(file))
+    assert capsys.readouterr().err.startswith(f"triarch: {file} line 1: {message}")
+
+
+def test_recipes_and_scopes_in_use_are_not_remarked_on(tmp_path, capsys):
+    """A recipe's own bindings are quietly overridden; of the user's, a scope counts where it is referred to."""
+    file = tmp_path / "mine.gin"
+    file.write_text(
+        "include 'optimizers/ettin.gin'\nRunConfig.objective = @a/PrefixLM()\na/PrefixLM.split = 'uniform'\n"
+        "RunConfig.optimizer = @AdamW()\nAdamW.learning_rate = @Constant()\nConstant.peak = 0.5\n"
+    )
+    load("runs/decllm.gin", "models/decllm/150m.gin", str(file))
+    assert capsys.readouterr().err == ""

@@ -193,7 +193,7 @@ def test_no_run_and_a_store_of_old(tmp_path, stores, capsys):
     assert main(["order", str(tmp_path / "none"), "--steps=1"]) == 1
     assert "none: no such run folder" in capsys.readouterr().err
     assert main(["order", str(tmp_path), "--steps=1"]) == 1
-    assert "holds no config.gin" in capsys.readouterr().err
+    assert "holds no config.json" in capsys.readouterr().err
     assert main(["order", "--steps=1"]) == 1
     assert "name a run folder, or describe a run with --gin_file" in capsys.readouterr().err
     run, inputs = _run(tmp_path, stores, "windows", False)

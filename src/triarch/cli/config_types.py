@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from triarch.errors import UserError
+from triarch.registry import missing_members
+
+_MOST_CHARACTERS = 160
 
 
 def check_types(config: Any) -> None:
@@ -18,7 +21,7 @@ def check_types(config: Any) -> None:
         value, hint = getattr(config, field.name), hints[field.name]
         if not _fits(value, hint):
             name = f"{type(config).__name__}.{field.name}"
-            raise UserError(f"{name} = {_shown(value)}: expected {_described(hint)}")
+            raise UserError(f"{name} = {_shown(value)}: expected {described(hint)}")
         for part in value if isinstance(value, tuple) else (value,):
             if dataclasses.is_dataclass(part):
                 check_types(part)
@@ -40,7 +43,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
     if getattr(hint, "_is_protocol", False):
-        return dataclasses.is_dataclass(value) and not isinstance(value, type)
+        return (
+            dataclasses.is_dataclass(value) and not isinstance(value, type) and not missing_members(type(value), hint)
+        )
     if hint in (int, float):
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -48,19 +53,25 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _shown(value: Any) -> str:
     """A value as the user wrote it: a class stands for a reference without its parentheses."""
-    return f"@{value.__name__}" if callable(value) and hasattr(value, "__name__") else repr(value)
+    if isinstance(value, type):
+        return f"@{value.__name__}"
+    if dataclasses.is_dataclass(value):
+        return f"@{type(value).__name__}()"
+    text = repr(value)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."
 
 
-def _described(hint: Any) -> str:
+def described(hint: Any) -> str:
+    """Returns the type of a field in words."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_described(option) for option in options)
+        return " or ".join(described(option) for option in options)
     if origin is Literal:
         return " or ".join(map(repr, options))
     if origin is tuple:
-        return f"a tuple of {_described(options[0])}"
+        return f"a tuple of {described(options[0])}"
     if origin is Mapping:
-        return f"a mapping of {_described(options[0])} to {_described(options[1])}"
+        return f"a mapping of {described(options[0])} to {described(options[1])}"
     named = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
     if hint in named:
         return named[hint]

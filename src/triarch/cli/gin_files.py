@@ -1,25 +1,24 @@
 """gin at the edge: files and bindings in, frozen dataclasses out, and back to text.
 
-gin builds values of the config classes and nothing else; no code below the command line knows of it.
+gin files are data: they bind fields of the config classes and nothing else, see `gin_statements` for what they may
+say and `gin_values` for what comes of it. No code below the command line knows of gin.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
-import functools
+import math
 import os
-import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gin
-from gin import config as gin_config
-
-from triarch.cli.config_types import check_types
-from triarch.errors import UserError, nearest
+from triarch.cli.gin_statements import Binding, missing, read_files, read_flag, read_text
+from triarch.cli.gin_values import GinValues
+from triarch.errors import UserError
+from triarch.registry import registered
 
 _PACKAGED = Path(__file__).parents[1] / "gin_configs"
 _CHECKOUT = Path(__file__).parents[3] / "gin_configs"
@@ -31,7 +30,7 @@ def config_folder() -> Path:
 
 
 def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds T5X's flags: `--gin_file=F` (repeatable); `--gin.NAME=VALUE` is taken by `main`."""
+    """Adds T5X's flags: `--gin_file=F` and `--gin.NAME=VALUE`, both repeatable."""
     parser.add_argument(
         "--gin_file",
         action="append",
@@ -39,8 +38,18 @@ def add_gin_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a gin file: a path, or a name under gin_configs/; later files override earlier ones (repeatable)",
     )
+    add_binding_argument(parser)
+
+
+def add_binding_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds `--gin.NAME=VALUE` (repeatable), which `main` takes."""
     parser.add_argument(
-        "--gin.NAME", dest="_gin", metavar="VALUE", help="set one value, e.g. --gin.RunConfig.steps=100 (repeatable)"
+        "--gin.NAME",
+        dest="_gin",
+        metavar="VALUE",
+        help="set one value, e.g. --gin.RunConfig.steps=100 (repeatable); `triarch describe --keys` lists what there "
+        "is. One of a class that takes no part, such as Cosine.peak where the schedule is constant, is refused: who "
+        "gives a flag means it to change something",
     )
 
 
@@ -54,8 +63,9 @@ def configurables() -> dict[str, type]:
     from triarch.sweeps.budgets import FixedTokens, IsoFlop, TokensPerParameter
     from triarch.sweeps.shapes import Ladder
     from triarch.sweeps.study import Corpus, Study
-    from triarch.training import config, optimizers, schedules
+    from triarch.training import config, optimizers
     from triarch.training.adafactor import Adafactor
+    from triarch.training.schedules import SCHEDULES
     from triarch.training.stable_adamw import StableAdamW
 
     classes = [
@@ -64,36 +74,37 @@ def configurables() -> dict[str, type]:
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
         *(Study, Corpus, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
-        *(schedules.Constant, schedules.Cosine, schedules.Trapezoid, schedules.OneMinusSqrt, schedules.Rsqrt),
+        *SCHEDULES.values(),
     ]
-    return {cls.__name__: cls for cls in classes}
+    own = {cls.__name__: cls for cls in classes}
+    if taken := own.keys() & registered().keys():
+        name = min(taken)
+        raise UserError(f"{registered()[name].__module__}.{name}: triarch has a class of that name: choose another")
+    return own | registered()
+
+
+# What was parsed last; as in gin itself, one config at a time.
+_values = GinValues([], {})
 
 
 def parse(files: Sequence[str], bindings: Sequence[str]) -> None:
-    """Reads gin files and bindings into gin's registry, in order, in place of what was there.
+    """Reads gin files and bindings, in order, in place of what was there.
 
     Raises:
       UserError: a file is missing or unreadable, or a line names something that does not exist or is no gin.
     """
-    _register()
-    gin.clear_config()
-    for file in files:
-        find(file)
-    try:
-        gin.parse_config_files_and_bindings(list(files), [_quoted(binding) for binding in bindings])
-    except UserError:
-        raise
-    except Exception as error:  # gin raises ValueError, SyntaxError, TypeError, OSError alike
-        raise UserError(_explain(error)) from error
+    _take(_read(files, bindings))
+    _values.check_macros()
 
 
-@functools.cache
-def _register() -> None:
-    for name, cls in configurables().items():
-        gin.external_configurable(cls, name=name, module="triarch")
-    gin_config._LOCATION_PREFIXES[:] = ["", str(config_folder()) + os.sep]
-    # Plain files only: gin's other reader imports packages to look for files in them.
-    gin_config._FILE_READERS[:] = [(open, os.path.isfile)]
+def _read(files: Sequence[str], bindings: Sequence[str]) -> list[Binding]:
+    flags = [read_flag(binding) for binding in bindings]
+    return [*read_files([find(file) for file in files], config_folder()), *flags]
+
+
+def _take(bindings: Sequence[Binding]) -> None:
+    global _values
+    _values = GinValues(bindings, configurables())
 
 
 def find(file: str) -> Path:
@@ -103,20 +114,15 @@ def find(file: str) -> Path:
       UserError: there is none.
     """
     for path in (Path(file), config_folder() / file):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
-    raise UserError(f"no gin file {file}{nearest(file, _known_files())}")
-
-
-def _known_files() -> list[str]:
-    root = config_folder()
-    return [str(path.relative_to(root)) for path in root.rglob("*.gin")]
+    raise UserError(missing(file, config_folder()))
 
 
 def recipe_file(family: str, size: str) -> str:
     """Returns the gin file of the published recipe for a size of a family, or for the whole family."""
     of_size = f"runs/{family}/{size}.gin"
-    return of_size if (config_folder() / of_size).is_file() else f"runs/{family}.gin"
+    return of_size if os.path.isfile(config_folder() / of_size) else f"runs/{family}.gin"
 
 
 def build(name: str) -> Any:
@@ -125,12 +131,7 @@ def build(name: str) -> Any:
     Raises:
       UserError: a required field was set nowhere, or a value does not fit.
     """
-    try:
-        value = gin.get_configurable(name)()
-    except Exception as error:
-        raise UserError(_explain(error)) from error
-    check_types(value)
-    return value
+    return _values.build(name)
 
 
 def build_field(name: str) -> Any | None:
@@ -139,42 +140,63 @@ def build_field(name: str) -> Any | None:
     Raises:
       UserError: a required field within it was set nowhere, or a value does not fit.
     """
-    try:
-        bound = gin.query_parameter(name)
-    except ValueError:
-        return None
-    try:
-        value = copy.deepcopy(bound)  # gin's references build what they refer to when they are copied.
-    except Exception as error:
-        raise UserError(_explain(error)) from error
-    if dataclasses.is_dataclass(value):
-        check_types(value)
-    return value
+    return _values.field(*name.split("."))
 
 
-def load_run(args: argparse.Namespace) -> tuple[Any, str]:
-    """Returns (RunConfig, its resolved gin text) for a verb's `--gin_file` and `--gin.NAME` flags."""
-    if not args.gin_file:
+def load_run(args: argparse.Namespace, base: Any | None = None) -> tuple[Any, str]:
+    """Returns (RunConfig, its resolved gin text) for a verb's `--gin_file` and `--gin.NAME` flags.
+
+    Args:
+      args: of the verb.
+      base: a RunConfig that files and flags change; none by default.
+    """
+    if base is not None:
+        _take([*read_text(render(base), "the run's config"), *_read(args.gin_file, args.gin_bindings)])
+    elif not args.gin_file:
         raise UserError("--gin_file is required, for example --gin_file=models/redllm/150m.gin")
-    parse(args.gin_file, args.gin_bindings)
-    if not _is_bound("RunConfig.model"):
-        parse([_recipe_of(args.gin_file), *args.gin_file], args.gin_bindings)
+    else:
+        _take(_read(args.gin_file, args.gin_bindings))
+        if not _values.bound("RunConfig", "model"):
+            _take(_read([_recipe_of(args.gin_file), *args.gin_file], args.gin_bindings))
+    _values.check_macros()
     run = build("RunConfig")
+    check_effects()
     return run, render(run)
+
+
+def check_effects() -> None:
+    """Says on stderr which bindings in the user's own files had no effect on what was built since `parse`.
+
+    Raises:
+      UserError: a flag had none.
+    """
+    refuse_flags_without_effect()
+    say_without_effect(unused_lines())
+
+
+def refuse_flags_without_effect() -> None:
+    """Raises UserError where a flag had no effect on what was built since `parse`."""
+    for binding in _values.unused():
+        if binding.flag:
+            raise UserError(_values.no_effect(binding))
+
+
+def unused_lines() -> list[str]:
+    """Returns a line for each binding in the user's own files that had no effect on what was built since `parse`."""
+    return [_values.no_effect(binding) for binding in _values.unused() if not binding.flag]
+
+
+def say_without_effect(lines: Sequence[str]) -> None:
+    """Prints the first of `lines` to stderr, and how many more there are."""
+    if lines:
+        more = f"; and {len(lines) - 1} more without effect" if len(lines) > 1 else ""
+        print(f"triarch: {lines[0]}{more}", file=sys.stderr)
 
 
 def binds(name: str, files: Sequence[str], bindings: Sequence[str]) -> bool:
     """Returns whether gin files and bindings set any field of the config class `name`; raises as `parse`."""
-    parse(files, bindings)
-    return any(_is_bound(f"{name}.{field.name}") for field in dataclasses.fields(configurables()[name]))
-
-
-def _is_bound(parameter: str) -> bool:
-    try:
-        gin.query_parameter(parameter)
-    except ValueError:
-        return False
-    return True
+    _take(_read(files, bindings))
+    return any(_values.bound(name, field.name) for field in dataclasses.fields(configurables()[name]))
 
 
 def _recipe_of(files: Sequence[str]) -> str:
@@ -182,8 +204,9 @@ def _recipe_of(files: Sequence[str]) -> str:
     for file in reversed(files):
         path = Path(file)
         recipe = recipe_file(path.parent.name, path.stem)
-        if (config_folder() / recipe).is_file():
+        if os.path.isfile(config_folder() / recipe):
             return recipe
+    _values.check_macros()  # A binding without its class may be what is amiss.
     raise UserError(
         f"{', '.join(files)}: sets no RunConfig.model, and is no model file with a recipe; "
         "add a recipe, for example --gin_file=runs/redllm.gin"
@@ -222,40 +245,8 @@ def _section(value: Any, name: str, names: list[tuple[Any, str]]) -> str:
 def _literal(value: Any, names: list[tuple[Any, str]]) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(_literal(item, names) for item in value)}{',' * (len(value) == 1)})"
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"  # gin has no other word for it.
     if not dataclasses.is_dataclass(value):
         return repr(value)
     return next(f"@{name}()" for part, name in names if type(part) is type(value) and part == value)
-
-
-def _quoted(binding: str) -> str:
-    """Lets `--gin.Execution.remat=full` stand for the quoted string that gin wants."""
-    name, equals, value = binding.partition("=")
-    if not equals:
-        raise UserError(f"--gin.{binding}: expected --gin.NAME=VALUE")
-    is_word = re.fullmatch(r"[A-Za-z_./][\w./:*-]*", value) and value not in ("True", "False", "None")
-    return f"{name} = {value!r}" if is_word else f"{name} = {value}"
-
-
-def _explain(error: Exception) -> str:
-    """One line out of gin's several: what is wrong, the nearest right name, the file and line."""
-    text = str(error)
-    where = re.findall(r'[Ii]n (?:file )?"([^"]+)",? line (\d+)', text)
-    if isinstance(error, SyntaxError) and error.filename:
-        where, text = [(error.filename, error.lineno)], f"{error.msg} {(error.text or '').strip()!r}"
-    location = ", ".join(f"{file} line {line}" for file, line in where) or "--gin flags"
-    if found := re.search(r"Unable to open file: (\S+?)\. ", text):
-        return f"{location}: no gin file {found[1]}{nearest(found[1], _known_files())}"
-    if found := re.search(r"No configurable matching (?:reference )?'@?([\w./]+)", text):
-        return f"{location}: no config class {found[1]!r}{nearest(found[1], configurables())}"
-    if found := re.search(
-        r"(?:Configurable|configurable) '([^']+)' (?:doesn't|does not) have a parameter named '([^']+)'", text
-    ):
-        name = found[1].rsplit(".", 1)[-1]
-        fields = [field.name for field in dataclasses.fields(configurables()[name])]
-        return f"{location}: {name} has no field {found[2]!r}{nearest(found[2], fields)}"
-    if found := re.search(r"missing \d+ required (?:positional|keyword-only) arguments?: (.*)", text):
-        owner = re.search(r"(\w+)\.__init__\(\)", text)
-        fields = re.findall(r"'(\w+)'", found[1].split("\n")[0])
-        names = ", ".join(f"{owner[1] + '.' if owner else ''}{field}" for field in fields)
-        return f"no value for {names}: set it in a gin file or with --gin.NAME=VALUE"
-    return f"{location}: {' '.join(text.split())}"

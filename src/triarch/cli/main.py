@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from triarch.cli import environment
+from triarch.cli.modules import add_module_argument, import_modules
 from triarch.errors import UserError, nearest
 from triarch.files import write_whole
 
@@ -93,12 +94,15 @@ def _run(verb: str, argv: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
+    add_module_argument(parser)
     parser.add_argument("--json", metavar="PATH", help="also write the result as JSON, to a file or to '-'")
-    takes_gin = any(action.dest == "gin_file" for action in parser._actions)
+    takes_gin = any(action.dest == "_gin" for action in parser._actions)
     bindings = [argument for argument in argv if argument.startswith("--gin.")] if takes_gin else []
     args = parser.parse_args([argument for argument in argv if argument not in bindings])
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
     environment.configure()
+    os.environ.update(getattr(module, "ENVIRONMENT", {}))
+    import_modules(args.module)
     result = module.run(args)
     if args.json and result is not None:  # Of several processes the first has a result.
         _write_json(result, args.json)

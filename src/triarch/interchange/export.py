@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from triarch import registry
 from triarch.errors import UserError, nearest
 from triarch.files import write_synced
 from triarch.interchange import manifest as manifests
@@ -102,9 +103,11 @@ def read_export(folder: Path, execution: Execution | None = None, placement: Pla
 
     Raises:
       UserError: it is no export; a tensor is missing, one too many, misshapen (named, with both shapes) or not the
-        one that was written; a file is damaged or missing.
+        one that was written; a file is damaged or missing; it was trained with an objective of a module that was not
+        imported.
     """
     manifest = manifests.read_manifest(folder)
+    registry.check_origins(manifest.origin.objective, str(folder))
     placement = placement or Placement.one_device()
     check_files(folder)
     specs = parameters.specs(manifest.config)

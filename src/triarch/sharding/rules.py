@@ -20,7 +20,17 @@ LogicalAxes = Sequence[str | None]
 
 @dataclasses.dataclass(frozen=True)
 class ParameterRules:
-    """Mesh axes over which each dimension of a parameter, and of its optimizer state, is split."""
+    """Mesh axes over which each dimension of a parameter, and of its optimizer state, is split.
+
+    Attributes:
+      vocab: rows of the embedding and of the output projection.
+      embed: width of the residual stream.
+      mlp: inner width of the feed-forward layer.
+      heads: query heads, side by side.
+      kv_heads: key and value heads, side by side.
+      head_dim: width of one head.
+      layers: repeats of a scanned group of layers.
+    """
 
     vocab: MeshAxes = ("tensor",)
     embed: MeshAxes = ("fsdp",)
@@ -33,7 +43,18 @@ class ParameterRules:
 
 @dataclasses.dataclass(frozen=True)
 class ActivationRules:
-    """Mesh axes over which each dimension of an activation is split."""
+    """Mesh axes over which each dimension of an activation is split.
+
+    Attributes:
+      batch: sequences.
+      length: positions of a sequence.
+      embed: width of the residual stream.
+      heads: query heads.
+      kv_heads: key and value heads.
+      head_dim: width of one head.
+      mlp: inner width of the feed-forward layer.
+      vocab: logits of a position.
+    """
 
     batch: MeshAxes = ("replica", "data", "fsdp")
     length: MeshAxes = ("sequence",)
@@ -47,7 +68,12 @@ class ActivationRules:
 
 @dataclasses.dataclass(frozen=True)
 class AxisRules:
-    """The whole table: a sharding strategy is a value of this class."""
+    """The whole table: a sharding strategy is a value of this class.
+
+    Attributes:
+      parameters: of parameters and optimizer state.
+      activations: of activations.
+    """
 
     parameters: ParameterRules = ParameterRules()
     activations: ActivationRules = ActivationRules()

@@ -28,6 +28,10 @@ class Stage:
     result: Path
     log: Path
 
+    def with_flags(self, flags: tuple[str, ...]) -> Stage:
+        """Returns the stage with further flags of its command."""
+        return dataclasses.replace(self, arguments=(*self.arguments, *flags))
+
     @property
     def done(self) -> bool:
         return self.result.exists()
@@ -84,8 +88,8 @@ def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
         "train",
         *(f"--gin_file={file}" for file in run.gin_files),
         *(f"--gin.{name}={value!r}" for name, value in run.bindings),
-        f"--gin.DataConfig.store={store_folder(study.corpora[0], output)}",
-        f"--gin.RunConfig.compilation_cache={compilation_cache(output)}",
+        f"--gin.DataConfig.store={str(store_folder(study.corpora[0], output))!r}",
+        f"--gin.RunConfig.compilation_cache={str(compilation_cache(output))!r}",
         f"--workdir={folder}",
     )
     evaluate = (

@@ -51,6 +51,7 @@ class Study:
       exports: whether each run's parameters are exported.
       parallel: runs at a time on this machine; each gets its share of the cores.
       attempts: times that a run which fails is tried before a sweep gives it up.
+      modules: Python modules that the runs need, which are imported only where --module names them too.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Study:
     exports: bool = True
     parallel: int = 1
     attempts: int = 2
+    modules: tuple[str, ...] = ()
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a study that cannot be run."""

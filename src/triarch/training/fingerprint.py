@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from triarch import registry
 from triarch.data.manifest import VOCABULARY
 from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
@@ -23,10 +24,14 @@ CONFIG_JSON = "config.json"
 
 
 def to_plain(value: Any) -> Any:
-    """Returns a config as nested dicts, lists and scalars, each dataclass with its name under "class"."""
+    """Returns a config as nested dicts, lists and scalars, each dataclass with its name under "class".
+
+    A class of a user's own module also says which, see `registry.origin`.
+    """
     if dataclasses.is_dataclass(value):
         fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"class": type(value).__name__, **fields}
+        origin = registry.origin(type(value))
+        return {"class": type(value).__name__, **({registry.ORIGIN: origin} if origin else {}), **fields}
     if isinstance(value, dict):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -141,4 +146,5 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
 
 
 def _free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+    # A module may be edited and moved: that it was is said, see `registry.check_origins`.
+    return registry.ORIGIN in key.split(".") or any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)

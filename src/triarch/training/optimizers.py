@@ -9,6 +9,7 @@ from typing import Protocol
 import jax
 import optax
 
+from triarch import registry
 from triarch.errors import UserError
 from triarch.training.per_tensor import decayed
 from triarch.training.schedules import Schedule
@@ -66,6 +67,18 @@ class AdamW:
         return optax.adamw(
             learning_rate, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed
         )
+
+
+def register_optimizer(cls: type) -> type:
+    """Makes an optimizer of one's own known to gin files and runs; a decorator, returns the class.
+
+    Args:
+      cls: a frozen dataclass with the members of `Optimizer`.
+
+    Raises:
+      UserError: it lacks one, or its name is taken.
+    """
+    return registry.register(cls, "optimizer", Optimizer, ("Adafactor", "AdamW", "StableAdamW"))
 
 
 def build(optimizer: Optimizer, total_steps: int) -> optax.GradientTransformation:

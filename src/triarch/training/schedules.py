@@ -12,6 +12,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from triarch import registry
 from triarch.errors import UserError
 
 Scalar = jax.Array | float
@@ -175,6 +176,21 @@ class Rsqrt:
         step = jnp.asarray(step, jnp.float32)
         warmup = jnp.minimum(step / self.warmup_steps, 1.0) if self.linear_warmup else 1.0
         return jnp.float32(self.base) * warmup / jnp.sqrt(jnp.maximum(step, self.warmup_steps))
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)}
+
+
+def register_schedule(cls: type) -> type:
+    """Makes a schedule of one's own known to gin files and runs; a decorator, returns the class.
+
+    Args:
+      cls: a frozen dataclass with the members of `Schedule`.
+
+    Raises:
+      UserError: it lacks one, or its name is taken.
+    """
+    return registry.register(cls, "schedule", Schedule, SCHEDULES)
 
 
 def _require(holds: bool, schedule: object, field: str, expected: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 
-from triarch.cli import gin_files
+from triarch.cli import gin_files, gin_keys
 from triarch.cli.views import published
 from triarch.cli.views.describe_study import describe_study
 from triarch.errors import UserError
@@ -18,7 +19,8 @@ EXAMPLE = """  triarch describe --gin_file=models/redllm/8b.gin
   triarch describe --gin_file=runs/decllm.gin --gin_file=models/decllm/1b.gin --gin.RunConfig.batch_size=512
   triarch describe --gin_file=experiments/isoflop_laptop/study.gin
   triarch describe --gin_file=experiments/redllm_vs_decllm/paper.gin --topology=v5p:4x4x4 --mfu=0.4
-  triarch describe --published"""
+  triarch describe --published
+  triarch describe --keys RunConfig"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_files.add_gin_arguments(parser)
     parser.add_argument(
         "--published", action="store_true", help="instead, compare the counts of all published sizes with their sources"
+    )
+    parser.add_argument(
+        "--keys",
+        nargs="?",
+        const="",
+        metavar="CLASS",
+        help="instead, list what gin files and --gin flags can set, of one class or of all: type, default and meaning",
     )
     parser.add_argument("--topology", metavar="SLICE", help="of a study: count chip-hours on it, such as v5p:4x4x4")
     parser.add_argument(
@@ -40,8 +49,12 @@ def run(args: argparse.Namespace) -> dict:
         rows = published.table()
         print("\n".join(published.lines(rows)))
         return {"models": rows}
+    if args.keys is not None:
+        found = gin_keys.list_keys(args.keys)
+        print("\n".join(gin_keys.lines(found)))
+        return {"keys": [dataclasses.asdict(key) for key in found]}
     if gin_files.binds("Study", args.gin_file, args.gin_bindings):
-        return describe_study(args.gin_file, args.gin_bindings, args.topology, args.mfu)
+        return describe_study(args.gin_file, args.gin_bindings, args.module, args.topology, args.mfu)
     if args.topology:
         raise UserError("--topology is for the gin file of a study; `triarch plan` compiles one run for a slice")
     config, text = gin_files.load_run(args)

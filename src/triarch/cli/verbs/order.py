@@ -111,18 +111,14 @@ def _print(order: DataOrder, table: OrderTable, steps: range, keep: bool) -> dic
 
 def _inputs(args: argparse.Namespace) -> Inputs:
     """Returns the inputs of the run; of a run folder, checked to be those that it was begun with."""
+    from triarch.cli.run_config import read_run_config
     from triarch.training.config import validate
-    from triarch.training.fingerprint import CONFIG_TEXT, check_folder
+    from triarch.training.fingerprint import check_folder
     from triarch.training.inputs import open_inputs
 
     if args.run is None and not args.gin_file:
         raise UserError("name a run folder, or describe a run with --gin_file")
-    if args.run is not None:
-        config_text = args.run / CONFIG_TEXT
-        if not config_text.is_file():
-            raise UserError(f"{args.run}: {'holds no ' + CONFIG_TEXT if args.run.is_dir() else 'no such run folder'}")
-        args.gin_file = [str(config_text), *args.gin_file]
-    config, _ = load_run(args)
+    config, _ = load_run(args, None if args.run is None else read_run_config(args.run))
     validate(config)
     inputs = open_inputs(config)
     if args.run is not None:

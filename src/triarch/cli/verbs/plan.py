@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -37,6 +36,8 @@ EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 -
       --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
   triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --gin.MeshConfig.fsdp=128 --gin.MeshConfig.data=1 \\
       --gin.Execution.remat=full --json=plan.json"""
+# Nothing runs here, and no accelerator that may be present is taken: in place before jax is imported.
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +77,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: the slice, config, mesh or batch is not in order, or libtpu is missing or locked.
     """
-    # Before jax is imported: nothing runs here, and no accelerator that may be present is taken.
-    os.environ["JAX_PLATFORMS"] = "cpu"
     from triarch.files import write_whole
     from triarch.planning import Lengths, make_plan, make_quick_plan, parse
 

@@ -9,6 +9,7 @@ import platform
 import signal
 from pathlib import Path
 
+from triarch.cli.gin_files import add_binding_argument
 from triarch.errors import UserError
 from triarch.files import write_whole
 
@@ -17,7 +18,9 @@ HELP = """Runs every run of a study: prepares its text, then trains, evaluates a
 What is finished stays finished: a sweep that was interrupted or killed goes on where it was when the same command is
 given again. A run that fails is tried again, as often as Study.attempts says. Several sweeps of one study may run at
 once, in one folder, and share its runs. --commands writes the commands for a fleet of machines instead of running them;
-`triarch describe --gin_file=STUDY` says what the runs are and cost."""
+`triarch describe --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file
+FAMILY/SIZE.gin beside the study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the
+study too. Modules named in Study.modules must be named with --module as well: a gin file imports nothing."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
@@ -25,6 +28,7 @@ EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of this verb."""
     parser.add_argument("--study", required=True, metavar="FILE", help="gin file that describes the study")
+    add_binding_argument(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for everything the study makes")
     parser.add_argument("--parallel", type=int, metavar="N", help="runs at a time; the study's own number by default")
     parser.add_argument("--commands", metavar="FILE", help="write the commands here, one a line, and run nothing")
@@ -37,12 +41,15 @@ def run(args: argparse.Namespace) -> dict:
 
     if args.parallel is not None and args.parallel < 1:
         raise UserError(f"--parallel={args.parallel}: expected a whole number from 1 on")
-    study, runs = load_study([args.study], [])
+    study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
     prepare = stages.prepare_stages(study, output)
     # Cheap runs first: what there is to see is seen early.
     runs = sorted(runs, key=lambda run: run.flops("train"))
     chains = {run.name: stages.run_stages(study, run, output) for run in runs}
+    named = tuple(f"--module={name}" for name in args.module)
+    prepare = [stage.with_flags(named) for stage in prepare]
+    chains = {owner: [stage.with_flags(named) for stage in chain] for owner, chain in chains.items()}
     if args.commands:
         return _write_commands(args.commands, prepare, chains)
     return _run(study, runs, prepare, chains, output, args.parallel or study.parallel)

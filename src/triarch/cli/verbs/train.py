@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
 from triarch.cli.processes import add_process_arguments, joined
+from triarch.cli.run_config import check_modules
 
 HELP = "train a model; run again with the same --workdir to go on after a stop"
 EXAMPLE = "triarch train --gin_file=runs/laptop.gin --workdir=runs/first --gin.RunConfig.steps=200"
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains and returns the run's summary, in the first of several processes."""
+    check_modules(Path(args.workdir))
     config, config_text = load_run(args)
     with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
         from triarch.training import train  # Bad flags and configs fail before jax is imported.

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 _SECONDS_AN_HOUR = 3600.0
 
 
-def describe_study(files: Sequence[str], bindings: Sequence[str], topology: str | None, mfu: float) -> dict[str, Any]:
+def describe_study(
+    files: Sequence[str], bindings: Sequence[str], modules: Sequence[str], topology: str | None, mfu: float
+) -> dict[str, Any]:
     """Prints every run of a study with its cost and how exactly it is matched, and the total; returns the same.
 
     Args:
       files: gin files of the study.
       bindings: laid over them.
+      modules: that the user named.
       topology: TPU slice, such as "v5p:4x4x4", to count chip-hours on; None for none.
       mfu: share of the chips' peak that training is assumed to reach, in the "train" convention.
 
@@ -35,7 +38,7 @@ def describe_study(files: Sequence[str], bindings: Sequence[str], topology: str 
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: expected a share of the peak, above 0 up to 1")
     place = topologies.parse(topology) if topology else None
-    study, runs = load_study(files, bindings)
+    study, runs = load_study(files, bindings, modules)
     rows = [_row(run, place, mfu) for run in runs]
     described: dict[str, Any] = {"title": study.title, "num_runs": len(rows), "runs": rows, "total": _total(rows)}
     if place is not None:

@@ -1,0 +1,84 @@
+"""The config of a run read back from its config.json: the same values, and one line for whatever is no config."""
+
+import json
+
+import pytest
+
+from tests.training import tiny
+from triarch.cli import gin_files
+from triarch.cli.run_config import check_modules, read_run_config
+from triarch.data.mixture import MixturePhase, StoreMixture
+from triarch.errors import UserError
+from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
+from triarch.training import DataConfig
+from triarch.training.fingerprint import to_plain
+
+MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
+
+
+def written(tmp_path, config, **others):
+    (tmp_path / "config.json").write_text(json.dumps(to_plain(config) | {"store_fingerprint": "x"} | others))
+    return tmp_path
+
+
+@pytest.mark.parametrize("objective", [SpanCorruption(), UL2, T5GEMMA2], ids=["plain", "ul2", "t5gemma2"])
+def test_the_config_comes_back(objective, tmp_path):
+    config = tiny.run_config("store", "encoder-decoder", objective=objective, data=MIXED)
+    assert read_run_config(written(tmp_path, config, vocabulary={"special": {}}, mixture={})) == config
+
+
+@pytest.mark.parametrize("name", ["redllm/8b", "ettin_encoder/150m", "llama3/1b", "t5gemma/2b", "bart/base"])
+def test_published_configs_come_back(name, tmp_path):
+    """With scaled rotary embeddings, rules of sharding and schedules of other kinds."""
+    gin_files.parse([gin_files.recipe_file(*name.split("/")), f"models/{name}.gin"], [])
+    config = gin_files.build("RunConfig")
+    assert read_run_config(written(tmp_path, config)) == config
+
+
+def changed(plain, key, value):
+    *path, last = key.split(".")
+    inner = plain
+    for part in path:
+        inner = inner[part]
+    if value is None:
+        del inner[last]
+    else:
+        inner[last] = value
+    return plain
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("steps", "7", "RunConfig.steps = '7': expected a whole number"),
+        ("steps", None, "RunConfig.steps is missing"),
+        ("model.d_model", None, "ModelConfig.d_model is missing"),
+        ("model.d_modl", 8, "ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
+        ("objective.class", "CausalLN", "no config class 'CausalLN' (did you mean 'CausalLM'?)"),
+        ("objective.class", ["CausalLM"], "no config class ['CausalLM']"),
+        ("objective.class", "AdamW", "AdamW.learning_rate is missing"),
+        ("objective.class", "Cosine", "Cosine.peak is missing"),
+        ("objective", 5, "RunConfig.objective = 5: expected a reference"),
+        ("optimizer.learning_rate", {"class": "CausalLM"}, "AdamW.learning_rate = @CausalLM(): expected a reference"),
+        ("objective.from", {"module": "os", "sha256": "x"}, "needs CausalLM of a module: give --module=os"),
+    ],
+)
+def test_other_things(key, value, message, tmp_path):
+    plain = changed(to_plain(tiny.run_config("store")), key, value)
+    (tmp_path / "config.json").write_text(json.dumps(plain))
+    with pytest.raises(UserError) as caught:
+        read_run_config(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'config.json'}") and message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", "{", '{"a": ' * 400 + "1" + "}" * 400, "[" * 100_000, "\x00"])
+def test_no_config_at_all(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    for read in (read_run_config, check_modules):
+        if read is check_modules and text.startswith('{"a"'):
+            continue
+        with pytest.raises(UserError) as caught:
+            read(tmp_path)
+        assert str(caught.value).startswith(str(tmp_path)) and len(str(caught.value)) < 400
+    with pytest.raises(UserError, match="no such run folder"):
+        read_run_config(tmp_path / "none")
