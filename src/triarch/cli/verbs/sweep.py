@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import signal
 from pathlib import Path
 
 from triarch.errors import UserError
@@ -71,8 +70,6 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
     from triarch.sweeps.workers import Worker
     from triarch.training.fingerprint import changes
 
-    # What manages machines asks with SIGTERM; runs under way then save and stop, as on Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _make_folder(output)
     for run in runs:
         if changed := changes(run_folder(run, output), run.config):
