@@ -173,7 +173,7 @@ def test_killed_writers_leave_nothing_for_long(tmp_path):
     process = python(code, tmp_path / "export")
     process.communicate(timeout=60)
     assert process.returncode == 9
-    assert [entry.name.startswith(".export.partial-") for entry in tmp_path.iterdir()] == [True]
+    assert [entry.name.endswith(".tmp.export") for entry in tmp_path.iterdir()] == [True]
     exports.export(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["export"]
 

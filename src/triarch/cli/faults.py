@@ -24,8 +24,8 @@ _MOST_CHARACTERS = 1000
 def report(verb: str, error: BaseException, argv: Sequence[str], args: argparse.Namespace) -> int:
     """Prints one line about `error` on standard error and returns the exit status.
 
-    With --debug or TRIARCH_DEBUG=1 the traceback is printed before it. That of a fault of triarch itself is also written to a
-    file, in the run folder if the verb has one.
+    With --debug or TRIARCH_DEBUG=1 the traceback is printed before it. That of a fault of triarch itself is also
+    written to a file, in the run folder if the verb has one.
 
     Args:
       verb: that was run.

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triarch.errors import UserError
+from triarch.temporary import clear_leftovers
 
-_PLACES = ("FOLDER", "FILE", "PATH", "DIR", "STORE")
+_PLACES = ("FOLDER", "FILE", "PATH", "DIR", "STORE", "TABLE", "HF_FOLDER", "RUN")
 _MOST_SEED = 2**32 - 1
 _MOST_NUMBER = 2**63 - 1
 
 
 def check_file(flag: str, path: str | Path) -> None:
-    """Makes sure that a file can be written at `path`, which `flag` names; writes nothing.
+    """Makes sure that a file can be written at `path`, which `flag` names.
+
+    Writes nothing, and removes what a killed process left of the same file.
 
     Raises:
       UserError: it is a folder, its folder is missing, or one of them may not be written.
@@ -35,6 +38,7 @@ def check_file(flag: str, path: str | Path) -> None:
         raise UserError(f"{given}: {error.strerror}") from error
     if not os.access(target, os.W_OK):
         raise UserError(f"{given}: {target} may not be written")
+    clear_leftovers(path.parent, path.name)
 
 
 def check_folder(flag: str, path: str | Path) -> None:

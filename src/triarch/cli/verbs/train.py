@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.outputs import check_folder
 from triarch.cli.processes import add_process_arguments, joined
 
 HELP = "train a model; run again with the same --workdir to go on after a stop"
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains and returns the run's summary, in the first of several processes."""
+    check_folder("workdir", args.workdir)
     config, config_text = load_run(args)
     with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
         from triarch.training import train  # Bad flags and configs fail before jax is imported.
