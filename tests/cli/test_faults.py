@@ -1,6 +1,8 @@
 """What ends a verb early: one line, the right status, and the traceback of what is triarch's own fault in a file."""
 
 import errno
+import json
+import math
 import os
 import re
 from pathlib import Path
@@ -147,3 +149,9 @@ def test_a_loop_of_links_for_json(monkeypatch, capsys, tmp_path):
     (tmp_path / "b").symlink_to("a")
     assert main([*VERB, f"--json={tmp_path}/a/x.json"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_json_has_no_word_for_infinity(monkeypatch, tmp_path):
+    monkeypatch.setattr(describe, "run", lambda args: {"a": [1.5, math.inf, (math.nan,)], "b": {"c": -math.inf}})
+    assert main([*VERB, f"--json={tmp_path}/x.json"]) == 0
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1.5, None, [None]], "b": {"c": None}}

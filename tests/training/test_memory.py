@@ -29,11 +29,11 @@ def test_the_least_is_counted_by_hand(config):
 
 
 @pytest.mark.parametrize(
-    "changes, expected",
+    ("changes", "expected"),
     [
         (
             {"batch_size": 2 * 10**9},
-            r"a batch of 2,000,000,000 examples .*at the least; there are .*: try Execution.remat = 'full', a larger",
+            "a batch of 2,000,000,000 examples .* at the least; there are .*: try Execution",
         ),
         ({"model": tiny.model("decoder-only", d_ff=2**31 - 1)}, "take a smaller model, or more devices"),
         ({"model": tiny.model("decoder-only", vocab_size=2**31 - 1)}, "take a smaller model, or more devices"),

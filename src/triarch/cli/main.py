@@ -6,10 +6,11 @@ import argparse
 import importlib
 import json
 import keyword
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from triarch.cli import environment, faults, outputs, streams
 from triarch.errors import nearest
@@ -112,11 +113,20 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
 
 
 def _write_json(result: dict, path: str) -> None:
-    text = json.dumps(result, indent=2, allow_nan=False, default=str) + "\n"
+    text = json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str) + "\n"
     if path == "-":
         print(text, end="")
         return
     write_whole(Path(path), text)
+
+
+def _without_nan(value: Any) -> Any:
+    """Returns a result with None for what is infinite or no number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _overview() -> str:
