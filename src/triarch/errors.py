@@ -6,6 +6,7 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+from triarch.disk import is_full
 from triarch.memory import is_out_of_memory
 
 # Names that fit on the one line of a message.
@@ -37,7 +38,8 @@ def exit_status(error: BaseException) -> int:
     """Returns the status of a process that `error` ends: 1 for its input or machine, 128 + a signal, else FAULT."""
     if isinstance(error, KeyboardInterrupt):
         return 128 + getattr(error, "number", signal.SIGINT)
-    return 1 if isinstance(error, UserError | OSError) or is_out_of_memory(error) else FAULT
+    is_foreseen = isinstance(error, UserError | OSError) or is_out_of_memory(error) or is_full(error)
+    return 1 if is_foreseen else FAULT
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

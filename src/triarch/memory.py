@@ -11,7 +11,6 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 _SIGNS = re.compile(
     r"RESOURCE_EXHAUSTED|[Oo]ut of memory|[Uu]nable to allocate|bad_alloc|Cannot allocate memory|[Rr]an out of memory"
 )
-_DISK = re.compile(r"No space left|quota exceeded")
 _ASKED = re.compile(r"(?:allocat\w+|size=|Used)\D{0,40}?(\d+(?:\.\d+)?) ?([KMGTP]?)(?:i?B|bytes?)?\b")
 # Limits of the container this process runs in: version 2 of control groups, and version 1.
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -28,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error, of Python or of a library, says that there was not enough memory."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(_SIGNS.search(str(error))) and not _DISK.search(str(error))
+    return isinstance(error, RuntimeError) and bool(_SIGNS.search(str(error)))
 
 
 def asked_bytes(error: BaseException) -> int | None:

@@ -33,7 +33,7 @@ EXPECTED = {
     "long name": (OSError(errno.ENAMETOOLONG, "File name too long", "xxx"), 1, "xxx: File name too long"),
     "links": (OSError(errno.ELOOP, "Too many levels of symbolic links", "a"), 1, "a: Too many levels"),
     "two paths": (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), 1, "a -> b: Invalid"),
-    "full disk": (OSError(errno.ENOSPC, "No space left on device", Path("a")), 1, "a: No space left"),
+    "full disk": (OSError(errno.ENOSPC, "No space left on device", Path("a")), 1, "a: the disk is full ("),
     "no path": (TimeoutError("timed out"), 1, "timed out"),
     "memory": (MemoryError(), 1, "out of memory; this machine has"),
     "numpy": (

@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from triarch import __version__
+from triarch import __version__, disk
+from triarch.cli import streams
 from triarch.cli.interrupts import WORDS
 from triarch.errors import FAULT, UserError, exit_status
 from triarch.memory import asked_bytes, host_bytes, is_out_of_memory, shown
@@ -49,14 +50,17 @@ def report(verb: str, error: BaseException, argv: Sequence[str], args: argparse.
 def describe(error: BaseException) -> str:
     """Returns what to tell a user of an error that comes from the input, the machine, or a signal."""
     if isinstance(error, KeyboardInterrupt):
-        return WORDS.get(getattr(error, "number", None), "interrupted")
+        return f"{WORDS.get(getattr(error, 'number', None), 'interrupted')}{_notes(error)}"
+    if isinstance(error, UserError):
+        return f"{error}{_notes(error)}"
+    paths = [_name(path) for path in (getattr(error, "filename", None), getattr(error, "filename2", None)) if path]
+    place = f"{' -> '.join(paths)}: " if paths else ""
+    if disk.is_full(error) and paths != [streams.OUTPUT]:
+        return f"{place}{disk.full(paths[0] if paths else '.')}{_notes(error)}"
     if is_out_of_memory(error):
-        return f"{_memory(error)}{_notes(error)}"
-    if isinstance(error, OSError):
-        said = error.strerror or str(error) or type(error).__name__
-        paths = [_name(path) for path in (error.filename, error.filename2) if path is not None]
-        return f"{' -> '.join(paths)}: {said}{_notes(error)}" if paths else f"{said}{_notes(error)}"
-    return str(error)
+        return f"{place}{_memory(error)}{_notes(error)}"
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{place}{said}{_notes(error)}"
 
 
 def check_texts(argv: Sequence[str]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from triarch import disk
 from triarch.errors import UserError
 from triarch.temporary import clear_leftovers, leftovers, remove, temporary_folder, temporary_path
 
@@ -71,9 +71,8 @@ def _explained(output: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # TensorStore raises the latter two.
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if is_full:
-            raise UserError(f"{output}: the disk is full; nothing was kept") from error
+        if disk.is_full(error):
+            raise UserError(f"{output}: {disk.full(output)}; nothing was kept") from error
         if not isinstance(error, OSError):
             raise
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error

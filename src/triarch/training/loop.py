@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import statistics
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import jax
 
+from triarch import disk
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
@@ -202,9 +202,8 @@ def _explained(workdir: Path, run: Run) -> Iterator[None]:
     except Exception as error:
         saved = saved_steps(workdir)
         kept = f"the newest checkpoint is that of step {saved[-1]}" if saved else "no checkpoint was written yet"
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error) or "quota exceeded" in str(error):
-            raise UserError(f"{workdir}: no space left on the disk; {kept}; make room and run again") from error
+        if disk.is_full(error):
+            raise UserError(f"{workdir}: {disk.full(workdir)}; {kept}; make room and run again") from error
         if is_out_of_memory(error):
             raise UserError(f"{explain(run, error)}; {kept}") from error
         error.add_note(kept)
