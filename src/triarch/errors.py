@@ -10,7 +10,7 @@ from triarch.disk import is_full
 from triarch.memory import is_out_of_memory
 
 # Names that fit on the one line of a message.
-MOST_LISTED = 30
+MOST_LISTED = 12
 # Of a process that met a fault of triarch itself: EX_SOFTWARE of sysexits.h.
 FAULT = 70
 

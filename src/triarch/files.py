@@ -30,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(temporary)):  # An error of writing names no file.
+        if error.errno and error.filename in (None, str(temporary)):  # An error of writing names no file.
             error.filename = str(path)
         raise
     finally:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from triarch import temporary
 from triarch.cli.main import main
 from triarch.cli.verbs import describe
 from triarch.errors import Stopped, UserError
+from triarch.temporary import temporary_path
 
 VERB = ["describe", "--gin_file=models/redllm/1b.gin"]
 
@@ -155,3 +157,40 @@ def test_json_has_no_word_for_infinity(monkeypatch, tmp_path):
     monkeypatch.setattr(describe, "run", lambda args: {"a": [1.5, math.inf, (math.nan,)], "b": {"c": -math.inf}})
     assert main([*VERB, f"--json={tmp_path}/x.json"]) == 0
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [1.5, None, [None]], "b": {"c": None}}
+
+
+LATE = {
+    "fit": ["--law=power", "--x_column=x", "--loss_column=y", "--csv=none.csv", "--output={}"],
+    "import": ["none", "--output={}"],
+    "export": ["--workdir=none", "--output={}"],
+    "report": ["--study=none", "--output={}/page.html"],
+    "sweep": ["--study=none", "--output={}"],
+    "train": ["--gin_file=none.gin", "--workdir={}"],
+}
+
+
+@pytest.mark.parametrize("verb", LATE)
+@pytest.mark.parametrize("name", ["file", "file/x", "n" * 300, "dangling", "dangling/x", "loop/x", "closed/x"])
+def test_every_output_is_checked_before_the_work(verb, name, monkeypatch, capsys, tmp_path):
+    """Each input is missing too, which would be told if it were looked for first."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("dangling").symlink_to("nowhere")
+    Path("loop").symlink_to("loop")
+    Path("closed").mkdir()
+    # Root may write anywhere.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    assert main([verb, *(flag.format(name) for flag in LATE[verb])]) == 1
+    said = capsys.readouterr().err
+    flag = "workdir" if verb == "train" else "output"
+    assert said.startswith(f"triarch {verb}: error: --{flag}=") and said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["closed", "dangling", "file", "loop"]
+
+
+def test_what_a_killed_process_left_of_a_result_goes_when_it_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(describe, "run", lambda args: {})
+    left = temporary_path(tmp_path / "x.json")
+    left.touch()
+    monkeypatch.setattr(temporary, "_started", lambda process: None)
+    assert main([*VERB, f"--json={tmp_path}/x.json"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

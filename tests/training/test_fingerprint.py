@@ -90,6 +90,20 @@ def test_a_run_takes_no_folder_of_another_kind(tmp_path, name, text):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json", "config.gin", "config.json"])
+def test_a_folder_where_a_file_should_be(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: expected a file"):
+        check_folder(tmp_path, tiny.run_config("store"), [])
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "vocabulary", "tensorboard"])
+def test_a_file_where_a_folder_should_be(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"{name}: expected a folder"):
+        check_folder(tmp_path, tiny.run_config("store"), [])
+
+
 def test_another_store_is_another_run(tmp_path):
     config = tiny.run_config("store")
     store, other = (TokenStore.open(tiny.write_store(tmp_path / str(n), examples=n)) for n in (64, 65))

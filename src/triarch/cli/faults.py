@@ -20,6 +20,7 @@ from triarch.memory import asked_bytes, host_bytes, is_out_of_memory, shown
 
 DEBUG = "TRIARCH_DEBUG"
 _MOST_CHARACTERS = 1000
+_MOST_PATH = 200
 
 
 def report(verb: str, error: BaseException, argv: Sequence[str], args: argparse.Namespace) -> int:
@@ -116,4 +117,5 @@ def _notes(error: BaseException) -> str:
 
 
 def _name(path: object) -> str:
-    return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else str(path)
+    name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else str(path)
+    return name if len(name) <= _MOST_PATH else f"{name[: _MOST_PATH // 2]}...{name[-_MOST_PATH // 2 :]}"

@@ -7,8 +7,6 @@ import signal
 from types import FrameType
 from typing import NoReturn
 
-from triarch.errors import Stopped
-
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _received: int | None = None
 _process = 0
@@ -47,6 +45,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _received is not None or _is_importing(frame):
         _end_now(number)
     _received = number
+    from triarch.errors import Stopped  # Not before: until all is installed, only what takes no time is imported.
+
     raise Stopped(number)
 
 

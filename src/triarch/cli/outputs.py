@@ -15,10 +15,11 @@ _MOST_SEED = 2**32 - 1
 _MOST_NUMBER = 2**63 - 1
 
 
-def check_file(flag: str, path: str | Path) -> None:
+def check_file(flag: str, path: str | Path, make: bool = False) -> None:
     """Makes sure that a file can be written at `path`, which `flag` names.
 
-    Writes nothing, and removes what a killed process left of the same file.
+    With `make` its folder will be made if need be. Writes nothing, and removes what a killed process left of the same
+    file.
 
     Raises:
       UserError: it is a folder, its folder is missing, or one of them may not be written.
@@ -27,6 +28,9 @@ def check_file(flag: str, path: str | Path) -> None:
     try:
         if path.is_dir():
             raise UserError(f"{given}: is a folder, expected a file to write")
+        if make and not os.path.lexists(path.parent):
+            check_folder(flag, path.parent)
+            return
         if not path.parent.is_dir():
             raise UserError(f"{given}: no folder {path.parent}")
         # What is no regular file, as a device or a pipe, is written to; others are replaced, in their folder.
@@ -58,12 +62,19 @@ def check_folder(flag: str, path: str | Path) -> None:
     except OSError as error:
         raise UserError(f"{given}: {error.strerror}") from error
     above = path
-    while not above.exists():
+    while not os.path.lexists(above):
         above = above.parent
     if not above.is_dir():
         raise UserError(f"{given}: {above} is no folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{given}: {above} may not be written")
+
+
+def check_new_folder(flag: str, path: Path, overwrite: bool) -> None:
+    """As `check_folder`, of a folder that is to be new unless it may be overwritten."""
+    check_folder(flag, path)
+    if path.exists() and not overwrite:
+        raise UserError(f"{path}: exists already: choose another --{flag} or give --overwrite")
 
 
 def check_places(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:

@@ -18,11 +18,14 @@ from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
-from triarch.training.metrics import FILE_NAME
+from triarch.training.metrics import FILE_NAME as METRICS
+from triarch.training.metrics import TENSORBOARD
 
 CONFIG_TEXT = "config.gin"
 CONFIG_JSON = "config.json"
 CHECKPOINTS = "checkpoints"
+SUMMARY = "summary.json"
+_FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
 
 
 def to_plain(value: Any) -> Any:
@@ -122,6 +125,10 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
     saved = workdir / CONFIG_JSON
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir}: expected a folder")
+    for name in (*_FILES, *_FOLDERS):
+        path = workdir / name
+        if path.exists() and path.is_dir() != (name in _FOLDERS):
+            raise UserError(f"{path}: expected a {'folder' if name in _FOLDERS else 'file'}: move it away")
     if (workdir / MANIFEST).exists():
         raise UserError(f"{workdir}: holds a token store or an export, not a run: choose another --workdir")
     if not saved.exists():
@@ -136,7 +143,7 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
 
 
 def _is_begun(workdir: Path) -> bool:
-    log = workdir / FILE_NAME
+    log = workdir / METRICS
     return bool(saved_steps(workdir)) or (log.exists() and log.stat().st_size > 0)
 
 

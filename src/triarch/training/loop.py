@@ -23,7 +23,7 @@ from triarch.runtime.quiet import quiet_orbax
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.consistency import check_same_folder, check_same_run
-from triarch.training.fingerprint import CHECKPOINTS, check_folder, saved_steps, write_folder
+from triarch.training.fingerprint import CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
 from triarch.training.inputs import open_inputs
 from triarch.training.memory import check_memory, explain
 from triarch.training.metrics import MetricsLog
@@ -34,8 +34,6 @@ from triarch.training.starting_point import StartingPoint, open_starting_point
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.watchdog import Watchdog
-
-SUMMARY = "summary.json"
 
 
 def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import platform
 from pathlib import Path
 
+from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.files import write_whole
 
@@ -36,6 +37,9 @@ def run(args: argparse.Namespace) -> dict:
 
     if args.parallel is not None and args.parallel < 1:
         raise UserError(f"--parallel={args.parallel}: expected a whole number from 1 on")
+    if args.commands:
+        check_file("commands", args.commands)
+    check_folder("output", args.output)
     study, runs = load_study([args.study], [])
     output = Path(args.output)
     prepare = stages.prepare_stages(study, output)
