@@ -73,13 +73,13 @@ def changes(workdir: Path, config: RunConfig) -> list[str]:
     None for a folder without one, or one that was never trained; otherwise raises as `check_folder`.
     """
     old = _saved(workdir)
-    if old is None:
+    if old is None or not _is_begun(workdir):
         return []
     new = json.loads(json.dumps(to_plain(config)))
     return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
 
 
-def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore]) -> None:
+def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore], *, even_unbegun: bool = False) -> None:
     """Makes sure that a run folder is new or holds this very run; writes nothing.
 
     A run is held once a step of it was logged or saved: one that failed before that binds nobody to its config.
@@ -88,12 +88,13 @@ def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore])
       workdir: the run folder.
       config: of this run.
       stores: the token stores that it reads.
+      even_unbegun: whether a config that never trained counts too.
 
     Raises:
       UserError: the folder holds a run under another config, or its config.json is unreadable.
     """
     old = _saved(workdir)
-    if old is None:
+    if old is None or not (even_unbegun or _is_begun(workdir)):
         return
     changed = [line for line in differences(old, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
     if changed:
@@ -121,7 +122,7 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
 
 
 def _saved(workdir: Path) -> dict[str, Any] | None:
-    """Returns what a run folder's config.json holds; None where there is no run in it yet."""
+    """Returns what a run folder's config.json holds; None where there is no such folder or file yet."""
     saved = workdir / CONFIG_JSON
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir}: expected a folder")
@@ -139,7 +140,7 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
     if not isinstance(config, dict) or config.get("class") != RunConfig.__name__:
         raise UserError(f"{saved}: is not the config of a run: choose another --workdir")
-    return config if _is_begun(workdir) else None
+    return config
 
 
 def _is_begun(workdir: Path) -> bool:
