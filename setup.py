@@ -80,5 +80,5 @@ setup(
         "eval": EVAL,
         "dev": [*DEV, *TASKS],
     },
-    entry_points={"console_scripts": ["triarch=triarch.cli.main:main"]},
+    entry_points={"console_scripts": ["triarch=triarch.__main__:program"]},
 )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
+from triarch.disk import is_full
+from triarch.memory import is_out_of_memory
+
 # Names that fit on the one line of a message.
-MOST_LISTED = 30
+MOST_LISTED = 12
+# Of a process that met a fault of triarch itself: EX_SOFTWARE of sysexits.h.
+FAULT = 70
 
 
 class UserError(Exception):
@@ -14,6 +20,26 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with status 1.
     """
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGINT or SIGTERM: the work is to end where it can be taken up again.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
+
+
+def exit_status(error: BaseException) -> int:
+    """Returns the status of a process that `error` ends: 1 for its input or machine, 128 + a signal, else FAULT."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + getattr(error, "number", signal.SIGINT)
+    is_foreseen = isinstance(error, UserError | OSError) or is_out_of_memory(error) or is_full(error)
+    return 1 if is_foreseen else FAULT
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from triarch.temporary import temporary_path
+
 
 def write_synced(path: Path, content: str | bytes) -> None:
     """Writes a file whose content is on the disk, not only on its way, when this returns; text as UTF-8."""
@@ -23,10 +25,14 @@ def whole(path: Path) -> Iterator[Path]:
 
     The name ends as that of `path`, by which some libraries choose a format. Nothing is left behind otherwise.
     """
-    temporary = path.with_name(f".{os.getpid()}.tmp.{path.name}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):  # An error of writing names no file.
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -233,12 +233,25 @@ def test_a_cut_off_spool_begins_again(tmp_path):
     assert _run(tmp_path / "store", 3).stdout == "0\n"
 
 
-def test_what_took_long_is_kept_after_an_error(tmp_path, monkeypatch, capsys):
+def test_what_took_long_is_kept_after_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(partial, "KEPT_AFTER_SECONDS", 0)
-    with pytest.raises(KeyError), StoreWriter(tmp_path / "store", 8, "uint16", job="job") as store:
+    with pytest.raises(KeyError) as caught, StoreWriter(tmp_path / "store", 8, "uint16", job="job") as store:
         store.write("train", numbered_windows(4))
         store.checkpoint({"done": 4})
+        store.write("train", numbered_windows(1000))
         raise KeyError
-    assert "the same command goes on there" in capsys.readouterr().err
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"what was done is kept in {tmp_path}/.store.partial (")
+    assert note.endswith("): the same command goes on there")
+    # Nothing that came after the checkpoint takes up room.
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.spool")) == 4 * 8 * 2
     with StoreWriter(tmp_path / "store", 8, "uint16", job="job") as store:
         assert store.state == {"done": 4} and store.examples("train") == 4
+
+
+def test_what_has_no_checkpoint_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(partial, "KEPT_AFTER_SECONDS", 0)
+    with pytest.raises(KeyError) as caught, StoreWriter(tmp_path / "store", 8, "uint16", job="job") as store:
+        store.write("train", numbered_windows(4))
+        raise KeyError
+    assert not hasattr(caught.value, "__notes__") and list(tmp_path.iterdir()) == []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation import domains
+from triarch.cli.verbs.evaluate import loss_cells
 from triarch.evaluation.held_out import summarise
 from triarch.evaluation.scoring import by_objective, paired_objective, pseudo_likelihood
+from triarch.evaluation.suites import SuiteDomain, averages
 from triarch.evaluation.sums import WindowSums
 from triarch.objectives import UL2, CausalLM, PrefixLM, SpanCorruption
 
@@ -69,3 +72,28 @@ def test_standard_error_of_unequal_windows_equals_the_jackknife_to_first_order()
     assert abs(evaluation.standard_error / jackknife - 1) < 0.01
     # Were tokens independent, windows would not matter; here they do.
     assert evaluation.standard_error > 3 * 0.4 / np.sqrt(tokens.sum())
+
+
+@pytest.mark.parametrize(
+    ("nats", "perplexity", "shown"),
+    [
+        (709.7, 1.6549840276802644e308, "1.65e+308"),
+        (709.8, None, "> 1e308"),
+        (1e6, None, "> 1e308"),
+        (0.0, 1.0, "1.00"),
+    ],
+)
+def test_perplexity_beyond_a_number(nats, perplexity, shown):
+    """Of a loss that is finite: e^709.782 is the largest number of 64 bits."""
+    tokens = np.ones(2)
+    loss = summarise(WindowSums(nats * tokens, tokens, tokens))
+    mean = averages("paired", [(SuiteDomain("a", "b", None), WindowSums(nats * tokens, tokens, tokens))])
+    assert [one.perplexity for one in mean] == [loss.perplexity] * len(mean)
+    assert loss.nats_per_token == nats and loss.perplexity == (perplexity and pytest.approx(perplexity, rel=1e-12))
+    assert loss_cells(loss)[3] == shown
+
+
+def test_perplexity_of_no_tokens():
+    nothing = np.zeros(2)
+    loss = summarise(WindowSums(nothing, nothing, nothing))
+    assert loss.perplexity is None and loss_cells(loss)[3] == "-"

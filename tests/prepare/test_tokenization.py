@@ -1,10 +1,12 @@
 """Chunks of records are of bounded size."""
 
+import signal
+
 import numpy as np
 import pytest
 
 from tests.prepare.preparing import BYTES, contents, hand_over_in_parts, prepared
-from tests.tokenizers.texts import Documents, small_sentencepiece
+from tests.tokenizers.texts import Documents, blocked_signals, small_sentencepiece
 from triarch.cli.views.store_summary import summary
 from triarch.prepare import tokenization
 from triarch.prepare.corpora.documents import Document, LeftOut
@@ -95,3 +97,11 @@ def test_a_chunk_holds_few_records(monkeypatch, record, most):
     lengths = None if getattr(record, "inputs", None) is None else {"inputs": 500, "targets": 500}
     chunks = list(tokenize([record] * 25, ChunkTokenizer(ByteTokenizer(), "uint16", 0, lengths), workers=1))
     assert [chunk.records for chunk in chunks] == [most] * (25 // most) + [25 % most] * (25 % most > 0)
+
+
+def test_ctrl_c_reaches_the_parent_alone(monkeypatch):
+    """From the first moment of a worker on: in the middle of its imports it would show a traceback."""
+    monkeypatch.setattr(tokenization, "_run_worker", blocked_signals)
+    work = ChunkTokenizer(ByteTokenizer(), "uint16", 0.2)
+    assert list(tokenize(Documents().documents(), work, workers=2)) == [{signal.SIGINT}]
+    assert signal.SIGINT not in blocked_signals([])

@@ -163,6 +163,8 @@ def test_a_finished_run_under_another_config_is_refused(tmp_path):
     import json
 
     (folder / CONFIG_JSON).write_text(json.dumps(to_plain(config) | {"store_fingerprint": "x"}))
+    assert changes(folder, dataclasses.replace(config, seed=9)) == []  # Of a run that never trained.
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
     assert changes(folder, config) == []
     assert changes(folder, dataclasses.replace(config, log_every=99)) == []
     longer = dataclasses.replace(config, steps=config.steps + 1)

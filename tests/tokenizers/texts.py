@@ -51,6 +51,11 @@ def kill_this_process(documents) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def blocked_signals(documents) -> set[int]:
+    """What a worker is deaf to."""
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @dataclasses.dataclass(frozen=True)
 class Documents:
     """A corpus of made-up documents, the hard texts among them."""

@@ -12,6 +12,11 @@ from triarch.files import write_whole
 from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder
 
 
+def begin(workdir):
+    """As if a step had been logged."""
+    (workdir / "metrics.jsonl").write_text('{"step": 1}\n')
+
+
 def test_plain_values_name_their_classes():
     plain = to_plain(tiny.run_config("store"))
     assert plain["class"] == "RunConfig"
@@ -48,6 +53,7 @@ def test_a_folder_holds_one_run(tmp_path, changes, line):
     store = TokenStore.open(tiny.write_store(tmp_path / "store"))
     check_folder(tmp_path / "run", config, [store])
     write_folder(tmp_path / "run", config, "text", [store])
+    begin(tmp_path / "run")
     changed = dataclasses.replace(config, **changes)
     if line is None:
         check_folder(tmp_path / "run", changed, [store])
@@ -56,10 +62,53 @@ def test_a_folder_holds_one_run(tmp_path, changes, line):
             check_folder(tmp_path / "run", changed, [store])
 
 
+def test_what_never_trained_binds_nobody(tmp_path):
+    """As after too little memory: the folder takes another config, with its vocabulary, until a step is kept."""
+    workdir, config = tmp_path / "run", tiny.run_config("store")
+    other = dataclasses.replace(config, batch_size=16)
+    store = TokenStore.open(tiny.write_store(tmp_path / "store"))
+    store.vocabulary_folder.mkdir()
+    for number, one in enumerate((config, other)):
+        (store.vocabulary_folder / "words").write_text(str(number))
+        check_folder(workdir, one, [store])
+        write_folder(workdir, one, "text", [store])
+        assert (workdir / "vocabulary" / "words").read_text() == str(number)
+        (workdir / "metrics.jsonl").touch()
+    (workdir / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+    check_folder(workdir, config, [store])
+    (workdir / "checkpoints" / "4").mkdir()
+    with pytest.raises(UserError, match="batch_size: 16 -> 8"):
+        check_folder(workdir, config, [store])
+    assert not [path for path in workdir.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name, text", [("manifest.json", "{}"), ("config.json", '{"model_type": "llama"}')])
+def test_a_run_takes_no_folder_of_another_kind(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="choose another --workdir"):
+        check_folder(tmp_path, tiny.run_config("store"), [])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json", "config.gin", "config.json"])
+def test_a_folder_where_a_file_should_be(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: expected a file"):
+        check_folder(tmp_path, tiny.run_config("store"), [])
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "vocabulary", "tensorboard"])
+def test_a_file_where_a_folder_should_be(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"{name}: expected a folder"):
+        check_folder(tmp_path, tiny.run_config("store"), [])
+
+
 def test_another_store_is_another_run(tmp_path):
     config = tiny.run_config("store")
     store, other = (TokenStore.open(tiny.write_store(tmp_path / str(n), examples=n)) for n in (64, 65))
     write_folder(tmp_path / "run", config, "text", [store])
+    begin(tmp_path / "run")
     with pytest.raises(UserError, match=r"store_fingerprint: '\w{64}' -> '\w{64}'"):
         check_folder(tmp_path / "run", config, [other])
 

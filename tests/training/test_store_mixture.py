@@ -87,6 +87,7 @@ def test_another_mixture_is_another_run(folders, tmp_path, phases, line):
     config = mixed_config(folders)
     stores = [TokenStore.open(folder) for folder in folders]
     write_folder(tmp_path, config, "text", stores)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     check_folder(tmp_path, config, stores)
     with pytest.raises(UserError, match=line):
         check_folder(tmp_path, mixed_config(folders, *phases), stores)
@@ -95,6 +96,7 @@ def test_another_mixture_is_another_run(folders, tmp_path, phases, line):
 def test_moved_stores_are_the_same_run_and_swapped_ones_are_not(folders, tmp_path):
     stores = [TokenStore.open(folder) for folder in folders]
     write_folder(tmp_path, mixed_config(folders), "text", stores)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     check_folder(tmp_path, mixed_config(("elsewhere/a", "elsewhere/b")), stores)
     with pytest.raises(UserError, match="store_fingerprint"):
         check_folder(tmp_path, mixed_config(folders), stores[::-1])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import json
 import keyword
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from triarch.cli import environment
+from triarch.cli import environment, faults, outputs, streams
 from triarch.cli.modules import add_module_argument, import_modules
-from triarch.errors import UserError, nearest
+from triarch.errors import nearest
 from triarch.files import write_whole
 
 VERBS = {
@@ -36,7 +36,7 @@ VERBS = {
     "import": "take a Hugging Face model as an export",
 }
 # What a shell reports of a program that SIGPIPE ends.
-_READER_LEFT = 141
+READER_LEFT = 141
 _USAGE_ERROR = 2
 
 
@@ -53,38 +53,41 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the process's exit status: 0, 1 for a user's mistake, 2 for a misused command line."""
+    """Runs one verb; returns the process's exit status.
+
+    0, 1 for a user's mistake, a full disk or too little memory, 2 for a misused command line, 70 for a fault of triarch
+    itself, 128 + its number for a signal.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview())
-        return 0 if argv else _USAGE_ERROR
-    if argv[0] == "--version":
+    verb, *flags = argv or [""]
+    args = argparse.Namespace()
+    try:
+        if verb in VERBS:
+            _run(verb, flags, args)
+            return 0
+        return _without_verb(verb)
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, OSError) and streams.output_failed(error) and isinstance(error, BrokenPipeError):
+            return READER_LEFT
+        return faults.report(verb, error, flags, args)
+
+
+def _without_verb(word: str) -> int:
+    if word in ("", "-h", "--help", "help"):
+        print(_overview(), flush=True)
+        return 0 if word else _USAGE_ERROR
+    if word == "--version":
         from triarch.version import __version__
 
-        print(f"triarch {__version__}")
+        print(f"triarch {__version__}", flush=True)
         return 0
-    verb = argv[0]
-    if verb not in VERBS:
-        print(f"triarch: error: no verb {verb!r}{nearest(verb, VERBS)}", file=sys.stderr)
-        return _USAGE_ERROR
-    try:
-        return _run(verb, argv[1:])
-    except UserError as error:
-        return _fail(verb, str(error))
-    except BrokenPipeError:
-        if not _reader_left():
-            raise
-        return _READER_LEFT
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EROFS):
-            raise
-        return _fail(verb, f"{error.strerror}: {error.filename or ''}".rstrip(": "))
-    except KeyboardInterrupt:
-        _fail(verb, "interrupted")
-        return 130
+    print(f"triarch: error: no verb {word!r}{nearest(word, VERBS)}", file=sys.stderr)
+    return _USAGE_ERROR
 
 
-def _run(verb: str, argv: list[str]) -> int:
+def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
+    """Runs a verb; `args` receives its flags."""
+    faults.check_texts(argv)
     module = importlib.import_module(f"triarch.cli.verbs.{verb}{'_' if keyword.iskeyword(verb) else ''}")
     parser = _Parser(
         prog=f"triarch {verb}",
@@ -96,10 +99,15 @@ def _run(verb: str, argv: list[str]) -> int:
     module.add_arguments(parser)
     add_module_argument(parser)
     parser.add_argument("--json", metavar="PATH", help="also write the result as JSON, to a file or to '-'")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from, in full")
     takes_gin = any(action.dest == "_gin" for action in parser._actions)
     bindings = [argument for argument in argv if argument.startswith("--gin.")] if takes_gin else []
-    args = parser.parse_args([argument for argument in argv if argument not in bindings])
+    parser.parse_args([argument for argument in argv if argument not in bindings], args)
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
+    outputs.check_places(parser, argv)
+    outputs.check_numbers(args)
+    if args.json is not None and args.json != "-":
+        outputs.check_file("json", args.json)
     environment.configure()
     os.environ.update(getattr(module, "ENVIRONMENT", {}))
     import_modules(args.module)
@@ -107,33 +115,23 @@ def _run(verb: str, argv: list[str]) -> int:
     if args.json and result is not None:  # Of several processes the first has a result.
         _write_json(result, args.json)
     sys.stdout.flush()
-    return 0
-
-
-def _reader_left() -> bool:
-    """Whether nobody reads the output any more, as after `triarch ... | head`; what is left then goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _write_json(result: dict, path: str) -> None:
-    text = json.dumps(result, indent=2, allow_nan=False, default=str) + "\n"
+    text = json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str) + "\n"
     if path == "-":
         print(text, end="")
         return
-    try:
-        write_whole(Path(path), text)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"--json={path}: {error.strerror}") from error
+    write_whole(Path(path), text)
 
 
-def _fail(verb: str, message: str) -> int:
-    print(f"triarch {verb}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 1
+def _without_nan(value: Any) -> Any:
+    """Returns a result with None for what is infinite or no number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _overview() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import queue
 import sys
 import threading
-import traceback
 from typing import TextIO
 
 from triarch.cli.main import main
@@ -49,9 +49,6 @@ def _run(arguments: list[str], log: str) -> int:
             return main(arguments)
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else 1
-        except Exception:
-            traceback.print_exc()
-            return 1
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -61,4 +58,5 @@ def _run(arguments: list[str], log: str) -> int:
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     own_answers = os.fdopen(os.dup(1), "w")
-    serve(sys.stdin, own_answers)
+    with contextlib.suppress(KeyboardInterrupt):  # Between two verbs; the sweep has the same from the terminal.
+        serve(sys.stdin, own_answers)

@@ -8,15 +8,17 @@ import fcntl
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from triarch import disk
 from triarch.data import manifest as manifests
 from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.memory import shown
+from triarch.temporary import clear_leftovers
 
 # What took less than this is not worth a hidden folder that stays behind.
 KEPT_AFTER_SECONDS = 30
@@ -60,7 +62,8 @@ class PartialFolder:
             if self._replaced.exists() and not self.output.exists():
                 self._replaced.rename(self.output)
             check_output(self.output, self._overwrite)
-            self.journal = self._find_journal()
+            clear_leftovers(self.scratch)
+            self.journal = self.find_journal()
             if self.journal is None:
                 shutil.rmtree(self.path, ignore_errors=True)
                 self.scratch.mkdir(parents=True)
@@ -85,17 +88,26 @@ class PartialFolder:
         else:
             self.path.rename(self.output)
 
-    def close(self) -> None:
-        """Removes the folder if it is still there, unless there is enough in it to go on from."""
+    def close(self, error: BaseException | None) -> None:
+        """Removes the folder if it is still there, unless there is enough in it to go on from, which `error` notes."""
         if self._lock is None:
             return
-        if self._job is None or time.monotonic() - self._start < KEPT_AFTER_SECONDS:
+        if error is not None and self._is_worth_keeping():
+            size = sum(path.lstat().st_size for path in self.path.rglob("*") if path.is_file())
+            error.add_note(f"what was done is kept in {self.path} ({shown(size)}): the same command goes on there")
+        else:
             shutil.rmtree(self.path, ignore_errors=True)
-        elif self.path.exists():
-            print(f"triarch: what was done is kept in {self.path}: the same command goes on there", file=sys.stderr)
         self._release_lock()
 
-    def _find_journal(self) -> dict[str, Any] | None:
+    def _is_worth_keeping(self) -> bool:
+        """Whether a checkpoint or a finished step is there, of what took long."""
+        if self._job is None or time.monotonic() - self._start < KEPT_AFTER_SECONDS or not self.path.exists():
+            return False
+        journal = self.find_journal() or {}
+        return "state" in journal or any(path.name != _JOURNAL for path in self.scratch.iterdir())
+
+    def find_journal(self) -> dict[str, Any] | None:
+        """Returns what `write_journal` last wrote for this job, None without that."""
         if self._job is None:
             return None
         try:
@@ -145,9 +157,19 @@ def explained(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{output}: the disk is full") from error
-        raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error
+        problem = disk.full(output) if disk.is_full(error) else f"cannot be written: {error.strerror or error}"
+        raise UserError(f"{output}: {problem}") from error
     except RuntimeError as error:  # What ArrayRecord's C++ raises.
-        full = "No space left" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
-        raise UserError(f"{output}: {'the disk is full' if full else f'cannot be written: {error}'}") from error
+        is_full = disk.is_full(error) or "RESOURCE_EXHAUSTED" in str(error)
+        raise UserError(f"{output}: {disk.full(output) if is_full else f'cannot be written: {error}'}") from error
+
+
+@contextlib.contextmanager
+def full_disk_explained(output: Path) -> Iterator[None]:
+    """Turns a full disk into one line, whatever else was being written for `output`."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not disk.is_full(error):
+            raise
+        raise UserError(f"{output}: {disk.full(getattr(error, 'filename', None) or output)}") from error

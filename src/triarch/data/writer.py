@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from triarch.data import manifest as manifests
 from triarch.data.partial import SCRATCH, PartialFolder, check_output, explained
 from triarch.data.spool import FileFormat, SpooledFiles
 from triarch.data.tables import DOCUMENT_COLUMNS, PIECE_COLUMNS, TableFormat
+from triarch.errors import UserError
 from triarch.files import sha256, write_synced
 
 __all__ = ["StoreWriter", "check_output"]
@@ -95,8 +97,11 @@ class StoreWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for files in self._files.values():
-            files.close()
-        self._partial.close()
+            with contextlib.suppress(OSError):  # What still waits in memory finds no room either.
+                files.close()
+        if error is not None and self._has_job:
+            self._keep_checkpoint()
+        self._partial.close(error)
 
     def write(self, split: str, windows: np.ndarray, segment_ids: np.ndarray | None = None) -> None:
         """Appends int[examples, window] `windows` to `split`, with their segment ids where the store has them."""
@@ -178,6 +183,13 @@ class StoreWriter:
             return TableFormat(PIECE_COLUMNS), 8 * len(PIECE_COLUMNS), _FILE_ROWS
         sources = self._sources.setdefault(split, {})
         return TableFormat(DOCUMENT_COLUMNS, sources), 8 * len(DOCUMENT_COLUMNS), _FILE_ROWS
+
+    def _keep_checkpoint(self) -> None:
+        """Removes all that came after the last checkpoint: nothing goes on from that, and the disk may be full."""
+        self._files, self._sources = {}, {}
+        self._partial.journal = self._partial.find_journal()
+        with contextlib.suppress(OSError, UserError):
+            self._go_on()
 
     def _go_on(self) -> None:
         """Brings the files back to the last checkpoint; those of splits that it lacks are begun again."""

@@ -40,7 +40,7 @@ class Loss:
       nats_per_token: mean cross-entropy of the scored tokens.
       standard_error: of `nats_per_token` over windows, for tokens of a window are correlated; None for one window.
       bits_per_byte: cross-entropy of the scored tokens in bits over their UTF-8 bytes; None if they have none.
-      perplexity: exp(nats_per_token).
+      perplexity: exp(nats_per_token); None above 1.8e308, what a number can hold.
       num_tokens: scored tokens.
       num_bytes: UTF-8 bytes they stand for.
       num_windows: windows, or examples, they are from: the split's first.
@@ -49,7 +49,7 @@ class Loss:
     nats_per_token: float
     standard_error: float | None
     bits_per_byte: float | None
-    perplexity: float
+    perplexity: float | None
     num_tokens: int
     num_bytes: int
     num_windows: int
@@ -109,11 +109,20 @@ def summarise(*strata: WindowSums) -> Loss:
         nats_per_token=nats_per_token,
         standard_error=_error(strata, nats_per_token, tokens),
         bits_per_byte=nats / (math.log(2) * num_bytes) if num_bytes else None,
-        perplexity=float(np.exp(nats_per_token)),
+        perplexity=perplexity(nats_per_token),
         num_tokens=round(tokens),
         num_bytes=round(num_bytes),
         num_windows=sum(len(sums.nats) for sums in strata),
     )
+
+
+def perplexity(nats_per_token: float) -> float | None:
+    """Returns exp(nats_per_token), None where that is no number of 64 bits: of 709.8 nats and more, and of NaN."""
+    try:
+        value = math.exp(nats_per_token)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _error(strata: Sequence[WindowSums], nats_per_token: float, tokens: float) -> float | None:

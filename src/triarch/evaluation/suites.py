@@ -12,7 +12,7 @@ import numpy as np
 from triarch.data.manifest import FILE_NAME
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
-from triarch.evaluation.held_out import Loss, summarise
+from triarch.evaluation.held_out import Loss, perplexity, summarise
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
 from triarch.evaluation.sums import WindowSums
 from triarch.interchange import LoadedModel
@@ -118,7 +118,7 @@ def _mean(losses: Sequence[Loss]) -> Loss:
         nats_per_token=nats,
         standard_error=None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors),
         bits_per_byte=None if None in bits else float(np.mean(bits)),
-        perplexity=math.exp(nats),
+        perplexity=perplexity(nats),
         num_tokens=sum(loss.num_tokens for loss in losses),
         num_bytes=sum(loss.num_bytes for loss in losses),
         num_windows=sum(loss.num_windows for loss in losses),

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from triarch import disk
 from triarch.errors import UserError
+from triarch.temporary import clear_leftovers, leftovers, remove, temporary_folder, temporary_path
 
 
 @contextlib.contextmanager
 def whole_folder(output: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
     """Gives a hidden sibling of `output` to write into, which becomes `output` when the block ends without error.
 
-    A killed writer leaves only the hidden folder, which the next writer of the same output on this machine removes.
+    A killed writer leaves only the hidden folder, which the next writer of the same output removes.
 
     Args:
       output: the folder to make.
@@ -27,25 +26,21 @@ def whole_folder(output: Path, overwrite: bool, replaceable: Callable[[Path], bo
     Raises:
       UserError: `output` exists and may not be replaced, or it cannot be written.
     """
-    hidden = output.absolute().parent / f"{_prefix(output)}{os.getpid()}"
     with _explained(output):
         _check(output, overwrite, replaceable)
-        hidden.parent.mkdir(parents=True, exist_ok=True)
-        _clear_abandoned(output)
-        hidden.mkdir()
-    try:
-        with _explained(output):
-            yield hidden
-            _check(output, overwrite, replaceable)
-            if output.exists():
-                replaced = hidden.with_name(f"{hidden.name}.replaced")
-                output.rename(replaced)
-                hidden.rename(output)
-                shutil.rmtree(replaced)
-            else:
-                hidden.rename(output)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+        output.absolute().parent.mkdir(parents=True, exist_ok=True)
+        _put_back(output)
+        clear_leftovers(output.absolute().parent, output.name)
+    with _explained(output), temporary_folder(output.absolute()) as hidden:
+        yield hidden
+        _check(output, overwrite, replaceable)
+        if output.exists():
+            replaced = temporary_path(_replaced(output))
+            output.rename(replaced)
+            hidden.rename(output)
+            shutil.rmtree(replaced)
+        else:
+            hidden.rename(output)
 
 
 def _check(output: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
@@ -57,31 +52,17 @@ def _check(output: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -
         raise UserError(f"{output}: is not an export, so --overwrite does not remove it")
 
 
-def _prefix(output: Path) -> str:
-    return f".{output.name}.partial-{socket.gethostname()}-"
+def _replaced(output: Path) -> Path:
+    return output.absolute().with_name(f"{output.name}.replaced")
 
 
-def _clear_abandoned(output: Path) -> None:
-    for path in list(output.absolute().parent.glob(f"{_prefix(output)}*")):
-        process = path.name.removeprefix(_prefix(output)).removesuffix(".replaced")
-        if not process.isdigit() or _is_running(int(process)):
-            continue
-        if path.name.endswith(".replaced") and not output.exists():
-            path.rename(output)
+def _put_back(output: Path) -> None:
+    """Undoes or completes a replacement in the middle of which a writer was killed."""
+    for path in leftovers(output.absolute().parent, _replaced(output).name):
+        if output.exists():
+            remove(path)
         else:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            path.rename(output)
 
 
 @contextlib.contextmanager
@@ -90,9 +71,8 @@ def _explained(output: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # TensorStore raises the latter two.
-        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if is_full:
-            raise UserError(f"{output}: the disk is full; nothing was kept") from error
+        if disk.is_full(error):
+            raise UserError(f"{output}: {disk.full(output)}; nothing was kept") from error
         if not isinstance(error, OSError):
             raise
         raise UserError(f"{output}: cannot be written: {error.strerror or error}") from error

@@ -28,6 +28,9 @@ _POSITIVE = (
     *("attention_softcap", "logits_softcap", "relative_max_distance"),
 )
 
+# Of an array's dimension, and of the counter of steps: they are int32.
+MOST_SIZE = 2**31 - 1
+
 
 def check(config: ModelConfig) -> None:
     """Raises UserError, naming the field, for values that make no network."""
@@ -37,6 +40,10 @@ def check(config: ModelConfig) -> None:
         _require(config, name, getattr(config, name) is None or getattr(config, name) > 0, "must be positive")
     for name in _COUNTS:
         _require(config, name, (getattr(config, name) or 0) >= 0, "must not be negative")
+    for name in (*_SIZES, *_COUNTS, "learned_positions"):
+        _require(config, name, (getattr(config, name) or 0) <= MOST_SIZE, f"must be at most {MOST_SIZE:,}")
+    fits = config.num_heads * config.head_dim <= MOST_SIZE
+    _require(config, "head_dim", fits, f"times num_heads must be at most {MOST_SIZE:,}")
     layers = config.num_encoder_layers + config.num_decoder_layers
     _require(config, "num_decoder_layers", layers > 0, "must be positive where num_encoder_layers is 0")
     shares = config.num_kv_heads is None or (config.num_kv_heads > 0 and config.num_heads % config.num_kv_heads == 0)

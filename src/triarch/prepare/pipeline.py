@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
+from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError, nearest
@@ -106,6 +107,7 @@ def prepare(
         StoreWriter(
             output, window, preparation.dtype, overwrite, job=preparation.job, segments=layout != WINDOWS
         ) as writer,
+        full_disk_explained(output),
     ):
         preparation.run(writer, workers, progress)
     return TokenStore.open(output)

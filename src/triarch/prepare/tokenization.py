@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -223,7 +224,8 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
                     # To hand it over would take several times its memory.
                     yield work(chunk)
                     continue
-                pending.append((pool.submit(_run_worker, chunk), characters))
+                with _interrupts_blocked():  # For a process that this starts, from its first moment on.
+                    pending.append((pool.submit(_run_worker, chunk), characters))
                 under_way += characters
             while pending:
                 yield pending.popleft()[0].result()
@@ -232,6 +234,19 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
         finally:
             for future, _ in pending:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keeps Ctrl-C from this thread, which gets it afterwards, and for good from processes that it starts.
+
+    The terminal tells all processes; these, which may still be importing, wait for their parent's word.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iterator[tuple[list[Record], int]]:
@@ -261,8 +276,6 @@ _work: ChunkTokenizer | None = None
 
 def _start_worker(work: ChunkTokenizer) -> None:
     global _work
-    # An interruption from the keyboard reaches all processes; the parent's word is enough.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     _work = work
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from triarch.errors import UserError
+from triarch.temporary import clear_leftovers
 
 NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
 
@@ -16,6 +17,8 @@ NO_LOCKS_HERE = (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS)
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Holds the run folder, which is created if missing; the system lets go when the process ends, however it does.
+
+    Removes what killed processes left half written in it.
 
     Raises:
       UserError: another process is training in it.
@@ -30,4 +33,5 @@ def locked(workdir: Path) -> Iterator[None]:
             # Some network file systems have no locks; training there is still better than not at all.
             if error.errno not in NO_LOCKS_HERE:
                 raise
+        clear_leftovers(workdir)
         yield

@@ -91,5 +91,6 @@ class Worker:
 
 def _ending(status: int) -> str:
     if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
+        hint = " (out of memory?)" if -status == signal.SIGKILL else ""
+        return f"its process was ended by {signal.Signals(-status).name}{hint}"
     return f"its process ended with status {status}"

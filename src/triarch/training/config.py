@@ -7,6 +7,7 @@ import dataclasses
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError
 from triarch.models import Execution, ModelConfig
+from triarch.models.config_checks import MOST_SIZE
 from triarch.objectives.base import Objective
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training import optimizers
@@ -139,8 +140,8 @@ def validate(config: RunConfig) -> None:
     for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):
         if getattr(owner, field) is not None:
             _positive(owner, field)
-    if not isinstance(config.seed, int) or config.seed < 0:
-        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 on")
+    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
     if config.z_loss < 0:
         raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
     if config.batch_size % config.microbatches:
@@ -165,3 +166,5 @@ def _positive(owner: object, *fields: str) -> None:
         value = getattr(owner, field)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")
+        if value > MOST_SIZE:
+            raise UserError(f"{type(owner).__name__}.{field} = {value}: expected at most {MOST_SIZE:,}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jax.experimental import multihost_utils
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.runtime import multihost
+from triarch.temporary import temporary_path
 from triarch.training.config import RunConfig
 from triarch.training.fingerprint import differences, to_plain
 
@@ -59,8 +59,7 @@ def check_same_folder(workdir: Path) -> None:
     if jax.process_count() == 1:
         return
     is_first = jax.process_index() == 0
-    folder, token = _from_first(str(workdir)), _from_first(uuid.uuid4().hex)
-    sign = workdir / f".seen-by-all-{token}"
+    folder, sign = _from_first(str(workdir)), workdir / _from_first(temporary_path(workdir / "seen-by-all").name)
     if is_first:
         sign.touch()
     multihost_utils.sync_global_devices("sign in the run folder")

@@ -5,22 +5,28 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from triarch import registry
+from triarch.data.manifest import FILE_NAME as MANIFEST
 from triarch.data.manifest import VOCABULARY
 from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
+from triarch.training.metrics import FILE_NAME as METRICS
+from triarch.training.metrics import TENSORBOARD
 
 CONFIG_TEXT = "config.gin"
 CONFIG_JSON = "config.json"
+CHECKPOINTS = "checkpoints"
+SUMMARY = "summary.json"
+_FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
 
 
 def to_plain(value: Any) -> Any:
@@ -61,31 +67,39 @@ def config_fingerprint(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
 
 
+def saved_steps(workdir: Path) -> list[int]:
+    """Returns the steps that a run folder has checkpoints of, whole or not, oldest first."""
+    return sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
+
+
 def changes(workdir: Path, config: RunConfig) -> list[str]:
     """Returns a line for everything in which `config` differs from the run that a folder holds, stores apart.
 
-    None for a folder without one; otherwise raises as `check_folder`.
+    None for a folder without one, or one that was never trained; otherwise raises as `check_folder`.
     """
     old = _saved(workdir)
-    if old is None:
+    if old is None or not _is_begun(workdir):
         return []
     new = json.loads(json.dumps(to_plain(config)))
     return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
 
 
-def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore]) -> None:
+def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore], *, even_unbegun: bool = False) -> None:
     """Makes sure that a run folder is new or holds this very run; writes nothing.
+
+    A run is held once a step of it was logged or saved: one that failed before that binds nobody to its config.
 
     Args:
       workdir: the run folder.
       config: of this run.
       stores: the token stores that it reads.
+      even_unbegun: whether a config that never trained counts too.
 
     Raises:
       UserError: the folder holds a run under another config, or its config.json is unreadable.
     """
     old = _saved(workdir)
-    if old is None:
+    if old is None or not (even_unbegun or _is_begun(workdir)):
         return
     changed = [line for line in differences(old, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
     if changed:
@@ -101,11 +115,13 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
     With its vocabulary a run can be evaluated and exported wherever its token store has gone.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    vocabulary = stores[0].vocabulary_folder
-    if vocabulary.is_dir() and not (workdir / VOCABULARY).exists():
-        partial = workdir / f".{VOCABULARY}.{os.getpid()}.tmp"
-        shutil.copytree(vocabulary, partial)
-        partial.rename(workdir / VOCABULARY)
+    vocabulary, own = stores[0].vocabulary_folder, workdir / VOCABULARY
+    if not _is_begun(workdir):
+        shutil.rmtree(own, ignore_errors=True)
+    if vocabulary.is_dir() and not own.exists():
+        with temporary_folder(own) as partial:
+            shutil.copytree(vocabulary, partial, dirs_exist_ok=True)
+            partial.rename(own)
     write_whole(workdir / CONFIG_TEXT, config_text)
     write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
 
@@ -115,12 +131,26 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
     saved = workdir / CONFIG_JSON
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"{workdir}: expected a folder")
+    for name in (*_FILES, *_FOLDERS):
+        path = workdir / name
+        if path.exists() and path.is_dir() != (name in _FOLDERS):
+            raise UserError(f"{path}: expected a {'folder' if name in _FOLDERS else 'file'}: move it away")
+    if (workdir / MANIFEST).exists():
+        raise UserError(f"{workdir}: holds a token store or an export, not a run: choose another --workdir")
     if not saved.exists():
         return None
     try:
-        return json.loads(saved.read_text())
+        config = json.loads(saved.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
+    if not isinstance(config, dict) or config.get("class") != RunConfig.__name__:
+        raise UserError(f"{saved}: is not the config of a run: choose another --workdir")
+    return config
+
+
+def _is_begun(workdir: Path) -> bool:
+    log = workdir / METRICS
+    return bool(saved_steps(workdir)) or (log.exists() and log.stat().st_size > 0)
 
 
 def _flat(value: Any, key: str) -> dict[str, Any]:

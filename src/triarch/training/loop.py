@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import statistics
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ from typing import Any
 
 import jax
 
+from triarch import disk
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.memory import is_out_of_memory
 from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
@@ -22,8 +23,9 @@ from triarch.runtime.quiet import quiet_orbax
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.consistency import check_same_folder, check_same_run
-from triarch.training.fingerprint import check_folder, write_folder
+from triarch.training.fingerprint import CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
 from triarch.training.inputs import open_inputs
+from triarch.training.memory import check_memory, explain
 from triarch.training.metrics import MetricsLog
 from triarch.training.progress import Progress, shortened
 from triarch.training.reporter import Pending, Reporter
@@ -32,9 +34,6 @@ from triarch.training.starting_point import StartingPoint, open_starting_point
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.watchdog import Watchdog
-
-SUMMARY = "summary.json"
-CHECKPOINTS = "checkpoints"
 
 
 def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str, Any]:
@@ -62,10 +61,11 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     _use_compilation_cache(config.compilation_cache)
     check_same_run(config, inputs.stores, beginning is not None)
     run = assemble(config, inputs)
+    check_memory(run)
     is_first = jax.process_index() == 0
     progress = Progress(config.steps, enabled=is_first)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_disk_errors(workdir))
+        stack.enter_context(_explained(workdir, run))
         stack.enter_context(quiet_orbax())
         stack.callback(progress.close)
         interruption = stack.enter_context(Interruption())
@@ -142,7 +142,7 @@ def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLo
 
 def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> StartingPoint | None:
     """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to go on from."""
-    if config.init_from is None or any((workdir / CHECKPOINTS).glob("[0-9]*")):
+    if config.init_from is None or saved_steps(workdir):
         return None
     return open_starting_point(Path(config.init_from), config.model, store)
 
@@ -191,16 +191,18 @@ def _use_compilation_cache(folder: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _disk_errors(workdir: Path) -> Iterator[None]:
-    """Turns a full disk into one clear line, whichever library met it."""
+def _explained(workdir: Path, run: Run) -> Iterator[None]:
+    """Turns a full disk and too little memory into one clear line, whichever library met it; notes what was saved."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left" not in str(error) and "quota exceeded" not in str(error):
-            raise
-        saved = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdigit())
+        saved = saved_steps(workdir)
         kept = f"the newest checkpoint is that of step {saved[-1]}" if saved else "no checkpoint was written yet"
-        raise UserError(f"{workdir}: no space left on the disk; {kept}; make room and run again") from error
+        if disk.is_full(error):
+            raise UserError(f"{workdir}: {disk.full(workdir)}; {kept}; make room and run again") from error
+        if is_out_of_memory(error):
+            raise UserError(f"{explain(run, error)}; {kept}") from error
+        error.add_note(kept)
+        raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,15 @@ LOSS_HEADER = ("nats/token", "standard error", "bits/byte", "perplexity", "token
 def loss_cells(loss: Loss) -> tuple[str, ...]:
     """Returns a loss as the cells of a table under LOSS_HEADER."""
     losses = (loss.nats_per_token, loss.standard_error, loss.bits_per_byte)
-    return (*map(decimals, losses), f"{loss.perplexity:.2f}", f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+    perplexity = perplexity_cell(loss.nats_per_token, loss.perplexity)
+    return (*map(decimals, losses), perplexity, f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+
+
+def perplexity_cell(nats_per_token: float, perplexity: float | None) -> str:
+    """Returns a perplexity for a table; it may be beyond what a number holds."""
+    if perplexity is None:
+        return "-" if math.isnan(nats_per_token) else "> 1e308"
+    return f"{perplexity:.2f}" if perplexity < 1e9 else f"{perplexity:.2e}"
 
 
 def _options(args: argparse.Namespace) -> Options:

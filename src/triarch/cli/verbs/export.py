@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from triarch.cli.outputs import check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
 
@@ -46,6 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         raise UserError(f"--format={args.format}: no such format{nearest(args.format, FORMATS)}")
     if args.format != "huggingface" and args.family is not None:
         raise UserError("--family goes with --format=huggingface")
+    check_new_folder("output", args.output, args.overwrite)
     if not first_alone():
         return None
     if args.format == "huggingface":

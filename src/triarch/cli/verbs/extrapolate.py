@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.verbs.evaluate import perplexity_cell
 from triarch.cli.views.model_tables import (
     add_model_arguments,
     model_facts,
@@ -123,7 +124,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             f"{row['length']:,}",
             decimals(row["nats_per_token"]),
             decimals(row["standard_error"]),
-            f"{row['perplexity']:.2f}",
+            perplexity_cell(row["nats_per_token"], row["perplexity"]),
             f"{row['num_windows']:,}",
         )
         for row in rows

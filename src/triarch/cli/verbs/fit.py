@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.progress import Progress
-from triarch.scaling.figures.fit_output import main_panel, write_folder
+from triarch.scaling.figures.fit_output import SUFFIXES, main_panel, write_folder
 from triarch.scaling.figures.fit_text import describe
 from triarch.scaling.fitting.outcome import fit_table
 from triarch.scaling.fitting.request import LAWS, LOSSES, Request
@@ -122,6 +124,12 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         raise UserError("fit: name one table, as `triarch fit PATH` or with --csv=PATH")
     request = _request(args)
     request.check()
+    if args.figure:
+        if Path(args.figure).suffix not in SUFFIXES:
+            raise UserError(f"--figure={args.figure}: expected a name that ends in {', '.join(SUFFIXES)}")
+        check_file("figure", args.figure)
+    if args.output:
+        check_folder("output", args.output)
     table = read_table(args.csv or args.table)
     with Progress(True) as progress:
         outcome = fit_table(table, request, lambda phase: progress.start(phase, None))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from triarch.cli.outputs import check_new_folder
 from triarch.errors import UserError
 
 HELP = """Takes a model from a Hugging Face folder (config.json and safetensors) as an export, which `triarch evaluate`
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.interchange.huggingface import open_folder, write_import
     from triarch.progress import Progress
 
+    check_new_folder("output", args.output, args.overwrite)
     opened = open_folder(args.folder)
     vocabulary, save_tokenizer = _tokenizer(args.folder)
 

@@ -122,7 +122,7 @@ def _inputs(args: argparse.Namespace) -> Inputs:
     validate(config)
     inputs = open_inputs(config)
     if args.run is not None:
-        check_folder(args.run, config, inputs.stores)
+        check_folder(args.run, config, inputs.stores, even_unbegun=True)
     return inputs
 
 

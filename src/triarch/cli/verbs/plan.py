@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli import gin_files
+from triarch.cli.outputs import check_file
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--hlo: a search keeps the program of the best, which takes --full")
     prompt = config.data.window if args.prompt_length is None else args.prompt_length
     lengths = Lengths(prompt, args.new_tokens)
+    if args.hlo is not None:
+        check_file("hlo", args.hlo)
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
     with _progress() as say:
         if not args.search:

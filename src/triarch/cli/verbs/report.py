@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from triarch.cli.outputs import check_file, check_folder
 from triarch.report.page import write_report
 
 HELP = "one self-contained HTML page with the figures and tables of an experiment"
@@ -35,6 +36,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     Raises:
       UserError: a file of the study is missing or misshapen, or the output cannot be written.
     """
+    check_file("output", args.output, make=True)
+    if args.figures is not None:
+        check_folder("figures", args.figures)
     report = write_report(
         args.study, args.output, bootstraps=args.bootstraps, seed=args.seed, figures_folder=args.figures
     )

@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import platform
-import signal
 from pathlib import Path
 
 from triarch.cli.gin_files import add_binding_argument
+from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.files import write_whole
 
@@ -41,6 +41,9 @@ def run(args: argparse.Namespace) -> dict:
 
     if args.parallel is not None and args.parallel < 1:
         raise UserError(f"--parallel={args.parallel}: expected a whole number from 1 on")
+    if args.commands:
+        check_file("commands", args.commands)
+    check_folder("output", args.output)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
     prepare = stages.prepare_stages(study, output)
@@ -78,8 +81,6 @@ def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) 
     from triarch.sweeps.workers import Worker
     from triarch.training.fingerprint import changes
 
-    # What manages machines asks with SIGTERM; runs under way then save and stop, as on Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _make_folder(output)
     for run in runs:
         if changed := changes(run_folder(run, output), run.config):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.outputs import check_folder
 from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.run_config import check_modules
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains and returns the run's summary, in the first of several processes."""
+    check_folder("workdir", args.workdir)
     check_modules(Path(args.workdir))
     config, config_text = load_run(args)
     with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:

@@ -156,7 +156,7 @@ def evaluate_tasks(
         )
         for name, shots in suite.tasks.items():
             found = finder.find(name, shots if options.num_fewshot is None else options.num_fewshot)
-            with contextlib.redirect_stdout(sys.stderr):  # The harness prints.
+            with contextlib.redirect_stdout(sys.stderr), _finite(name):  # The harness prints.
                 output = evaluate(
                     asked, found.loaded, limit=options.limit, bootstrap_iters=_BOOTSTRAPS, log_samples=False
                 )
@@ -164,6 +164,14 @@ def evaluate_tasks(
             report(rows)
             results += rows
     return results
+
+
+@contextlib.contextmanager
+def _finite(task: str) -> Iterator[None]:
+    try:
+        yield
+    except OverflowError as error:  # The harness's perplexity, of more than 709 nats.
+        raise UserError(f"task {task}: the model's perplexity is beyond 1e308: leave the task out") from error
 
 
 def harness_version() -> str:

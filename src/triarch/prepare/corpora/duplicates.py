@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
@@ -17,6 +16,7 @@ import numpy as np
 from triarch.files import whole
 from triarch.prepare.corpora.documents import Corpus, Document
 from triarch.prepare.corpora.selection import Filters
+from triarch.temporary import temporary_folder
 
 # 128 bits of BLAKE2b: among 10**12 documents two different ones are taken for the same with a chance of about 10**-15.
 DIGEST_BYTES = 16
@@ -70,18 +70,15 @@ def find_duplicates(shards: Iterable[Iterable[bytes]], scratch: Path) -> Duplica
       shards: of each shard of the corpus, in order, what `digests` gives.
       scratch: a folder that may be written in.
     """
-    folder = scratch / "digests"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    counts = _write_digests(shards, folder)
-    duplicates = np.zeros(-(-sum(counts) // 8), np.uint8)
-    for bucket in folder.iterdir():
-        entries = np.fromfile(bucket, _ENTRY)
-        entries = entries[np.lexsort((entries["index"], entries["low"], entries["high"]))]
-        same = (entries["high"][1:] == entries["high"][:-1]) & (entries["low"][1:] == entries["low"][:-1])
-        repeated = entries["index"][1:][same].astype(np.int64)
-        np.bitwise_or.at(duplicates, repeated >> 3, (128 >> (repeated & 7)).astype(np.uint8))
-    shutil.rmtree(folder)
+    with temporary_folder(scratch / "digests") as folder:
+        counts = _write_digests(shards, folder)
+        duplicates = np.zeros(-(-sum(counts) // 8), np.uint8)
+        for bucket in folder.iterdir():
+            entries = np.fromfile(bucket, _ENTRY)
+            entries = entries[np.lexsort((entries["index"], entries["low"], entries["high"]))]
+            same = (entries["high"][1:] == entries["high"][:-1]) & (entries["low"][1:] == entries["low"][:-1])
+            repeated = entries["index"][1:][same].astype(np.int64)
+            np.bitwise_or.at(duplicates, repeated >> 3, (128 >> (repeated & 7)).astype(np.uint8))
     return Duplicates(duplicates, np.array(counts, np.int64))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from triarch.errors import UserError
+from triarch.errors import UserError, exit_status
 from triarch.runtime.multihost.meeting import Say, meet
 from triarch.runtime.multihost.place import Place
 from triarch.runtime.multihost.watch import Watch, end_at_exit
@@ -70,7 +70,7 @@ def joined(
             # A collective also fails because another process is gone: the watch then knows which, and ends this one.
             time.sleep(_VERDICT_SECONDS)
         _watch.fail(" ".join(str(error).split())[:500] or type(error).__name__)
-        end_at_exit(_status(error), _LAST_WORDS_SECONDS)
+        end_at_exit(exit_status(error), _LAST_WORDS_SECONDS)
         raise
     _watch.leave()
     jax.distributed.shutdown()
@@ -91,7 +91,3 @@ def behind() -> str | None:
 def describe(*processes: int) -> str:
     """Names processes, with their hosts where they have met."""
     return Place("", 0, 0).describe(processes, {}) if _watch is None else _watch.describe(*processes)
-
-
-def _status(error: BaseException) -> int:
-    return 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -14,6 +14,7 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.ticker
 
+from triarch import disk
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.scaling.words import power_of_ten, short_number
@@ -150,7 +151,8 @@ def write_output(path: Path, content: bytes) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+        problem = disk.full(path) if disk.is_full(error) else f"cannot be written: {error.strerror}"
+        raise UserError(f"{path}: {problem}") from None
 
 
 def log_axis(axis: matplotlib.axis.Axis, low: float, high: float, powers: bool) -> None:
