@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from triarch import schema
 from triarch.data.manifest import VOCABULARY
 from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.files import write_whole
+from triarch.files import copy_regular, write_whole
+from triarch.schema import Anything, Table
 from triarch.training.config import FREE_KEYS, RunConfig
 
 CONFIG_TEXT = "config.gin"
@@ -99,7 +100,7 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
     vocabulary = stores[0].vocabulary_folder
     if vocabulary.is_dir() and not (workdir / VOCABULARY).exists():
         partial = workdir / f".{VOCABULARY}.{os.getpid()}.tmp"
-        shutil.copytree(vocabulary, partial)
+        copy_regular(vocabulary, partial)
         partial.rename(workdir / VOCABULARY)
     write_whole(workdir / CONFIG_TEXT, config_text)
     write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
@@ -112,10 +113,7 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{workdir}: expected a folder")
     if not saved.exists():
         return None
-    try:
-        return json.loads(saved.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
+    return schema.read(saved, Table(Anything()))
 
 
 def _flat(value: Any, key: str) -> dict[str, Any]:
