@@ -195,5 +195,6 @@ class _Writer:
 
 
 def _printable(text: str) -> str:
-    """Leaves out what would steer a terminal."""
-    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in text)
+    """Returns a text with signs in place of what would steer a terminal: \u240d for a carriage return."""
+    shown = text.replace("\r", "\u240d")
+    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in shown)

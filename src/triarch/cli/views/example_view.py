@@ -33,7 +33,8 @@ def view(example: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> rich.text.T
             if number > 0:
                 shown.append(f"[end of {kind}]", style=_END)
                 part = part[1:]
-            shown.append(tokenizer.decode(part), style=style)
+            # rich leaves carriage returns out; a sign tells that they are there.
+            shown.append(tokenizer.decode(part).replace("\r", "\u240d"), style=style)
     return shown
 
 
