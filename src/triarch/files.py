@@ -69,7 +69,8 @@ def regular_files(folder: Path, home: Path) -> list[Path]:
     """Returns all files below `folder`, sorted.
 
     Raises:
-      UserError: one is a device, FIFO or socket, or a link that leaves `home`, or `folder` is such a link itself.
+      UserError: one is a device, FIFO or socket, or a link that leaves `home` or leads nowhere, or `folder` is such a
+        link itself.
     """
     _check_inside(folder, home)
     found = []
@@ -80,7 +81,10 @@ def regular_files(folder: Path, home: Path) -> list[Path]:
                 raise UserError(f"{path}: is a link to a folder, expected a file or a folder")
             found += regular_files(path, home)
         else:
-            check_regular(path, home)
+            try:
+                check_regular(path, home)
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read: {error.strerror}") from None
             found.append(path)
     return found
 

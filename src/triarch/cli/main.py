@@ -123,7 +123,7 @@ def _write_json(result: dict, path: str) -> None:
         return
     try:
         write_whole(Path(path), text)
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except OSError as error:
         raise UserError(f"--json={path}: {error.strerror}") from error
 
 

@@ -73,6 +73,11 @@ class SplitReader:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def token_parts(self) -> tuple[str, ...]:
+        """The keys of an example that hold its ids."""
+        return ("inputs", "targets") if self._layout == "pairs" else ("tokens",)
+
     def place(self, index: int) -> str:
         """Returns the file and the record in it of an example, for messages."""
         number = bisect.bisect_right(self._ends, index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import socket
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from triarch.errors import UserError
+from triarch.interchange.literal_names import check_name
 
 
 @contextlib.contextmanager
@@ -28,6 +30,7 @@ def whole_folder(output: Path, overwrite: bool, replaceable: Callable[[Path], bo
       UserError: `output` exists and may not be replaced, or it cannot be written.
     """
     hidden = output.absolute().parent / f"{_prefix(output)}{os.getpid()}"
+    check_name(output)
     with _explained(output):
         _check(output, overwrite, replaceable)
         hidden.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def _prefix(output: Path) -> str:
 
 
 def _clear_abandoned(output: Path) -> None:
-    for path in list(output.absolute().parent.glob(f"{_prefix(output)}*")):
+    for path in list(output.absolute().parent.glob(f"{glob.escape(_prefix(output))}*")):
         process = path.name.removeprefix(_prefix(output)).removesuffix(".replaced")
         if not process.isdigit() or _is_running(int(process)):
             continue

@@ -21,6 +21,7 @@ from orbax.checkpoint import checkpoint_managers
 from triarch import schema
 from triarch.errors import UserError
 from triarch.files import regular_files
+from triarch.interchange import literal_names
 from triarch.schema import FileName, OrNull, Record, Table, Whole
 from triarch.training.config import CheckpointConfig
 from triarch.training.consistency import from_all
@@ -31,6 +32,7 @@ PARAMS, OPTIMIZER = "params", "optimizer"
 _ENTRY = Record({"size": Whole(), "crc32": OrNull(Whole(0, 2**32 - 1))})
 _SCHEMA = Table(_ENTRY, least=1, names=FileName(below=True))
 _BLOCK = 1 << 22
+literal_names.install()
 # Hosts wait for one another this long; that one is gone is noticed otherwise. Hundreds of gigabytes to a bucket, read
 # again for their checksums, take longer than Orbax's twenty minutes.
 _WRITE_SECONDS = 6 * 3600
@@ -47,6 +49,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig):
+        literal_names.check_name(directory)
         self._directory = directory.absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
         policies = checkpoint_managers
