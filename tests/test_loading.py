@@ -29,7 +29,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a run of an encoder-decoder and its store."""
-    folder = tmp_path_factory.mktemp("study")
+    # Its name is a pattern to Orbax.
+    folder = tmp_path_factory.mktemp("study") / "a [run]*"
+    folder.mkdir()
     config = tiny.run_config(
         tiny.write_store(folder / "store"),
         "encoder-decoder",
