@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from triarch import registry
-from triarch.data.manifest import VOCABULARY
+from triarch import registry, schema
+from triarch.data.manifest import VOCABULARY, parse_vocabulary
 from triarch.errors import UserError, nearest
 from triarch.interchange import (
     LoadedModel,
@@ -28,9 +28,22 @@ from triarch.interchange import (
 )
 from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig
+from triarch.schema import Anything, Record, Table, Text, Whole
 
 RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+# As Orbax names checkpoints; what else consists of digits is no step.
+_STEP = re.compile("0|[1-9][0-9]{0,17}")
+_RUN_CONFIG_SCHEMA = Record(
+    {
+        "model": Table(Anything()),
+        "objective": Table(Anything()),
+        "vocabulary": Table(Anything()),
+        "store_fingerprint": Text(),
+        "data": Record({"window": Whole(1)}, others=True),
+    },
+    others=True,
+)
 
 T = TypeVar("T")
 
@@ -143,12 +156,10 @@ def _vocabulary_files(workdir: Path) -> Path | None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        keys = ("model", "objective", "vocabulary", "store_fingerprint")
-        return {key: fields[key] for key in keys} | {"window": fields["data"]["window"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the config of a run: {type(error).__name__}: {error}") from None
+    fields = schema.read(path, _RUN_CONFIG_SCHEMA)
+    parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
+    keys = ("model", "objective", "vocabulary", "store_fingerprint")
+    return {key: fields[key] for key in keys} | {"window": fields["data"]["window"]}
 
 
 def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
@@ -168,7 +179,7 @@ def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> 
 
 def _steps(folder: Path, step: int | None) -> list[int]:
     """Returns the steps there are, newest first, or `step` alone."""
-    steps = sorted((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), reverse=True)
+    steps = sorted((int(entry.name) for entry in folder.iterdir() if _STEP.fullmatch(entry.name)), reverse=True)
     if not steps:
         raise UserError(f"{folder}: the run has no checkpoint yet")
     if step is not None and step not in steps:

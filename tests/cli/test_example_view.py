@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.cli.test_batch_view import styled
+from triarch.cli.verbs import generate
 from triarch.cli.views import example_view
 from triarch.tokenizers import ByteTokenizer
 
@@ -43,3 +44,8 @@ def test_ends_are_named(layout):
 def test_documents_have_colours_and_targets_are_bold():
     text = example_view.view(EXAMPLES["packed_pairs"][0], TOKENIZER)
     assert (styled(text, "cyan"), styled(text, "magenta"), styled(text, "bold")) == ("two2", "three3", "123")
+
+
+def test_carriage_returns_are_seen():
+    assert example_view.view({"tokens": ids("one\r\ntwo")}, TOKENIZER).plain == "one\u240d\ntwo[end of document]"
+    assert generate._printable("one\r\n\x1b[2Jtwo") == "one\u240d\n\ufffd[2Jtwo"

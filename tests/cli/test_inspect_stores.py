@@ -6,7 +6,7 @@ import json
 import pytest
 
 from triarch.cli.main import main
-from triarch.data.manifest import FILE_NAME
+from triarch.data.manifest import FILE_NAME, Split
 from triarch.data.store import TokenStore
 
 GIN = """
@@ -101,7 +101,7 @@ def test_a_store_of_old_is_shown(tmp_path, prepared, capsys):
 def test_an_empty_split_is_named(tmp_path, prepared, capsys):
     store, _ = prepared("first")
     manifest = TokenStore.open(store).manifest
-    empty = dataclasses.replace(manifest.splits["train"], examples=0, documents=0, tokens=0, bytes=0, files=())
+    empty = Split(examples=0, documents=0, tokens=0, dropped_tokens=0, bytes=0, files=())
     manifest = dataclasses.replace(manifest, splits={**manifest.splits, "validation": empty})
     (store / FILE_NAME).write_text(manifest.to_json())
     (tmp_path / "causal.gin").write_text("RunConfig.objective = @CausalLM()")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,8 +13,9 @@ import triarch
 from tests.interchange import exports
 from tests.models import tiny
 from triarch.errors import UserError
-from triarch.interchange import file_list, read_export
+from triarch.interchange import file_list, parameters, read_export, write_export
 from triarch.interchange import manifest as manifests
+from triarch.interchange.streamed import open_export
 
 # Orbax leaves coroutines behind when a read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -82,7 +84,12 @@ def test_missing_files(copy):
     with pytest.raises(UserError, match=r"files.json: the export is cut short"):
         read_export(copy)
     (copy / "files.json").write_text("{}")
+    with pytest.raises(UserError, match=r"files.json: the value = {}: expected an object with 1 or more entries"):
+        read_export(copy)
     shutil.rmtree(copy / "parameters")
+    (copy / "vocabulary").mkdir()
+    (copy / "vocabulary" / "a.model").write_text("a")
+    file_list.write_file_list(copy)
     with pytest.raises(UserError, match="parameters: the folder with the parameters is missing"):
         read_export(copy)
     (copy / "manifest.json").unlink()
@@ -96,7 +103,7 @@ def test_missing_files(copy):
 def test_manifest_cut_short(copy, share):
     text = (copy / "manifest.json").read_text()
     (copy / "manifest.json").write_text(text[: int(share * len(text))])
-    with pytest.raises(UserError, match="damaged manifest"):
+    with pytest.raises(UserError, match=r"manifest\.json: not JSON"):
         read_export(copy)
 
 
@@ -140,14 +147,84 @@ def test_parameters_of_another_network(copy, tmp_path):
         (lambda f: f["config"].update(num_heads="two"), "ModelConfig.num_heads = .two. must be a whole number"),
         (lambda f: f.update(version=99), "export version 99, this triarch reads version 1"),
         (lambda f: f.update(format="other"), "not the manifest of an export"),
-        (lambda f: f.pop("objective"), "damaged manifest: KeyError at 'objective'"),
-        (lambda f: f["tensors"][DOWN].update(dtype="float8"), "has type 'float8'"),
+        (lambda f: f.pop("config"), "no key 'config': expected an object"),
+        (lambda f: f.update(objective="CausalLM"), "objective = 'CausalLM': expected an object"),
+        (lambda f: f["config"].update(num_decoder_layers=10**6), "num_decoder_layers = 1000000 must be at most 4,096"),
+        (lambda f: f["config"].update(d_ff=10**15), "d_ff = 1000000000000000 must be at most"),
+        (lambda f: f["config"].update(rope_base=0), "rope_base = 0 must be positive"),
+        (lambda f: f["config"].update(rope_scaling={"factor": 2}), "a field of ModelConfig has the wrong type"),
+        (
+            lambda f: f["config"].update(num_decoder_layers=4001, sliding_window=8, global_every=2001),
+            "2,003 decoder layers do not repeat others, at most 512",
+        ),
+        (lambda f: f["vocabulary"].update(kind="pickle"), "vocabulary: unknown kind 'pickle'"),
+        (lambda f: f["vocabulary"].update(special=None), "vocabulary: special = null: expected an object"),
+        (lambda f: f["vocabulary"].update(size=3), "vocabulary: special.mask has id 3, expected one below"),
+        (lambda f: f.update(step=-1), "step = -1: expected a whole number from 0"),
+        (lambda f: f["tensors"][DOWN].update(dtype="float8"), "unknown tensors.* 'float8' .did you mean 'float32'"),
     ],
 )
 def test_manifest_fields(copy, change, message):
     edit(copy, change)
     with pytest.raises(UserError, match=message):
         read_export(copy)
+
+
+def with_vocabulary(folder):
+    """An export whose files are all listed, with a vocabulary."""
+    vocabulary = folder.parent / "given"
+    vocabulary.mkdir()
+    (vocabulary / "a.model").write_text("a")
+    shutil.copytree(vocabulary, folder / "vocabulary")
+    file_list.write_file_list(folder)
+    return folder / "vocabulary"
+
+
+def test_a_list_that_lacks_a_file(copy):
+    vocabulary = with_vocabulary(copy)
+    (vocabulary / ".DS_Store").write_text("put there by a file system")
+    read_export(copy)
+    (vocabulary / "b.model").write_text("b")
+    with pytest.raises(UserError, match=r"b\.model: the export is damaged: files\.json does not list this file"):
+        read_export(copy)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.symlink_to(__file__), "y: a link out of .* is not followed"),
+        (os.mkfifo, "y: is a FIFO, expected a regular file"),
+        (lambda path: path.symlink_to(os.path.dirname(__file__)), "y: a link out of .* is not followed"),
+    ],
+)
+def test_what_is_no_file_of_the_export_is_neither_read_nor_copied(copy, damage, message):
+    vocabulary = with_vocabulary(copy)
+    damage(vocabulary / "y")
+    with pytest.raises(UserError, match=message):
+        read_export(copy)
+    network = exports.network(tiny.DECLLM)
+    output = copy.parent / "output"
+    with pytest.raises(UserError, match=message):
+        write_export(output, network, exports.ORIGIN, vocabulary_files=vocabulary)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["a[1]", "-1*?{b} #%20ü\n'\"$&;:@"])
+def test_exports_may_lie_anywhere(tmp_path, name):
+    exports.export(tmp_path / "plain", tiny.DECLLM)
+    (tmp_path / name).mkdir()
+    path = exports.export(tmp_path / name, tiny.DECLLM)
+    batch = exports.batch(tiny.DECLLM)
+    np.testing.assert_array_equal(read_export(path).logits(batch), read_export(tmp_path / "plain/export").logits(batch))
+    expected = parameters.flatten(exports.network(tiny.DECLLM))[DOWN]
+    np.testing.assert_array_equal(np.concatenate(list(open_export(path).leaf(DOWN).parts())), expected)
+
+
+def test_a_backslash_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "a\\b").mkdir()
+    with pytest.raises(UserError, match="cannot be kept in a folder with a backslash in its path: rename it"):
+        exports.export(tmp_path / "a\\b", tiny.DECLLM)
+    assert not list((tmp_path / "a\\b").iterdir())
 
 
 def test_fingerprint_must_fit_the_tensors(copy):

@@ -40,7 +40,8 @@ def texts_at(source: str, record: int, start: int, end: int, fields: Sequence[st
     assert data[:start].count(b"\n") == record - 1
     if ".jsonl" in source:
         return [json.loads(data[start:end])[field] for field in fields]
-    return [data[start:end].decode()]
+    # Windows' line ends of text files are read as others.
+    return [data[start:end].decode().replace("\r\n", "\n")]
 
 
 def tokens_of(

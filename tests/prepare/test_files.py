@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import fsspec
@@ -46,7 +48,7 @@ def _write(path, data):
 @pytest.mark.parametrize(
     ("unit", "expected"),
     [
-        ("file", [POEM]),
+        ("file", ["one\ntwo\n\n\n  three \n \nfour"]),
         ("line", ["one", "two", "  three ", " ", "four"]),
         ("paragraph", ["one\ntwo", "  three ", "four"]),
     ],
@@ -93,7 +95,8 @@ def test_long_zstandard_windows(tmp_path):
 def test_a_file_comes_back_exactly(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("text") / "file.txt"
     path.write_bytes(text.encode())
-    assert _texts(path) == [text]
+    expected = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    assert _texts(path) == [expected] * bool(expected)
 
 
 def test_progress_adds_up_to_the_size(tmp_path):
@@ -140,7 +143,9 @@ def test_patterns(tmp_path):
         ("a.jsonl", '{"text": 3}', r":1: field 'text' is int, expected a string"),
         ("a.jsonl", '{"text": "x\\ud800"}', r":1: field 'text': lone surrogate at character 1"),
         ("a.jsonl", b'{"text": "\xff"}', r":1: not UTF-8: byte 0xff at offset 10 of the line"),
-        ("a.jsonl", "[" * 100_000, r":1: not JSON: "),
+        ("a.jsonl", "[" * 100_000, r":1: JSON nested too deeply to be read"),
+        ("a.jsonl", f'{{"text": {"9" * 5000}}}', r":1: field 'text' is int, expected a string"),
+        ("a.jsonl", '{"text": NaN}', r":1: field 'text' is float, expected a string"),
         ("a.txt", b"fine\nfine\nab\xc3(", r":3: not UTF-8: byte 0xc3 at offset 2 of the line"),
         ("a.txt.gz", b"fine\n\x80", r":2: not UTF-8: byte 0x80 at offset 0 of the line"),
     ],
@@ -268,8 +273,62 @@ def test_a_document_of_100_megabytes(tmp_path):
     assert sizes == [100 * 2**20, 4]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path):
-    assert _texts(_write(tmp_path / "a.jsonl", '\ufeff{"text": "x"}')) == ["x"]
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("unit", ["file", "line", "paragraph"])
+def test_a_byte_order_mark_is_no_text(tmp_path, name, unit):
+    text = '{"text": "x"}' if name == "a.jsonl" else "x\ufeff"
+    (record,) = _records(_write(tmp_path / name, f"\ufeff{text}"), unit=unit)
+    assert record.text == ("x" if name == "a.jsonl" else "x\ufeff")
+    # It is left out of the document's bytes too.
+    assert record.origin == (str(tmp_path / name), 1, 3, 3 + len(text.encode()))
+
+
+def test_windows_line_ends_become_others_bytes_stay(tmp_path):
+    path = _write(tmp_path / "a.txt", "a\r\nb\r\n\r\nc\rd\r\n")
+    records = _records(path, unit="paragraph")
+    assert [(record.text, record.origin[1:]) for record in records] == [("a\nb", (1, 0, 4)), ("c\rd", (4, 8, 11))]
+    (whole,) = _records(path)
+    assert (whole.text, whole.origin[1:]) == ("a\nb\n\nc\rd\n", (1, 0, 13))
+
+
+def test_fields_nobody_asks_for_do_not_matter(tmp_path):
+    strange = ["9" * 5000, "-" + "1" * 99_999, "NaN", "-Infinity", "1e999", '"\\ud800"', "[" * 500 + "]" * 500]
+    path = _write(tmp_path / "a.jsonl", "".join(f'{{"id": {value}, "text": "x"}}\n' for value in strange))
+    assert _texts(path) == ["x"] * len(strange)
+    deep = _write(tmp_path / "b.jsonl", '{"text": "x", "other": ' + "[" * 100_000 + "]" * 100_000 + '}\n{"text": "y"}')
+    first, second = _records(deep, skip_bad_records=True)
+    assert (first.reason, second.text) == ("nested too deeply", "y")
+
+
+def _bomb(name, size):
+    """A line of `size` letters between two short paragraphs, packed in a few bytes a megabyte."""
+    blocks = [b"first\n\n", *[b"x" * 2**20] * (size // 2**20), b"\n\nlast\n"]
+    packer = zlib.compressobj(wbits=31) if name.endswith(".gz") else zstandard.ZstdCompressor().compressobj()
+    return b"".join(map(packer.compress, blocks)) + packer.flush()
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize(
+    ("unit", "kept"), [("line", ["first", "last"]), ("paragraph", ["first", "last"]), ("file", [])]
+)
+def test_a_bomb_is_a_bad_record_in_little_memory(tmp_path, monkeypatch, name, unit, kept):
+    monkeypatch.setattr(lines, "MOST_BYTES", 2**20)
+    path = tmp_path / name
+    # A kilobyte of zstandard may be 32 MB.
+    size, most = (32, 16) if name.endswith(".gz") else (128, 80)
+    path.write_bytes(_bomb(name, size * 2**20))
+    assert path.stat().st_size < 2**20
+    tracemalloc.start()
+    records = _records(path, unit=unit, skip_bad_records=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * 2**20
+    assert [record.text.strip() for record in records if isinstance(record, Document)] == kept
+    number = 1 if unit == "file" else 3
+    long = [(record.reason, record.place) for record in records if isinstance(record, LeftOut)]
+    assert ("too long", f"{path}:{number}") in long
+    with pytest.raises(UserError, match=rf"{name}:{number}: longer than 1,048,576 bytes"):
+        _records(path, unit=unit)
 
 
 def test_inputs_and_targets(tmp_path):

@@ -99,7 +99,10 @@ GOOD_LINE = '{"step": 1, "loss": 2, "tokens": 5, "flops_paper": 1, "flops_train"
         (lambda f: edit_metrics(f, ""), r"metrics\.jsonl: empty"),
         (lambda f: edit_metrics(f, GOOD_LINE + "{oops"), r"metrics\.jsonl, line 2: not JSON"),
         (lambda f: edit_metrics(f, GOOD_LINE.replace("tokens", "token")), r"line 1: no key 'tokens'.*'token'"),
-        (lambda f: edit_metrics(f, GOOD_LINE.replace('"loss": 2', '"loss": NaN')), r"line 1: loss is nan"),
+        (
+            lambda f: edit_metrics(f, GOOD_LINE.replace('"loss": 2', '"loss": NaN')),
+            r"line 1: not read: NaN is no finite number",
+        ),
         (lambda f: (f / "runs" / "redllm-1m" / "config.gin").unlink(), r"config\.gin: no such file"),
     ],
 )

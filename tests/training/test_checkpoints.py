@@ -1,11 +1,14 @@
 """Checkpoints by themselves: what stays, what is found damaged, what a killed save leaves."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from triarch.errors import UserError
 from triarch.training.checkpoints import Checkpoints, Damaged, find_faults, restore_newest, write_record
 from triarch.training.config import CheckpointConfig
 from triarch.training.state import TrainState
@@ -52,6 +55,47 @@ def test_what_was_saved_comes_back(open_checkpoints):
     assert step == int(restored.step) == 7
     assert jax.tree.structure(restored) == jax.tree.structure(state(7))
     jax.tree.map(np.testing.assert_array_equal, restored, state(7))
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "-1?{b} #%20ü\n'\"$&;:@"])
+def test_folders_may_have_any_name(tmp_path, name):
+    (tmp_path / "ab" / "checkpoints" / "7" / "params" / "ocdbt.process_9").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path / name / "checkpoints", CheckpointConfig())
+    checkpoints.save(state(7), 7)
+    checkpoints.wait()
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / name / "checkpoints", CheckpointConfig())
+    restored, _ = restore_newest(checkpoints, target(), print)
+    jax.tree.map(np.testing.assert_array_equal, restored, state(7))
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(("name", "message"), [("a\\b", "a backslash"), ("a\udce9", "is not UTF-8")])
+def test_folders_that_cannot_be_written_are_refused_at_once(tmp_path, name, message):
+    with pytest.raises(UserError, match=message):
+        Checkpoints(tmp_path / name / "checkpoints", CheckpointConfig())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda entries: entries.clear(), "expected an object with 1 or more entries"),
+        (lambda entries: entries.pop(next(name for name in entries if name.startswith("d/"))), "is not listed in"),
+        (lambda entries: entries.update({"../x": {"size": 1, "crc32": 1}}), "a key = '../x': expected the name of"),
+        (lambda entries: next(iter(entries.values())).update(size=-1), "size = -1: expected a whole number"),
+        (lambda entries: next(iter(entries.values())).update(crc32="1"), "crc32 = '1': expected a whole number"),
+    ],
+)
+def test_lists_that_check_nothing_are_faults(open_checkpoints, tmp_path, damage, message):
+    checkpoints = open_checkpoints()
+    checkpoints.save(state(1), 1)
+    checkpoints.wait()
+    record = tmp_path / "checkpoints" / "1" / "params" / "triarch_files.json"
+    entries = json.loads(record.read_text())
+    damage(entries)
+    record.write_text(json.dumps(entries))
+    assert message in find_faults(record.parents[1], ("params",))[0]
 
 
 def test_no_checkpoints_are_no_error(open_checkpoints):

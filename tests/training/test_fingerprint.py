@@ -119,6 +119,17 @@ def test_provenance_is_no_part_of_a_stores_identity(tmp_path):
     assert dataclasses.replace(manifest, window=8).fingerprint != manifest.fingerprint
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.symlink_to(__file__), os.mkfifo])
+def test_a_vocabulary_that_leaves_its_store_is_not_copied(tmp_path, damage):
+    store = TokenStore.open(tiny.write_store(tmp_path / "store"))
+    store.vocabulary_folder.mkdir()
+    (store.vocabulary_folder / "a").write_text("a")
+    damage(store.vocabulary_folder / "y")
+    with pytest.raises(UserError, match=r"vocabulary/y: (a link out of|is a FIFO)"):
+        write_folder(tmp_path / "run", tiny.run_config(store.path), "", [store])
+    assert not (tmp_path / "run" / "vocabulary").exists()
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     write_whole(tmp_path / "file", "old")
 

@@ -110,5 +110,5 @@ def test_a_file_in_place_of_the_folder(config, tmp_path):
 
 def test_an_unreadable_record_of_the_config(config, tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not readable as JSON"):
+    with pytest.raises(UserError, match=r"config.json: not JSON"):
         train(config, tmp_path, "")

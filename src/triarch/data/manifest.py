@@ -11,12 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from triarch import schema
 from triarch.errors import UserError, nearest
+from triarch.schema import Anything, Digest, FileName, Items, OrNull, Record, Table, Text, Whole
 
 FORMAT = "triarch.token_store"
 VERSION = 1
 LAYOUTS = ("windows", "packed", "pairs", "packed_pairs")
 DTYPES = ("uint16", "int32")
+KINDS = ("bytes", "sentencepiece", "huggingface")
+# Far above what is published: vocabularies have up to 2^18 ids, windows 2^24 tokens.
+MOST_IDS = 2**26
+MOST_TOKENS = 2**30
 # Of the segment ids, which follow the tokens in each record but in the layout "windows".
 SEGMENT_DTYPE = np.dtype("<u2")
 FILE_NAME = "manifest.json"
@@ -148,22 +154,87 @@ class Manifest:
         return hashlib.sha256(dataclasses.replace(self, source={}, provenance=None).to_json().encode()).hexdigest()
 
 
+_FILE = {"name": FileName(), "size": Whole()}
+_ID = Whole(0, MOST_IDS - 1)
+VOCABULARY_SCHEMA = Record(
+    {
+        "kind": Text(KINDS),
+        "size": Whole(1, MOST_IDS),
+        "fingerprint": Text(),
+        "special": Record(
+            {
+                **{"pad": _ID, "bos": _ID, "eos": _ID, "mask": OrNull(_ID)},
+                **{"sentinels": OrNull(Items(_ID, 2, 2)), "modes": OrNull(Table(_ID))},
+            },
+            others=True,
+        ),
+    }
+)
+_SPLIT = Record(
+    {
+        **dict.fromkeys(("examples", "documents", "tokens", "dropped_tokens", "bytes"), Whole()),
+        "files": Items(Record({**_FILE, "examples": Whole()})),
+    }
+)
+_TABLES = Items(Record({**_FILE, "rows": Whole(), "sha256": Digest()}))
+_SCHEMA = Record(
+    {
+        "format": Text((FORMAT,)),
+        "version": Whole(VERSION, VERSION),
+        "task": Text(),
+        "layout": Text(LAYOUTS),
+        "window": Whole(1, MOST_TOKENS),
+        "dtype": Text(DTYPES),
+        "vocabulary": VOCABULARY_SCHEMA,
+        "splits": Table(_SPLIT, least=1, names=FileName()),
+        "source": Table(Anything()),
+        "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
+        "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
+    }
+)
+
+
 def read_manifest(store: Path) -> Manifest:
     """Reads `store`/manifest.json.
 
     Raises:
-      UserError: there is no store, the manifest is not JSON, of another format or version, or lacks a field.
+      UserError: there is no store, or its manifest is not JSON, of another format or version, or says what cannot be.
     """
     path = store / FILE_NAME
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = schema.read(path, Anything())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(_no_store(store)) from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a token store's manifest: {error}") from None
-    return _parse(path, fields)
+    _check_version(path, fields)
+    schema.check(fields, _SCHEMA, str(path))
+    manifest = Manifest(
+        task=fields["task"],
+        layout=fields["layout"],
+        window=fields["window"],
+        dtype=fields["dtype"],
+        vocabulary=parse_vocabulary(fields["vocabulary"], str(path)),
+        splits={name: _split(split) for name, split in fields["splits"].items()},
+        source=fields["source"],
+        lengths=fields.get("lengths"),
+        provenance=_provenance(fields.get("provenance")),
+    )
+    _check_counts(path, manifest)
+    return manifest
+
+
+def parse_vocabulary(fields: Any, where: str) -> Vocabulary:
+    """Returns what a store, run or export says of its vocabulary; `where` names the file.
+
+    Raises:
+      UserError: it says what cannot be.
+    """
+    found = Vocabulary(**schema.check(fields, VOCABULARY_SCHEMA, where))
+    for name, index in _special_ids(found.special):
+        if not 0 <= index < found.size:
+            raise UserError(
+                f"{where}: special.{name} has id {index}, expected one below the vocabulary's {found.size:,}"
+            )
+    return found
 
 
 def _no_store(store: Path) -> str:
@@ -173,7 +244,7 @@ def _no_store(store: Path) -> str:
     return f"{store}: no such token store{nearest(store.name, siblings)}"
 
 
-def _parse(path: Path, fields: Any) -> Manifest:
+def _check_version(path: Path, fields: Any) -> None:
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise UserError(f'{path}: not a token store\'s manifest: expected "format": "{FORMAT}"')
     version = fields.get("version")
@@ -181,34 +252,46 @@ def _parse(path: Path, fields: Any) -> Manifest:
         newer = isinstance(version, int) and version > VERSION
         advice = "it was written by a newer triarch: update this one" if newer else "prepare the store again"
         raise UserError(f"{path}: store version {version!r}, this triarch reads version {VERSION}: {advice}")
-    try:
-        manifest = Manifest(
-            task=fields["task"],
-            layout=fields["layout"],
-            window=int(fields["window"]),
-            dtype=fields["dtype"],
-            vocabulary=Vocabulary(**fields["vocabulary"]),
-            splits={name: _parse_split(split) for name, split in fields["splits"].items()},
-            source=fields["source"],
-            lengths=fields.get("lengths"),
-            provenance=_parse_provenance(fields.get("provenance")),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged manifest: {type(error).__name__} at {error}") from None
-    for name, value, known in (("layout", manifest.layout, LAYOUTS), ("dtype", manifest.dtype, DTYPES)):
-        if value not in known:
-            raise UserError(f"{path}: unknown {name} {value!r}{nearest(str(value), known)}")
-    return manifest
 
 
-def _parse_split(fields: Mapping[str, Any]) -> Split:
+def _special_ids(special: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    yield from ((role, special[role]) for role in ("pad", "bos", "eos", "mask") if special.get(role) is not None)
+    yield from (special.get("modes") or {}).items()
+    if special.get("sentinels") is not None:
+        first, count = special["sentinels"]
+        yield from (("sentinels", first), ("sentinels", first - count + 1))
+
+
+def _split(fields: Mapping[str, Any]) -> Split:
     return Split(**{**fields, "files": tuple(StoreFile(**file) for file in fields["files"])})
 
 
-def _parse_provenance(fields: Mapping[str, Any] | None) -> dict[str, SplitProvenance] | None:
+def _provenance(fields: Mapping[str, Any] | None) -> dict[str, SplitProvenance] | None:
     if fields is None:
         return None
     return {
         split: SplitProvenance(**{table: tuple(TableFile(**file) for file in files) for table, files in tables.items()})
         for split, tables in fields.items()
     }
+
+
+def _check_counts(path: Path, manifest: Manifest) -> None:
+    """Makes sure that the counts fit each other."""
+    names = [file.name for file in manifest.files()]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{path}: damaged manifest: the file {twice!r} is listed twice")
+    for name, split in manifest.splits.items():
+        in_files = sum(file.examples for file in split.files)
+        if in_files != split.examples:
+            raise UserError(
+                f"{path}: damaged manifest: splits.{name}.examples = {split.examples:,}, its files hold {in_files:,}"
+            )
+        expected = split.examples * manifest.window + split.dropped_tokens
+        if manifest.layout == "windows" and split.tokens != expected:
+            raise UserError(
+                f"{path}: damaged manifest: splits.{name}.tokens = {split.tokens:,}, its windows make it {expected:,}"
+            )
+    if (manifest.lengths is None) == manifest.layout.endswith("pairs"):
+        expected = "an object" if manifest.lengths is None else "null"
+        raise UserError(f"{path}: lengths: expected {expected} in the layout {manifest.layout!r}")

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from triarch import disk
+from triarch import disk, schema
 from triarch.data import manifest as manifests
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import shown
+from triarch.schema import Anything, Table
 from triarch.temporary import clear_leftovers
 
 # What took less than this is not worth a hidden folder that stays behind.
@@ -111,8 +112,8 @@ class PartialFolder:
         if self._job is None:
             return None
         try:
-            journal = json.loads((self.scratch / _JOURNAL).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            journal = schema.read(self.scratch / _JOURNAL, Table(Anything()))
+        except (OSError, UserError):
             return None
         return journal if (journal.get("version"), journal.get("job")) == (_VERSION, self._job) else None
 

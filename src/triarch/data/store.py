@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import io
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grain
 import numpy as np
+from array_record.python import array_record_module
 
 from triarch.data import manifest as manifests
 from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
+from triarch.files import check_regular, read_regular
 
 if TYPE_CHECKING:
     from triarch.data.provenance import SplitProvenance
+
+
+_THREADS = 16
+_MOST_HEADER_BYTES = 2**16
+
+
+@dataclasses.dataclass(frozen=True)
+class _WholeFile:
+    """All records of a file, as Grain wants it told: a path it would search for a range in brackets."""
+
+    filename: str
+    take: int
+    examples_in_shard: int
+    skip: int = 0
 
 
 class SplitReader:
@@ -29,6 +49,11 @@ class SplitReader:
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
+        """The examples of split `name`.
+
+        Raises:
+          UserError: a file is damaged, or holds another number of examples than the manifest says.
+        """
         self.name = name
         self.window = manifest.window
         self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
@@ -36,21 +61,37 @@ class SplitReader:
         self._layout = manifest.layout
         self._segments = manifest.layout != "windows"
         self._record_bytes = self._token_bytes + self._segments * self.window * manifests.SEGMENT_DTYPE.itemsize
-        split = manifest.splits[name]
-        # The counts in the brackets spare opening every file of a large store at start-up.
+        files = [file for file in manifest.splits[name].files if file.examples]
+        self._paths = [store / file.name for file in files]
+        self._ends = list(itertools.accumulate(file.examples for file in files))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(_check_examples, self._paths, [file.examples for file in files]))
         self._source = grain.sources.ArrayRecordDataSource(
-            [f"{store / file.name}[0:{file.examples}]" for file in split.files]
+            [_WholeFile(str(store / file.name), file.examples, file.examples) for file in files]
         )
 
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def token_parts(self) -> tuple[str, ...]:
+        """The keys of an example that hold its ids."""
+        return ("inputs", "targets") if self._layout == "pairs" else ("tokens",)
+
+    def place(self, index: int) -> str:
+        """Returns the file and the record in it of an example, for messages."""
+        number = bisect.bisect_right(self._ends, index)
+        return f"{self._paths[number]}: record {index - (self._ends[number - 1] if number else 0)}"
+
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        record = self._source[index]
+        if not 0 <= index < len(self):
+            raise IndexError(f"split {self.name!r}: no example {index}, it has {len(self):,}")
+        try:
+            record = self._source[index]
+        except RuntimeError as error:  # What ArrayRecord's C++ raises, whose checksums every record has.
+            raise UserError(f"{self.place(index)} is damaged: {_reason(error)}; prepare the store again") from None
         if len(record) != self._record_bytes:
-            raise UserError(
-                f"split {self.name!r}: example {index} holds {len(record)} bytes, expected {self._record_bytes}"
-            )
+            raise UserError(f"{self.place(index)} holds {len(record):,} bytes, expected {self._record_bytes:,}")
         tokens = np.frombuffer(record[: self._token_bytes], self._dtype).astype(np.int32)
         if not self._segments:
             return {"tokens": tokens}
@@ -88,8 +129,8 @@ class TokenStore:
         path = Path(path)
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
-            _check_size(path / file.name, file.size)
-        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
+            _check_size(path / file.name, file.size, path)
+        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size, path))
 
     @property
     def vocabulary_folder(self) -> Path:
@@ -123,23 +164,46 @@ class TokenStore:
             raise UserError(f"{self.path}: no split {name!r}{nearest(name, self.manifest.splits)}")
 
 
-def _check_size(path: Path, expected: int) -> None:
+def _check_size(path: Path, expected: int, store: Path) -> None:
     try:
-        size = path.stat().st_size
+        size = check_regular(path, store)
     except OSError as error:
         raise UserError(f"{path}: the store is cut short: {error.strerror}; prepare it again") from None
     if size != expected:
         raise UserError(f"{path}: the store is cut short: {size:,} bytes, expected {expected:,}; prepare it again")
 
 
-def _read_token_bytes(path: Path, vocab_size: int) -> np.ndarray:
+def _check_examples(path: Path, expected: int) -> None:
     try:
-        token_bytes = np.load(path, allow_pickle=False)
+        reader = array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
+        try:
+            found = reader.num_records()
+        finally:
+            reader.close()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: damaged: {_reason(error)}; prepare the store again") from None
+    if found != expected:
+        raise UserError(f"{path}: holds {found:,} examples, the manifest says {expected:,}; prepare the store again")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> np.ndarray:
+    try:
+        check_regular(path, store)
+        content = io.BytesIO(read_regular(path, 2 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
+        # Not `np.load`, which allocates whatever the header says.
+        np.lib.format.read_magic(content)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     except FileNotFoundError:
         raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: the store is cut short: {error}; prepare it again") from None
-    if token_bytes.shape != (vocab_size,) or token_bytes.dtype != np.uint16:
-        found = f"{token_bytes.dtype}{list(token_bytes.shape)}"
-        raise UserError(f"{path}: found {found}, the manifest's vocabulary needs uint16[{vocab_size}]")
-    return token_bytes
+        raise UserError(f"{path}: the store is cut short: {_reason(error)}; prepare it again") from None
+    if shape != (vocab_size,) or dtype != np.uint16:
+        raise UserError(f"{path}: found {dtype}{list(shape)}, the manifest's vocabulary needs uint16[{vocab_size}]")
+    values = content.read()
+    if len(values) != 2 * vocab_size:
+        raise UserError(f"{path}: the store is cut short: {len(values):,} bytes of values, expected {2 * vocab_size:,}")
+    return np.frombuffer(values, dtype)

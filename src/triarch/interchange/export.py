@@ -22,7 +22,6 @@ Anything that reads Orbax can read `parameters/` without triarch:
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +32,7 @@ import numpy as np
 
 from triarch import registry
 from triarch.errors import UserError, nearest
-from triarch.files import write_synced
+from triarch.files import copy_regular, write_synced
 from triarch.interchange import manifest as manifests
 from triarch.interchange import orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
@@ -87,7 +86,7 @@ def write_export(
     with whole_folder(output, overwrite, manifests.is_export) as folder:
         orbax_folder.save(folder / PARAMETERS, tensors)
         if vocabulary_files is not None:
-            shutil.copytree(vocabulary_files, folder / VOCABULARY)
+            copy_regular(vocabulary_files, folder / VOCABULARY)
         write_file_list(folder)
         write_synced(folder / manifests.FILE_NAME, manifest.to_json())
     return manifest

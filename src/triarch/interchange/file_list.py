@@ -6,16 +6,19 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from triarch import schema
 from triarch.errors import UserError
-from triarch.files import sha256, write_synced
+from triarch.files import check_regular, regular_files, sha256, write_synced
+from triarch.schema import Digest, FileName, Record, Table, Whole
 
 FILE_NAME = "files.json"
+_SCHEMA = Table(Record({"size": Whole(), "sha256": Digest()}), least=1, names=FileName(below=True))
 _THREADS = 4
 
 
 def write_file_list(folder: Path) -> None:
     """Writes the list of all files in the folders in `folder` into it."""
-    paths = sorted(path for path in folder.glob("*/**/*") if path.is_file())
+    paths = _in_folders(folder)
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = list(pool.map(sha256, paths))
     entries = {
@@ -26,24 +29,35 @@ def write_file_list(folder: Path) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Checks every file of the list.
+    """Checks every file of the list, and that none is missing from it.
 
     Raises:
-      UserError: the list is missing or damaged, or a file on it is missing, of another size, or has changed.
+      UserError: the list is missing or damaged, a file on it is missing, of another size, or has changed, or one is
+        there that it lacks; a file is a link out of the export, or a device, FIFO or socket.
     """
+    listed = folder / FILE_NAME
     try:
-        entries = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        expected = {folder / name: (entry["size"], entry["sha256"]) for name, entry in entries.items()}
-    except FileNotFoundError:
-        raise UserError(f"{folder / FILE_NAME}: the export is cut short: the file is missing") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / FILE_NAME}: damaged: {type(error).__name__}: {error}") from None
+        entries = schema.read(listed, _SCHEMA)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{listed}: the export is cut short: the file is missing") from None
+    expected = {folder / name: (entry["size"], entry["sha256"]) for name, entry in entries.items()}
     for path, (size, _) in expected.items():
-        if not path.is_file():
-            raise UserError(f"{path}: the export is cut short: the file is missing")
-        if path.stat().st_size != size:
-            raise UserError(f"{path}: the export is damaged: {path.stat().st_size:,} bytes, expected {size:,}")
+        try:
+            found = check_regular(path, folder)
+        except OSError:
+            raise UserError(f"{path}: the export is cut short: the file is missing") from None
+        if found != size:
+            raise UserError(f"{path}: the export is damaged: {found:,} bytes, expected {size:,}")
+    for path in _in_folders(folder):
+        if path not in expected:
+            raise UserError(f"{path}: the export is damaged: {FILE_NAME} does not list this file")
     with ThreadPoolExecutor(_THREADS) as pool:
-        for path, found in zip(expected, pool.map(sha256, expected), strict=True):
-            if found != expected[path][1]:
+        for path, digest in zip(expected, pool.map(sha256, expected), strict=True):
+            if digest != expected[path][1]:
                 raise UserError(f"{path}: the export is damaged: the file has changed since it was written")
+
+
+def _in_folders(folder: Path) -> list[Path]:
+    """Returns the files below the folders in `folder`, but hidden ones, which file systems and editors put there."""
+    found = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in regular_files(inner, folder)]
+    return [path for path in found if not path.name.startswith(".")]

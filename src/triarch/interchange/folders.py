@@ -9,6 +9,7 @@ from pathlib import Path
 
 from triarch import disk
 from triarch.errors import UserError
+from triarch.interchange.literal_names import check_name
 from triarch.temporary import clear_leftovers, leftovers, remove, temporary_folder, temporary_path
 
 
@@ -26,6 +27,7 @@ def whole_folder(output: Path, overwrite: bool, replaceable: Callable[[Path], bo
     Raises:
       UserError: `output` exists and may not be replaced, or it cannot be written.
     """
+    check_name(output)
     with _explained(output):
         _check(output, overwrite, replaceable)
         output.absolute().parent.mkdir(parents=True, exist_ok=True)

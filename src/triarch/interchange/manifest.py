@@ -9,14 +9,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from triarch import schema
+from triarch.data.manifest import parse_vocabulary
 from triarch.errors import UserError, nearest
+from triarch.interchange.parameters import check_distinct_layers
 from triarch.models import ModelConfig, RopeScaling
+from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text, Whole
 
 FORMAT = "triarch.export"
 VERSION = 1
 FILE_NAME = "manifest.json"
 SCAN_AXIS = {"axis": 0, "under": "scanned"}
 DTYPES = ("float32", "bfloat16", "float16")
+_TENSOR = Record(
+    {
+        "shape": Items(Whole(), most=8),
+        "dtype": Text(DTYPES),
+        "axes": Items(OrNull(Text()), most=8),
+        "sha256": Digest(),
+    }
+)
+_SCHEMA = Record(
+    {
+        "config": Table(Anything()),
+        "objective": OrNull(Table(Anything())),
+        "vocabulary": OrNull(Table(Anything())),
+        "step": OrNull(Whole()),
+        "source": OrNull(Table(Anything())),
+        "fingerprint": Digest(),
+        "tensors": Table(_TENSOR, least=1),
+    },
+    others=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,32 +119,29 @@ class Manifest:
 def is_export(folder: Path) -> bool:
     """Whether `folder` holds an export, whole or damaged."""
     try:
-        return json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).get("format") == FORMAT
-    except (OSError, ValueError, AttributeError):
+        fields = schema.read(folder / FILE_NAME, Anything())
+    except (OSError, UserError):
         return False
+    return isinstance(fields, dict) and fields.get("format") == FORMAT
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Reads `folder`/manifest.json.
 
     Raises:
-      UserError: there is no export, or its manifest is of another version, lacks a field, has an unknown one, or
-        does not fit its own fingerprint.
+      UserError: there is no export, or its manifest is of another version, says what cannot be, or does not fit its own
+        fingerprint.
     """
     path = folder / FILE_NAME
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = schema.read(path, Anything())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: not an export: it holds no {FILE_NAME}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged manifest: {error}") from None
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         raise UserError(f'{path}: not the manifest of an export: expected "format": "{FORMAT}"')
     if fields.get("version") != VERSION:
         raise UserError(f"{path}: export version {fields.get('version')!r}, this triarch reads version {VERSION}")
-    return _parse(path, fields)
+    return _manifest(path, schema.check(fields, _SCHEMA, str(path)))
 
 
 def model_config(fields: Mapping[str, Any], where: str) -> ModelConfig:
@@ -144,6 +165,7 @@ def model_config(fields: Mapping[str, Any], where: str) -> ModelConfig:
     try:
         config = ModelConfig(**given | _nested(given))
         config.validate()
+        check_distinct_layers(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except TypeError as error:
@@ -158,22 +180,18 @@ def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"rope_scaling": RopeScaling(**{key: value for key, value in scaling.items() if key != "class"})}
 
 
-def _parse(path: Path, fields: Mapping[str, Any]) -> Manifest:
-    try:
-        manifest = Manifest(
-            config=model_config(fields["config"], str(path)),
-            origin=Origin(**{field.name: fields[field.name] for field in dataclasses.fields(Origin)}),
-            tensors={
-                name: Tensor(tuple(tensor["shape"]), tensor["dtype"], tuple(tensor["axes"]), tensor["sha256"])
-                for name, tensor in fields["tensors"].items()
-            },
-        )
-        fingerprint = fields["fingerprint"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged manifest: {type(error).__name__} at {error}") from None
-    if fingerprint != manifest.fingerprint:
+def _manifest(path: Path, fields: Mapping[str, Any]) -> Manifest:
+    origin = Origin(**{field.name: fields.get(field.name) for field in dataclasses.fields(Origin)})
+    if origin.vocabulary is not None:
+        parse_vocabulary(origin.vocabulary, f"{path}: vocabulary")
+    manifest = Manifest(
+        config=model_config(fields["config"], str(path)),
+        origin=origin,
+        tensors={
+            name: Tensor(tuple(tensor["shape"]), tensor["dtype"], tuple(tensor["axes"]), tensor["sha256"])
+            for name, tensor in fields["tensors"].items()
+        },
+    )
+    if fields["fingerprint"] != manifest.fingerprint:
         raise UserError(f"{path}: damaged manifest: its tensors do not have the fingerprint it states")
-    for name, tensor in manifest.tensors.items():
-        if tensor.dtype not in DTYPES:
-            raise UserError(f"{path}: tensor {name!r} has type {tensor.dtype!r}{nearest(tensor.dtype, DTYPES)}")
     return manifest

@@ -23,9 +23,12 @@ from etils import epath
 from jax.sharding import Sharding
 
 from triarch.errors import UserError
+from triarch.interchange import literal_names
 from triarch.interchange.parameters import nest, unnest
 
 T = TypeVar("T")
+
+literal_names.install()
 
 DTYPES = {
     "float32": np.dtype(np.float32),

@@ -14,6 +14,10 @@ from flax import nnx
 from triarch.errors import UserError
 from triarch.models import Execution, ModelConfig, Transformer, abstract
 from triarch.models.execution import Constrain, unconstrained
+from triarch.models.stack import repeating
+
+# Layers that do not repeat others are built one by one, each in hundredths of a second.
+_MOST_DISTINCT_LAYERS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +31,16 @@ class TensorSpec:
 
     shape: tuple[int, ...]
     axes: tuple[str | None, ...]
+
+
+def check_distinct_layers(config: ModelConfig) -> None:
+    """Raises UserError if so few layers of a valid config repeat others that it would take minutes to build them."""
+    for side in ("encoder", "decoder"):
+        distinct = sum(repeating(config.layer_specs(side)))
+        if distinct > _MOST_DISTINCT_LAYERS:
+            raise UserError(
+                f"{distinct:,} {side} layers do not repeat others, at most {_MOST_DISTINCT_LAYERS} can be built"
+            )
 
 
 def flatten(model: Transformer) -> dict[str, jax.Array]:

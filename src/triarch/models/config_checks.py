@@ -27,9 +27,23 @@ _POSITIVE = (
     *("norm_eps", "rope_base", "local_rope_base", "init_std", "embedding_init_std"),
     *("attention_softcap", "logits_softcap", "relative_max_distance"),
 )
-
+# Far above any published network, and low enough that a config of a file is refused before anything is built by it.
+MOST_LAYERS = 2**12
 # Of an array's dimension, and of the counter of steps: they are int32.
 MOST_SIZE = 2**31 - 1
+_MOST = {
+    "vocab_size": 2**26,
+    "d_model": 2**18,
+    "d_ff": 2**22,
+    "num_heads": 2**14,
+    "head_dim": 2**16,
+    "num_encoder_layers": MOST_LAYERS,
+    "num_decoder_layers": MOST_LAYERS,
+    "learned_positions": 2**26,
+    "relative_buckets": 2**16,
+    "token_types": 2**16,
+    **dict.fromkeys(("sliding_window", "decoder_sliding_window", "learned_position_offset"), MOST_SIZE),
+}
 
 
 def check(config: ModelConfig) -> None:
@@ -40,10 +54,10 @@ def check(config: ModelConfig) -> None:
         _require(config, name, getattr(config, name) is None or getattr(config, name) > 0, "must be positive")
     for name in _COUNTS:
         _require(config, name, (getattr(config, name) or 0) >= 0, "must not be negative")
-    for name in (*_SIZES, *_COUNTS, "learned_positions"):
-        _require(config, name, (getattr(config, name) or 0) <= MOST_SIZE, f"must be at most {MOST_SIZE:,}")
     fits = config.num_heads * config.head_dim <= MOST_SIZE
     _require(config, "head_dim", fits, f"times num_heads must be at most {MOST_SIZE:,}")
+    for name, most in _MOST.items():
+        _require(config, name, (getattr(config, name) or 0) <= most, f"must be at most {most:,}")
     layers = config.num_encoder_layers + config.num_decoder_layers
     _require(config, "num_decoder_layers", layers > 0, "must be positive where num_encoder_layers is 0")
     shares = config.num_kv_heads is None or (config.num_kv_heads > 0 and config.num_heads % config.num_kv_heads == 0)

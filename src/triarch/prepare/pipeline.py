@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
+from triarch import schema
+from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, parse_vocabulary
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -27,6 +28,7 @@ from triarch.prepare.layouts import OF_PAIRS, WINDOWS, make_layout
 from triarch.prepare.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
 from triarch.prepare.vocabulary_choice import VocabularyChoice, training_texts
 from triarch.progress import Progress
+from triarch.schema import Anything
 from triarch.tokenizers import Tokenizer, read_tokenizer
 from triarch.version import __version__
 
@@ -202,7 +204,7 @@ class _Preparation:
     def _trained(self, writer: StoreWriter, duplicates: Duplicates | None, progress: Progress) -> Tokenizer:
         path, folder = writer.scratch / _TRAINED, writer.folder / VOCABULARY
         if path.is_file():
-            info = Vocabulary(**json.loads(path.read_text(encoding="utf-8")))
+            info = parse_vocabulary(schema.read(path, Anything()), str(path))
             return read_tokenizer(info, folder, str(writer.output))
         progress.start("reading for the vocabulary", self._corpus.size)
         records = self._selected(duplicates)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from triarch import schema
 from triarch.errors import UserError, nearest
 from triarch.scaling.tables.table import Table
 
@@ -227,10 +227,7 @@ def _read(path: Path) -> str:
 
 
 def _object(path: Path, text: str, where: str) -> dict:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}{where}: not JSON: {error}") from None
+    value = schema.parse(text, f"{path}{where}")
     if not isinstance(value, dict):
         raise UserError(f"{path}{where}: expected a JSON object, not {type(value).__name__}")
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import Any
 
 import matplotlib.ticker
 
+from triarch import schema
 from triarch.errors import UserError, nearest
 from triarch.scaling.figures.style import SERIES, Panel, new_axes, styled
 from triarch.scaling.words import short_number
+from triarch.schema import Anything
 
 THROUGHPUT = "generation_throughput.json"
 _RATES = {
@@ -59,9 +60,7 @@ def _panel(column: str, sides: Mapping[str, Mapping[str, Any]]) -> Panel:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # Bytes that are not UTF-8 included.
-        raise UserError(f"{path}: not JSON: {error}") from None
+        fields = schema.read(path, Anything())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for key in _KEYS:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from triarch import schema
+from triarch.errors import UserError
 from triarch.runtime.lock import NO_LOCKS_HERE
 
 
@@ -47,8 +49,8 @@ class Ledger:
             return []
         found = []
         for line in self._path.read_text(errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                entry = json.loads(line)
+            with contextlib.suppress(UserError):
+                entry = schema.parse(line, str(self._path))
                 if isinstance(entry, dict) and {"owner", "stage", "status", "seconds"} <= set(entry):
                     found.append(entry)
         return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from triarch import schema
 from triarch.errors import UserError
 from triarch.files import write_whole
+from triarch.schema import Anything
 from triarch.sweeps.design import Run
 from triarch.sweeps.stages import run_folder
 from triarch.training.fingerprint import CONFIG_JSON, config_fingerprint
@@ -105,9 +106,9 @@ def _read(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); delete it to have it made again") from error
+        return schema.read(path, Anything())
+    except UserError as error:
+        raise UserError(f"{error}; delete it to have it made again") from None
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

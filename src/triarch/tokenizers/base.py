@@ -15,6 +15,8 @@ from triarch.tokenizers.cuts import TextPart
 # SentencePiece writes a space as this character; byte-level BPE writes one as the other.
 SPACE_SYMBOL = "\u2581"
 BYTE_LEVEL_SPACE = "\u0120"
+# Of a tokenizer's file; the largest that are published have 40 MB.
+MOST_TOKENIZER_BYTES = 2**29
 _CROSSES_WORDS = re.compile(f"[a-z][ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]+[^ {SPACE_SYMBOL}{BYTE_LEVEL_SPACE}]")
 _PROBES = (("the", "cat"), ("o", "x"))
 

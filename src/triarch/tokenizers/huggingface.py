@@ -16,7 +16,8 @@ import tokenizers.models
 import tokenizers
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.files import check_regular, read_regular
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
     MODEL_CONFIG,
@@ -93,7 +94,9 @@ class HuggingFaceTokenizer(TokenizerInParts):
         files = {}
         for name, file in names.items():
             try:
-                files[name] = file.read_bytes()
+                # A file that the user names may be a link; what lies beside it is the folder's.
+                check_regular(file, None if file == path else folder)
+                files[name] = read_regular(file, MOST_TOKENIZER_BYTES)
             except FileNotFoundError as error:
                 if name == TOKENIZER_FILE:
                     raise UserError(f"{file}: cannot be read: {error.strerror}") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from triarch.data.manifest import FILE_NAME, VOCABULARY, Vocabulary
 from triarch.errors import UserError
+from triarch.files import check_regular, regular_files
 from triarch.tokenizers import bytes as byte_level
 from triarch.tokenizers import huggingface, sentencepiece
 from triarch.tokenizers.base import Tokenizer
@@ -35,9 +36,11 @@ def given_tokenizer(path: Path) -> Tokenizer:
         return HuggingFaceTokenizer.load(path) if path.suffix == ".json" else SentencePieceTokenizer.load(path)
     for folder in (path, path / VOCABULARY):
         if (folder / TOKENIZER_FILE).is_file():
+            check_regular(folder / TOKENIZER_FILE, path)
             return HuggingFaceTokenizer.load(folder)
         for name in _MODEL_NAMES:
             if (folder / name).is_file():
+                check_regular(folder / name, path)
                 return SentencePieceTokenizer.load(folder / name)
     if (path / FILE_NAME).is_file():
         raise UserError(f"{path}: no tokenizer's folder: a store's vocabulary is taken with --vocabulary_from={path}")
@@ -65,8 +68,11 @@ def read_tokenizer(info: Vocabulary, folder: Path, name: str) -> Tokenizer:
       name: what messages call the store, run or export.
 
     Raises:
-      UserError: the vocabulary is missing, damaged or of an unknown kind.
+      UserError: the vocabulary is missing, damaged or of an unknown kind, or one of its files is a link that leaves the
+        store, run or export, or a device, FIFO or socket.
     """
+    if folder.is_dir() and folder.name == VOCABULARY:
+        regular_files(folder, folder.parent)
     if info.kind not in KINDS:
         raise UserError(f"{name}: unknown kind of vocabulary {info.kind!r} (one of: {', '.join(KINDS)})")
     if info.kind == byte_level.KIND:

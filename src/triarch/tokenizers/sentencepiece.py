@@ -14,7 +14,8 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.files import read_regular
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.sentencepiece_words import SentencePieceWords
 
@@ -61,7 +62,7 @@ class SentencePieceTokenizer(TokenizerInParts):
           UserError: it cannot be read or is no usable model.
         """
         try:
-            return cls(path.read_bytes(), str(path))
+            return cls(read_regular(path, MOST_TOKENIZER_BYTES), str(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from triarch import schema
 from triarch.errors import UserError
+from triarch.schema import Anything, Table
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
@@ -79,13 +80,8 @@ def own_special(special: Mapping[str, Any], size: int) -> dict[str, Any]:
 def _fields(name: str, file: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     if file not in files:
         return {}
-    try:
-        fields = json.loads(files[file])
-    except ValueError as error:
-        raise UserError(f"{name}: its {file} is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{name}: its {file} holds a {type(fields).__name__}, expected a JSON object")
-    return fields
+    where = f"{name}: its {file}"
+    return schema.check(schema.parse(files[file], where), Table(Anything()), where)
 
 
 def _named(

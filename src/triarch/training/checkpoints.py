@@ -18,14 +18,21 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from triarch import schema
 from triarch.errors import UserError
+from triarch.files import regular_files
+from triarch.interchange import literal_names
+from triarch.schema import FileName, OrNull, Record, Table, Whole
 from triarch.training.config import CheckpointConfig
 from triarch.training.consistency import from_all
 from triarch.training.state import TrainState
 
 RECORD = "triarch_files.json"
 PARAMS, OPTIMIZER = "params", "optimizer"
+_ENTRY = Record({"size": Whole(), "crc32": OrNull(Whole(0, 2**32 - 1))})
+_SCHEMA = Table(_ENTRY, least=1, names=FileName(below=True))
 _BLOCK = 1 << 22
+literal_names.install()
 # Hosts wait for one another this long; that one is gone is noticed otherwise. Hundreds of gigabytes to a bucket, read
 # again for their checksums, take longer than Orbax's twenty minutes.
 _WRITE_SECONDS = 6 * 3600
@@ -42,6 +49,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig):
+        literal_names.check_name(directory)
         self._directory = directory.absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
         policies = checkpoint_managers
@@ -149,7 +157,7 @@ class _RecordingHandler(ocp.StandardCheckpointHandler):
 
 def write_record(item: Path, checksums: bool) -> None:
     """Writes the sizes, and if wanted CRC-32 sums, of all files below the folder `item` into it."""
-    paths = sorted(path for path in item.rglob("*") if path.is_file() and path.name != RECORD)
+    paths = _files(item)
     sums: list[int | None] = [None] * len(paths)
     if checksums:
         with ThreadPoolExecutor(4) as pool:
@@ -175,25 +183,32 @@ def find_faults(checkpoint: Path, items: tuple[str, ...], part: int = 0, parts: 
 
 def _item_faults(item: Path, part: int, parts: int) -> list[str]:
     try:
-        entries = json.loads((item / RECORD).read_text())
-        sizes = {name: entries[name]["size"] for name in sorted(entries)[part::parts]}
-    except FileNotFoundError:
+        entries = schema.read(item / RECORD, _SCHEMA)
+        # Beside its folders Orbax puts marks of its own after the record is made.
+        inner = [path for path in _files(item) if path.parent != item]
+        unlisted = [path for path in inner if path.relative_to(item).as_posix() not in entries]
+    except (FileNotFoundError, NotADirectoryError):
         return [f"{item / RECORD} is missing"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return [f"{item / RECORD} is not readable ({type(error).__name__})"]
-    faults = []
-    for name, size in sizes.items():
-        path = item / name
+    except UserError as error:
+        return [str(error)]
+    faults = [f"{path} is not listed in {RECORD}" for path in unlisted]
+    ours = {item / name: entries[name] for name in sorted(entries)[part::parts]}
+    for path, entry in ours.items():
         if not path.is_file():
             faults.append(f"{path} is missing")
-        elif path.stat().st_size != size:
-            faults.append(f"{path} has {path.stat().st_size:,} bytes instead of {size:,}")
+        elif path.stat().st_size != entry["size"]:
+            faults.append(f"{path} has {path.stat().st_size:,} bytes instead of {entry['size']:,}")
     if faults:
         return faults
+    recorded = {path: entry["crc32"] for path, entry in ours.items() if entry.get("crc32") is not None}
     with ThreadPoolExecutor(4) as pool:
-        recorded = [(item / name, entries[name]["crc32"]) for name in sizes if entries[name]["crc32"] is not None]
-        found = pool.map(_checksum, [path for path, _ in recorded])
-        return [f"{path} has changed" for (path, want), got in zip(recorded, found, strict=True) if want != got]
+        found = zip(recorded, pool.map(_checksum, recorded), strict=True)
+        return [f"{path} has changed" for path, checksum in found if checksum != recorded[path]]
+
+
+def _files(item: Path) -> list[Path]:
+    """Returns the files below `item` that its record lists: not hidden ones, which file systems put there."""
+    return [path for path in regular_files(item, item) if path.name != RECORD and not path.name.startswith(".")]
 
 
 def _checksum(path: Path) -> int:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triarch import registry
+from triarch import registry, schema
 from triarch.data.manifest import FILE_NAME as MANIFEST
 from triarch.data.manifest import VOCABULARY
 from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.files import write_whole
+from triarch.files import copy_regular, write_whole
+from triarch.schema import Anything, Table
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
 from triarch.training.metrics import FILE_NAME as METRICS
@@ -120,8 +121,8 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
         shutil.rmtree(own, ignore_errors=True)
     if vocabulary.is_dir() and not own.exists():
         with temporary_folder(own) as partial:
-            shutil.copytree(vocabulary, partial, dirs_exist_ok=True)
-            partial.rename(own)
+            copy_regular(vocabulary, partial / VOCABULARY)
+            (partial / VOCABULARY).rename(own)
     write_whole(workdir / CONFIG_TEXT, config_text)
     write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
 
@@ -139,11 +140,8 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{workdir}: holds a token store or an export, not a run: choose another --workdir")
     if not saved.exists():
         return None
-    try:
-        config = json.loads(saved.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{saved}: not readable as JSON ({error}); is {workdir} a run folder?") from error
-    if not isinstance(config, dict) or config.get("class") != RunConfig.__name__:
+    config = schema.read(saved, Table(Anything()))
+    if config.get("class") != RunConfig.__name__:
         raise UserError(f"{saved}: is not the config of a run: choose another --workdir")
     return config
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from triarch import schema
+from triarch.errors import UserError
 from triarch.files import write_whole
 
 FILE_NAME = "metrics.jsonl"
@@ -77,8 +79,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for text in path.read_text(errors="replace").splitlines():
         try:
-            line = json.loads(text)
-        except ValueError:
+            line = schema.parse(text, str(path))
+        except UserError:
             continue
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 
@@ -223,17 +224,33 @@ def index_of(name):
     return write
 
 
+def fifo(name):
+    def make(folder):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return make
+
+
+def link_out(name):
+    def make(folder):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(__file__)
+
+    return make
+
+
 NORM = "model.layers.1.input_layernorm.weight"
 GATE = "model.layers.2.mlp.gate_proj.weight"
 BAD = {
     "no config": (lambda f: (f / "config.json").unlink(), "not a Hugging Face model: it holds no config.json"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
-    "a list": (lambda f: (f / "config.json").write_text("[]"), "expected an object, found a list"),
+    "a list": (lambda f: (f / "config.json").write_text("[]"), r"config.json: the value = \[\]: expected an object"),
     "unknown family": (configure(model_type="lama"), r"model_type = 'lama' is not .* \(did you mean 'llama'\?\)"),
     "no family": (configure(model_type=None), "model_type = None is not a family known here"),
     "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family known here"),
     "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
-    "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json: not JSON"),
+    "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),
     "another class": (
         configure(architectures=["LlamaForSequenceClassification"]),
@@ -273,8 +290,23 @@ BAD = {
     "index names more": (index_that_names_more, "tensor 'model.extra' is missing, although"),
     "index leads elsewhere": (
         index_of("../../secret.safetensors"),
-        "a shard's name is not that of a file in this",
+        r"index.json: weight_map.a = '\.\./\.\./secret.safetensors': expected the name of a file of this folder",
     ),
+    "an index of nothing": (
+        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
+        "index.json: weight_map = {}: expected an object with 1 or more entries",
+    ),
+    "too many layers": (configure(num_hidden_layers=10**5), "num_hidden_layers = 100000: expected at most 4,096"),
+    "endless layers": (configure(num_hidden_layers=10**60), "num_hidden_layers = 1.*: expected at most 4,096"),
+    "an endless size": (configure(intermediate_size=2**30), "ModelConfig.d_ff = 1073741824 must be at most"),
+    "an endless number": (lambda f: (f / "config.json").write_text("9" * 5000), "config.json: not read: an integer of"),
+    "an infinity": (configure(rms_norm_eps=float("inf")), "config.json: not read: Infinity is no finite number"),
+    "a FIFO for a config": (fifo("config.json"), "config.json: is a FIFO, expected a regular file"),
+    "a FIFO for weights": (fifo("model.safetensors"), "model.safetensors: is a FIFO, expected a regular file"),
+    "a FIFO for an index": (fifo("model.safetensors.index.json"), "index.json: is a FIFO, expected a regular file"),
+    "a FIFO for a tokenizer": (fifo("tokenizer.json"), "tokenizer.json: is a FIFO, expected a regular file"),
+    "a link to a stranger's vocabulary": (link_out("vocab.txt"), "vocab.txt: a link out of .* is not followed"),
+    "a link to strangers' weights": (link_out("model.safetensors"), "model.safetensors: a link out of"),
     "pickle": (pickled, "pytorch_model.bin: pickled weights are not read, .* runs whatever code .*save_pretrained"),
     "nothing": (lambda f: (f / "model.safetensors").unlink(), "holds neither model.safetensors nor"),
 }

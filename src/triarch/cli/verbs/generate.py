@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts
+from triarch.cli.views.batch_view import legible
 from triarch.cli.views.text_stream import TextStream
 from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
@@ -195,5 +196,8 @@ class _Writer:
 
 
 def _printable(text: str) -> str:
-    """Leaves out what would steer a terminal."""
-    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in text)
+    """Returns a text with signs in place of what would steer a terminal: \u240d for a carriage return."""
+    kept = "\n\t"
+    return "".join(
+        letter if letter in kept or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in legible(text)
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +30,13 @@ HELP = (
 )
 EXAMPLE = (
     "triarch inspect stores/code --split=validation --examples=2\n"
+    "triarch inspect stores/code --check\n"
     "triarch inspect stores/code --gin_file=objectives/span_corruption.gin --architecture=decoder-only\n"
     "triarch inspect --gin_file=runs/first/config.gin --step=100"
 )
+
+# Of a store of which a disk has eaten all, a page of lines says enough.
+_MOST_FAULTS = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", help="split of the examples shown (default: the first)")
     add("--examples", type=int, default=2, help="examples or rows to show (default: %(default)s)")
     add("--first", type=int, default=0, help="index of the first example shown (default: %(default)s)")
+    add("--check", action="store_true", help="read every record, and name those that are damaged")
     add_gin_arguments(parser)
     add(
         "--architecture",
@@ -69,6 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     stores = [TokenStore.open(folder) for folder in folders]
     for store in stores:
         print(*summary(store), sep="\n")
+    if args.check:
+        _check(stores)
     name = args.split or next(iter(stores[0].manifest.splits))
     tokenizer = load_tokenizer(stores[0])
     console = rich.console.Console(highlight=False)
@@ -80,6 +89,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.gin_file:
         return result | show_batch(args, stores, phases, name, tokenizer, console)
     return result | {"examples": _show_examples(args, stores[0], name, tokenizer, console)}
+
+
+def _check(stores: Sequence[TokenStore]) -> None:
+    """Raises UserError, naming the first damaged record, after naming all on stderr."""
+    from triarch.data.checking import find_damage
+    from triarch.progress import Progress
+
+    found = []
+    with Progress(show=True) as progress:
+        for store in stores:
+            examples = sum(split.examples for split in store.manifest.splits.values())
+            progress.start(f"check {store.path}", examples)
+            found += itertools.islice(find_damage(store, progress.advance), _MOST_FAULTS - len(found))
+    if found:
+        more = f" (and {len(found) - 1} more, listed above)" if len(found) > 1 else ""
+        for fault in found[1:]:
+            print(f"triarch inspect: {fault}", file=sys.stderr)
+        raise UserError(f"{found[0]}{more}")
+    print("  checked: every record is whole")
 
 
 def _chosen(args: argparse.Namespace) -> tuple[list[Path], tuple[MixturePhase, ...]]:

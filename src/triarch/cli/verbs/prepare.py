@@ -54,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--inputs_field", help="field or column that holds an example's inputs; --text_field holds its targets")
     add("--tfds_split", default="train", help="of a TFDS data set, train[:10%%] for example (default: %(default)s)")
     add("--skip_bad_records", action="store_true", help="leave out records that cannot be read, and count them")
-    add("--documents", default="file", help="a .txt file's documents: file, line or paragraph (default: %(default)s)")
+    add(
+        "--documents",
+        default="file",
+        help="documents of a .txt file: file, line or paragraph; Windows' line ends become \\n (default: %(default)s)",
+    )
     add("--min_characters", type=int, default=0, help="leave out shorter documents (default: %(default)s)")
     add("--max_characters", type=int, help="leave out longer documents")
     add("--deduplicate", action="store_true", help="keep the first of documents with exactly the same text")

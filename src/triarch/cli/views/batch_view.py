@@ -65,6 +65,11 @@ def view(row: Mapping[str, np.ndarray], tokenizer: Tokenizer, special: SpecialTo
     return paragraphs
 
 
+def legible(text: str) -> str:
+    """Returns a text with a sign for each carriage return, which rich leaves out: nobody would see that it is there."""
+    return text.replace("\r", "\u240d")
+
+
 def special_names(special: SpecialTokens) -> dict[int, str]:
     """Returns what to call each special token."""
     names = {special.pad: "<pad>", special.bos: "<s>", special.eos: "<end>"}
@@ -86,7 +91,7 @@ def _paragraph(
         if run[0] in names:
             text.append(names[run[0]], style=f"{_SPECIAL} {style}")
         else:
-            text.append(tokenizer.decode(run), style=style)
+            text.append(legible(tokenizer.decode(run)), style=style)
     return text
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rich.text
 
-from triarch.cli.views.batch_view import document_style
+from triarch.cli.views.batch_view import document_style, legible
 
 if TYPE_CHECKING:
     from triarch.tokenizers import Tokenizer
@@ -33,7 +33,7 @@ def view(example: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> rich.text.T
             if number > 0:
                 shown.append(f"[end of {kind}]", style=_END)
                 part = part[1:]
-            shown.append(tokenizer.decode(part), style=style)
+            shown.append(legible(tokenizer.decode(part)), style=style)
     return shown
 
 

@@ -104,5 +104,5 @@ def _last_json(path: Path) -> dict | None:
             file.seek(max(0, file.seek(0, 2) - _TAIL))
             lines = file.read().splitlines()
         return json.loads(lines[-1]) if lines else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

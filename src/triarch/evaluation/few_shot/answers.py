@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from triarch.errors import UserError
+from triarch.files import check_regular
 
 FORMAT = "triarch.answers"
 VERSION = 1
@@ -38,6 +39,8 @@ class Answers:
             return
         header = {"format": FORMAT, "version": VERSION, **json.loads(json.dumps(identity))}
         try:
+            if path.exists():
+                check_regular(path)
             self._file = path.open("a+b")
         except (FileNotFoundError, IsADirectoryError) as error:
             raise UserError(f"{path}: cannot keep answers here: {error.strerror}") from None
@@ -86,7 +89,7 @@ class Answers:
         try:
             found = json.loads(lines[0])
             self._known = dict(json.loads(line) for line in lines[1:])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: not a file of answers: {error}") from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise UserError(f"{path}: not a file of answers")

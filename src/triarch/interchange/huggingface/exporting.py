@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError, nearest
+from triarch.files import regular_files
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.huggingface.expressible import differences
 from triarch.interchange.huggingface.families import FAMILIES, own
@@ -92,7 +93,8 @@ def write_huggingface(
 
 def _vocabulary_files(model: StoredModel) -> list[Path]:
     """Returns the tokenizer's files; of a SentencePiece model under two names, the one it was imported with."""
-    paths = sorted(model.vocabulary_files.iterdir()) if model.vocabulary_files else []
+    folder = model.vocabulary_files
+    paths = [path for path in regular_files(folder, folder.parent) if path.parent == folder] if folder else []
     others = [path for path in paths if path.name != _OUR_MODEL]
     return others if any(path.suffix == ".model" for path in others) else paths
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from triarch.errors import UserError, nearest
 from triarch.models import RopeScaling
+from triarch.models.config_checks import MOST_LAYERS, MOST_SIZE
 
 _REQUIRED = object()
 
@@ -73,6 +74,10 @@ class Fields:
         value = self.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise UserError(f"{self.where}: {key} = {value!r}: expected a whole number")
+        # Before anything is as long as that: all keys with numbers of layers say so.
+        most = MOST_LAYERS if "layer" in key else MOST_SIZE
+        if abs(value) > most:
+            raise UserError(f"{self.where}: {key} = {value}: expected at most {most:,}")
         return value
 
     def number(self, key: str, default: Any = _REQUIRED) -> float:
@@ -172,13 +177,13 @@ class Fields:
                 raise self.no_equivalent("layer_types", one, known)
         if len(types) != num_layers:
             raise UserError(f"{self.where}: layer_types has {len(types)} entries, expected {num_layers}")
-        are_global = [one == "full_attention" for one in types]
-        if all(are_global):
+        places = [place for place, one in enumerate(types) if one == "full_attention"]
+        if len(places) == num_layers:
             return None
-        for every in range(1, num_layers + 2):
-            for first in range(every):
-                if all(found == (i % every == first) for i, found in enumerate(are_global)):
-                    return every, first
+        first = places[0] if places else num_layers
+        every = places[1] - first if len(places) > 1 else max(first + 1, num_layers - first)
+        if first < every and places == list(range(first, num_layers, every)):
+            return every, first
         raise UserError(f"{self.where}: layer_types: full attention in layers that are not evenly apart is not known")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from triarch import schema
 from triarch.errors import UserError, nearest
+from triarch.files import check_regular
 from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
@@ -22,9 +23,10 @@ from triarch.interchange.huggingface.reader import Tensors, open_tensors
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
-from triarch.interchange.parameters import specs
+from triarch.interchange.parameters import check_distinct_layers, specs
 from triarch.interchange.streamed import write_leaves
 from triarch.models import ModelConfig
+from triarch.schema import Anything, Table
 
 Advance = Callable[[int], None]
 Parts = Callable[[int], Iterator[np.ndarray]]
@@ -72,9 +74,10 @@ def open_folder(folder: Path) -> Opened:
     Raises:
       UserError: there is no config.json; its family or an option in use has no equivalent here (named); a tensor is
         missing, is one too many or misshapen (named, with both shapes), or differs from the one it is said to be tied
-        to; a file is missing, damaged or a pickle.
+        to; a file is missing, damaged or a pickle, a link out of the folder, or a device, FIFO or socket.
     """
     fields = _read_config(folder)
+    carried_files(folder)
     family = _family(folder, fields)
     tensors, left_out = _without_ignored(open_tensors(folder), family)
     config = _read_network(folder, family, fields, tensors)
@@ -124,26 +127,26 @@ def write_import(
 
 
 def carried_files(folder: Path) -> list[Path]:
-    """Returns a folder's files that go along as they are."""
-    return sorted({path for pattern in CARRIED for path in folder.glob(pattern) if path.is_file()})
+    """Returns a folder's files that go along as they are.
+
+    Raises:
+      UserError: one is a link out of the folder, or a device, FIFO or socket.
+    """
+    found = sorted({path for pattern in CARRIED for path in folder.glob(pattern) if path.exists()})
+    for path in found:
+        check_regular(path, folder)
+    return found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return schema.read(path, Table(Anything()))
     except (FileNotFoundError, NotADirectoryError):
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder{nearest(folder.name, siblings)}") from None
         raise UserError(f"{folder}: not a Hugging Face model: it holds no {CONFIG}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: expected an object, found a {type(fields).__name__}")
-    return fields
 
 
 def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
@@ -189,10 +192,11 @@ def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tenso
     try:
         config = family.read(Fields(fields, where, family.class_name, facts))
         config.validate()
+        check_distinct_layers(config)
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith(where) else f"{where}: {text}") from None
-    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{where}: an option has a value of the wrong kind: {error}") from None
     return config
 

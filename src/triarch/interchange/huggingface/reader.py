@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +10,16 @@ import ml_dtypes  # noqa: F401  By it numpy knows "bfloat16".
 import numpy as np
 import safetensors
 
+from triarch import schema
 from triarch.errors import UserError
+from triarch.files import check_regular
 from triarch.interchange.orbax_folder import DTYPES
+from triarch.schema import FileName, Record, Table
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 STORED_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_INDEX_SCHEMA = Record({"weight_map": Table(FileName(), least=1)}, others=True)
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -79,9 +82,9 @@ def open_tensors(folder: Path) -> Tensors:
       UserError: there are none, or only pickles; one is missing, cut short or no safetensors file; the index names a
         tensor that is not there.
     """
-    if (folder / INDEX).is_file():
+    if (folder / INDEX).exists():
         return _open_shards(folder)
-    if (folder / WEIGHTS).is_file():
+    if (folder / WEIGHTS).exists():
         return Tensors(folder, _entries(folder / WEIGHTS))
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
@@ -93,17 +96,11 @@ def open_tensors(folder: Path) -> Tensors:
 
 
 def _open_shards(folder: Path) -> Tensors:
-    path = folder / INDEX
-    try:
-        places = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
-        names = sorted(set(places.values()))
-        if not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise ValueError("a shard's name is not that of a file in this folder")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not an index of safetensors files: {type(error).__name__}: {error}") from None
+    places = schema.read(folder / INDEX, _INDEX_SCHEMA)["weight_map"]
+    names = sorted(set(places.values()))
     entries: dict[str, Entry] = {}
     for name in names:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise UserError(f"{folder / name}: missing, although {INDEX} lists it")
         entries |= _entries(folder / name)
     for tensor, name in places.items():
@@ -114,6 +111,7 @@ def _open_shards(folder: Path) -> Tensors:
 
 def _entries(file: Path) -> dict[str, Entry]:
     try:
+        check_regular(file, file.parent)
         with safetensors.safe_open(file, framework="np", backend="pread") as opened:
             found = {name: opened.get_slice(name) for name in opened.offset_keys()}
             return {name: Entry(file, name, tuple(one.get_shape()), one.get_dtype()) for name, one in found.items()}

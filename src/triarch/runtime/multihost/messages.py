@@ -65,7 +65,7 @@ class Connection:
 def _parse(line: bytes) -> Message:
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Stranger("no JSON") from error
     if not isinstance(message, dict):
         raise Stranger("no JSON object")

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 from triarch.errors import nearest
 from triarch.prepare.corpora.documents import BadRecordError
-from triarch.prepare.corpora.files.lines import Line, decoded, numbered_lines, undecodable
+from triarch.prepare.corpora.files.lines import Line, check_length, decoded, is_too_long, numbered_lines, undecodable
 from triarch.prepare.corpora.origins import NONE, Origin
 
 _LINE_ENDS = b"\r\n"
@@ -59,6 +59,7 @@ def _json_record(path: str, number: int, start: int, held: list[bytes], fields: 
     """Returns the record of the line in `held`, which is taken out: parsing a long one takes memory enough."""
     line = held.pop()
     try:
+        check_length(path, number, len(line))
         text, end = decoded(path, number, line), start + len(line)
         del line
         end -= len(text)
@@ -73,7 +74,7 @@ def _json_record(path: str, number: int, start: int, held: list[bytes], fields: 
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
-    """Yields the whole "file", each "line" or each "paragraph" (lines between blank ones).
+    """Yields the whole "file", each "line" or each "paragraph" (lines between blank ones); Windows' line ends as "\\n".
 
     Raises:
       BadRecordError: the file is cut short or damaged.
@@ -81,7 +82,10 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
     lines = numbered_lines(path, raw)
     for first, start, content in {"file": _whole, "line": _each, "paragraph": _paragraphs}[unit](lines):
         try:
-            text = content.decode()
+            check_length(path, first, len(content))
+            text = content.decode().replace("\r\n", "\n")
+        except BadRecordError as error:
+            yield error
         except UnicodeDecodeError as error:
             yield undecodable(path, first, error)
         else:
@@ -115,12 +119,23 @@ def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
 def _parsed(path: str, number: int, text: str) -> dict[str, Any]:
     place = f"{path}:{number}"
     try:
-        record = json.loads(text.removeprefix("\ufeff") if number == 1 else text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        record = _loaded(text)
+    except RecursionError:
+        raise BadRecordError("nested too deeply", place, "JSON nested too deeply to be read") from None
+    except json.JSONDecodeError as error:
         raise BadRecordError("not JSON", place, f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise BadRecordError("not an object", place, f"expected a JSON object, found {type(record).__name__}")
     return record
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # An integer of more digits than Python converts; no field that is asked for is a number.
+        return json.loads(text, parse_int=lambda digits: 0)
 
 
 # Of each document of a text file: the number of its first line, the offset of its first byte, its bytes.
@@ -140,11 +155,13 @@ def _paragraphs(lines: Iterable[Line]) -> Iterator[Line]:
 
 
 def _joined(lines: Iterable[Line]) -> Line:
+    """Returns all lines as one, or enough of them that they are too long, which `check_length` refuses."""
     first, first_start = NONE, 0
     # Millions of short lines side by side would take ten times their bytes.
     content = io.BytesIO()
     for number, start, line in lines:
         if first == NONE:
             first, first_start = number, start
-        content.write(line)
+        if not is_too_long(content.tell()):
+            content.write(line)
     return first, first_start, content.getvalue()

@@ -1,0 +1,111 @@
+"""JSON of strangers: what is refused, and what the line says."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triarch import schema
+from triarch.errors import UserError
+from triarch.schema import Anything, Digest, FileName, Flag, Items, OrNull, Record, Table, Text, Whole
+
+KIND = Record(
+    {
+        "name": FileName(),
+        "size": Whole(1, 100),
+        "kind": Text(("bytes", "sentencepiece")),
+        "sizes": Items(Whole(), 2, 2),
+        "whole": OrNull(Flag()),
+        "files": Table(Digest(4), least=1, names=FileName(below=True)),
+    }
+)
+RIGHT = {"name": "a", "size": 1, "kind": "bytes", "sizes": [1, 2], "files": {"a/b": "12ef"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 0}, "size = 0: expected a whole number from 1 to 100"),
+        ({"size": 101}, "size = 101: expected a whole number"),
+        ({"size": 10**63}, r"size = 1000+\.\.\.: expected a whole number"),
+        ({"size": True}, "size = true: expected a whole number"),
+        ({"size": 1.0}, "size = 1.0: expected a whole number"),
+        ({"size": None}, "size = null: expected a whole number"),
+        ({"kind": "bites"}, r"unknown kind 'bites' \(did you mean 'bytes'"),
+        ({"kind": 5}, "kind = 5: expected one of 'bytes', 'sentencepiece'"),
+        ({"sizes": [1]}, r"sizes = \[1\]: expected a list of 2 values"),
+        ({"sizes": [1, -1]}, r"sizes\[1\] = -1: expected a whole number"),
+        ({"whole": "yes"}, "whole = 'yes': expected true or false"),
+        ({"files": {}}, "files = {}: expected an object with 1 or more entries"),
+        ({"files": {"a": "12"}}, "files.a = '12': expected 4 hexadecimal digits"),
+        ({"files": {"../a": "12ef"}}, r"a key of files = '\.\./a': expected the name of a file below this folder"),
+        ({"nmae": 3}, r"unknown key 'nmae' \(did you mean 'name'"),
+        *(({"name": name}, "name = .*: expected the name of a file of this folder") for name in
+          ("", ".", "..", "/a", "a/b", "a/", "a\0b", "\ud800", "a" * 256)),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(change, message):
+    schema.check(RIGHT, KIND, "file.json")
+    with pytest.raises(UserError, match=rf"^file\.json: {message}") as error:
+        schema.check(RIGHT | change, KIND, "file.json")
+    assert len(str(error.value)) < 300 and "\n" not in str(error.value)
+
+
+def test_a_misspelt_key_is_found():
+    fields = {("sise" if key == "size" else key): value for key, value in RIGHT.items()}
+    with pytest.raises(UserError, match=r"no key 'size' \(did you mean 'sise'\?\): expected a whole number"):
+        schema.check(fields, KIND, "file.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 200_000 + "]" * 200_000, "nested more than 64 levels deep"),
+        ('{"a":' * 65 + "[]" + "}" * 65, "nested more than 64 levels deep"),
+        ("9" * 5000, "an integer of 5,000 digits"),
+        ("1e999", "1e999 is no finite number"),
+        ("NaN", "NaN is no finite number"),
+        ("-Infinity", "-Infinity is no finite number"),
+        ('{"a": ', "not JSON"),
+        ("", "not JSON"),
+        (b'"\xff"', r"not UTF-8 text \(byte 1\)"),
+    ],
+)
+def test_what_is_not_read(text, message):
+    with pytest.raises(UserError, match=rf"^file\.json: .*{message}") as error:
+        schema.parse(text, "file.json")
+    assert len(str(error.value)) < 300 and "\n" not in str(error.value)
+
+
+def test_what_is_read():
+    # As tokenizers' files have it.
+    assert schema.parse('{"model_max_length": 1000000000000000019884624838656}', "x")["model_max_length"] > 10**30
+    assert schema.parse("[" * 64 + "]" * 64, "x")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KIND.keys, "x"]), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(value=json_values)
+def test_no_value_gets_through_or_breaks_it(value):
+    with pytest.raises(UserError, match=r"^file\.json: "):
+        schema.check(value, Record({**KIND.keys, "never": Items(Anything(), 99, 99)}), "file.json")
+
+
+def test_files(tmp_path):
+    path = tmp_path / "a.json"
+    with pytest.raises(FileNotFoundError):
+        schema.read(path, KIND)
+    path.write_text("[1, 2]")
+    assert schema.read(path, Items(Whole())) == [1, 2]
+    with pytest.raises(UserError, match=r"a\.json: has 6 bytes, expected at most 5"):
+        schema.read(path, KIND, most_bytes=5)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"a\.json: is a FIFO, expected a regular file"):
+        schema.read(path, KIND)
