@@ -206,6 +206,7 @@ def shard_lost(folder):
 
 def index_that_names_more(folder):
     folders.llama(folder, shards=2)
+    (folder / "model.safetensors").unlink()
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     index["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
@@ -218,6 +219,7 @@ def pickled(folder):
 
 def index_of(name):
     def write(folder):
+        (folder / "model.safetensors").unlink()
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
 
     return write
@@ -229,9 +231,16 @@ BAD = {
     "no config": (lambda f: (f / "config.json").unlink(), "not a Hugging Face model: it holds no config.json"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), "expected an object, found a list"),
-    "unknown family": (configure(model_type="lama"), r"model_type = 'lama' is not .* \(did you mean 'llama'\?\)"),
-    "no family": (configure(model_type=None), "model_type = None is not a family known here"),
-    "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family known here"),
+    "unknown family": (
+        configure(model_type="roberta"),
+        r"model_type = 'roberta' is not a family that triarch reads \(bart, bert, [^?]*\)$",
+    ),
+    "code of its own": (
+        configure(model_type="mine", auto_map={"AutoModel": "mine.Model"}),
+        r"model_type = 'mine' is not a family that triarch reads \(.*\), and code that comes with a model is never run",
+    ),
+    "no family": (configure(model_type=None), "model_type = None is not a family that triarch reads"),
+    "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
     "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json: not JSON"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),

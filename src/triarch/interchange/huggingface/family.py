@@ -25,9 +25,11 @@ class Family:
       rules: the table of tensors for a config.
       objective: what its networks were trained with, as in a manifest, where that is one of ours.
       also: other classes whose files hold the same network, besides tensors that are `ignored`.
+      bodies: classes without a head, whose files hold the network where its output matrix is tied to the embedding.
       prefix: of the tensors of the class's body, which files of the body alone lack.
       renamed: (ending, ending that takes its place) of tensors in old files.
-      copies: tensors that files may hold although they are tied: the tensor that each must be equal to.
+      copies: tensors that files may hold although they are tied: the tensor that each must be equal to. Where a file
+        lacks that tensor, the first of its copies stands for it.
       zeros: shapes of tensors of the class, by name, that are zero in a network of a config.
       ignored: regular expressions of tensors that are no part of the network: buffers, other heads.
     """
@@ -40,6 +42,7 @@ class Family:
     rules: Callable[[ModelConfig], Sequence[Rule]]
     objective: Mapping[str, Any] | None = None
     also: tuple[str, ...] = ()
+    bodies: tuple[str, ...] = ()
     prefix: str = ""
     renamed: tuple[tuple[str, str], ...] = ()
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)

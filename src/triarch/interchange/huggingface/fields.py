@@ -172,13 +172,14 @@ class Fields:
                 raise self.no_equivalent("layer_types", one, known)
         if len(types) != num_layers:
             raise UserError(f"{self.where}: layer_types has {len(types)} entries, expected {num_layers}")
-        are_global = [one == "full_attention" for one in types]
-        if all(are_global):
+        are_global = [i for i, one in enumerate(types) if one == "full_attention"]
+        if len(are_global) == num_layers:
             return None
-        for every in range(1, num_layers + 2):
-            for first in range(every):
-                if all(found == (i % every == first) for i, found in enumerate(are_global)):
-                    return every, first
+        first = are_global[0] if are_global else num_layers
+        # A single one, or none, is followed by the next behind the last layer.
+        every = are_global[1] - first if len(are_global) > 1 else max(num_layers - first, first + 1)
+        if first < every and are_global == list(range(first, num_layers, every)):
+            return every, first
         raise UserError(f"{self.where}: layer_types: full attention in layers that are not evenly apart is not known")
 
 
