@@ -26,6 +26,7 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
+from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 
 RUN_CONFIG = "config.json"
@@ -86,7 +87,7 @@ def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> Sto
     if not _is_run(folder, step):
         return open_export(folder)
     fields = _read_config(folder / RUN_CONFIG)
-    config = model_config(fields["model"], str(folder / RUN_CONFIG))
+    config = _network(folder, fields)
     step, parameters = _newest_whole(folder / CHECKPOINTS, step, lambda found: _check_step(found, config))
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
@@ -113,7 +114,7 @@ def _read_run(
     placement: Placement,
 ) -> LoadedModel:
     fields = _read_config(workdir / RUN_CONFIG)
-    config = model_config(fields["model"], str(workdir / RUN_CONFIG))
+    config = _network(workdir, fields)
     step, values = _newest_whole(
         workdir / CHECKPOINTS, step, lambda found: _restore(_check_step(found, config), config, placement)
     )
@@ -126,13 +127,19 @@ def _read_run(
     )
 
 
+def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
+    """Returns a run's network; its padding is that of the vocabulary, whatever its family pads with elsewhere."""
+    return model_config({**fields["model"], "pad_id": fields["pad"]}, str(workdir / RUN_CONFIG))
+
+
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
-    return Origin(
-        objective=fields["objective"],
-        vocabulary=fields["vocabulary"],
-        step=step,
-        source={key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name},
-    )
+    source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
+    path = workdir / f"{TUNED_FROM}.json"
+    try:
+        source |= {TUNED_FROM: json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not what a run keeps of its import: {error}") from None
+    return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
 
 
 def _vocabulary_files(workdir: Path) -> Path | None:
@@ -143,7 +150,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         keys = ("model", "objective", "vocabulary", "store_fingerprint")
-        return {key: fields[key] for key in keys} | {"window": fields["data"]["window"]}
+        found = {key: fields[key] for key in keys}
+        return found | {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not the config of a run: {type(error).__name__}: {error}") from None
 

@@ -116,7 +116,7 @@ def test_files_of_the_body_alone_and_buffers(tmp_path, capsys):
 
 def test_other_files_go_along(tmp_path):
     folder = folders.llama(tmp_path / "hf")
-    for name in ("tokenizer_config.json", "generation_config.json", "vocab.txt", "tokenizer.model"):
+    for name in ("tokenizer_config.json", "vocab.txt", "tokenizer.model"):
         (folder / name).write_text(f"what {name} holds")
     (folder / "README.md").write_text("not this one")
     assert take(folder, tmp_path / "export") == 0

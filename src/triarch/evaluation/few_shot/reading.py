@@ -43,7 +43,7 @@ class Frame:
       after: what ends an encoder's input.
       prefix: the token that stands for a context where there is none.
       decoder_start: what the decoder of an encoder-decoder reads first; () for others.
-      eos: ends a text.
+      ends: the ids that each end a text.
       is_imported: whether it is a tokenizer that puts these around texts: then long ones lose their beginning with it,
         and the texts of `rolling` are scored with it, as in the harness. A model of this project always reads what
         stands before its texts, as in training.
@@ -53,7 +53,7 @@ class Frame:
     after: tuple[int, ...]
     prefix: int
     decoder_start: tuple[int, ...]
-    eos: int
+    ends: tuple[int, ...]
     is_imported: bool = False
 
     @classmethod
@@ -74,8 +74,8 @@ class Frame:
         before = (*start, *conventions.before)
         otherwise = special.eos if architecture == "encoder-decoder" else special.bos
         prefix = before[0] if before else otherwise
-        is_imported = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
-        return cls(before, conventions.after, prefix, decoder_start(model), special.eos, is_imported)
+        is_imported = tokenizer_frame is not None and model.origin.is_imported
+        return cls(before, conventions.after, prefix, decoder_start(model), conventions.ends, is_imported)
 
     def with_bos(self, add: bool, bos: int) -> Frame:
         """Returns the frame with the token `bos` before every text, or without."""

@@ -11,6 +11,11 @@ from triarch.interchange.huggingface.table import Rule
 from triarch.models import ModelConfig
 
 
+def special_ids(roles: Mapping[str, int]) -> dict[str, Any]:
+    """Returns special ids by role as most classes name them."""
+    return {f"{role}_token_id": index for role, index in roles.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A class of transformers.
@@ -32,6 +37,8 @@ class Family:
         lacks that tensor, the first of its copies stands for it.
       zeros: shapes of tensors of the class, by name, that are zero in a network of a config.
       ignored: regular expressions of tensors that are no part of the network: buffers, other heads.
+      labels_start: what the class puts before `labels`, from its config.json; None for classes that put nothing there.
+      special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
     """
 
     name: str
@@ -48,3 +55,5 @@ class Family:
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
     zeros: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]] = lambda config: {}
     ignored: tuple[str, ...] = ()
+    labels_start: Callable[[Mapping[str, Any]], int | None] = lambda fields: None
+    special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from triarch.errors import UserError, nearest
@@ -19,6 +21,27 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+      UserError: it cannot be read, or holds something else.
+      FileNotFoundError: there is no such file.
+      NotADirectoryError: nor such a folder.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: expected an object, found a {type(fields).__name__}")
+    return fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from triarch.errors import UserError, nearest
 from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, TensorFacts
+from triarch.interchange.huggingface.fields import Fields, TensorFacts, read_object
+from triarch.interchange.huggingface.generation import read_generation_config
 from triarch.interchange.huggingface.naming import with_prefix, with_tied, without_ignored
 from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, open_tensors
 from triarch.interchange.huggingface.table import Link, links
@@ -40,7 +40,7 @@ _BLOCK = 1 << 20
 # What belongs to a tokenizer, or to using the network, and goes along as it is.
 CARRIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.model"),
-    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
 )
 
 
@@ -52,6 +52,7 @@ class Opened:
       folder: it.
       family: its class.
       fields: its config.json.
+      generation: its generation_config.json; None if there is none.
       config: the network.
       tensors: with the class's own names.
       links: which tensor is which parameter.
@@ -62,6 +63,7 @@ class Opened:
     folder: Path
     family: Family
     fields: Mapping[str, Any]
+    generation: Mapping[str, Any] | None
     config: ModelConfig
     tensors: Tensors
     links: Sequence[Link]
@@ -81,7 +83,7 @@ def open_folder(folder: Path) -> Opened:
     Raises:
       UserError: there is no config.json; its family or an option in use has no equivalent here (named); a tensor is
         missing, is one too many or misshapen (named, with both shapes), or differs from the one it is said to be tied
-        to; a file is missing, damaged or a pickle.
+        to; a file is missing, damaged or a pickle; generation_config.json names no ids.
     """
     fields = _read_config(folder)
     family = _family(folder, fields)
@@ -93,7 +95,9 @@ def open_folder(folder: Path) -> Opened:
     tensors = with_prefix(tensors, family.prefix, {link.theirs for link in found} | set(family.copies) | set(zeros))
     _check(tensors, family, fields, found, zeros)
     assert bounded == config
-    return Opened(folder, family, fields, config, tensors, found, left_out, _notes(folder, fields, tensors))
+    generation = read_generation_config(folder, fields, config)
+    notes = _notes(folder, fields, tensors)
+    return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes)
 
 
 def write_import(
@@ -120,7 +124,8 @@ def write_import(
     """
     leaves, kept = _leaves(opened, advance)
     source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name}
-    source |= {"config": opened.fields, "tensor_types": kept, "left_out": list(opened.left_out)}
+    source |= {"config": opened.fields, "generation_config": opened.generation}
+    source |= {"tensor_types": kept, "left_out": list(opened.left_out)}
 
     def fill_all(making: Path) -> None:
         (making / VOCABULARY).mkdir()
@@ -141,22 +146,14 @@ def carried_files(folder: Path) -> list[Path]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(folder / CONFIG)
     except (FileNotFoundError, NotADirectoryError):
         check_kind(folder)
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder{nearest(folder.name, siblings)}") from None
         raise UserError(f"{folder}: not a Hugging Face model: it holds no {CONFIG}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path}: expected an object, found a {type(fields).__name__}")
-    return fields
 
 
 def _family(folder: Path, fields: Mapping[str, Any]) -> Family:

@@ -67,4 +67,5 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
+    labels_start=lambda fields: fields.get("decoder_start_token_id"),
 )

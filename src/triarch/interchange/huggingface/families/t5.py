@@ -132,5 +132,6 @@ FAMILY = Family(
     rules=rules,
     also=("T5WithLMHeadModel",),
     copies={"encoder.embed_tokens.weight": _INPUT, "decoder.embed_tokens.weight": _INPUT, _OUTPUT: _INPUT},
+    labels_start=lambda fields: fields.get("decoder_start_token_id"),
     ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",),
 )

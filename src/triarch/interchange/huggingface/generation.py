@@ -1,0 +1,97 @@
+"""What a Hugging Face folder says of how its model generates: generation_config.json, or else config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triarch.errors import UserError
+from triarch.interchange.huggingface.families import FAMILIES
+from triarch.interchange.huggingface.fields import read_object
+from triarch.interchange.manifest import Origin
+from triarch.models import ModelConfig
+
+GENERATION_CONFIG = "generation_config.json"
+_ENDS, _START, _FORCED = "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """How `generate` of transformers begins and ends a text.
+
+    Attributes:
+      decoder_start: what a decoder behind an encoder reads first; None if nothing is said.
+      forced_first: what such a decoder writes first, whatever the logits are; None for the likeliest.
+      ends: the ids that each end a text.
+    """
+
+    decoder_start: int | None = None
+    forced_first: int | None = None
+    ends: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, origin: Origin) -> Generation:
+        """Returns what was said where parameters come from, even if they were trained since; nothing of other ones."""
+        said = origin.imported or {}
+        return cls.from_fields(said.get("config") or {}, said.get("generation_config"))
+
+    @classmethod
+    def from_fields(cls, config: Mapping[str, Any], generation: Mapping[str, Any] | None) -> Generation:
+        """Returns what the two files say; `generation` is None where there is no generation_config.json."""
+        fields = _from_config(config) if generation is None else generation
+        start = fields.get(_START)
+        return cls(
+            decoder_start=fields.get("bos_token_id") if start is None else start,
+            forced_first=fields.get(_FORCED),
+            ends=_as_tuple(fields.get(_ENDS)),
+        )
+
+
+def read_generation_config(folder: Path, config: Mapping[str, Any], network: ModelConfig) -> dict[str, Any] | None:
+    """Returns a folder's generation_config.json, None if there is none, after checking the ids that are used.
+
+    Args:
+      folder: the Hugging Face folder.
+      config: its config.json, which says the same where there is no such file.
+      network: that it describes. An end that is not in its vocabulary is as good as none.
+
+    Raises:
+      UserError: it is not a JSON object, or what should be an id is not one.
+    """
+    path = folder / GENERATION_CONFIG
+    fields = read_object(path) if path.is_file() else None
+    where = folder / "config.json" if fields is None else path
+    said = _from_config(config) if fields is None else fields
+    for key in (_START, _FORCED) if network.architecture == "encoder-decoder" else ():
+        value = said.get(key)
+        if value is not None and not (_is_whole(value) and 0 <= value < network.vocab_size):
+            raise UserError(f"{where}: {key} = {value!r}: expected a token id below vocab_size = {network.vocab_size}")
+    ends = said.get(_ENDS)
+    if not all(map(_is_whole, _as_tuple(ends))):
+        raise UserError(f"{where}: {_ENDS} = {ends!r}: expected a token id, or a list of them")
+    return fields
+
+
+def labels_start(origin: Origin) -> int | None:
+    """Returns what an imported decoder reads before its first target: what transformers puts there; None if unknown."""
+    said = origin.imported if origin.is_imported else {}
+    family = next((one for one in FAMILIES.values() if one.class_name == said.get("huggingface")), None)
+    return None if family is None else family.labels_start(said.get("config") or {})
+
+
+def _from_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    decoder = config.get("decoder")
+    given = {key: value for key, value in config.items() if value is not None}
+    return {**decoder, **given} if isinstance(decoder, Mapping) else given
+
+
+def _as_tuple(ends: Any) -> tuple[int, ...]:
+    if ends is None:
+        return ()
+    return tuple(ends) if isinstance(ends, list) else (ends,)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
