@@ -26,6 +26,7 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
+from triarch.interchange.huggingface.fields import read_object
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 
@@ -135,10 +136,7 @@ def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
     source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
     path = workdir / f"{TUNED_FROM}.json"
-    try:
-        source |= {TUNED_FROM: json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not what a run keeps of its import: {error}") from None
+    source |= {TUNED_FROM: read_object(path)} if path.is_file() else {}
     return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
 
 

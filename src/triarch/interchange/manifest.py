@@ -65,7 +65,9 @@ class Origin:
 
         Of parameters that were not trained since, they are among other facts; None where there is no such folder.
         """
-        return self.source if self.is_imported else (self.source or {}).get(TUNED_FROM)
+        said = self.source if self.is_imported else (self.source or {}).get(TUNED_FROM)
+        is_whole = isinstance(said, Mapping) and "huggingface" in said and isinstance(said.get("config"), Mapping)
+        return said if is_whole else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,41 +77,46 @@ def test_config_names_the_ids_of_the_vocabulary(name, tmp_path):
         assert json.loads(written.read_text()) == {key: value for key, value in roles.items() if "mask" not in key}
 
 
+def table(rows, fill: int) -> np.ndarray:
+    """Returns rows of one length, filled up on the right."""
+    longest = max(map(len, rows))
+    return np.array([[*row, *[fill] * (longest - len(row))] for row in rows])
+
+
 def batch(pad: int, start: int) -> tuple[dict, np.ndarray]:
     """Returns our features of the pairs, and their targets, -1 where there is none."""
-
-    def table(rows, fill):
-        longest = max(map(len, rows))
-        return np.array([row + [fill] * (longest - len(row)) for row in rows])
-
-    targets = table(TARGETS, -1)
     features = {
         "encoder_input_tokens": table(SOURCES, pad),
         "encoder_segment_ids": table([[1] * len(row) for row in SOURCES], 0),
         "decoder_input_tokens": table([[start, *row[:-1]] for row in TARGETS], pad),
     }
-    return features, targets
+    return features, table(TARGETS, -1)
 
 
-def our_loss(loaded, start: int) -> float:
-    """Returns nats per target of the pairs, in float64 from our logits."""
-    features, targets = batch(loaded.config.pad_id, start)
+def nats(loaded, features, targets) -> float:
+    """Returns the mean loss of the targets that there are, in float64 from our logits."""
     found = log_softmax(loaded.logits(features).astype(np.float64), axis=-1)
     picked = np.take_along_axis(found, np.maximum(targets, 0)[..., None], axis=-1)[..., 0]
     return -picked[targets >= 0].mean()
+
+
+def their_nats(model, tokens, real, targets) -> float:
+    """Returns the loss of transformers with `labels`."""
+    labels = torch.from_numpy(np.where(targets >= 0, targets, -100))
+    with torch.no_grad():
+        return model(torch.from_numpy(tokens), attention_mask=torch.from_numpy(real), labels=labels).loss.item()
+
+
+def our_loss(loaded, start: int) -> float:
+    """Returns nats per target of the pairs."""
+    return nats(loaded, *batch(loaded.config.pad_id, start))
 
 
 def their_loss(folder, pad: int) -> float:
     """Returns what transformers makes of the pairs' `labels`."""
     model = parity.transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
     features, targets = batch(pad, 0)
-    inputs = torch.from_numpy(features["encoder_input_tokens"])
-    with torch.no_grad():
-        return model(
-            input_ids=inputs,
-            attention_mask=torch.from_numpy(features["encoder_segment_ids"]),
-            labels=torch.from_numpy(np.where(targets >= 0, targets, -100)),
-        ).loss.item()
+    return their_nats(model, features["encoder_input_tokens"], features["encoder_segment_ids"], targets)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -131,6 +136,34 @@ def test_loss_with_labels_is_ours(name, tmp_path):
     rows = [row[1:].tolist() for row in out]
     ended = [row[: row.index(SPECIAL["eos"])] if SPECIAL["eos"] in row else row for row in rows]
     assert generate(loaded, SOURCES, settings) == ended
+
+
+@parity.cases(("gpt2", "llama", "modernbert-decoder"), "llama", "modernbert-decoder")
+def test_loss_with_labels_after_bos_is_ours(name, tmp_path):
+    """A decoder alone reads bos first, which a text for transformers begins with."""
+    export, folder = trained(name, tmp_path)
+    texts = [[row[0] % 17, *(token % 17 for token in row)] for row in TARGETS]
+    targets = table(texts, -1)
+    inputs = table([[SPECIAL["bos"], *row[:-1]] for row in texts], SPECIAL["pad"])
+    ours = nats(read_export(export, tiny.FLOAT32), {"decoder_input_tokens": inputs}, targets)
+    model = parity.transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokens = table([[SPECIAL["bos"], *row] for row in texts], SPECIAL["pad"])
+    real = table([[1] * (1 + len(row)) for row in texts], 0)
+    labels = table([[SPECIAL["bos"], *row] for row in texts], -1)
+    assert their_nats(model, tokens, real, labels) == pytest.approx(ours, rel=1e-5)
+
+
+@parity.cases(("bert", "modernbert"), "modernbert")
+def test_loss_of_masks_is_ours(name, tmp_path):
+    export, folder = trained(name, tmp_path)
+    tokens, real = table(TARGETS, SPECIAL["pad"]), table([[1] * len(row) for row in TARGETS], 0)
+    hidden = (np.arange(tokens.shape[1]) % 2 == 0) & (real > 0)
+    targets = np.where(hidden, tokens, -1)
+    masked = np.where(hidden, SPECIAL["mask"], tokens)
+    # Without segments: what is padding, the id says.
+    ours = nats(read_export(export, tiny.FLOAT32), {"encoder_input_tokens": masked}, targets)
+    model = parity.transformers.AutoModelForMaskedLM.from_pretrained(folder, attn_implementation="eager").eval()
+    assert their_nats(model, masked, real, targets) == pytest.approx(ours, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", PAIRS)

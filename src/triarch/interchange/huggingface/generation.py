@@ -35,17 +35,18 @@ class Generation:
     def of(cls, origin: Origin) -> Generation:
         """Returns what was said where parameters come from, even if they were trained since; nothing of other ones."""
         said = origin.imported or {}
-        return cls.from_fields(said.get("config") or {}, said.get("generation_config"))
+        return cls.from_fields(said.get("config", {}), said.get("generation_config"))
 
     @classmethod
     def from_fields(cls, config: Mapping[str, Any], generation: Mapping[str, Any] | None) -> Generation:
         """Returns what the two files say; `generation` is None where there is no generation_config.json."""
         fields = _from_config(config) if generation is None else generation
-        start = fields.get(_START)
+        start, forced = (fields.get(key) for key in (_START, _FORCED))
+        start = fields.get("bos_token_id") if start is None else start
         return cls(
-            decoder_start=fields.get("bos_token_id") if start is None else start,
-            forced_first=fields.get(_FORCED),
-            ends=_as_tuple(fields.get(_ENDS)),
+            decoder_start=start if _is_whole(start) else None,
+            forced_first=forced if _is_whole(forced) else None,
+            ends=tuple(filter(_is_whole, _as_tuple(fields.get(_ENDS)))),
         )
 
 
@@ -76,9 +77,11 @@ def read_generation_config(folder: Path, config: Mapping[str, Any], network: Mod
 
 def labels_start(origin: Origin) -> int | None:
     """Returns what an imported decoder reads before its first target: what transformers puts there; None if unknown."""
-    said = origin.imported if origin.is_imported else {}
-    family = next((one for one in FAMILIES.values() if one.class_name == said.get("huggingface")), None)
-    return None if family is None else family.labels_start(said.get("config") or {})
+    said = origin.imported if origin.is_imported else None
+    if said is None:
+        return None
+    family = next((one for one in FAMILIES.values() if one.class_name == said["huggingface"]), None)
+    return None if family is None else family.labels_start(said["config"])
 
 
 def _from_config(config: Mapping[str, Any]) -> dict[str, Any]:
