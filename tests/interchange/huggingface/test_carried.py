@@ -179,12 +179,14 @@ def test_config_speaks_where_there_is_no_generation_config(tmp_path):
         (
             "generation_config.json",
             '{"forced_bos_token_id": 43}',
-            "generation_config.json: forced_bos_token_id = 43: expected a token id below vocab_size = 43",
+            "generation_config.json: forced_bos_token_id = 43: expected a token id, 0 to 42",
         ),
+        ("config.json", None, "config.json: decoder_start_token_id = '</s>': expected a token id, 0 to 42"),
     ],
 )
 def test_bad_files_are_one_line(name, text, message, model, tmp_path, capsys):
     model.save_pretrained(tmp_path / "hf")
+    text = json.dumps(parity.config_of(tmp_path / "hf") | {"decoder_start_token_id": "</s>"}) if text is None else text
     (tmp_path / "hf" / name).write_text(text)
     capsys.readouterr()
     assert main(["import", str(tmp_path / "hf"), f"--output={tmp_path / 'export'}"]) == 1

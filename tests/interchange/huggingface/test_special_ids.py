@@ -48,14 +48,20 @@ SOURCES = ([12, 31, 9, 22, 9], [14, 30, 9])
 TARGETS = ([20, 31, 9], [8, 30, 12, 40, 9])
 
 
-def trained(name, folder):
-    """Writes the export of a network that was trained here, and its Hugging Face folder; returns both."""
+def trained(name, folder, **source):
+    """Writes the export of a network that was trained here, and its Hugging Face folder; returns both.
+
+    Args:
+      name: of a family.
+      folder: to write into.
+      source: what else is known of where it comes from.
+    """
     family = FAMILIES[name]
     fields = {key: value for key, value in FIELDS[name].items() if not key.endswith("_token_id")}
     config = family.read(Fields(fields, "config.json", family.class_name))
     config = dataclasses.replace(config, pad_id=SPECIAL["pad"])
     vocabulary = exports.VOCABULARY | {"size": config.vocab_size, "special": SPECIAL}
-    origin = Origin({"class": "PrefixLM"}, vocabulary, 7, {"run": "tiny"})
+    origin = Origin({"class": "PrefixLM"}, vocabulary, 7, {"run": "tiny", **source})
     write_export(folder / "export", exports.network(config), origin)
     write_huggingface(open_export(folder / "export"), folder / "hf", family)
     return folder / "export", folder / "hf"
@@ -136,6 +142,21 @@ def test_loss_with_labels_is_ours(name, tmp_path):
     rows = [row[1:].tolist() for row in out]
     ended = [row[: row.index(SPECIAL["eos"])] if SPECIAL["eos"] in row else row for row in rows]
     assert generate(loaded, SOURCES, settings) == ended
+
+
+@parity.cases(PAIRS, "t5", "bart")
+def test_a_tuned_import_reads_first_what_training_gave_it(name, tmp_path):
+    said = FIELDS[name] | {"decoder_start_token_id": 2, "bos_token_id": 3}
+    if name == "t5gemma":
+        said = {side: fields | {"bos_token_id": 3} for side, fields in FIELDS[name].items()}
+    tuned_from = {"huggingface": FAMILIES[name].class_name, "config": said, "generation_config": None}
+    export, folder = trained(name, tmp_path, tuned_from=tuned_from)
+    loaded = read_export(export, tiny.FLOAT32)
+    assert decoder_start(loaded) == (SPECIAL["bos"],)
+    assert their_loss(folder, SPECIAL["pad"]) == pytest.approx(our_loss(loaded, SPECIAL["bos"]), rel=1e-5)
+    assert not (folder / "generation_config.json").exists()
+    if name != "t5gemma":
+        assert parity.config_of(folder)["bos_token_id"] == 3
 
 
 @parity.cases(("gpt2", "llama", "modernbert-decoder"), "llama", "modernbert-decoder")

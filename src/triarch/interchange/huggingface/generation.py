@@ -9,6 +9,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.families import FAMILIES
+from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import read_object
 from triarch.interchange.manifest import Origin
 from triarch.models import ModelConfig
@@ -50,12 +51,15 @@ class Generation:
         )
 
 
-def read_generation_config(folder: Path, config: Mapping[str, Any], network: ModelConfig) -> dict[str, Any] | None:
+def read_generation_config(
+    folder: Path, config: Mapping[str, Any], family: Family, network: ModelConfig
+) -> dict[str, Any] | None:
     """Returns a folder's generation_config.json, None if there is none, after checking the ids that are used.
 
     Args:
       folder: the Hugging Face folder.
       config: its config.json, which says the same where there is no such file.
+      family: its class.
       network: that it describes. An end that is not in its vocabulary is as good as none.
 
     Raises:
@@ -63,15 +67,16 @@ def read_generation_config(folder: Path, config: Mapping[str, Any], network: Mod
     """
     path = folder / GENERATION_CONFIG
     fields = read_object(path) if path.is_file() else None
-    where = folder / "config.json" if fields is None else path
-    said = _from_config(config) if fields is None else fields
-    for key in (_START, _FORCED) if network.architecture == "encoder-decoder" else ():
-        value = said.get(key)
-        if value is not None and not (_is_whole(value) and 0 <= value < network.vocab_size):
-            raise UserError(f"{where}: {key} = {value!r}: expected a token id below vocab_size = {network.vocab_size}")
-    ends = said.get(_ENDS)
-    if not all(map(_is_whole, _as_tuple(ends))):
-        raise UserError(f"{where}: {_ENDS} = {ends!r}: expected a token id, or a list of them")
+    files = {folder / "config.json": {**_from_config(config), _START: family.labels_start(config)}}
+    files |= {} if fields is None else {path: fields}
+    for where, said in files.items():
+        for key in (_START, _FORCED) if network.architecture == "encoder-decoder" else ():
+            value, most = said.get(key), network.vocab_size - 1
+            if value is not None and not (_is_whole(value) and 0 <= value <= most):
+                raise UserError(f"{where}: {key} = {value!r}: expected a token id, 0 to {most}")
+        ends = said.get(_ENDS)
+        if not all(map(_is_whole, _as_tuple(ends))):
+            raise UserError(f"{where}: {_ENDS} = {ends!r}: expected a token id, or a list of them")
     return fields
 
 

@@ -95,7 +95,7 @@ def open_folder(folder: Path) -> Opened:
     tensors = with_prefix(tensors, family.prefix, {link.theirs for link in found} | set(family.copies) | set(zeros))
     _check(tensors, family, fields, found, zeros)
     assert bounded == config
-    generation = read_generation_config(folder, fields, config)
+    generation = read_generation_config(folder, fields, family, config)
     notes = _notes(folder, fields, tensors)
     return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes)
 
