@@ -135,7 +135,7 @@ def test_an_end_that_was_not_said_takes_its_place(tuned, tmp_path):
     assert Conventions.of(triarch.load(export)).ends == (EOS,)
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_generate_begins_and_ends_as_it_is_said(beams, model, folder, tmp_path):
     """Several ends and a forced first token, as transformers has them."""
     write_import(open_folder(folder), tmp_path / "export", vocabulary=VOCABULARY)
@@ -203,3 +203,4 @@ def test_what_is_no_longer_so_is_not_said(imported, tmp_path):
     (changed / "manifest.json").write_text(json.dumps(fields))
     config, _ = give(changed, tmp_path / "again")
     assert (config["decoder_attention_heads"], config["activation_function"]) == (4, "relu")
+    assert {key: config[key] for key in SAID} == SAID

@@ -187,7 +187,7 @@ def test_loss_of_masks_is_ours(name, tmp_path):
     assert their_nats(model, masked, real, targets) == pytest.approx(ours, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@parity.cases(PAIRS, "t5", "bart")
 def test_so_it_is_imported_and_exported_again(name, tmp_path):
     _, folder = trained(name, tmp_path)
     write_import(open_folder(folder), tmp_path / "back")

@@ -189,10 +189,11 @@ def _descriptions(model: StoredModel, family: Family, plan: Sequence[Planned]) -
     if family is not own.FAMILY:
         head["architectures"] = [family.class_name]
     written = _merged(family.write(model.config), family.special(roles))
-    config = _merged({} if said is None else _without(said["config"], _SUPERSEDED), written)
+    kept = {} if said is None else _without(said["config"], _SUPERSEDED)
+    config = _merged(kept, written)
     if said is not None and differences(model.config, family, config):
-        # The network was changed since; something that was said of it is no longer so.
-        config = written
+        # The network was changed since: something that was said of it is no longer so.
+        config = _merged({key: value for key, value in kept.items() if key.endswith("_token_id")}, written)
     found = {CONFIG: {**config, **head}}
     if said is None and model.config.num_decoder_layers > 0 and roles:
         found[GENERATION_CONFIG] = special_ids(_without(roles, ("mask",)))
