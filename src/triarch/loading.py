@@ -27,6 +27,7 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
+from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 from triarch.schema import Anything, Record, Table, Text, Whole
 
@@ -101,7 +102,7 @@ def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> Sto
     if not _is_run(folder, step):
         return open_export(folder)
     fields = _read_config(folder / RUN_CONFIG)
-    config = model_config(fields["model"], str(folder / RUN_CONFIG))
+    config = _network(folder, fields)
     step, parameters = _newest_whole(folder / CHECKPOINTS, step, lambda found: _check_step(found, config))
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
@@ -129,7 +130,7 @@ def _read_run(
 ) -> LoadedModel:
     fields = _read_config(workdir / RUN_CONFIG)
     registry.check_origins(fields["objective"], str(workdir))
-    config = model_config(fields["model"], str(workdir / RUN_CONFIG))
+    config = _network(workdir, fields)
     step, values = _newest_whole(
         workdir / CHECKPOINTS, step, lambda found: _restore(_check_step(found, config), config, placement)
     )
@@ -142,13 +143,16 @@ def _read_run(
     )
 
 
+def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
+    """Returns a run's network; its padding is that of the vocabulary, whatever its family pads with elsewhere."""
+    return model_config({**fields["model"], "pad_id": fields["pad"]}, str(workdir / RUN_CONFIG))
+
+
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
-    return Origin(
-        objective=fields["objective"],
-        vocabulary=fields["vocabulary"],
-        step=step,
-        source={key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name},
-    )
+    source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
+    path = workdir / f"{TUNED_FROM}.json"
+    source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
+    return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
 
 
 def _vocabulary_files(workdir: Path) -> Path | None:
@@ -159,7 +163,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     fields = schema.read(path, _RUN_CONFIG_SCHEMA)
     parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
-    return {key: fields[key] for key in keys} | {"window": fields["data"]["window"]}
+    found = {key: fields[key] for key in keys}
+    return found | {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
 
 
 def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from triarch.decoding.generator import decoder_start
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
+from triarch.interchange.huggingface.generation import Generation
 from triarch.objectives import Mixture, Objective, SpecialTokens, objective_from
 
 
@@ -21,14 +23,16 @@ class Conventions:
       before: what comes before the prompt: the mode token of UL2, the [CLS] of imported encoders.
       after: what comes after the prompt.
       bidirectional_prompt: whether a decoder-only model sees its prompt in both directions.
-      eos: what ends a text.
+      first_token: what an answer begins with, whatever the model makes of it; None for its own choice.
+      ends: the ids that each end a text.
     """
 
     decoder_start: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
     bidirectional_prompt: bool
-    eos: int
+    first_token: int | None
+    ends: tuple[int, ...]
 
     @classmethod
     def of(
@@ -42,7 +46,9 @@ class Conventions:
         A model of this project reads bos first; a prefix LM's mode token stands before the prompt, and the prompt ends
         with eos where the objective ends its inputs so. An imported model gets what its tokenizer puts around a text,
         but that a decoder's prompt has no end. Where the tokenizer does not say, a decoder-only model gets nothing, an
-        encoder-decoder eos after the prompt, an encoder bos ([CLS]) before and eos ([SEP]) after it.
+        encoder-decoder eos after the prompt, an encoder bos ([CLS]) before and eos ([SEP]) after it. How a decoder's
+        text begins and ends, its generation_config.json says, even if it was trained here since: but that what training
+        had the decoder read first stays.
 
         Args:
           model: loaded.
@@ -56,12 +62,13 @@ class Conventions:
             raise UserError(f"{model.path}: its vocabulary is unknown, and with it the token that ends a text")
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         fields = model.origin.objective
-        if fields is None or "huggingface" in (model.origin.source or {}):
+        if fields is None or model.origin.is_imported:
             return _imported(model, special, special.mode(mode, "--mode").tolist(), tokenizer_frame)
         objective = objective_from(fields, str(model.path))
         before = _mode(objective, mode, special)
         if model.config.architecture == "encoder-only":
-            return cls((), before, (), False, special.eos)
+            return cls((), before, (), False, None, (special.eos,))
+        said = Generation.of(model.origin)
         has_encoder = model.config.architecture == "encoder-decoder"
         return cls(
             decoder_start=(special.bos,),
@@ -69,7 +76,8 @@ class Conventions:
             after=(special.eos,) if _ends_inputs(objective) else (),
             bidirectional_prompt=not has_encoder
             and any(getattr(part, "bidirectional_prefix", False) for part in _parts(objective)),
-            eos=special.eos,
+            first_token=said.forced_first if has_encoder else None,
+            ends=_ends(model, said, special) if special.eos in said.ends else (special.eos,),
         )
 
     def around(self, prompt: np.ndarray) -> list[int]:
@@ -84,17 +92,28 @@ def _imported(
     tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None,
 ) -> Conventions:
     architecture = model.config.architecture
+    said = Generation.of(model.origin)
+    has_both = architecture == "encoder-decoder"
     if tokenizer_frame is None:
         is_encoder = architecture == "encoder-only"
         tokenizer_frame = ((special.bos,) if is_encoder else ()), (special.eos,)
     before, after = tokenizer_frame
     return Conventions(
-        decoder_start=(special.bos,) if architecture == "encoder-decoder" else (),
+        decoder_start=_start(model, said) if has_both else (),
         before=(*before, *mode),
         after=() if architecture == "decoder-only" else tuple(after),
         bidirectional_prompt=False,
-        eos=special.eos,
+        first_token=said.forced_first if has_both else None,
+        ends=_ends(model, said, special),
     )
+
+
+def _start(model: LoadedModel, said: Generation) -> tuple[int, ...]:
+    return decoder_start(model) if said.decoder_start is None else (said.decoder_start,)
+
+
+def _ends(model: LoadedModel, said: Generation, special: SpecialTokens) -> tuple[int, ...]:
+    return tuple(end for end in said.ends if 0 <= end < model.config.vocab_size) or (special.eos,)
 
 
 def _parts(objective: Objective) -> tuple[Objective, ...]:

@@ -17,9 +17,8 @@ from triarch.decoding.stop_texts import StopTexts
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
+from triarch.interchange.huggingface.generation import labels_start
 from triarch.interchange.placement import host_values
-
-_DEFAULT_START = 0
 
 
 class Generator:
@@ -37,8 +36,7 @@ class Generator:
 
         Args:
           model: with a decoder. An encoder reads the prompts where there is one, else the decoder does.
-          start: what the decoder reads before all else. None: with an encoder, the vocabulary's bos (0 if unknown);
-            without one, nothing.
+          start: what the decoder reads before all else. None: what `decoder_start` returns.
           bidirectional_prompt: whether a decoder-only model's prompt tokens, the start included, see each other in both
             directions, as a prefix language model was trained to.
           stop_texts: texts that end a continuation, None for none.
@@ -193,8 +191,12 @@ def generate(
 
 
 def decoder_start(model: LoadedModel) -> tuple[int, ...]:
-    """Returns what an encoder-decoder's decoder reads before all else; nothing for other models."""
+    """Returns what an encoder-decoder's decoder reads before all else; nothing for other models.
+
+    That is what an imported model's config.json says, or else the vocabulary's bos, or else padding, as in T5.
+    """
     if model.config.architecture != "encoder-decoder":
         return ()
+    said = labels_start(model.origin)
     special = (model.vocabulary or {}).get("special", {})
-    return (special.get("bos", _DEFAULT_START),)
+    return (special.get("bos", model.config.pad_id) if said is None else said,)

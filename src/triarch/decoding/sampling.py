@@ -18,6 +18,7 @@ class Sampler:
 
     Attributes:
       seed: of all draws.
+      first_token: what every row begins with; None for a choice.
       temperature: None for the likeliest token.
       top_k: see `GenerationSettings`; None: no such filter.
       top_p: likewise.
@@ -25,6 +26,7 @@ class Sampler:
     """
 
     seed: Int[Array, ""]
+    first_token: Int[Array, ""] | None
     temperature: Float[Array, ""] | None
     top_k: Int[Array, ""] | None
     top_p: Float[Array, ""] | None
@@ -39,7 +41,8 @@ class Sampler:
 
         top_k = None if settings.top_k is None else jnp.int32(min(settings.top_k, vocab_size))
         temperature = number(settings.temperature) if settings.samples else None
-        return cls(jnp.uint32(settings.seed), temperature, top_k, number(settings.top_p), number(settings.min_p))
+        first = None if settings.first_token is None else jnp.int32(settings.first_token)
+        return cls(jnp.uint32(settings.seed), first, temperature, top_k, number(settings.top_p), number(settings.min_p))
 
     def choose(
         self, logits: Float[Array, "batch vocab"], rows: Int[Array, " batch"], step: Int[Array, ""]
@@ -51,6 +54,7 @@ class Sampler:
           rows: number of each row among all prompts, so that its draws do not depend on which share its batch.
           step: tokens generated so far.
         """
+        logits = forced(logits, self.first_token, step)
         if self.temperature is None:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         filtered = self.filtered(logits)
@@ -77,3 +81,13 @@ class Sampler:
             before = jnp.cumsum(probabilities, axis=-1) - probabilities
             kept = jnp.where((before < self.top_p) | (ranks == 0), kept, -jnp.inf)
         return jnp.min(jnp.where(kept == -jnp.inf, jnp.inf, kept), axis=-1, keepdims=True)
+
+
+def forced(
+    logits: Float[Array, "batch vocab"], first_token: Int[Array, ""] | None, step: Int[Array, ""]
+) -> Float[Array, "batch vocab"]:
+    """Returns logits that, at step 0, leave nothing but `first_token`; unchanged if there is none."""
+    if first_token is None:
+        return logits
+    only = jnp.where(jnp.arange(logits.shape[-1]) == first_token, 0.0, -jnp.inf).astype(logits.dtype)
+    return jnp.where(step == 0, only, logits)

@@ -59,7 +59,7 @@ def score(
       requests: contexts and continuations as token ids, complete: nothing is added but `start`.
       max_length: tokens that one side reads at most. A longer context is cut on its left, for a decoder-only model as
         far as needed to read the continuation without its last token; what stands before it (`before`) stays.
-      start: what an encoder-decoder's decoder reads first; None for the vocabulary's bos (0 if unknown).
+      start: what an encoder-decoder's decoder reads first; None for what `decoder_start` returns.
       bidirectional_context: whether a decoder-only model's context tokens see each other in both directions.
       pseudo: what an encoder finds masked besides the token to be guessed: nothing ("token"), the tokens of its word
         to its right ("word", arXiv 2305.10588), or all of the continuation to its right ("rest").

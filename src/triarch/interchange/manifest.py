@@ -19,6 +19,8 @@ from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text,
 FORMAT = "triarch.export"
 VERSION = 1
 FILE_NAME = "manifest.json"
+# Key of `Origin.source`, and name of a run's file that holds the same.
+TUNED_FROM = "tuned_from"
 SCAN_AXIS = {"axis": 0, "under": "scanned"}
 DTYPES = ("float32", "bfloat16", "float16")
 _TENSOR = Record(
@@ -75,6 +77,21 @@ class Origin:
     vocabulary: Mapping[str, Any] | None = None
     step: int | None = None
     source: Mapping[str, Any] | None = None
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the parameters are those of a Hugging Face folder, not trained since."""
+        return "huggingface" in (self.source or {})
+
+    @property
+    def imported(self) -> Mapping[str, Any] | None:
+        """Class ("huggingface"), "config" and "generation_config" of the Hugging Face folder that training began with.
+
+        Of parameters that were not trained since, they are among other facts; None where there is no such folder.
+        """
+        said = self.source if self.is_imported else (self.source or {}).get(TUNED_FROM)
+        is_whole = isinstance(said, Mapping) and "huggingface" in said and isinstance(said.get("config"), Mapping)
+        return said if is_whole else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,6 +72,8 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
         if is_first:
             stack.enter_context(locked(workdir))
             write_folder(workdir, config, config_text, inputs.stores)
+            if beginning is not None:
+                beginning.write(workdir)
         check_same_folder(workdir)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)

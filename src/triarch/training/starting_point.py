@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import jax
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
+from triarch.files import write_whole
 from triarch.interchange import Manifest, Placement, parameters, read_export, read_manifest
+from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig
 from triarch.training.state import Tree
 
-# These say how parameters begin, which an export has behind it.
-_INITIAL = ("kernel_init", "init_std", "embedding_init_std")
+# These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
+_NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,13 @@ class StartingPoint:
         step = "" if self.manifest.origin.step is None else f" of step {self.manifest.origin.step}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
         return f"from the parameters of {self.folder}{step}{changed}"
+
+    def write(self, workdir: Path) -> None:
+        """Keeps in a run what the Hugging Face folder said that it began with, if there is one, for its export."""
+        said = self.manifest.origin.imported
+        if said is not None:
+            kept = {key: said.get(key) for key in ("huggingface", "config", "generation_config")}
+            write_whole(workdir / f"{TUNED_FROM}.json", json.dumps(kept, indent=2) + "\n")
 
     def parameters(self, target: Tree, placement: Placement) -> Tree:
         """Reads the parameters into the shapes and shardings of `target`.
@@ -69,6 +79,6 @@ def open_starting_point(folder: Path, model: ModelConfig, store: TokenStore) -> 
 
 
 def _differences(there: ModelConfig, here: ModelConfig) -> tuple[str, ...]:
-    names = [field.name for field in dataclasses.fields(here) if field.name not in _INITIAL]
+    names = [field.name for field in dataclasses.fields(here) if field.name not in _NO_DIFFERENCE]
     pairs = {name: (getattr(there, name), getattr(here, name)) for name in names}
     return tuple(f"{name}: {old!r} -> {new!r}" for name, (old, new) in pairs.items() if old != new)

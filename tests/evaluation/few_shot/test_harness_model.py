@@ -22,7 +22,7 @@ from triarch.progress import Progress
 from triarch.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
-FRAME = Frame(before=(7,), after=(2,), prefix=7, decoder_start=(), eos=1)
+FRAME = Frame(before=(7,), after=(2,), prefix=7, decoder_start=(), ends=(1,))
 
 
 def asked(config, max_length=32):

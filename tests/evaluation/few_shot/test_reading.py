@@ -16,7 +16,7 @@ from triarch.interchange import Origin
 from triarch.tokenizers import ByteTokenizer, HuggingFaceTokenizer
 
 BYTES = ByteTokenizer()
-FRAME = Frame(before=(7,), after=(), prefix=7, decoder_start=(), eos=1)
+FRAME = Frame(before=(7,), after=(), prefix=7, decoder_start=(), ends=(1,))
 
 
 def ids(text):

@@ -117,7 +117,7 @@ def test_files_of_the_body_alone_and_buffers(tmp_path, capsys):
 
 def test_other_files_go_along(tmp_path):
     folder = folders.llama(tmp_path / "hf")
-    for name in ("tokenizer_config.json", "generation_config.json", "vocab.txt", "tokenizer.model"):
+    for name in ("tokenizer_config.json", "vocab.txt", "tokenizer.model"):
         (folder / name).write_text(f"what {name} holds")
     (folder / "README.md").write_text("not this one")
     assert take(folder, tmp_path / "export") == 0
@@ -207,6 +207,7 @@ def shard_lost(folder):
 
 def index_that_names_more(folder):
     folders.llama(folder, shards=2)
+    (folder / "model.safetensors").unlink()
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
     index["weight_map"]["model.extra"] = "model-00001-of-00002.safetensors"
@@ -219,6 +220,7 @@ def pickled(folder):
 
 def index_of(name):
     def write(folder):
+        (folder / "model.safetensors").unlink()
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
 
     return write
@@ -246,9 +248,16 @@ BAD = {
     "no config": (lambda f: (f / "config.json").unlink(), "not a Hugging Face model: it holds no config.json"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), r"config.json: the value = \[\]: expected an object"),
-    "unknown family": (configure(model_type="lama"), r"model_type = 'lama' is not .* \(did you mean 'llama'\?\)"),
-    "no family": (configure(model_type=None), "model_type = None is not a family known here"),
-    "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family known here"),
+    "unknown family": (
+        configure(model_type="roberta"),
+        r"model_type = 'roberta' is not a family that triarch reads \(bart, bert, [^?]*\)$",
+    ),
+    "code of its own": (
+        configure(model_type="mine", auto_map={"AutoModel": "mine.Model"}),
+        r"model_type = 'mine' is not a family that triarch reads \(.*\), and code that comes with a model is never run",
+    ),
+    "no family": (configure(model_type=None), "model_type = None is not a family that triarch reads"),
+    "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
     "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),

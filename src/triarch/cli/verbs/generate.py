@@ -17,7 +17,7 @@ from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.decoding import GenerationSettings
+    from triarch.decoding import Conventions, GenerationSettings
     from triarch.interchange import LoadedModel
     from triarch.tokenizers import Tokenizer
 
@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {"model": str(args.model), "settings": settings, "completions": answers}
 
 
-def _settings(args: argparse.Namespace, *stop_tokens: tuple[int, ...]) -> GenerationSettings:
+def _settings(args: argparse.Namespace, conventions: Conventions | None = None) -> GenerationSettings:
+    """Returns what the flags ask for, and with `conventions` how the model's texts begin and end."""
     from triarch.decoding import GenerationSettings
 
     return GenerationSettings(
@@ -88,7 +89,8 @@ def _settings(args: argparse.Namespace, *stop_tokens: tuple[int, ...]) -> Genera
         min_p=args.min_p,
         num_beams=args.num_beams,
         length_penalty=args.length_penalty,
-        stop_tokens=stop_tokens,
+        first_token=conventions.first_token if conventions is not None else None,
+        stop_tokens=tuple((end,) for end in conventions.ends) if conventions and not args.ignore_eos else (),
         seed=args.seed,
     )
 
@@ -107,7 +109,7 @@ class _Writer:
         self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
         check_stops(args.stop, self.tokenizer)
-        self.settings = _settings(args, *[] if args.ignore_eos else [(self.conventions.eos,)])
+        self.settings = _settings(args, self.conventions)
         self.stop_texts = None
         if args.stop:
             self.stop_texts = StopTexts.of(args.stop, token_texts(self.tokenizer, self.special))

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     print(f"{args.output}: {what} in {', '.join(dtypes)}, fingerprint {manifest.fingerprint[:12]}")
     if opened.left_out:
         print(f"left out, being no part of the network: {', '.join(opened.left_out)}")
+    for note in opened.notes:
+        print(note)
     return {
         "output": str(args.output),
         "family": opened.family.name,
@@ -78,6 +80,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "num_params": config.num_params(),
         "dtypes": dtypes,
         "left_out": list(opened.left_out),
+        "notes": list(opened.notes),
         "vocabulary": vocabulary,
         "fingerprint": manifest.fingerprint,
     }

@@ -191,7 +191,9 @@ class HarnessModel(LM):
         chosen = {name: options[name] for name in _SAMPLING if name in options} if _is_sampled(("", options)) else {}
         if options.get("num_beams", 1) != 1:
             chosen = {"num_beams": options["num_beams"]}
-        settings = GenerationSettings(count, stop_tokens=((self.reader.frame.eos,),), **chosen)
+        frame = self.reader.frame
+        ends = tuple((end,) for end in frame.ends)
+        settings = GenerationSettings(count, first_token=frame.first_token, stop_tokens=ends, **chosen)
         settings.validate(self.model.config.vocab_size)
         return settings
 

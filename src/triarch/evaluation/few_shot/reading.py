@@ -43,7 +43,8 @@ class Frame:
       after: what ends an encoder's input.
       prefix: the token that stands for a context where there is none.
       decoder_start: what the decoder of an encoder-decoder reads first; () for others.
-      eos: ends a text.
+      ends: the ids that each end a text.
+      first_token: what an answer begins with, whatever the model makes of it; None for its own choice.
       is_imported: whether it is a tokenizer that puts these around texts: then long ones lose their beginning with it,
         and the texts of `rolling` are scored with it, as in the harness. A model of this project always reads what
         stands before its texts, as in training.
@@ -53,7 +54,8 @@ class Frame:
     after: tuple[int, ...]
     prefix: int
     decoder_start: tuple[int, ...]
-    eos: int
+    ends: tuple[int, ...]
+    first_token: int | None = None
     is_imported: bool = False
 
     @classmethod
@@ -70,12 +72,13 @@ class Frame:
         conventions = Conventions.of(model, tokenizer_frame=tokenizer_frame)
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         architecture = model.config.architecture
-        start = conventions.decoder_start if architecture == "decoder-only" else ()
-        before = (*start, *conventions.before)
+        read_first = conventions.decoder_start if architecture == "decoder-only" else ()
+        before = (*read_first, *conventions.before)
         otherwise = special.eos if architecture == "encoder-decoder" else special.bos
         prefix = before[0] if before else otherwise
-        is_imported = tokenizer_frame is not None and "huggingface" in (model.origin.source or {})
-        return cls(before, conventions.after, prefix, decoder_start(model), special.eos, is_imported)
+        is_imported = tokenizer_frame is not None and model.origin.is_imported
+        start, first = decoder_start(model), conventions.first_token
+        return cls(before, conventions.after, prefix, start, conventions.ends, first, is_imported)
 
     def with_bos(self, add: bool, bos: int) -> Frame:
         """Returns the frame with the token `bos` before every text, or without."""

@@ -15,7 +15,8 @@ from triarch.files import regular_files
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.huggingface.expressible import differences
 from triarch.interchange.huggingface.families import FAMILIES, own
-from triarch.interchange.huggingface.family import Family
+from triarch.interchange.huggingface.family import Family, special_ids
+from triarch.interchange.huggingface.generation import GENERATION_CONFIG, Generation
 from triarch.interchange.huggingface.importing import CONFIG
 from triarch.interchange.huggingface.table import Link, Slot, links
 from triarch.interchange.huggingface.writer import Planned, write_tensors
@@ -26,6 +27,9 @@ from triarch.interchange.streamed import StoredModel
 MAX_SHARD_BYTES = 5 * 10**9
 # What triarch calls any SentencePiece model (`triarch.tokenizers`).
 _OUR_MODEL = "sentencepiece.model"
+# Of an imported config.json: keys whose place has changed between versions, what is written says it all; and files that
+# the folder does not have.
+_SUPERSEDED = ("rope_theta", "rope_scaling", "torch_dtype", "partial_rotary_factor", "auto_map", "transformers_weights")
 
 
 def choose_family(model: StoredModel, name: str | None = None) -> Family:
@@ -41,7 +45,7 @@ def choose_family(model: StoredModel, name: str | None = None) -> Family:
     """
     config = model.config
     if name is None:
-        imported = (model.origin.source or {}).get("huggingface")
+        imported = (model.origin.imported or {}).get("huggingface")
         order = sorted(FAMILIES.values(), key=lambda family: family.class_name != imported)
         return next(family for family in order if family is own.FAMILY or not differences(config, family))
     if name not in FAMILIES:
@@ -64,7 +68,7 @@ def write_huggingface(
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda num_bytes: None,
 ) -> None:
-    """Writes config.json, safetensors and the tokenizer's files.
+    """Writes config.json, generation_config.json where there is a decoder, safetensors and the tokenizer's files.
 
     Args:
       model: the network.
@@ -87,8 +91,8 @@ def write_huggingface(
             shutil.copyfile(path, folder / path.name)
         if family is own.FAMILY:
             (folder / "README.md").write_text(own.README, encoding="utf-8")
-        fields = json.dumps(_config(model, family, plan), indent=2, sort_keys=True)
-        (folder / CONFIG).write_text(fields + "\n", encoding="utf-8")
+        for name, fields in _descriptions(model, family, plan).items():
+            (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _vocabulary_files(model: StoredModel) -> list[Path]:
@@ -177,25 +181,61 @@ def _cast(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
     return cast
 
 
-def _config(model: StoredModel, family: Family, plan: Sequence[Planned]) -> dict[str, Any]:
-    """Returns config.json: what describes the network, and what else was in the one that it was imported from."""
-    source = model.origin.source or {}
-    imported = source.get("huggingface") == family.class_name
-    other = dict(source.get("config") or {}) if imported else _special_ids(model.origin.vocabulary)
-    # Their place has changed between versions; what is written says it all.
-    for key in ("rope_theta", "rope_scaling", "torch_dtype", "partial_rotary_factor"):
-        other.pop(key, None)
-    written = family.write(model.config)
-    for side in ("encoder", "decoder"):
-        if isinstance(written.get(side), dict) and isinstance(other.get(side), dict):
-            written[side] = {**other[side], **written[side]}
+def _descriptions(model: StoredModel, family: Family, plan: Sequence[Planned]) -> dict[str, dict[str, Any]]:
+    """Returns config.json and generation_config.json: what is so of the model, and whatever else an import said."""
+    said = model.origin.imported
+    said = said if said is not None and said["huggingface"] == family.class_name else None
+    roles = _new_roles(model) if said is None else _changed_roles(model, family, said)
     types = {planned.dtype for planned in plan}
-    head: dict[str, Any] = {"model_type": family.model_type}
+    head: dict[str, Any] = {"model_type": family.model_type, "dtype": types.pop() if len(types) == 1 else "float32"}
     if family is not own.FAMILY:
         head["architectures"] = [family.class_name]
-    return {**other, **written, **head, "dtype": types.pop() if len(types) == 1 else "float32"}
+    written = _merged(family.write(model.config), family.special(roles))
+    kept = {} if said is None else _without(said["config"], _SUPERSEDED)
+    config = _merged(kept, written)
+    if said is not None and differences(model.config, family, config):
+        # The network was changed since: something that was said of it is no longer so.
+        config = _merged({key: value for key, value in kept.items() if key.endswith("_token_id")}, written)
+    found = {CONFIG: {**config, **head}}
+    if said is None and model.config.num_decoder_layers > 0 and roles:
+        found[GENERATION_CONFIG] = special_ids(_without(roles, ("mask",)))
+    elif said is not None and said.get("generation_config") is not None:
+        found[GENERATION_CONFIG] = {**said["generation_config"], **special_ids(roles)}
+    return found
 
 
-def _special_ids(vocabulary: Mapping[str, Any] | None) -> dict[str, Any]:
-    special = (vocabulary or {}).get("special") or {}
-    return {f"{name}_token_id": special[name] for name in ("bos", "eos", "pad") if isinstance(special.get(name), int)}
+def _new_roles(model: StoredModel) -> dict[str, int]:
+    """Returns the special ids of the vocabulary; all objectives have a decoder read bos first."""
+    special = (model.origin.vocabulary or {}).get("special") or {}
+    roles = {role: special[role] for role in ("pad", "bos", "eos", "mask") if special.get(role) is not None}
+    return roles | ({"decoder_start": roles["bos"]} if _is_pair(model) and "bos" in roles else {})
+
+
+def _changed_roles(model: StoredModel, family: Family, said: Mapping[str, Any]) -> dict[str, int]:
+    """Returns the special ids in which a model differs from the import that it began as, or that this did not name."""
+    special = _new_roles(model)
+    changed = {}
+    if _is_pair(model) and (not model.origin.is_imported or family.labels_start(said["config"]) is None):
+        changed["decoder_start"] = special.get("decoder_start", model.config.pad_id)
+    if not model.origin.is_imported and "eos" in special:
+        ends = Generation.of(model.origin).ends + Generation.from_fields(said["config"], None).ends
+        changed |= {} if special["eos"] in ends else {"eos": special["eos"]}
+    return changed
+
+
+def _is_pair(model: StoredModel) -> bool:
+    return model.config.architecture == "encoder-decoder"
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what either says, `second` where both do; the sides of an encoder-decoder likewise."""
+    sides = {
+        side: {**first[side], **second[side]}
+        for side in ("encoder", "decoder")
+        if isinstance(first.get(side), Mapping) and isinstance(second.get(side), Mapping)
+    }
+    return {**first, **second, **sides}
+
+
+def _without(fields: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in keys}

@@ -18,9 +18,15 @@ from triarch.models import ModelConfig
 _INITIAL = ("kernel_init", "init_std", "embedding_init_std")
 
 
-def differences(config: ModelConfig, family: Family) -> list[str]:
-    """Returns each option of `config` that the class does not have, as "option = value (the class: value)"."""
-    written = json.loads(json.dumps(family.write(config)))
+def differences(config: ModelConfig, family: Family, fields: Mapping[str, Any] | None = None) -> list[str]:
+    """Returns each option of `config` that the class does not have, as "option = value (the class: value)".
+
+    Args:
+      config: the network.
+      family: the class.
+      fields: the config.json to say it in; None for what the class needs alone.
+    """
+    written = json.loads(json.dumps(family.write(config) if fields is None else fields))
     facts = TensorFacts(frozenset(_tensor_names(config, family)))
     try:
         back = family.read(Fields(written, "config.json", family.class_name, facts))

@@ -11,6 +11,11 @@ from triarch.interchange.huggingface.table import Rule
 from triarch.models import ModelConfig
 
 
+def special_ids(roles: Mapping[str, int]) -> dict[str, Any]:
+    """Returns special ids by role as most classes name them."""
+    return {f"{role}_token_id": index for role, index in roles.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class Family:
     """A class of transformers.
@@ -25,11 +30,15 @@ class Family:
       rules: the table of tensors for a config.
       objective: what its networks were trained with, as in a manifest, where that is one of ours.
       also: other classes whose files hold the same network, besides tensors that are `ignored`.
+      bodies: classes without a head, whose files hold the network where its output matrix is tied to the embedding.
       prefix: of the tensors of the class's body, which files of the body alone lack.
       renamed: (ending, ending that takes its place) of tensors in old files.
-      copies: tensors that files may hold although they are tied: the tensor that each must be equal to.
+      copies: tensors that files may hold although they are tied: the tensor that each must be equal to. Where a file
+        lacks that tensor, the first of its copies stands for it.
       zeros: shapes of tensors of the class, by name, that are zero in a network of a config.
       ignored: regular expressions of tensors that are no part of the network: buffers, other heads.
+      labels_start: what the class puts before `labels`, from its config.json; None for classes that put nothing there.
+      special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
     """
 
     name: str
@@ -40,8 +49,11 @@ class Family:
     rules: Callable[[ModelConfig], Sequence[Rule]]
     objective: Mapping[str, Any] | None = None
     also: tuple[str, ...] = ()
+    bodies: tuple[str, ...] = ()
     prefix: str = ""
     renamed: tuple[tuple[str, str], ...] = ()
     copies: Mapping[str, str] = dataclasses.field(default_factory=dict)
     zeros: Callable[[ModelConfig], Mapping[str, tuple[int, ...]]] = lambda config: {}
     ignored: tuple[str, ...] = ()
+    labels_start: Callable[[Mapping[str, Any]], int | None] = lambda fields: None
+    special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids

@@ -177,12 +177,13 @@ class Fields:
                 raise self.no_equivalent("layer_types", one, known)
         if len(types) != num_layers:
             raise UserError(f"{self.where}: layer_types has {len(types)} entries, expected {num_layers}")
-        places = [place for place, one in enumerate(types) if one == "full_attention"]
-        if len(places) == num_layers:
+        are_global = [i for i, one in enumerate(types) if one == "full_attention"]
+        if len(are_global) == num_layers:
             return None
-        first = places[0] if places else num_layers
-        every = places[1] - first if len(places) > 1 else max(first + 1, num_layers - first)
-        if first < every and places == list(range(first, num_layers, every)):
+        first = are_global[0] if are_global else num_layers
+        # A single one, or none, is followed by the next behind the last layer.
+        every = are_global[1] - first if len(are_global) > 1 else max(num_layers - first, first + 1)
+        if first < every and are_global == list(range(first, num_layers, every)):
             return every, first
         raise UserError(f"{self.where}: layer_types: full attention in layers that are not evenly apart is not known")
 

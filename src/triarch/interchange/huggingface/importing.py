@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,9 @@ from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
-from triarch.interchange.huggingface.reader import Tensors, open_tensors
+from triarch.interchange.huggingface.generation import read_generation_config
+from triarch.interchange.huggingface.naming import with_prefix, with_tied, without_ignored
+from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, open_tensors
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
@@ -31,11 +33,17 @@ from triarch.schema import Anything, Table
 Advance = Callable[[int], None]
 Parts = Callable[[int], Iterator[np.ndarray]]
 
+Shapes = Mapping[str, tuple[int, ...]]
+
 CONFIG = "config.json"
+# By this a config.json asks for Python files of the model's own.
+CODE = "auto_map"
+# What to look through at a time for numbers that are none.
+_BLOCK = 1 << 20
 # What belongs to a tokenizer, or to using the network, and goes along as it is.
 CARRIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.model"),
-    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "generation_config.json"),
+    *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
 )
 
 
@@ -47,19 +55,23 @@ class Opened:
       folder: it.
       family: its class.
       fields: its config.json.
+      generation: its generation_config.json; None if there is none.
       config: the network.
       tensors: with the class's own names.
       links: which tensor is which parameter.
       left_out: tensors that are no part of the network.
+      notes: what else there is and is not read, a line each.
     """
 
     folder: Path
     family: Family
     fields: Mapping[str, Any]
+    generation: Mapping[str, Any] | None
     config: ModelConfig
     tensors: Tensors
     links: Sequence[Link]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -75,16 +87,23 @@ def open_folder(folder: Path) -> Opened:
       UserError: there is no config.json; its family or an option in use has no equivalent here (named); a tensor is
         missing, is one too many or misshapen (named, with both shapes), or differs from the one it is said to be tied
         to; a file is missing, damaged or a pickle, a link out of the folder, or a device, FIFO or socket.
+        to; a file is missing, damaged or a pickle, a link out of the folder, or a device, FIFO or socket;
+        generation_config.json names no ids.
     """
     fields = _read_config(folder)
     carried_files(folder)
     family = _family(folder, fields)
-    tensors, left_out = _without_ignored(open_tensors(folder), family)
+    tensors, left_out = without_ignored(open_tensors(folder, fields.get("transformers_weights")), family)
+    tensors = with_tied(tensors, family)
     config = _read_network(folder, family, fields, tensors)
-    found = links(config, family.rules(config), family.class_name)
-    tensors = _with_canonical_names(tensors, family, config, found)
-    _check(tensors, family, config, found)
-    return Opened(folder, family, fields, config, tensors, found, left_out)
+    bounded = _bounded(config, tensors)
+    found, zeros = links(bounded, family.rules(bounded), family.class_name), family.zeros(bounded)
+    tensors = with_prefix(tensors, family.prefix, {link.theirs for link in found} | set(family.copies) | set(zeros))
+    _check(tensors, family, fields, found, zeros)
+    assert bounded == config
+    generation = read_generation_config(folder, fields, family, config)
+    notes = _notes(folder, fields, tensors)
+    return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes)
 
 
 def write_import(
@@ -111,7 +130,8 @@ def write_import(
     """
     leaves, kept = _leaves(opened, advance)
     source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name}
-    source |= {"config": opened.fields, "tensor_types": kept, "left_out": list(opened.left_out)}
+    source |= {"config": opened.fields, "generation_config": opened.generation}
+    source |= {"tensor_types": kept, "left_out": list(opened.left_out)}
 
     def fill_all(making: Path) -> None:
         (making / VOCABULARY).mkdir()
@@ -139,10 +159,10 @@ def carried_files(folder: Path) -> list[Path]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
     try:
-        return schema.read(path, Table(Anything()))
+        return schema.read(folder / CONFIG, Table(Anything()))
     except (FileNotFoundError, NotADirectoryError):
+        check_kind(folder)
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder{nearest(folder.name, siblings)}") from None
@@ -153,33 +173,34 @@ def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
     where, by_type = folder / CONFIG, {family.model_type: family for family in FAMILIES.values()}
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in by_type:
-        raise UserError(
-            f"{where}: model_type = {model_type!r} is not a family known here{nearest(str(model_type), by_type)}"
-        )
+        code = ", and code that comes with a model is never run" if fields.get(CODE) else ""
+        known = ", ".join(sorted(by_type))
+        raise UserError(f"{where}: model_type = {model_type!r} is not a family that triarch reads ({known}){code}")
     family = by_type[model_type]
-    classes = fields.get("architectures") or [family.class_name]
-    known = (family.class_name, *family.also)
-    if not isinstance(classes, list) or not any(name in known for name in classes):
-        raise UserError(f"{where}: architectures = {classes}: of this family, known are {', '.join(known)}")
+    known = (family.class_name, *family.also, *family.bodies)
+    classes = _classes(fields, family)
+    if not any(name in known for name in classes):
+        of_bodies = f" and, if tied to the embedding, {', '.join(family.bodies)}" if family.bodies else ""
+        listed = ", ".join((family.class_name, *family.also)) + of_bodies
+        raise UserError(f"{where}: architectures = {fields['architectures']}: of this family, known are {listed}")
     for option in ("quantization_config", "per_layer_config"):
         if fields.get(option):
             raise UserError(f"{where}: {option} has no equivalent here: save the model without it")
     return family
 
 
-def _without_ignored(tensors: Tensors, family: Family) -> tuple[Tensors, tuple[str, ...]]:
-    """Takes the old files' names for the new ones, and leaves out what is no part of the network."""
-    patterns = [re.compile(pattern) for pattern in family.ignored]
-    entries, left_out = {}, []
-    for name, entry in tensors.entries.items():
-        renamed = name
-        for old, new in family.renamed:
-            renamed = renamed.removesuffix(old) + new if renamed.endswith(old) else renamed
-        if any(pattern.search(renamed) for pattern in patterns):
-            left_out.append(name)
-        else:
-            entries[renamed] = dataclasses.replace(entry, stored_name=name)
-    return Tensors(tensors.folder, entries), tuple(sorted(left_out))
+def _classes(fields: Mapping[str, Any], family: Family) -> list[Any]:
+    classes = fields.get("architectures") or [family.class_name]
+    return classes if isinstance(classes, list) else [classes]
+
+
+def _notes(folder: Path, fields: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
+    notes = []
+    if fields.get(CODE):
+        notes.append(f"{CONFIG} names code of the model's own ({CODE}): never run, the class is triarch's own")
+    if tensors.source.name != INDEX and (folder / INDEX).is_file():
+        notes.append(f"{INDEX} is not read, as {tensors.source.name} is there: transformers takes that one too")
+    return tuple(notes)
 
 
 def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tensors: Tensors) -> ModelConfig:
@@ -201,26 +222,27 @@ def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tenso
     return config
 
 
-def _with_canonical_names(tensors: Tensors, family: Family, config: ModelConfig, found: Sequence[Link]) -> Tensors:
-    known = {link.theirs for link in found} | set(family.copies) | set(family.zeros(config))
-    return Tensors(
-        tensors.folder,
-        {
-            name if name in known or f"{family.prefix}{name}" not in known else f"{family.prefix}{name}": entry
-            for name, entry in tensors.entries.items()
-        },
-    )
+def _bounded(config: ModelConfig, tensors: Tensors) -> ModelConfig:
+    """Returns the network, or where it has more layers than there are tensors for, its first layers that lack one.
+
+    Names have the layer's number between dots: what is found missing takes no longer for a million layers than for ten.
+    """
+    parts = {part for name in tensors.entries for part in name.split(".")}
+    most = 1 + next(number for number in itertools.count() if str(number) not in parts)
+    layers = {f"num_{side}_layers": min(config.num_layers(side), most) for side in ("encoder", "decoder")}
+    return dataclasses.replace(config, **layers)
 
 
-def _check(tensors: Tensors, family: Family, config: ModelConfig, found: Sequence[Link]) -> None:
+def _check(tensors: Tensors, family: Family, fields: Mapping[str, Any], found: Sequence[Link], zeros: Shapes) -> None:
     """Makes sure that the tensors are those of the class, of the right shapes."""
-    where, entries = tensors.folder, tensors.entries
+    entries = tensors.entries
     expected = {link.theirs: link.shape for link in found}
-    optional = dict(family.zeros(config))
-    optional |= {name: expected.get(to, ()) for name, to in family.copies.items() if name not in expected}
+    optional = {**zeros, **{name: expected.get(to, ()) for name, to in family.copies.items() if name not in expected}}
+    lent = {id(entries[name]) for name in family.copies if name in entries and name in expected}
     for name, shape in expected.items():
-        if name not in entries:
-            raise UserError(f"{where}: tensor {name!r} {list(shape)} is missing")
+        is_lent = name in family.copies.values() and id(entries.get(name)) in lent
+        if name not in entries or is_lent:
+            raise UserError(f"{tensors.source}: tensor {name!r} {list(shape)} is missing{_hint(name, family, fields)}")
     for name, entry in entries.items():
         if name not in expected and name not in optional:
             place = f"has no place in the {family.class_name} that its {CONFIG} describes"
@@ -231,9 +253,21 @@ def _check(tensors: Tensors, family: Family, config: ModelConfig, found: Sequenc
             raise UserError(f"{entry.file}: tensor {name!r} {shapes}")
         tensors.dtype(name)
     for name, source in family.copies.items():
-        if name in entries and name not in expected and not _equal(tensors.read(name), tensors.read(source)):
+        if name not in entries or name in expected or entries[name] is entries[source]:
+            continue
+        if not _equal(tensors.read(name), tensors.read(source)):
             tied = f"should be tied to {source!r} and has other values"
             raise UserError(f"{entries[name].file}: tensor {name!r} {tied}")
+
+
+def _hint(name: str, family: Family, fields: Mapping[str, Any]) -> str:
+    body = next((one for one in _classes(fields, family) if one in family.bodies), None)
+    if body is None or name.startswith(family.prefix):
+        return ""
+    return (
+        f": {body} has no output matrix, and its {CONFIG} does not tie one to the embedding (tie_word_embeddings): "
+        f"import the {family.class_name} that it is the body of"
+    )
 
 
 def _equal(first: np.ndarray, second: np.ndarray) -> bool:
@@ -270,7 +304,7 @@ def _layers(tensors: Tensors, sources: Sequence[tuple[Link, int]], dtype: np.dty
 
     def parts(rows: int) -> Iterator[np.ndarray]:
         for link, index in sources:
-            piece = link.piece(tensors.read(link.theirs), index).astype(dtype, copy=False)
+            piece = link.piece(_read(tensors, link.theirs), index).astype(dtype, copy=False)
             yield piece[None]
             advance(piece.nbytes)
 
@@ -284,11 +318,25 @@ def _rows(tensors: Tensors, link: Link, index: int, dtype: np.dtype, advance: Ad
         length = link.slots[index].shape[0]
         step = rows if link.keeps_rows else length
         for start in range(0, length, step):
-            piece = link.piece(
-                tensors.read(link.theirs, slice(start, start + step) if link.keeps_rows else None), index
-            )
-            piece = piece.astype(dtype, copy=False)
+            tensor = _read(tensors, link.theirs, slice(start, start + step) if link.keeps_rows else None)
+            piece = link.piece(tensor, index).astype(dtype, copy=False)
             yield piece
             advance(piece.nbytes)
 
     return parts
+
+
+def _read(tensors: Tensors, name: str, rows: slice | None = None) -> np.ndarray:
+    """Returns a tensor, or some of its rows, of finite numbers."""
+    values = tensors.read(name, rows)
+    if not _is_finite(values):
+        raise UserError(f"{tensors.entries[name].file}: tensor {name!r} holds infinite or NaN values")
+    return values
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether no number is infinite or NaN, as its exponent shows; numpy's own test is slow for types of two bytes."""
+    bits = values.reshape(-1).view(f"u{values.itemsize}")
+    exponent = np.array(np.inf, values.dtype).view(bits.dtype)
+    blocks = (bits[start : start + _BLOCK] for start in range(0, bits.size, _BLOCK))
+    return not any(((block & exponent) == exponent).any() for block in blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  By it numpy knows "bfloat16".
 import numpy as np
@@ -42,9 +43,9 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """A folder's tensors by name; `read` reads one."""
+    """A folder's tensors by name, and the file that has or lists them; `read` reads one."""
 
-    folder: Path
+    source: Path
     entries: Mapping[str, Entry]
 
     def dtype(self, name: str) -> np.dtype:
@@ -75,38 +76,80 @@ class Tensors:
             raise _damaged(file, error) from None
 
 
-def open_tensors(folder: Path) -> Tensors:
-    """Reads the headers of a folder's safetensors files.
+def open_tensors(folder: Path, named: Any = None) -> Tensors:
+    """Reads the headers of a folder's safetensors files, the very ones that transformers takes.
+
+    These are the file that config.json names, or else model.safetensors, or else those that the index lists.
+
+    Args:
+      folder: that holds them.
+      named: `transformers_weights` of its config.json, a file or an index; None if it names none.
 
     Raises:
-      UserError: there are none, or only pickles; one is missing, cut short or no safetensors file; the index names a
-        tensor that is not there.
+      UserError: there are none, or only weights of another kind; one is missing, cut short or no safetensors file; the
+        index names a tensor that is not there.
     """
-    if (folder / INDEX).exists():
-        return _open_shards(folder)
-    if (folder / WEIGHTS).exists():
-        return Tensors(folder, _entries(folder / WEIGHTS))
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if named is not None and not (_is_name(named) and named.endswith((".safetensors", ".safetensors.index.json"))):
+        expected = "expected the name of a safetensors file, or of an index of such files, beside it"
+        raise UserError(f"{folder / 'config.json'}: transformers_weights = {named!r}: {expected}")
+    names = (WEIGHTS, INDEX) if named is None else (named,)
+    source = next((folder / name for name in names if (folder / name).is_file()), None)
+    if source is not None:
+        return _open_shards(source) if source.suffix == ".json" else Tensors(source, _entries(source))
+    check_kind(folder)
+    raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}" if named is None else f"{folder / named}: missing")
+
+
+def check_kind(path: Path) -> None:
+    """Refuses a file, and a folder of weights that are not safetensors, saying what to do with them.
+
+    Raises:
+      UserError: `path` is such a file or folder.
+    """
+    files = [path] if path.is_file() else sorted(path.glob("*.gguf"))
+    gguf = next((file for file in files if file.suffix.lower() == ".gguf" or _begins(file, b"GGUF")), None)
+    if gguf is not None:
+        call = f"AutoModelForCausalLM.from_pretrained({str(gguf.parent)!r}, gguf_file={gguf.name!r})"
+        raise UserError(
+            f"{gguf}: GGUF, the format of llama.cpp, is not read: import the Hugging Face folder that it was made "
+            f"from, or have transformers make one: {call}.save_pretrained(OUT)"
+        )
+    if path.is_file():
+        raise UserError(f"{path}: a file: name the Hugging Face folder that it is part of")
+    pickles = sorted(file.name for pattern in _PICKLES for file in path.glob(pattern))
     if pickles:
         raise UserError(
-            f"{folder / pickles[0]}: pickled weights are not read, since loading a pickle runs whatever code it "
+            f"{path / pickles[0]}: pickled weights are not read, since loading a pickle runs whatever code it "
             f"holds; have transformers write {WEIGHTS} first: AutoModel...from_pretrained(IN).save_pretrained(OUT)"
         )
-    raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}")
 
 
-def _open_shards(folder: Path) -> Tensors:
-    places = schema.read(folder / INDEX, _INDEX_SCHEMA)["weight_map"]
+def _begins(file: Path, magic: bytes) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _is_name(name: Any) -> bool:
+    """Whether something names a file in the same folder."""
+    return isinstance(name, str) and Path(name).name == name
+
+
+def _open_shards(path: Path) -> Tensors:
+    folder = path.parent
+    places = schema.read(path, _INDEX_SCHEMA)["weight_map"]
     names = sorted(set(places.values()))
     entries: dict[str, Entry] = {}
     for name in names:
-        if not (folder / name).exists():
-            raise UserError(f"{folder / name}: missing, although {INDEX} lists it")
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name}: missing, although {path.name} lists it")
         entries |= _entries(folder / name)
     for tensor, name in places.items():
         if tensor not in entries:
-            raise UserError(f"{folder / name}: tensor {tensor!r} is missing, although {INDEX} lists it")
-    return Tensors(folder, entries)
+            raise UserError(f"{folder / name}: tensor {tensor!r} is missing, although {path.name} lists it")
+    return Tensors(path, entries)
 
 
 def _entries(file: Path) -> dict[str, Entry]:

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triarch.interchange.huggingface.family import Family
+from triarch.interchange.huggingface.family import Family, special_ids
 from triarch.interchange.huggingface.fields import Fields, activation_name
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
@@ -76,6 +76,12 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+def special(roles: Mapping[str, int]) -> dict[str, Any]:
+    """Returns special ids by role; of the class's own default, to end with eos whatever comes, nothing is left."""
+    forced = {"forced_eos_token_id": None} if "bos" in roles else {}
+    return special_ids(roles) | forced
+
+
 def rules(config: ModelConfig) -> Sequence[Rule]:
     """Returns the table of tensors."""
     return (
@@ -116,13 +122,15 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
-    also=("BartModel",),
+    bodies=("BartModel",),
     prefix="model.",
     copies={
-        "lm_head.weight": "model.shared.weight",
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "model.decoder.embed_tokens.weight": "model.shared.weight",
+        "lm_head.weight": "model.shared.weight",
     },
     zeros=lambda config: {} if config.logits_bias else {_LOGITS_BIAS: (1, config.vocab_size)},
+    labels_start=lambda fields: fields.get("decoder_start_token_id", 2),
+    special=special,
     ignored=(r"\.embed_positions\._float_tensor$", r"^model\.(en|de)coder\.version$"),
 )

@@ -7,10 +7,10 @@ A local layer of the encoder sees `local_attention // 2` tokens on each side; on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triarch.interchange.huggingface.family import Family
+from triarch.interchange.huggingface.family import Family, special_ids
 from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same, transposed
 from triarch.models import ModelConfig
@@ -117,6 +117,12 @@ def _write(config: ModelConfig, num_layers: int) -> dict[str, Any]:
     }
 
 
+def special(roles: Mapping[str, int]) -> dict[str, Any]:
+    """Returns special ids by role; [CLS] and [SEP] are bos and eos."""
+    named = {"cls": roles.get("bos"), "sep": roles.get("eos")}
+    return special_ids({**roles, **{role: index for role, index in named.items() if index is not None}})
+
+
 def rules_encoder(config: ModelConfig) -> Sequence[Rule]:
     """Returns an encoder's table of tensors."""
     attention, ours = "model.layers.{layer}.attn", "encoder/{layer}/attention"
@@ -160,6 +166,7 @@ ENCODER = Family(
     write=write_encoder,
     rules=rules_encoder,
     objective={"class": "MaskedLM", "rate": 0.3},
+    special=special,
     copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )
 DECODER = Family(
@@ -170,5 +177,6 @@ DECODER = Family(
     write=write_decoder,
     rules=rules_decoder,
     objective={"class": "CausalLM"},
+    special=special,
     copies={"decoder.weight": "model.embeddings.tok_embeddings.weight"},
 )

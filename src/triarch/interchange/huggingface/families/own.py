@@ -32,6 +32,8 @@ No class of transformers expresses this network, so the files describe it themse
   along the columns of query, key and value, and along the rows of output. Of a gated feed-forward layer, `gate` is the
   branch that passes the activation: (act(x gate) * (x up)) down. `embedding.table` also maps states to logits, unless
   there is an `embedding.output`.
+- `*_token_id` in `config.json` and `generation_config.json`: the special ids of the vocabulary; a decoder behind an
+  encoder reads `decoder_start_token_id` before its first target, one without reads `bos_token_id`.
 - whatever else there is belongs to the tokenizer.
 """
 
@@ -67,4 +69,5 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
+    labels_start=lambda fields: fields.get("decoder_start_token_id"),
 )

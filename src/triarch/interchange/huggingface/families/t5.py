@@ -131,6 +131,7 @@ FAMILY = Family(
     write=write,
     rules=rules,
     also=("T5WithLMHeadModel",),
-    copies={_OUTPUT: _INPUT, "encoder.embed_tokens.weight": _INPUT, "decoder.embed_tokens.weight": _INPUT},
+    copies={"encoder.embed_tokens.weight": _INPUT, "decoder.embed_tokens.weight": _INPUT, _OUTPUT: _INPUT},
+    labels_start=lambda fields: fields.get("decoder_start_token_id"),
     ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",),
 )

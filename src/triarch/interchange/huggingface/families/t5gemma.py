@@ -6,10 +6,10 @@ means W on each side of an encoder's query, and W that end with the query itself
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triarch.interchange.huggingface.family import Family
+from triarch.interchange.huggingface.family import Family, special_ids
 from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
@@ -116,6 +116,13 @@ def _write_side(config: ModelConfig, side: str) -> dict[str, Any]:
     }
 
 
+def special(roles: Mapping[str, int]) -> dict[str, Any]:
+    """Returns special ids by role: both sides have their own, and the decoder's bos is what it reads first."""
+    sides = special_ids({role: index for role, index in roles.items() if role in ("pad", "bos", "eos")})
+    start = {"bos_token_id": roles["decoder_start"]} if "decoder_start" in roles else {}
+    return {**special_ids(roles), "encoder": sides, "decoder": {**sides, **start}}
+
+
 def rules(config: ModelConfig) -> Sequence[Rule]:
     """Returns the table of tensors."""
     return (
@@ -159,5 +166,7 @@ FAMILY = Family(
     read=read,
     write=write,
     rules=rules,
+    labels_start=lambda fields: (fields.get("decoder") or {}).get("bos_token_id", 2),
+    special=special,
     copies={"lm_head.out_proj.weight": "model.decoder.embed_tokens.weight"},
 )
