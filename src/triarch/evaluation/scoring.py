@@ -41,11 +41,13 @@ class Scoring:
       rows_per_window: rows that an example gives at most.
       rows: from an example, as a store's reader gives it, and its index in its split to the rows: the model's inputs,
         and `scored_positions`, `scored_targets` (int32) and `scored_weights` (float32), [targets] each.
+      share: of the targets that it could score in an example, how many it does.
     """
 
     name: str
     rows_per_window: int
     rows: Callable[[Example, int], list[Features]]
+    share: float = 1.0
 
 
 def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective:
@@ -145,7 +147,7 @@ def pseudo_likelihood(
         chosen = np.sort(rng.permutation(len(candidates))[:count])
         return [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
 
-    return Scoring(PSEUDO_LIKELIHOOD, count, rows)
+    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
 
 
 def _masked_row(laid: Features, position: int, mask: int) -> Features:

@@ -55,10 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its inputs; for an encoder their pseudo-likelihood), native (the model's own objective) or paired,native "
         "(default: both, native where the objective is known and reads the store's layout)",
     )
-    add("--max_windows", help="score the split's first so many, or 'all' (default: %(default)s)")
+    add(
+        "--max_windows",
+        help="score so many, drawn from the split, the same ones for every model, or 'all' (default: %(default)s)",
+    )
     add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
     add("--pseudo_positions", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
-    add("--seed", type=int, help="of those tokens, and of masking (default: %(default)s)")
+    add("--seed", type=int, help="of the windows and tokens drawn, and of masking (default: %(default)s)")
     add(
         "--step",
         help="checkpoint of a run (default: the newest whole one); with tasks also several, as 100,200, or 'all'",
@@ -117,7 +120,7 @@ def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     model = load(path, step=args.step, placement=Placement.all_devices())
     evaluations = evaluate(model, domains, options, show_progress=True)
     rows = [(one.domain, one.role, one.scoring, *loss_cells(one)) for one in evaluations]
-    print(aligned(("domain", "role", "scoring", *LOSS_HEADER), rows, words=3))
+    print(aligned(("domain", "role", "scoring", *LOSS_HEADER), rows, words=3), LOSS_NOTE, sep="\n")
     return {
         "model": str(path),
         "architecture": model.config.architecture,
@@ -127,13 +130,21 @@ def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     }
 
 
-LOSS_HEADER = ("nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
+LOSS_HEADER = (
+    "nats/token", "standard error", "split error", "bits/byte", "perplexity", "tokens", "windows", "share", "documents",
+)  # fmt: skip
+# What the two errors are of, below every table.
+LOSS_NOTE = (
+    "standard error: as the loss on such text, over documents; split error: as that on the whole split, of which this "
+    "share of the windows was scored"
+)
 
 
 def loss_cells(loss: Loss) -> tuple[str, ...]:
     """Returns a loss as the cells of a table under LOSS_HEADER."""
-    losses = (loss.nats_per_token, loss.standard_error, loss.bits_per_byte)
-    return (*map(decimals, losses), f"{loss.perplexity:.2f}", f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+    losses = (loss.nats_per_token, loss.standard_error, loss.split_error, loss.bits_per_byte)
+    counts = (f"{loss.num_tokens:,}", f"{loss.num_windows:,}", f"{loss.share:.1%}", f"{loss.num_documents:,}")
+    return (*map(decimals, losses), f"{loss.perplexity:.2f}", *counts)
 
 
 def _options(args: argparse.Namespace) -> Options:
