@@ -11,6 +11,7 @@ import numpy as np
 
 from triarch.data.store import TokenStore
 from triarch.evaluation.sampling import Scored
+from triarch.evaluation.scoring import MEASURES
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
 from triarch.interchange import LoadedModel
 from triarch.progress import Progress
@@ -21,15 +22,26 @@ ROLES = ("in_domain", "out_of_domain")
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """A store to evaluate on, and whether its kind of text was trained on."""
+    """A store to evaluate on.
+
+    Attributes:
+      store: of tokens.
+      role: whether its kind of text was trained on.
+      corpus: name of the corpus that it is, or is part of; None for the task that the store was made from.
+      label: name of the domain within the corpus; None likewise.
+      split: to evaluate on; None leaves it to the options.
+    """
 
     store: TokenStore
     role: Role
+    corpus: str | None = None
+    label: str | None = None
+    split: str | None = None
 
     @property
     def name(self) -> str:
-        """The task that the store was made from."""
-        return self.store.manifest.task
+        """What the domain is called."""
+        return self.label or self.store.manifest.task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +81,26 @@ class Evaluation(Loss):
     """Held-out loss of one model on one domain.
 
     Attributes:
-      domain: task name of the store.
+      corpus: what was evaluated on.
+      domain: of the corpus; its own name where it is one store.
       role: "in_domain" or "out_of_domain".
       scoring: "paired", "pseudo_likelihood" or "native"; see `triarch.evaluation.scoring`.
+      split: of the store.
+      store_fingerprint: of what the store holds.
+      measure: version of scoring and draw, see `triarch.evaluation.scoring.MEASURES`.
+      max_windows, pseudo_positions, seed: of `Options`.
     """
 
+    corpus: str
     domain: str
     role: Role
     scoring: str
+    split: str
+    store_fingerprint: str
+    measure: str
+    max_windows: int | None
+    pseudo_positions: int | None
+    seed: int
 
 
 def evaluate(
@@ -100,10 +124,27 @@ def evaluate(
         check_vocabulary(model, domain.store)
     with Progress(show_progress) as progress:
         return [
-            Evaluation(**vars(summarise(scored)), domain=domain.name, role=domain.role, scoring=name)
+            _evaluation(domain, own, name, scored)
             for domain in domains
-            for name, scored in store_sums(model, domain.store, options, domain.name, progress)
+            for own in [dataclasses.replace(options, split=domain.split or options.split)]
+            for name, scored in store_sums(model, domain.store, own, domain.name, progress)
         ]
+
+
+def _evaluation(domain: Domain, options: Options, scoring: str, scored: Scored) -> Evaluation:
+    return Evaluation(
+        **vars(summarise(scored)),
+        corpus=domain.corpus or domain.name,
+        domain=domain.name,
+        role=domain.role,
+        scoring=scoring,
+        split=options.split,
+        store_fingerprint=domain.store.manifest.fingerprint,
+        measure=f"{MEASURES[scoring]}, sample {MEASURES['sample']}",
+        max_windows=options.max_windows,
+        pseudo_positions=options.pseudo_positions,
+        seed=options.seed,
+    )
 
 
 def summarise(*strata: Scored) -> Loss:

@@ -27,6 +27,9 @@ Example = Mapping[str, np.ndarray]
 
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)
+# Version of each measure, and of the draw of windows: raised by hand with every change of code that changes a loss by
+# more than rounding, so that a study evaluates again what the older code evaluated.
+MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 1, "sample": 1}
 
 # Wide rows are padded to a multiple of this, so that their number of positions has a divisor to cut them by.
 _WIDTH_STEP = 16
