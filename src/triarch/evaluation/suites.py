@@ -72,7 +72,7 @@ def open_suite(folder: Path) -> list[SuiteDomain]:
 def evaluate_suite(
     model: LoadedModel, suite: Sequence[SuiteDomain], options: Options | None = None, *, show_progress: bool = False
 ) -> list[SuiteLoss]:
-    """Returns every domain's loss, then the averages of each source, then those of the whole; scoring by scoring.
+    """Returns, scoring by scoring, the loss of every domain, then averages of each source of several and of the whole.
 
     Raises:
       UserError: as `triarch.evaluation.evaluate`.
@@ -91,12 +91,13 @@ def evaluate_suite(
 
 
 def averages(scoring: str, scored: Sequence[tuple[SuiteDomain, Scored]]) -> list[SuiteLoss]:
-    """Returns the losses of domains, of sources and of all, given each domain's sums in one scoring."""
+    """Returns the losses of domains, of sources of several and of all, given what was scored of each domain."""
     sources = {
         source: [s for d, s in scored if d.source == source] for source in dict.fromkeys(d.source for d, _ in scored)
     }
     losses = [_loss(summarise(sums), scoring, DOMAIN, domain.source, domain.name) for domain, sums in scored]
-    for source, strata in sources.items():
+    # Of a source that is one domain the averages would say the same again.
+    for source, strata in ((source, strata) for source, strata in sources.items() if len(strata) > 1):
         losses.append(_loss(summarise(*strata), scoring, MICRO, source))
         losses.append(_loss(_mean([summarise(sums) for sums in strata]), scoring, MACRO, source))
     losses.append(_loss(summarise(*(sums for _, sums in scored)), scoring, MICRO))
