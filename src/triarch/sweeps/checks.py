@@ -144,7 +144,7 @@ def _untrainable(runs: Sequence[Run], store: TokenStore) -> Iterator[str]:
         except UserError as error:
             failed.setdefault(str(error), []).append(run.name)
     for reason, names in failed.items():
-        yield f"{names[0]}{f' and {len(names) - 1} more runs' if len(names) > 1 else ''}: {reason}"
+        yield f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
 
 
 def _padded(runs: Sequence[Run], vocabulary: Vocabulary) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _refusal(changed: Sequence[Run], folder: Path) -> str:
     first = changed[0]
     own = folder / first.name
     how = "; ".join(changes(own, first.config)) or "its text is another: the store was replaced or prepared anew"
-    more = f", and {len(changed) - 1} more runs likewise" if len(changed) > 1 else ""
+    more = {1: "", 2: ", and another likewise"}.get(len(changed), f", and {len(changed) - 1} others likewise")
     return (
         f"{own} holds a run under another config ({how}){more}: set these back, choose another --output, or give "
         "--train_changed to train them beside what is there"
