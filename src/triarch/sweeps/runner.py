@@ -207,7 +207,7 @@ class _Session:
             began = time.monotonic()
             try:
                 status = worker.run(stage.arguments, stage.log)
-                problem = None if status == 0 and stage.done else _last_line(stage.log)
+                problem = None if status == 0 and stage.done else _problem(stage, status)
             except WorkerDied as death:
                 problem = str(death)
             seconds = time.monotonic() - began
@@ -245,6 +245,13 @@ def _core_shares(parallel: int) -> list[set[int]]:
     if len(cores) < parallel:
         return [set(cores)] * parallel
     return [set(cores[index::parallel]) for index in range(parallel)]
+
+
+def _problem(stage: Stage, status: int) -> str:
+    """Returns why a command that has ended did not do its stage."""
+    if status == 0 and stage.result.exists():
+        return f"{stage.result} was made with something else than the study asks for: a checkpoint or store changed"
+    return _last_line(stage.log)
 
 
 def _last_line(log: Path) -> str:
