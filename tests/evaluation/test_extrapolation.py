@@ -83,7 +83,7 @@ def test_an_encoder_sees_each_length_whole(store):
 def test_windows_are_joined_without_a_gap(store):
     flat = TEXT.reshape(-1)
     for length in (5, 12, 17, 60):
-        windows = join_windows(store, "validation", length, None)
+        windows = join_windows(store, "validation", length)
         assert len(windows) == 60 // length
         joined = np.concatenate([windows[index]["tokens"] for index in range(len(windows))])
         np.testing.assert_array_equal(joined, flat[: len(joined)])
@@ -93,7 +93,7 @@ def test_stores_that_do_not_serve(store, tmp_path):
     with pytest.raises(
         UserError, match=r"text: split 'validation' holds 60 tokens \(5 windows of 12\), not one window of 61"
     ):
-        join_windows(store, "validation", 61, None)
+        join_windows(store, "validation", 61)
     packed = domains.write_domain(tmp_path / "packed", TEXT, segments=np.ones_like(TEXT)).store
     with pytest.raises(
         UserError, match="packed: its layout is 'packed', but windows of 24 tokens are cut out of running"

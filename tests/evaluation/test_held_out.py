@@ -14,6 +14,7 @@ from tests.models import tiny
 from tests.training.tiny import python
 from triarch.errors import UserError
 from triarch.evaluation import Options, evaluate
+from triarch.evaluation.sampling import draw
 from triarch.interchange import LoadedModel, Origin, Placement, write_export
 from triarch.objectives import MaskedLM
 
@@ -107,10 +108,12 @@ def test_sampled_pseudo_likelihood_is_a_seeded_part_of_the_whole(models, domain)
         options = dict(scoring=["paired"], pseudo_positions=2, seed=seed, batch_size=batch_size, max_windows=1)
         return evaluate(models[ENCODER], [domain], Options(**options))[0]
 
+    # The window drawn depends on the seed: those seeds are asked for that draw the first.
+    seeds = [seed for seed in range(40) if draw(len(WINDOWS), 1, seed).tolist() == [0]]
     losses = one_masked_at_a_time(WINDOWS[:1])[0]
     pairs = {(i, j): (losses[i] + losses[j]) / 2 for i in range(HALF) for j in range(i)}
     drawn = set()
-    for seed in range(4):
+    for seed in seeds[:4]:
         evaluation = sampled(seed, 32)
         assert evaluation.num_tokens == 2 and evaluation.standard_error is None
         nearest = min(pairs, key=lambda pair: abs(pairs[pair] - evaluation.nats_per_token))
@@ -162,14 +165,19 @@ def test_wide_rows_and_last_batches_are_filled_without_weight(models, tmp_path):
     assert_summary(evaluation, second_half(tiny.DECLLM, windows), windows[:, 19:])
 
 
-def test_first_windows_are_scored_and_domains_keep_their_order(models, domain, tmp_path):
+def test_a_draw_of_windows_is_scored_and_domains_keep_their_order(models, domain, tmp_path):
     other = domains.write_domain(tmp_path / "other", domains.random_windows(2, seed=1), "out_of_domain")
     evaluations = evaluate(models[tiny.DECLLM], [domain, other], Options(scoring=["paired"], max_windows=3))
     assert [(e.domain, e.role, e.num_windows) for e in evaluations] == [
         ("text", "in_domain", 3),
         ("other", "out_of_domain", 2),
     ]
-    assert_summary(evaluations[0], second_half(tiny.DECLLM, WINDOWS[:3]), WINDOWS[:3, HALF:])
+    drawn = WINDOWS[draw(len(WINDOWS), 3, seed=0)]
+    assert_summary(evaluations[0], second_half(tiny.DECLLM, drawn), drawn[:, HALF:])
+    assert [(e.share, e.num_documents) for e in evaluations] == [(0.6, 3), (1.0, 2)]
+    assert evaluations[1].split_error == 0.0
+    # Of five windows three: the error of the mean, with the finite-population correction.
+    assert evaluations[0].split_error == pytest.approx(np.sqrt(2 / 5) * evaluations[0].standard_error)
 
 
 def test_blank_network_is_as_good_as_chance(domain):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.evaluation import domains
 from triarch.cli.verbs.evaluate import loss_cells
 from triarch.evaluation.held_out import summarise
+from triarch.evaluation.sampling import Scored
 from triarch.evaluation.scoring import by_objective, paired_objective, pseudo_likelihood
 from triarch.evaluation.suites import SuiteDomain, averages
 from triarch.evaluation.sums import WindowSums
@@ -66,7 +67,7 @@ def test_standard_error_of_unequal_windows_equals_the_jackknife_to_first_order()
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, 40, 400).astype(float)
     nats = tokens * rng.normal(3, 0.4, 400)
-    evaluation = summarise(WindowSums(nats, tokens, 3 * tokens))
+    evaluation = summarise(Scored.whole(WindowSums(nats, tokens, 3 * tokens)))
     leave_one_out = (nats.sum() - nats) / (tokens.sum() - tokens)
     jackknife = np.sqrt(399 / 400 * ((leave_one_out - leave_one_out.mean()) ** 2).sum())
     assert abs(evaluation.standard_error / jackknife - 1) < 0.01

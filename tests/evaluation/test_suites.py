@@ -10,6 +10,7 @@ from tests.evaluation.test_held_out import loaded
 from tests.models import tiny
 from triarch.errors import UserError
 from triarch.evaluation import Domain, Options, evaluate
+from triarch.evaluation.sampling import Scored
 from triarch.evaluation.suites import SuiteDomain, averages, evaluate_suite, open_suite
 from triarch.evaluation.sums import WindowSums
 
@@ -24,7 +25,9 @@ def test_averages_by_hand():
     a1 = WindowSums(np.array([10.0, 12.0, 17.0]), np.array([5.0, 5.0, 5.0]), np.array([20.0, 22.0, 18.0]))
     a2 = WindowSums(np.array([9.0, 3.0]), np.array([4.0, 2.0]), np.array([8.0, 4.0]))
     b1 = WindowSums(np.array([8.0, 10.0]), np.array([10.0, 10.0]), np.array([50.0, 50.0]))
-    scored = [(SuiteDomain(s, n, None), w) for s, n, w in (("a", "x", a1), ("a", "y", a2), ("b", "b", b1))]
+    scored = [
+        (SuiteDomain(s, n, None), Scored.whole(w)) for s, n, w in (("a", "x", a1), ("a", "y", a2), ("b", "b", b1))
+    ]
     losses = averages("paired", scored)
     x, y, b = (loss for loss in losses if loss.average == "domain")
     assert [x.nats_per_token, y.nats_per_token, b.nats_per_token] == pytest.approx([39 / 15, 2.0, 0.9])
@@ -61,7 +64,9 @@ def test_error_of_an_average_is_that_of_repeated_samples():
         for mean, count in ((2.0, 12), (5.0, 5)):
             tokens = rng.integers(20, 40, count).astype(float)
             strata.append(WindowSums(tokens * rng.normal(mean, 0.3, count), tokens, tokens))
-        return averages("paired", [(SuiteDomain("s", str(i), None), sums) for i, sums in enumerate(strata)])
+        return averages(
+            "paired", [(SuiteDomain("s", str(i), None), Scored.whole(sums)) for i, sums in enumerate(strata)]
+        )
 
     drawn = [of(draw(), "micro") for _ in range(2000)]
     spread = np.std([loss.nats_per_token for loss in drawn])
@@ -72,10 +77,12 @@ def test_error_of_an_average_is_that_of_repeated_samples():
 def test_one_window_has_no_error():
     one = WindowSums(np.array([3.0]), np.array([2.0]), np.array([0.0]))
     two = WindowSums(np.array([3.0, 4.0]), np.array([2.0, 2.0]), np.array([5.0, 5.0]))
-    losses = averages("paired", [(SuiteDomain("a", "x", None), one), (SuiteDomain("b", "y", None), two)])
+    scored = [(SuiteDomain(n, n, None), Scored.whole(sums)) for n, sums in (("a", one), ("b", two))]
+    losses = averages("paired", scored)
     assert of(losses, "macro").standard_error is None and of(losses, "micro").standard_error is None
     assert of(losses, "macro").bits_per_byte is None
-    assert of(losses, "micro", "b").standard_error is not None
+    # A source of one domain stands there once.
+    assert [loss.average for loss in losses] == ["domain", "domain", "micro", "macro", "macro_sources"]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,19 @@
-"""A document's split depends on its key alone."""
+"""A document's split depends on its key alone, unless it is held out by name."""
 
+import json
+
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from triarch.cli.main import main
+from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.prepare.corpora.splits import split_names, split_of
+from triarch.prepare.corpora.documents import Document
+from triarch.prepare.corpora.origins import named
+from triarch.prepare.corpora.splits import Splitting, split_names, split_of
 
 
 def test_fraction_is_met():
@@ -31,3 +39,46 @@ def test_names():
     for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(UserError, match="from 0 to 1"):
             split_names(fraction)
+
+
+def _named(source, record=-1, own_id=None):
+    return Document("text", "text", 1, origin=named(source, record), id=own_id)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "document"),
+    [
+        ("books/austen_emma.txt", _named("books/austen_emma.txt", 1)),
+        ("austen_*", _named("books/austen_emma.txt", 1)),
+        ("austen_emma", _named("books/austen_emma.txt.gz", 1)),
+        ("books/*.jsonl:7", _named("books/all.jsonl", 7)),
+        ("cg2[2-4]", _named("books/all.jsonl", 8, "cg23")),
+    ],
+)
+def test_documents_are_held_out_by_file_or_id(pattern, document):
+    splitting = Splitting(0.0, ("nothing*", pattern))
+    assert splitting.names == ("train", "test")
+    assert splitting.of(document) == "test"
+    assert splitting.of(_named("books/carroll_alice.txt", 1, "cg3")) == "train"
+    assert Splitting(1.0).names == ("validation",) and Splitting(1.0).of(document) == "validation"
+
+
+def test_a_store_with_documents_held_out_by_name(tmp_path, capsys):
+    """Of JSON lines and of Parquet: by the records' own ids; the vocabulary is trained on what is trained on."""
+    rows = [{"id": f"d{index}", "text": f"document {index} of some words "} for index in range(40)]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "all.parquet")
+    for kind in ("jsonl", "parquet"):
+        output = tmp_path / f"{kind}_store"
+        arguments = ["prepare", "--task=files", f"--files={tmp_path / f'all.{kind}'}", "--vocabulary=bytes"]
+        arguments += ["--window=16", "--workers=1", "--validation_fraction=0.2", f"--output={output}"]
+        assert main([*arguments, "--hold_out=d1?", "--hold_out=d7"]) == 0
+        manifest = TokenStore.open(output).manifest
+        assert list(manifest.splits) == ["test", "train", "validation"]
+        assert manifest.splits["test"].documents == 11 and manifest.source["hold_out"] == ["d1?", "d7"]
+        assert sum(split.documents for split in manifest.splits.values()) == 40
+        test = TokenStore.open(output).split("test")
+        text = bytes(token - 3 for index in range(len(test)) for token in test[index]["tokens"] if token > 2).decode()
+        assert "document 7 of" in text and "document 10 of" in text and "document 1 of" not in text
+        assert main([*arguments, "--hold_out=d7", "--hold_out=e*", "--overwrite"]) == 1
+        assert "--hold_out=e*: no file name and no id matches" in capsys.readouterr().err

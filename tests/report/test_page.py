@@ -73,8 +73,8 @@ def test_every_section_and_figure_is_there(report, page):
     names = [panel.name for panel in report.panels]
     assert names == [
         *(f"training-{i}" for i in range(3)),
-        "num-params-in-domain", "num-params-out-of-domain",
-        "flops-paper-in-domain", "flops-paper-out-of-domain", "flops-train-in-domain", "flops-train-out-of-domain",
+        "num-params-code", "num-params-prose",
+        "flops-paper-code", "flops-paper-prose", "flops-train-code", "flops-train-prose",
         "frontier-paper", "frontier-train",
     ]  # fmt: skip
     assert sum(tag == "svg" for tag, _ in page.elements) == len(names)
@@ -114,7 +114,7 @@ def test_findings_follow_from_the_numbers(report):
     text = "\n".join(report.findings)
     largest = SIZES["16m"]
     gap = loss_of("redllm", largest) - loss_of("decllm", largest)
-    assert f"DecLLM leads in-domain by {gap:.3f} nats per token." in text
+    assert f"DecLLM leads on code (in-domain) by {gap:.3f} nats per token." in text
     assert f"DecLLM 16m {loss_of('decllm', largest):.3f} ± {ERROR:.3f}" in text
     # The laws are exact: at equal parameters the gap is that of the losses; DecLLM spends twice the FLOPs a parameter.
     assert f"At equal size the laws put DecLLM {gap:.3f} nats per token below RedLLM." in text
@@ -122,7 +122,7 @@ def test_findings_follow_from_the_numbers(report):
     at_equal_compute = loss_of("decllm", flops / 4e5 / 2) - loss_of("redllm", flops / 4e5)
     assert f"At equal compute the laws put RedLLM {at_equal_compute:.3f} nats per token below DecLLM." in text
     assert "0.200 [0.200, 0.200] for RedLLM" in text and "0.220 [0.220, 0.220] for ettin_encoder" in text
-    assert f"Leaving the training domain costs {SHIFT:.3f} to {SHIFT:.3f} nats per token." in text
+    assert f"Leaving the training domain for prose costs {SHIFT:.3f} to {SHIFT:.3f} nats per token." in text
     assert "ettin_encoder 16m scores" in text and "not comparable" in text
     assert "spent 2.00 times the FLOPs of RedLLM 16m" in text
 
@@ -144,7 +144,9 @@ def test_a_difference_within_its_error_is_not_called_a_lead(tmp_path):
     write_table(folder / "evaluations.csv", rows)
     study = read_study(folder)
     sentences = "\n".join(map(str, findings(study, family_laws(study, bootstraps=0, seed=0))))
-    assert "No in-domain difference is shown between DecLLM and RedLLM" in sentences and "leads" not in sentences
+    assert (
+        "No difference is shown on code (in-domain) between DecLLM and RedLLM" in sentences and "leads" not in sentences
+    )
 
 
 def test_markup_in_names_is_text(tmp_path):
@@ -197,7 +199,7 @@ def test_one_family_without_out_of_domain_scores(tmp_path):
     report = render_report(folder, bootstraps=0)
     Page(report.html)
     assert "Nothing was scored out-of-domain" in report.html
-    assert not any("out-of-domain" in panel.name for panel in report.panels)
+    assert not any("prose" in panel.name for panel in report.panels)
 
 
 def test_scores_without_standard_errors(tmp_path):

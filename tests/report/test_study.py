@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.study_folder import ERROR, SHIFT, loss_of, read_table, write_study, write_table
 from triarch.errors import UserError
-from triarch.report.study import read_study
+from triarch.report.study import Corpus, read_study
 
 
 @pytest.fixture
@@ -22,18 +22,28 @@ def test_reads_what_was_written(folder):
     assert study.label("redllm") == "RedLLM" and study.label("ettin_encoder") == "ettin_encoder"
     run = study.of_family("decllm")[1]
     assert run.name == "decllm-4m" and run.comparable_scoring() == "paired"
-    value, error = run.score("out_of_domain")
+    value, error = run.score(Corpus("prose", "out_of_domain"))
     assert value == pytest.approx(loss_of("decllm", 4e6) + SHIFT) and error == pytest.approx(ERROR)
     assert list(run.metrics["step"][:3]) == [10, 20, 30] and "decoder-only" in run.config
     assert study.of_family("ettin_encoder")[0].comparable_scoring() == "pseudo_likelihood"
 
 
-def test_domains_of_a_role_are_averaged(folder):
-    rows = read_table(folder / "evaluations.csv")
+def test_domains_of_a_corpus_are_averaged_and_corpora_of_a_role_kept_apart(folder):
+    rows = [row | {"corpus": row["domain"]} for row in read_table(folder / "evaluations.csv")]
     first = next(row for row in rows if row["run"] == "decllm-1m" and row["scoring"] == "paired")
     rows.append(first | {"domain": "more_code", "nats_per_token": float(first["nats_per_token"]) + 1.0})
+    test = first | {"corpus": "code_test", "domain": "code_test", "nats_per_token": 7.0, "share": 0.25, "seed": 3}
+    rows = [{"share": "", "seed": ""} | row for row in (*rows, test)]
     write_table(folder / "evaluations.csv", rows)
-    value, error = read_study(folder).of_family("decllm")[0].score("in_domain")
+    study = read_study(folder)
+    assert [corpus.title for corpus in study.corpora] == [
+        "In-domain: code", "In-domain: code_test", "Out-of-domain: prose",
+    ]  # fmt: skip
+    assert study.main_corpus == study.corpora[0]
+    run = study.of_family("decllm")[0]
+    assert run.score(study.corpora[1]) == (7.0, pytest.approx(ERROR))
+    assert [(e.share, e.made_with) for e in run.evaluations if e.corpus == "code_test"] == [(0.25, "seed 3")]
+    value, error = run.score(study.main_corpus)
     assert value == pytest.approx(loss_of("decllm", 1e6) + 0.5)
     assert error == pytest.approx(ERROR / math.sqrt(2))
 

@@ -62,6 +62,7 @@ def configurables() -> dict[str, type]:
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
     from triarch.sweeps.budgets import FixedTokens, IsoFlop, TokensPerParameter
     from triarch.sweeps.shapes import Ladder
+    from triarch.sweeps.sizes import Size
     from triarch.sweeps.study import Corpus, Study
     from triarch.training import config, optimizers
     from triarch.training.adafactor import Adafactor
@@ -73,7 +74,7 @@ def configurables() -> dict[str, type]:
         *(ModelConfig, RopeScaling, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
-        *(Study, Corpus, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
+        *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
         *SCHEDULES.values(),
     ]
     own = {cls.__name__: cls for cls in classes}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from triarch.cli import gin_files
 from triarch.cli.modules import check_named
+from triarch.data.manifest import FILE_NAME, read_manifest
 from triarch.errors import UserError
 from triarch.sweeps import design
+from triarch.sweeps.checks import Findings, inspect_study
 from triarch.sweeps.design import Run
-from triarch.sweeps.study import Study
+from triarch.sweeps.stages import store_folder
+from triarch.sweeps.study import Corpus, Study
 
 
 def load_study(
@@ -28,6 +32,7 @@ def load_study(
       UserError: a file, a name in it, or a file that it names does not exist, a run of the study cannot be, or a module
         that it needs was not named.
     """
+    _built.cache_clear()  # The files may have changed since the last study.
     gin_files.parse(files, bindings)
     study: Study = gin_files.build("Study")
     gin_files.check_effects()
@@ -38,7 +43,7 @@ def load_study(
 
     def beside(name: str) -> str | None:
         """Returns the path of a file beside the study, None if there is none."""
-        return next((str(folder / name) for folder in folders if os.path.isfile(folder / name)), None)
+        return next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
 
     def files_of(family: str, size: str) -> tuple[str, ...]:
         model = beside(f"{family}/{size}.gin") or f"models/{family}/{size}.gin"
@@ -59,6 +64,41 @@ def load_study(
                 f"for, is {study.window}: set the same in {study.settings}"
             )
     return study, runs
+
+
+def check_study(study: Study, runs: Sequence[Run], output: Path | None) -> Findings:
+    """Returns what stands in a study's way: its stores, its files and its runs, all held against each other.
+
+    Args:
+      study: as its files have it.
+      runs: of the study.
+      output: folder of the study; None where only stores that it is given count.
+    """
+    found = inspect_study(study, runs, output)
+    problems = [problem for corpus in study.corpora if corpus.files for problem in _of_files(corpus, output)]
+    return dataclasses.replace(found, problems=(*found.problems, *problems))
+
+
+def _of_files(corpus: Corpus, output: Path | None) -> Iterator[str]:
+    """Yields what is wrong with a corpus's files: none, or others than those that its store was made of."""
+    from triarch.prepare.corpora.files import Files, storage
+
+    try:
+        files = Files.matching(corpus.files, unit=corpus.documents)
+    except UserError as error:
+        yield f"{corpus.title}: {error}"
+        return
+    folder = None if output is None else store_folder(corpus, output)
+    if folder is None or not (folder / FILE_NAME).exists():
+        return
+    made_of = {file["name"]: file["size"] for file in read_manifest(folder).source.get("files", [])}
+    here = {path: storage.size(path) for path in files.paths}
+    if changed := sorted(path for path in {*made_of, *here} if made_of.get(path) != here.get(path)):
+        yield (
+            f"{corpus.title}: {folder} was made of other files than there are now ({changed[0]}"
+            f"{f' and {len(changed) - 1} more' if len(changed) > 1 else ''}): choose another --output, or delete it to "
+            "have it prepared anew"
+        )
 
 
 def run_config(files: tuple[str, ...], bindings: tuple[str, ...] = ()) -> object:

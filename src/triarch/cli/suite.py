@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.verbs.evaluate import LOSS_HEADER, loss_cells
+from triarch.cli.verbs.evaluate import LOSS_HEADER, LOSS_NOTE, loss_cells
 from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
 from triarch.cli.views.text_table import aligned
 
@@ -41,6 +41,7 @@ def run_suite(args: argparse.Namespace, options: Options) -> dict[str, Any]:
         rows += [facts | dataclasses.asdict(loss) for loss in losses]
         cells = [(*_label(loss), loss.scoring, *loss_cells(loss)) for loss in losses]
         print(aligned((name, "average", "scoring", *LOSS_HEADER), cells, words=3))
+    print(LOSS_NOTE)
     if args.output is not None:
         write_table(args.output / TABLE, rows)
     return {"suite": str(args.suite), "split": args.split, "models": models}

@@ -1,6 +1,7 @@
 """How well a model predicts held-out text, comparably between architectures."""
 
+from triarch.evaluation.corpora import made_with, open_corpus
 from triarch.evaluation.held_out import ROLES, Domain, Evaluation, Loss, evaluate
 from triarch.evaluation.store_sums import Options
 
-__all__ = ["ROLES", "Domain", "Evaluation", "Loss", "Options", "evaluate"]
+__all__ = ["ROLES", "Domain", "Evaluation", "Loss", "Options", "evaluate", "made_with", "open_corpus"]

@@ -16,6 +16,7 @@ from triarch.evaluation import scoring as scorings
 from triarch.evaluation.joined import JoinedWindows, join_windows
 from triarch.evaluation.limits import check_least
 from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
+from triarch.evaluation.sampling import draw
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
@@ -34,7 +35,7 @@ class AttentionOptions:
     Attributes:
       split: of the store.
       length: tokens a window; None means the store's.
-      max_windows: averaged over the split's first so many.
+      max_windows: averaged over so many of the split's, drawn from all of them, the same ones for every model.
       batch_size: windows computed at once.
       locality_window: tokens that count as near (arXiv 2510.26622: 5).
       rank_threshold: singular values above this share of the largest count for the numerical rank.
@@ -142,7 +143,8 @@ def analyse(
     check_vocabulary(model, store)
     chosen = _chosen(model, options)
     length = options.length or store.manifest.window
-    windows = join_windows(store, options.split, length, options.max_windows)
+    windows = join_windows(store, options.split, length)
+    numbers = draw(len(windows), options.max_windows, seed=0).tolist()
     if not 0 <= options.example < len(windows):
         raise UserError(f"--example={options.example}: there are windows 0 to {len(windows) - 1}")
     rows = _rows(model, store, length)
@@ -151,8 +153,8 @@ def analyse(
     measure = model.compiled(_measures(options))
     totals: dict[Site, list[dict[str, np.ndarray]]] = {}
     with Progress(show_progress) as progress:
-        progress.start(f"attention of {model.path.name}", len(windows))
-        for batch, count in _batches(rows, windows, options.batch_size):
+        progress.start(f"attention of {model.path.name}", len(numbers))
+        for batch, count in _batches(rows, windows, numbers, options.batch_size):
             for site, found in measure(batch).items():
                 totals.setdefault(site, []).append({name: values[:count] for name, values in found.items()})
             progress.advance(count)
@@ -212,11 +214,13 @@ def _stacked(rows: Callable, windows: JoinedWindows, indices: Sequence[int]) -> 
     return {name: np.stack([one[name] for one in features]) for name in features[0]}
 
 
-def _batches(rows: Callable, windows: JoinedWindows, batch_size: int) -> Iterator[tuple[Features, int]]:
+def _batches(
+    rows: Callable, windows: JoinedWindows, numbers: Sequence[int], batch_size: int
+) -> Iterator[tuple[Features, int]]:
     """Yields batches of one shape, and how many of their rows count."""
-    size = min(batch_size, len(windows))
-    for start in range(0, len(windows), size):
-        indices = range(start, min(start + size, len(windows)))
+    size = min(batch_size, len(numbers))
+    for start in range(0, len(numbers), size):
+        indices = numbers[start : start + size]
         yield _stacked(rows, windows, [*indices, *[indices[-1]] * (size - len(indices))]), len(indices)
 
 

@@ -14,6 +14,7 @@ from triarch.evaluation import scoring as scorings
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
 from triarch.evaluation.limits import check_least
+from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
 from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import Scorer, WindowSums
@@ -33,10 +34,11 @@ class LengthOptions:
       lengths: total tokens, ascending; a model's trained length is usually the first.
       prefixes: tokens that are given, not scored; those not shorter than a length are left out there.
       split: of the store.
-      max_windows: the split's first so many windows of the greatest length; every length is scored on their beginnings.
+      max_windows: of the split's windows of the greatest length so many are drawn; every length is scored on their
+        beginnings.
       batch_size: windows computed at once.
       pseudo_positions: tokens of a window that an encoder is scored on.
-      seed: of those.
+      seed: of the windows and tokens drawn.
     """
 
     lengths: Sequence[int]
@@ -83,7 +85,7 @@ class PositionLoss:
       prefix: tokens given.
       first, last: positions of the stretch's tokens, from 0 on.
       nats_per_token: mean cross-entropy.
-      standard_error: over windows; None for one window.
+      standard_error: over documents, as that of `Loss`; None for one.
     """
 
     prefix: int
@@ -121,23 +123,21 @@ def extrapolate(
             return list(_pseudo(model, store, options, progress)), []
         losses: list[LengthLoss] = []
         positions: list[PositionLoss] = []
-        for prefix, sums in _by_token(model, store, options, progress):
+        for prefix, scored in _by_token(model, store, options, progress):
             for length in options.lengths:
                 if length > prefix:
-                    counted = WindowSums(*(values[:, : length - prefix].sum(axis=1) for values in sums))
-                    losses.append(
-                        LengthLoss(**vars(summarise(counted)), scoring="paired", prefix=prefix, length=length)
-                    )
-            positions += _stretches(prefix, sums)
+                    loss = summarise(_between(scored, 0, length - prefix))
+                    losses.append(LengthLoss(**vars(loss), scoring="paired", prefix=prefix, length=length))
+            positions += _stretches(prefix, scored)
     return losses, positions
 
 
 def _by_token(
     model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress
-) -> Iterator[tuple[int, WindowSums]]:
-    """Yields each prefix and sums [windows, tokens after the prefix] over the longest windows."""
+) -> Iterator[tuple[int, Scored]]:
+    """Yields each prefix and what was scored, sums [windows, tokens after the prefix], of the longest windows."""
     longest = options.lengths[-1]
-    windows = join_windows(store, options.split, longest, options.max_windows)
+    windows = _windows(store, options)
     scorer = Scorer.of(model, store, options.batch_size, progress)
     objective = _prefix_objective(model)
     prefixes = [prefix for prefix in options.prefixes if prefix < longest]
@@ -150,23 +150,31 @@ def _by_token(
         sums = scorer.token_sums(windows, one)
         check_finite(sums.nats, model, store)
         for given in prefixes if causal else [prefix]:
-            yield given, WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
+            own = WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
+            yield given, Scored(own, windows.sample)
+
+
+def _windows(store: TokenStore, options: LengthOptions) -> SampledWindows:
+    longest = options.lengths[-1]
+    windows = join_windows(store, options.split, longest)
+    return sample_windows(windows, store, options.split, longest, options.max_windows, options.seed)
 
 
 def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress) -> Iterator[LengthLoss]:
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
-    longest = join_windows(store, options.split, options.lengths[-1], options.max_windows)
+    longest = _windows(store, options)
     scorer = Scorer.of(model, store, options.batch_size, progress)
     for length in options.lengths:
         # All but the first token are candidates, whatever the prefix of other models.
         objective = PrefixLM(prefix_fraction=1 / length)
         size, count = store.manifest.vocabulary.size, options.pseudo_positions
         one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed)
-        windows = [{"tokens": longest[index]["tokens"][:length]} for index in range(len(longest))]
+        windows = [(number, {"tokens": example["tokens"][:length]}) for number, example in longest]
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
         sums = scorer.window_sums(windows, one)
         check_finite(sums.nats, model, store)
-        yield LengthLoss(**vars(summarise(sums)), scoring=one.name, prefix=None, length=length)
+        loss = summarise(Scored(sums, longest.sample, one.share))
+        yield LengthLoss(**vars(loss), scoring=one.name, prefix=None, length=length)
 
 
 def _prefix_objective(model: LoadedModel) -> PrefixLM:
@@ -180,11 +188,16 @@ def _scoring(model: LoadedModel, store: TokenStore, objective: PrefixLM, length:
     return scorings.by_objective("paired", objective, model.config.architecture, special, size, length, seed=0)
 
 
-def _stretches(prefix: int, sums: WindowSums) -> list[PositionLoss]:
+def _between(scored: Scored, start: int, stop: int) -> Scored:
+    """Returns the sums over the tokens from `start` on, up to but not `stop`."""
+    return scored._replace(sums=WindowSums(*(values[:, start:stop].sum(axis=1) for values in scored.sums)))
+
+
+def _stretches(prefix: int, scored: Scored) -> list[PositionLoss]:
     found = []
-    edges = np.unique(np.linspace(0, sums.nats.shape[1], _STRETCHES + 1).round().astype(int))
+    edges = np.unique(np.linspace(0, scored.sums.nats.shape[1], _STRETCHES + 1).round().astype(int))
     for start, stop in itertools.pairwise(edges):
-        loss = summarise(WindowSums(*(values[:, start:stop].sum(axis=1) for values in sums)))
+        loss = summarise(_between(scored, start, stop))
         first, last = int(prefix + start), int(prefix + stop - 1)
         found.append(PositionLoss(prefix, first, last, loss.nats_per_token, loss.standard_error))
     return found

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from triarch.data.store import TokenStore
+from triarch.evaluation.sampling import Scored
+from triarch.evaluation.scoring import MEASURES
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
-from triarch.evaluation.sums import WindowSums
 from triarch.interchange import LoadedModel
 from triarch.progress import Progress
 
@@ -21,15 +22,26 @@ ROLES = ("in_domain", "out_of_domain")
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """A store to evaluate on, and whether its kind of text was trained on."""
+    """A store to evaluate on.
+
+    Attributes:
+      store: of tokens.
+      role: whether its kind of text was trained on.
+      corpus: name of the corpus that it is, or is part of; None for the task that the store was made from.
+      label: name of the domain within the corpus; None likewise.
+      split: to evaluate on; None leaves it to the options.
+    """
 
     store: TokenStore
     role: Role
+    corpus: str | None = None
+    label: str | None = None
+    split: str | None = None
 
     @property
     def name(self) -> str:
-        """The task that the store was made from."""
-        return self.store.manifest.task
+        """What the domain is called."""
+        return self.label or self.store.manifest.task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +50,30 @@ class Loss:
 
     Attributes:
       nats_per_token: mean cross-entropy of the scored tokens.
-      standard_error: of `nats_per_token` over windows, for tokens of a window are correlated; None for one window.
+      standard_error: of `nats_per_token` as the loss on text of this kind, of which the split's documents are a sample:
+        over documents, for the tokens of one are correlated; None for one document.
+      split_error: of `nats_per_token` as the loss on the whole split, of which only a share was scored: over windows, 0
+        where all were; None for one window of several.
       bits_per_byte: cross-entropy of the scored tokens in bits over their UTF-8 bytes; None if they have none.
       perplexity: exp(nats_per_token); None above 1.8e308, what a number can hold.
       num_tokens: scored tokens.
       num_bytes: UTF-8 bytes they stand for.
-      num_windows: windows, or examples, they are from: the split's first.
+      num_windows: windows, or examples, they are from.
+      share: of the split's windows, how many these are, from 0 to 1.
+      num_documents: documents that most of each window is from, over which the error is; where windows hold documents
+        of their own, or a store does not say which are in them, windows.
     """
 
     nats_per_token: float
     standard_error: float | None
+    split_error: float | None
     bits_per_byte: float | None
     perplexity: float | None
     num_tokens: int
     num_bytes: int
     num_windows: int
+    share: float
+    num_documents: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +81,26 @@ class Evaluation(Loss):
     """Held-out loss of one model on one domain.
 
     Attributes:
-      domain: task name of the store.
+      corpus: what was evaluated on.
+      domain: of the corpus; its own name where it is one store.
       role: "in_domain" or "out_of_domain".
       scoring: "paired", "pseudo_likelihood" or "native"; see `triarch.evaluation.scoring`.
+      split: of the store.
+      store_fingerprint: of what the store holds.
+      measure: version of scoring and draw, see `triarch.evaluation.scoring.MEASURES`.
+      max_windows, pseudo_positions, seed: of `Options`.
     """
 
+    corpus: str
     domain: str
     role: Role
     scoring: str
+    split: str
+    store_fingerprint: str
+    measure: str
+    max_windows: int | None
+    pseudo_positions: int | None
+    seed: int
 
 
 def evaluate(
@@ -91,28 +124,61 @@ def evaluate(
         check_vocabulary(model, domain.store)
     with Progress(show_progress) as progress:
         return [
-            Evaluation(**vars(summarise(sums)), domain=domain.name, role=domain.role, scoring=name)
+            _evaluation(domain, own, name, scored)
             for domain in domains
-            for name, sums in store_sums(model, domain.store, options, domain.name, progress)
+            for own in [dataclasses.replace(options, split=domain.split or options.split)]
+            for name, scored in store_sums(model, domain.store, own, domain.name, progress)
         ]
 
 
-def summarise(*strata: WindowSums) -> Loss:
-    """Returns ratios of totals, with the standard error of a ratio over windows (delta method, n - 1).
+def _evaluation(domain: Domain, options: Options, scoring: str, scored: Scored) -> Evaluation:
+    return Evaluation(
+        **vars(summarise(scored)),
+        corpus=domain.corpus or domain.name,
+        domain=domain.name,
+        role=domain.role,
+        scoring=scoring,
+        split=options.split,
+        store_fingerprint=domain.store.manifest.fingerprint,
+        measure=f"{MEASURES[scoring]}, sample {MEASURES['sample']}",
+        max_windows=options.max_windows,
+        pseudo_positions=options.pseudo_positions,
+        seed=options.seed,
+    )
+
+
+def summarise(*strata: Scored) -> Loss:
+    """Returns ratios of totals and their standard errors: those of a ratio, by the delta method (Cochran 1977, 6.4).
 
     Args:
-      strata: sums of the windows of each text, which are a sample of their own each.
+      strata: what was scored of each text, which are samples of their own: a text counts as large as it is, however
+        small a share of it was scored.
     """
-    nats, tokens, num_bytes = (sum(float(values.sum()) for values in parts) for parts in zip(*strata, strict=True))
+    weights = [1 / scored.sample.share for scored in strata]
+    nats, tokens, num_bytes = (
+        sum(weight * float(values.sum()) for weight, values in zip(weights, parts, strict=True))
+        for parts in zip(*(scored.sums for scored in strata), strict=True)
+    )
     nats_per_token = nats / tokens if tokens else math.nan
+    over_documents, over_windows, num_documents = 0.0, 0.0, 0
+    for weight, (sums, sample, share) in zip(weights, strata, strict=True):
+        residuals = sums.nats - nats_per_token * sums.tokens
+        documents = _by_document(residuals, sample.documents)
+        num_documents += len(documents)
+        over_documents += weight**2 * _variance_of_sum(documents)
+        left_out = 1 - sample.share * share
+        over_windows += weight**2 * left_out * _variance_of_sum(residuals) if left_out else 0.0
     return Loss(
         nats_per_token=nats_per_token,
-        standard_error=_error(strata, nats_per_token, tokens),
+        standard_error=_error(over_documents, tokens),
+        split_error=_error(over_windows, tokens),
         bits_per_byte=nats / (math.log(2) * num_bytes) if num_bytes else None,
         perplexity=perplexity(nats_per_token),
-        num_tokens=round(tokens),
-        num_bytes=round(num_bytes),
-        num_windows=sum(len(sums.nats) for sums in strata),
+        num_tokens=round(sum(float(scored.sums.tokens.sum()) for scored in strata)),
+        num_bytes=round(sum(float(scored.sums.bytes.sum()) for scored in strata)),
+        num_windows=sum(len(scored.sums.nats) for scored in strata),
+        share=sum(len(scored.sums.nats) for scored in strata) / sum(scored.sample.population for scored in strata),
+        num_documents=num_documents,
     )
 
 
@@ -125,8 +191,16 @@ def perplexity(nats_per_token: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _error(strata: Sequence[WindowSums], nats_per_token: float, tokens: float) -> float | None:
-    if not tokens or any(len(sums.nats) < 2 for sums in strata):
-        return None
-    residuals = [sums.nats - nats_per_token * sums.tokens for sums in strata]
-    return math.sqrt(sum(len(own) * np.var(own, ddof=1) for own in residuals)) / tokens
+def _by_document(residuals: np.ndarray, documents: np.ndarray | None) -> np.ndarray:
+    if documents is None:
+        return residuals
+    return np.bincount(np.unique(documents, return_inverse=True)[1], residuals)
+
+
+def _variance_of_sum(parts: np.ndarray) -> float:
+    """Returns the variance of the sum of independent parts, estimated from them; NaN for one."""
+    return len(parts) * float(np.var(parts, ddof=1)) if len(parts) > 1 else math.nan
+
+
+def _error(variance: float, tokens: float) -> float | None:
+    return math.sqrt(variance) / tokens if tokens and not math.isnan(variance) else None

@@ -13,7 +13,7 @@ from triarch.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class JoinedWindows:
-    """The first non-overlapping windows of `length` consecutive tokens of a split.
+    """The non-overlapping windows of `length` consecutive tokens of a split.
 
     Attributes:
       reader: of a store in the layout "windows", whose examples follow one another without a gap.
@@ -37,8 +37,8 @@ class JoinedWindows:
         return {"tokens": tokens[offset : offset + self.length]}
 
 
-def join_windows(store: TokenStore, split: str, length: int, max_windows: int | None) -> JoinedWindows:
-    """Returns the first windows of `length` tokens of a split, at most `max_windows`.
+def join_windows(store: TokenStore, split: str, length: int) -> JoinedWindows:
+    """Returns all windows of `length` tokens of a split.
 
     Raises:
       UserError: the store's examples are no consecutive text, there is no such split, or it is shorter than one window.
@@ -56,5 +56,4 @@ def join_windows(store: TokenStore, split: str, length: int, max_windows: int | 
             f"{store.path}: split {split!r} holds {tokens:,} tokens ({len(reader):,} windows of {reader.window:,}), "
             f"not one window of {length:,}: prepare a longer text with --vocabulary_from={store.path}, or ask for less"
         )
-    count = tokens // length
-    return JoinedWindows(reader, length, count if max_windows is None else min(max_windows, count))
+    return JoinedWindows(reader, length, tokens // length)

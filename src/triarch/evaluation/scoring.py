@@ -27,6 +27,9 @@ Example = Mapping[str, np.ndarray]
 
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)
+# Version of each measure, and of the draw of windows: raised by hand with every change of code that changes a loss by
+# more than rounding, so that a study evaluates again what the older code evaluated.
+MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 1, "sample": 1}
 
 # Wide rows are padded to a multiple of this, so that their number of positions has a divisor to cut them by.
 _WIDTH_STEP = 16
@@ -41,11 +44,13 @@ class Scoring:
       rows_per_window: rows that an example gives at most.
       rows: from an example, as a store's reader gives it, and its index in its split to the rows: the model's inputs,
         and `scored_positions`, `scored_targets` (int32) and `scored_weights` (float32), [targets] each.
+      share: of the targets that it could score in an example, how many it does.
     """
 
     name: str
     rows_per_window: int
     rows: Callable[[Example, int], list[Features]]
+    share: float = 1.0
 
 
 def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective:
@@ -145,7 +150,7 @@ def pseudo_likelihood(
         chosen = np.sort(rng.permutation(len(candidates))[:count])
         return [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
 
-    return Scoring(PSEUDO_LIKELIHOOD, count, rows)
+    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
 
 
 def _masked_row(laid: Features, position: int, mask: int) -> Features:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from triarch.data.store import SplitReader, TokenStore
+from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.limits import check_least
+from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
 from triarch.evaluation.scoring import Scoring
-from triarch.evaluation.sums import Scorer, WindowSums
+from triarch.evaluation.sums import Scorer
 from triarch.interchange import LoadedModel
 from triarch.objectives import Objective, SpecialTokens, Supervised
 from triarch.objectives.base import require_layout
@@ -27,10 +28,10 @@ class Options:
       scoring: "paired" (an encoder's becomes "pseudo_likelihood"), "native", or both; None is both, native only where
         the model's objective is known and reads stores of that layout.
       split: of every store.
-      max_windows: the split's first so many are scored, the same for every model; None scores all.
+      max_windows: of the split's windows so many are drawn and scored, the same ones for every model; None scores all.
       batch_size: rows computed at once; it changes nothing but rounding.
       pseudo_positions: tokens an encoder is scored on in each window under "paired"; None scores all that others are.
-      seed: of those tokens, and of random objectives.
+      seed: of the windows and tokens drawn, and of random objectives.
     """
 
     scoring: Sequence[str] | None = None
@@ -50,28 +51,14 @@ class Options:
         check_least(self, max_windows=1, batch_size=1, pseudo_positions=1, seed=0)
 
 
-@dataclasses.dataclass(frozen=True)
-class FirstWindows:
-    """The first examples of a split."""
-
-    reader: SplitReader
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return self.reader[index]
-
-
 def store_sums(
     model: LoadedModel,
     store: TokenStore,
     options: Options,
     label: str,
     progress: Progress,
-) -> Iterator[tuple[str, WindowSums]]:
-    """Yields each scoring's name and sums on a store's first windows.
+) -> Iterator[tuple[str, Scored]]:
+    """Yields each scoring's name and what it scored: a sample of the store's windows.
 
     Args:
       model: to evaluate.
@@ -83,7 +70,7 @@ def store_sums(
     Raises:
       UserError: the store's split is missing or empty, or its layout not one that the scoring reads.
     """
-    windows = first_windows(store, options.split, options.max_windows)
+    windows = windows_to_score(store, options)
     scorer = Scorer.of(model, store, options.batch_size, progress)
     for names, one in _scorings(model, store, options):
         progress.start(f"{label} {', '.join(names)}", len(windows) * one.rows_per_window)
@@ -91,19 +78,17 @@ def store_sums(
         if not sums.tokens.sum():
             raise UserError(f"{store.path}: the windows of split {options.split!r} hold no token to score {names[0]}")
         check_finite(sums.nats, model, store)
-        yield from ((name, sums) for name in names)
+        yield from ((name, Scored(sums, windows.sample, one.share)) for name in names)
 
 
-def first_windows(store: TokenStore, split: str, max_windows: int | None) -> FirstWindows:
-    """Returns the first examples of a split.
+def windows_to_score(store: TokenStore, options: Options) -> SampledWindows:
+    """Returns the windows of a store that are scored.
 
     Raises:
       UserError: there is no such split, or nothing in it.
     """
-    reader = store.split(split)
-    if len(reader) == 0:
-        raise UserError(f"{store.path}: split {split!r} holds no windows to evaluate on")
-    return FirstWindows(reader, len(reader) if max_windows is None else min(max_windows, len(reader)))
+    reader = store.split(options.split)
+    return sample_windows(reader, store, options.split, reader.window, options.max_windows, options.seed)
 
 
 def check_vocabulary(model: LoadedModel, store: TokenStore) -> None:

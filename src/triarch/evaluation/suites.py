@@ -13,8 +13,8 @@ from triarch.data.manifest import FILE_NAME
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation.held_out import Loss, perplexity, summarise
+from triarch.evaluation.sampling import Scored
 from triarch.evaluation.store_sums import Options, check_vocabulary, store_sums
-from triarch.evaluation.sums import WindowSums
 from triarch.interchange import LoadedModel
 from triarch.progress import Progress
 
@@ -72,7 +72,7 @@ def open_suite(folder: Path) -> list[SuiteDomain]:
 def evaluate_suite(
     model: LoadedModel, suite: Sequence[SuiteDomain], options: Options | None = None, *, show_progress: bool = False
 ) -> list[SuiteLoss]:
-    """Returns every domain's loss, then the averages of each source, then those of the whole; scoring by scoring.
+    """Returns, scoring by scoring, the loss of every domain, then averages of each source of several and of the whole.
 
     Raises:
       UserError: as `triarch.evaluation.evaluate`.
@@ -81,7 +81,7 @@ def evaluate_suite(
     options.check()
     for domain in suite:
         check_vocabulary(model, domain.store)
-    found: dict[str, list[tuple[SuiteDomain, WindowSums]]] = {}
+    found: dict[str, list[tuple[SuiteDomain, Scored]]] = {}
     with Progress(show_progress) as progress:
         for domain in suite:
             label = f"{domain.source}/{domain.name}"
@@ -90,13 +90,14 @@ def evaluate_suite(
     return [loss for scoring, scored in found.items() for loss in averages(scoring, scored)]
 
 
-def averages(scoring: str, scored: Sequence[tuple[SuiteDomain, WindowSums]]) -> list[SuiteLoss]:
-    """Returns the losses of domains, of sources and of all, given each domain's sums in one scoring."""
+def averages(scoring: str, scored: Sequence[tuple[SuiteDomain, Scored]]) -> list[SuiteLoss]:
+    """Returns the losses of domains, of sources of several and of all, given what was scored of each domain."""
     sources = {
         source: [s for d, s in scored if d.source == source] for source in dict.fromkeys(d.source for d, _ in scored)
     }
     losses = [_loss(summarise(sums), scoring, DOMAIN, domain.source, domain.name) for domain, sums in scored]
-    for source, strata in sources.items():
+    # Of a source that is one domain the averages would say the same again.
+    for source, strata in ((source, strata) for source, strata in sources.items() if len(strata) > 1):
         losses.append(_loss(summarise(*strata), scoring, MICRO, source))
         losses.append(_loss(_mean([summarise(sums) for sums in strata]), scoring, MACRO, source))
     losses.append(_loss(summarise(*(sums for _, sums in scored)), scoring, MICRO))
@@ -112,17 +113,23 @@ def _loss(loss: Loss, scoring: str, average: str, source: str | None = None, dom
 def _mean(losses: Sequence[Loss]) -> Loss:
     """Returns the mean of losses on separate texts; perplexity is that of the mean nats."""
     nats = float(np.mean([loss.nats_per_token for loss in losses]))
-    errors = [loss.standard_error for loss in losses]
     bits = [loss.bits_per_byte for loss in losses]
     return Loss(
         nats_per_token=nats,
-        standard_error=None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors),
+        standard_error=_error_of_mean([loss.standard_error for loss in losses]),
+        split_error=_error_of_mean([loss.split_error for loss in losses]),
         bits_per_byte=None if None in bits else float(np.mean(bits)),
         perplexity=perplexity(nats),
         num_tokens=sum(loss.num_tokens for loss in losses),
         num_bytes=sum(loss.num_bytes for loss in losses),
         num_windows=sum(loss.num_windows for loss in losses),
+        share=sum(loss.num_windows for loss in losses) / sum(loss.num_windows / loss.share for loss in losses),
+        num_documents=sum(loss.num_documents for loss in losses),
     )
+
+
+def _error_of_mean(errors: Sequence[float | None]) -> float | None:
+    return None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,14 @@ from triarch.progress import Progress
 
 # Logits held at once, in numbers: 256 MiB of float32.
 _LOGITS = 2**26
+
+
+class Windows(Protocol):
+    """Windows to score: the number of each in its split, on which random choices depend, and its tokens."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[int, Example]]: ...
 
 
 class WindowSums(NamedTuple):
@@ -67,22 +75,24 @@ class Scorer:
         """Takes them from a model, a store of its vocabulary, and where the bar is."""
         return cls(model.compiled(scored_losses), store.token_bytes, batch_size, progress.advance)
 
-    def window_sums(self, windows: Sequence[Example], scoring: Scoring) -> WindowSums:
-        """Scores windows: a store's examples, at random access; `scoring` says what of them."""
+    def window_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
+        """Scores windows: numbers and examples of a store, at random access; `scoring` says what of them."""
         sums = WindowSums(*np.zeros((3, len(windows))))
         for owners, rows in self._scored(windows, scoring):
             for total, values in zip(sums, rows, strict=True):
                 np.add.at(total, owners, values.sum(axis=1))
         return sums
 
-    def token_sums(self, windows: Sequence[Example], scoring: Scoring) -> WindowSums:
+    def token_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
         """Scores windows token by token, float64 [windows, targets], for a scoring of a row a window."""
         rows = [sums for _, sums in self._scored(windows, scoring)]
         return WindowSums(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
-    def _scored(self, windows: Sequence[Example], scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
+    def _scored(self, windows: Windows, scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
         """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
-        owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
+        owned = (
+            (place, row) for place, (number, example) in enumerate(windows) for row in scoring.rows(example, number)
+        )
         for owners, rows in _grouped(owned, self.batch_size):
             batch = _stacked(rows, min(self.batch_size, len(windows) * scoring.rows_per_window))
             nats = self.losses(batch)[: len(rows)].astype(np.float64)

@@ -13,6 +13,7 @@ from triarch.data.writer import StoreWriter
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import LeftOut
 from triarch.prepare.corpora.origins import TOKENS
+from triarch.prepare.corpora.splits import TEST
 from triarch.prepare.layouts import WINDOWS, Examples, Layout
 from triarch.prepare.tokenization import TokenizedChunk, TokenizedSplit
 
@@ -138,10 +139,12 @@ class Counts:
             raise UserError(f"{task}: the corpus is empty: it holds no text{self._why_empty()}")
         for name, split in self.splits.items():
             if not split.documents:
-                raise UserError(
-                    f"{task}: no document falls into split {name!r}: give more or shorter ones, or another "
-                    "--validation_fraction (0 keeps all in 'train')"
+                advice = (
+                    "no file name and no id matches --hold_out"
+                    if name == TEST
+                    else ("give more or shorter ones, or another --validation_fraction (0 keeps all in 'train')")
                 )
+                raise UserError(f"{task}: no document falls into split {name!r}: {advice}")
             if layout == WINDOWS and split.tokens < window:
                 raise UserError(
                     f"{task}: split {name!r} has {split.tokens:,} tokens ({split.documents:,} documents), fewer than "

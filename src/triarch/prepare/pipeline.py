@@ -22,7 +22,7 @@ from triarch.files import write_whole
 from triarch.prepare.corpora.documents import Corpus, Document, LeftOut, has_inputs
 from triarch.prepare.corpora.duplicates import Duplicates, digests, find_duplicates
 from triarch.prepare.corpora.selection import Filters, selected
-from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, split_names
+from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, Splitting, split_names
 from triarch.prepare.counts import Counts
 from triarch.prepare.layouts import OF_PAIRS, WINDOWS, make_layout
 from triarch.prepare.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
@@ -58,6 +58,7 @@ def prepare(
     layout: str = WINDOWS,
     lengths: Mapping[str, int] | None = None,
     beam: Beam | None = None,
+    hold_out: tuple[str, ...] = (),
 ) -> TokenStore:
     """Writes `corpus` as a token store.
 
@@ -83,11 +84,13 @@ def prepare(
       layout: "windows", "packed", "pairs" or "packed_pairs".
       lengths: of pairs, how many tokens "inputs" and "targets" may have, ends included.
       beam: tokenizes on other machines, file by file, in place of processes here.
+      hold_out: patterns of documents that go to a split "test" beside these, see `splits.Splitting`.
 
     Raises:
       UserError: bad text, an empty corpus, a split shorter than one window, a vocabulary too large for the text, an
         existing output, a full disk.
     """
+    splitting = Splitting(validation_fraction, hold_out)
     split_names(validation_fraction)
     if layout not in LAYOUTS:
         raise UserError(f"layout={layout!r}: unknown layout{nearest(layout, LAYOUTS)}")
@@ -101,9 +104,7 @@ def prepare(
     check_output(output, overwrite)
     if layout not in OF_PAIRS:
         lengths = None
-    preparation = _Preparation(
-        corpus, task, vocabulary, layout, window, lengths, validation_fraction, filters or Filters(), beam
-    )
+    preparation = _Preparation(corpus, task, vocabulary, layout, window, lengths, splitting, filters or Filters(), beam)
     with (
         Progress(show_progress) as progress,
         StoreWriter(
@@ -126,7 +127,7 @@ class _Preparation:
         layout: str,
         window: int,
         lengths: Mapping[str, int] | None,
-        validation_fraction: float,
+        splitting: Splitting,
         filters: Filters,
         beam: Beam | None,
     ):
@@ -136,7 +137,7 @@ class _Preparation:
         self._layout = layout
         self._window = window
         self._lengths = lengths
-        self._validation_fraction = validation_fraction
+        self._splitting = splitting
         self._filters = filters
         self._beam = beam
         self._given = vocabulary.existing()
@@ -153,7 +154,7 @@ class _Preparation:
             self._layout,
             self._window,
             self._lengths,
-            self._validation_fraction,
+            self._splitting,
             self._filters,
             self._beam is not None,
         )
@@ -208,7 +209,7 @@ class _Preparation:
             return read_tokenizer(info, folder, str(writer.output))
         progress.start("reading for the vocabulary", self._corpus.size)
         records = self._selected(duplicates)
-        texts = training_texts(records, self._validation_fraction, progress.advance)
+        texts = training_texts(records, self._splitting, progress.advance)
         tokenizer = self._vocabulary.trained(_announced(texts, progress))
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
@@ -225,10 +226,13 @@ class _Preparation:
     ) -> Counts:
         pad = tokenizer.info.special["pad"]
         make = functools.partial(make_layout, self._layout, self._window, pad, lengths=self._lengths)
-        counts = Counts.from_json(writer.state, split_names(self._validation_fraction), make)
-        work = ChunkTokenizer(tokenizer, self.dtype, self._validation_fraction, self._lengths)
+        counts = Counts.from_json(writer.state, self._splitting.names, make)
+        work = ChunkTokenizer(
+            tokenizer, self.dtype, self._splitting.validation_fraction, self._lengths, self._splitting.hold_out
+        )
         if self._beam is None:
-            chunks = tokenize(itertools.islice(self._selected(duplicates), counts.records, None), work, workers)
+            records = self._all_held_out(self._selected(duplicates))
+            chunks = tokenize(itertools.islice(records, counts.records, None), work, workers)
         else:
             chunks = self._tokenized_by_beam(writer, work, duplicates, counts.records, progress)
         progress.start("tokenizing" if self._beam is None else "writing", self._corpus.size)
@@ -241,6 +245,16 @@ class _Preparation:
                 writer.checkpoint(counts.to_json())
                 saved = time.monotonic()
         return counts
+
+    def _all_held_out(self, records: Iterator[Document | LeftOut]) -> Iterator[Document | LeftOut]:
+        """Yields the records; raises UserError at their end if a pattern held none of them out."""
+        unmatched = set(self._splitting.hold_out)
+        for record in records:
+            if unmatched and isinstance(record, Document):
+                unmatched.difference_update(self._splitting.matching(record))
+            yield record
+        if unmatched:
+            raise UserError(f"--hold_out={sorted(unmatched)[0]}: no file name and no id matches")
 
     def _selected(self, duplicates: Duplicates | None) -> Iterator[Document | LeftOut]:
         return selected(self._corpus, self._filters, None if duplicates is None else duplicates.bits)
@@ -267,7 +281,8 @@ class _Preparation:
     def _source(self, counts: Counts) -> dict[str, Any]:
         return {
             **self._corpus.provenance(),
-            "validation_fraction": self._validation_fraction,
+            "validation_fraction": self._splitting.validation_fraction,
+            **({"hold_out": list(self._splitting.hold_out)} if self._splitting.hold_out else {}),
             "filters": dataclasses.asdict(self._filters),
             "lossy_documents": sum(split.lossy_documents for split in counts.splits.values()),
             "left_out": counts.left_out.to_json(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ import numpy as np
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import Document, LeftOut
 from triarch.prepare.corpora.origins import Origins
-from triarch.prepare.corpora.splits import split_of
+from triarch.prepare.corpora.splits import Splitting
 from triarch.tokenizers import Tokenizer
 from triarch.tokenizers.cuts import TextPart
 
@@ -100,15 +101,22 @@ class ChunkTokenizer:
     Attributes:
       tokenizer: of the store.
       dtype: of the ids.
-      validation_fraction: decides the splits.
+      validation_fraction: decides the splits, see `Splitting`.
       lengths: of pairs, how many tokens "inputs" and "targets" may have, ends included; what is longer is cut. None for
         documents that are one text.
+      hold_out: decides the splits too.
     """
 
     tokenizer: Tokenizer
     dtype: str
     validation_fraction: float
     lengths: Mapping[str, int] | None = None
+    hold_out: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def splitting(self) -> Splitting:
+        """How documents are shared out."""
+        return Splitting(self.validation_fraction, self.hold_out)
 
     def __call__(self, records: list[Record]) -> TokenizedChunk:
         if records and isinstance(records[0], Part):
@@ -119,7 +127,7 @@ class ChunkTokenizer:
             if isinstance(record, LeftOut):
                 left_out.append(record)
             else:
-                by_split[split_of(record.key, self.validation_fraction)].append(record)
+                by_split[self.splitting.of(record)].append(record)
         splits = {split: self._tokenize(documents) for split, documents in by_split.items()}
         return TokenizedChunk(splits, left_out, len(records), sum(record.progress for record in records))
 
@@ -129,7 +137,7 @@ class ChunkTokenizer:
 
     def parts(self, document: Document) -> Iterator[Part]:
         """Yields the parts of `document`."""
-        split = split_of(document.key, self.validation_fraction)
+        split = self.splitting.of(document)
         texts = iter(self.tokenizer.parts(document.whole))
         text = next(texts)
         for following in texts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import Document, LeftOut
-from triarch.prepare.corpora.splits import TRAIN, split_of
+from triarch.prepare.corpora.splits import TRAIN, VALIDATION, Splitting
 from triarch.prepare.sentencepiece_training import MODEL_TYPES, train_sentencepiece
 from triarch.tokenizers import (
     ByteTokenizer,
@@ -78,13 +78,13 @@ class VocabularyChoice:
 
 
 def training_texts(
-    records: Iterable[Document | LeftOut], validation_fraction: float, advance: Callable[[int], None]
+    records: Iterable[Document | LeftOut], splitting: Splitting, advance: Callable[[int], None]
 ) -> Iterator[str]:
     """Yields the texts of the training split: held-out text must not shape a vocabulary, unless there is no other."""
-    fraction = validation_fraction if validation_fraction < 1 else 0.0
+    wanted = TRAIN if TRAIN in splitting.names else VALIDATION
     for record in records:
         advance(record.progress)
-        if isinstance(record, Document) and split_of(record.key, fraction) == TRAIN:
+        if isinstance(record, Document) and splitting.of(record) == wanted:
             yield record.whole
 
 

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from triarch.report.study import ROLES, Run, Study
+from triarch.report.study import Corpus, Run, Study
 from triarch.scaling.checks.comparison import Difference, loss_gap
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.frontier import Frontier
@@ -18,15 +18,14 @@ AXES = {
     "flops_paper": "FLOPs C (paper convention)",
     "flops_train": "FLOPs C (train convention)",
 }
-ROLE_WORDS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilyLaw:
-    """The power law of one family on one axis for one role; `fit` is None where there are too few sizes."""
+    """The power law of one family on one axis for one corpus; `fit` is None where there are too few sizes."""
 
     family: str
-    role: str
+    corpus: Corpus
     axis: str
     scoring: str
     runs: tuple[Run, ...]
@@ -37,14 +36,14 @@ class FamilyLaw:
 
 
 def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
-    """Fits every family's losses, by role, against parameters and against FLOPs in both conventions."""
+    """Fits every family's losses, by corpus, against parameters and against FLOPs in both conventions."""
     laws = []
     for index, family in enumerate(study.families):
-        for role in ROLES:
-            scored = [run for run in study.of_family(family) if math.isfinite(run.score(role)[0])]
+        for corpus in study.corpora:
+            scored = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
             if not scored:
                 continue
-            loss, error = np.array([run.score(role) for run in scored]).T
+            loss, error = np.array([run.score(corpus) for run in scored]).T
             for axis in AXES:
                 x = np.array([run.numbers[axis] for run in scored])
                 fit = None
@@ -54,7 +53,7 @@ def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
                         x, loss, bootstraps=bootstraps, seed=seed + index, name="N" if axis == "num_params" else "C"
                     )
                 scoring = scored[0].comparable_scoring()
-                laws.append(FamilyLaw(family, role, axis, scoring, tuple(scored), x, loss, error, fit))
+                laws.append(FamilyLaw(family, corpus, axis, scoring, tuple(scored), x, loss, error, fit))
     return laws
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from triarch.errors import UserError
-from triarch.report.study import Run, Study
+from triarch.report.study import Evaluation, Run, Study
 from triarch.scaling.checks.comparison import Comparison
 from triarch.scaling.figures.chinchilla_figures import slices_panel
 from triarch.scaling.figures.comparison_figures import frontiers_panel
@@ -26,11 +26,10 @@ from triarch.scaling.laws.frontier import Frontier
 from triarch.scaling.tables.table import Table
 from triarch.scaling.words import join, scientific, short_number, signed
 
-_ROLE = "in_domain"
 _COLUMNS = {"params": "N", "tokens": "D", "loss": "loss", "flops": "flops_train"}
 _FIGURES = (
     "Each curve is a compute budget: its runs, the parabola in log N through them, and the vertex (a star), which is"
-    " the best size for that budget. Losses are in-domain; families that share no scoring are not comparable."
+    " the best size for that budget. Losses are on the text trained on; families that share no scoring do not compare."
 )
 _LAW = (
     "L = E + A / N^alpha + B / D^beta, fitted to all runs of a family: slices of it at equal compute, each run moved"
@@ -76,7 +75,7 @@ def analyse_budgets(study: Study, bootstraps: int, seed: int) -> BudgetAnalysis:
     """Fits IsoFLOP parabolas and the parametric law to every family, and compares those that share a scoring."""
     groups: dict[str, list[str]] = {}
     for family in study.families:
-        if any(_loss(run) is not None for run in study.of_family(family)):
+        if any(_loss(study, run) is not None for run in study.of_family(family)):
             groups.setdefault(_scoring(study, family), []).append(family)
     outcomes: list[tuple[str, Outcome]] = []
     warnings: dict[str, list[str]] = {}
@@ -101,19 +100,26 @@ def analyse_budgets(study: Study, bootstraps: int, seed: int) -> BudgetAnalysis:
         ),
         findings=tuple(_findings(parts, _headline_comparisons(outcomes))),
         warnings=tuple(warnings.items()),
-        fits=tuple({"family": part.group, "role": _ROLE} | part.result for _, part in parts),
+        fits=tuple(
+            {"family": part.group, "role": "in_domain", "corpus": study.main_corpus.name} | part.result
+            for _, part in parts
+        ),
     )
 
 
 def _scoring(study: Study, family: str) -> str:
     """Returns what a family is scored by: paired if it can be, else its own objective, whose noise is the least."""
-    scorings = {e.scoring for run in study.of_family(family) for e in run.evaluations if e.role == _ROLE}
+    scorings = {e.scoring for run in study.of_family(family) for e in _of_main_corpus(study, run)}
     return next((one for one in ("paired", "native", "pseudo_likelihood") if one in scorings), "")
 
 
-def _loss(run: Run, scoring: str | None = None) -> float | None:
-    """Returns the mean nats per token over the in-domain corpora; None where there is none."""
-    own = [e.nats_per_token for e in run.evaluations if e.role == _ROLE and scoring in (None, e.scoring)]
+def _of_main_corpus(study: Study, run: Run) -> list[Evaluation]:
+    return [e for e in run.evaluations if study.main_corpus and e.corpus == study.main_corpus.name]
+
+
+def _loss(study: Study, run: Run, scoring: str | None = None) -> float | None:
+    """Returns the nats per token on the text trained on; None where there are none."""
+    own = [e.nats_per_token for e in _of_main_corpus(study, run) if scoring in (None, e.scoring)]
     return math.fsum(own) / len(own) if own else None
 
 
@@ -122,7 +128,7 @@ def _fitted(study: Study, families: Sequence[str], law: str, bootstraps: int, se
     for family in families:
         scoring = _scoring(study, family)
         for run in study.of_family(family):
-            if (loss := _loss(run, scoring)) is not None:
+            if (loss := _loss(study, run, scoring)) is not None:
                 numbers = run.numbers
                 rows.append({
                     "family": study.label(family), "N": numbers["num_params_non_embedding"],

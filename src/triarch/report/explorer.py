@@ -9,8 +9,7 @@ import math
 
 from plotly.offline import get_plotlyjs
 
-from triarch.report.analysis import ROLE_WORDS
-from triarch.report.study import ROLES, Study
+from triarch.report.study import ROLE_WORDS, Run, Study
 from triarch.scaling.figures.style import SERIES
 
 _COLUMNS = {
@@ -31,16 +30,17 @@ def explorer_data(study: Study) -> dict[str, object]:
 
     Values that are not known are None, as JSON has no NaN.
     """
-    columns = [*_COLUMNS, *(f"{ROLE_WORDS[role]} loss (nats/token)" for role in ROLES)]
+    columns = [*_COLUMNS, *(f"loss on {one.name}, {ROLE_WORDS[one.role]} (nats/token)" for one in study.corpora)]
     families = [family for family in study.families if study.of_family(family)]
     return {
         "columns": columns,
         "x": columns.index("training FLOPs, train convention"),
-        "y": len(columns) - len(ROLES),
+        "y": len(_COLUMNS) if study.corpora else list(_COLUMNS.values()).index("final_train_loss"),
         "families": [study.label(family) for family in families],
         "colours": len(SERIES),
         "runs": [
-            [{"name": run.name, "values": _values(run)} for run in study.of_family(family)] for family in families
+            [{"name": run.name, "values": _values(study, run)} for run in study.of_family(family)]
+            for family in families
         ],
     }
 
@@ -51,7 +51,7 @@ def packed_plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
-def _values(run) -> list[float | None]:
+def _values(study: Study, run: Run) -> list[float | None]:
     values = [run.numbers[name] for name in _COLUMNS.values()]
-    values += [run.score(role)[0] for role in ROLES]
+    values += [run.score(corpus)[0] for corpus in study.corpora]
     return [value if math.isfinite(value) else None for value in values]

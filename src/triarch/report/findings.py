@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from triarch.report.analysis import AXES, ROLE_WORDS, FamilyLaw, compared_families, gap_at
-from triarch.report.study import ROLES, Run, Study
+from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at
+from triarch.report.study import FINISHED, OUTDATED, Corpus, Run, Study
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, join, scientific, short_number, signed
 
@@ -42,39 +42,42 @@ def findings(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
 def _best(study: Study) -> list[Finding]:
     found = []
     paired = compared_families(study)
-    for role in ROLES:
-        largest = [run for family in paired if (run := _largest(study, family, role))]
-        ranked = sorted(largest, key=lambda run: run.score(role)[0])
+    for corpus in study.corpora:
+        largest = [run for family in paired if (run := _largest(study, family, corpus))]
+        ranked = sorted(largest, key=lambda run, corpus=corpus: run.score(corpus)[0])
         if len(ranked) > 1:
-            listed = join(f"{study.label(run.family)} {run.size} {_score_text(run, role)}" for run in ranked)
+            listed = join(f"{study.label(run.family)} {run.size} {_score_text(run, corpus)}" for run in ranked)
             detail = (
                 f"The largest models score, on the same target tokens after the same prefix, {listed} nats per token."
             )
-            found.append(Finding(_lead(study, ranked[0], ranked[1], role), detail))
+            found.append(Finding(_lead(study, ranked[0], ranked[1], corpus), detail))
     for family in study.families:
-        run = _largest(study, family, "in_domain")
+        run = _largest(study, family, study.main_corpus)
         if family not in paired and run and run.comparable_scoring() == "pseudo_likelihood":
-            score = _score_text(run, "in_domain")
-            headline = f"{study.label(family)} {run.size} scores {score} nats per token in-domain by pseudo-likelihood."
+            score, where = _score_text(run, study.main_corpus), study.main_corpus.words
+            headline = f"{study.label(family)} {run.size} scores {score} nats per token {where} by pseudo-likelihood."
             detail = "Each token is guessed with both its sides in view, so this is not comparable with the others."
             found.append(Finding(headline, detail))
     return found
 
 
-def _lead(study: Study, first: Run, second: Run, role: str) -> str:
-    (a, first_error), (b, second_error) = first.score(role), second.score(role)
+def _lead(study: Study, first: Run, second: Run, corpus: Corpus) -> str:
+    (a, first_error), (b, second_error) = first.score(corpus), second.score(corpus)
     spread = math.hypot(first_error, second_error)
     names = f"{study.label(first.family)} and {study.label(second.family)}"
     if math.isfinite(spread) and b - a < 2 * spread:
-        return f"No {ROLE_WORDS[role]} difference is shown between {names}: {b - a:.3f} ± {spread:.3f} nats per token."
-    return f"{study.label(first.family)} leads {ROLE_WORDS[role]} by {b - a:.3f} nats per token."
+        return f"No difference is shown {corpus.words} between {names}: {b - a:.3f} ± {spread:.3f} nats per token."
+    unsure = "" if math.isfinite(spread) else ", of unknown standard error"
+    return f"{study.label(first.family)} leads {corpus.words} by {b - a:.3f} nats per token{unsure}."
 
 
 def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
     """Returns how each later paired family stands to the first where both were measured."""
     families = compared_families(study)
     chosen = {
-        law.family: law for law in laws if law.axis == axis and law.role == "in_domain" and law.family in families
+        law.family: law
+        for law in laws
+        if law.axis == axis and law.corpus == study.main_corpus and law.family in families
     }
     found = []
     for other in list(chosen.values())[1:]:
@@ -96,12 +99,12 @@ def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
         sure = (
             f" ({first.fit.confidence:.0%} interval {signed(interval[0])} to {signed(interval[1])})" if interval else ""
         )
-        found.append(Finding(headline, f"In-domain, at {where}: a gap of {gap:.3f}{sure}."))
+        found.append(Finding(headline, f"{_sentence(study.main_corpus)}, at {where}: a gap of {gap:.3f}{sure}."))
     return found
 
 
 def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
-    chosen = [law for law in laws if law.axis == "num_params" and law.role == "in_domain" and law.fit]
+    chosen = [law for law in laws if law.axis == "num_params" and law.corpus == study.main_corpus and law.fit]
     if not chosen:
         return []
     listed = join(
@@ -110,7 +113,7 @@ def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
     )
     alphas = [law.fit.parameters["alpha"] for law in chosen]
     span = f"{min(alphas):.2f} to {max(alphas):.2f}" if len(alphas) > 1 else f"{alphas[0]:.2f}"
-    detail = f"In-domain, against parameters: {listed}"
+    detail = f"{_sentence(study.main_corpus)}, against parameters: {listed}"
     detail += f" ({chosen[0].fit.confidence:.0%} intervals)." if chosen[0].fit.intervals else "."
     if any(not law.fit.offset_fitted for law in chosen):
         detail += (
@@ -126,19 +129,21 @@ def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
 
 
 def _domain_shift(study: Study) -> list[Finding]:
-    shifts = []
-    for family in study.families:
-        run = _largest(study, family, "out_of_domain")
-        if run and math.isfinite(run.score("in_domain")[0]):
-            shift = run.score("out_of_domain")[0] - run.score("in_domain")[0]
-            shifts.append((shift, f"{signed(shift)} for {study.label(family)} {run.size}"))
-    if not shifts:
-        return []
-    low, high = min(shifts)[0], max(shifts)[0]
-    headline = f"Leaving the training domain costs {signed(low)} to {signed(high)} nats per token."
-    if len(shifts) == 1:
-        headline = f"Leaving the training domain costs {signed(low)} nats per token."
-    return [Finding(headline, f"Largest models: {join(text for _, text in shifts)}.")]
+    found = []
+    for corpus in study.corpora:
+        shifts = []
+        for family in study.families if corpus.role == "out_of_domain" else ():
+            run = _largest(study, family, corpus)
+            if run and math.isfinite(run.score(study.main_corpus)[0]):
+                shift = run.score(corpus)[0] - run.score(study.main_corpus)[0]
+                shifts.append((shift, f"{signed(shift)} for {study.label(family)} {run.size}"))
+        if shifts:
+            low, high = min(shifts)[0], max(shifts)[0]
+            span = signed(low) if len(shifts) == 1 else f"{signed(low)} to {signed(high)}"
+            headline = f"Leaving the training domain for {corpus.name} costs {span} nats per token."
+            detail = f"Largest models, against {study.main_corpus.name}: {join(text for _, text in shifts)}."
+            found.append(Finding(headline, detail))
+    return found
 
 
 def _cost(study: Study) -> list[Finding]:
@@ -166,18 +171,30 @@ def _cost(study: Study) -> list[Finding]:
 
 
 def _unfinished(study: Study) -> list[Finding]:
-    poor = [f"{run.name} ({run.status})" for run in study.runs if not run.finished]
-    number = f"{len(poor)} run{'s' if len(poor) > 1 else ''} did not finish."
-    return [Finding(number, f"Left out of every figure and law: {join(poor)}.")] if poor else []
+    left_out = {
+        "did not finish": [
+            f"{run.name} ({run.status})" for run in study.runs if run.status not in (FINISHED, OUTDATED)
+        ],
+        "must be evaluated anew, for the study changed": [run.name for run in study.runs if run.status == OUTDATED],
+    }
+    return [
+        Finding(f"{len(names)} run{'s' * (len(names) > 1)} {why}.", f"Left out of every figure and law: {join(names)}.")
+        for why, names in left_out.items()
+        if names
+    ]
 
 
-def _score_text(run: Run, role: str) -> str:
-    value, error = run.score(role)
+def _sentence(corpus: Corpus) -> str:
+    return corpus.words[0].upper() + corpus.words[1:]
+
+
+def _score_text(run: Run, corpus: Corpus) -> str:
+    value, error = run.score(corpus)
     return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
 
 
-def _largest(study: Study, family: str, role: str) -> Run | None:
-    runs = [run for run in study.of_family(family) if math.isfinite(run.score(role)[0])]
+def _largest(study: Study, family: str, corpus: Corpus | None) -> Run | None:
+    runs = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
     return runs[-1] if runs else None
 
 

@@ -12,12 +12,12 @@ import jinja2
 import markupsafe
 
 from triarch.errors import UserError
-from triarch.report.analysis import AXES, ROLE_WORDS, FamilyLaw, family_laws
+from triarch.report.analysis import AXES, FamilyLaw, family_laws
 from triarch.report.budgets import analyse_budgets, has_budgets
 from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
 from triarch.report.explorer import explorer_data, packed_plotly
 from triarch.report.findings import Finding, findings
-from triarch.report.study import ROLES, Run, Study, read_study
+from triarch.report.study import ROLE_WORDS, Corpus, Run, Study, read_study
 from triarch.scaling.figures import panels
 from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.fitting.result import Fit
@@ -85,7 +85,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         findings=sentences,
         facts=_facts(study),
         sections=[section for section in sections if section.panels],
-        evaluations=[_evaluation_table(study, role) for role in ROLES],
+        evaluations=_evaluation_tables(study),
         suite=suite_table(study.folder),
         tasks=task_table(tasks),
         costs=[(study.label(run.family), run) for run in study.runs],
@@ -100,7 +100,11 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         seed=seed,
     )
     panels = tuple(panel for section in sections for panel in section.panels)
-    fitted = [{"family": law.family, "role": law.role, "axis": law.axis} | law.fit.to_json() for law in laws if law.fit]
+    fitted = [
+        {"family": law.family, "role": law.corpus.role, "corpus": law.corpus.name, "axis": law.axis} | law.fit.to_json()
+        for law in laws
+        if law.fit
+    ]
     fitted += budgets.fits if budgets else ()
     return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
 
@@ -152,6 +156,7 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "decimals": lambda value, digits: f"{value:.{digits}f}" if math.isfinite(value) else "\N{EN DASH}",
         "result": lambda value: "\N{EN DASH}" if math.isnan(value) else four_decimals(value),
+        "percent": lambda value: f"{value:.1%}" if math.isfinite(value) else "\N{EN DASH}",
         "whole": lambda value: f"{value:,.0f}" if math.isfinite(value) else "\N{EN DASH}",
     }
     return environment
@@ -199,12 +204,12 @@ def _training_section(study: Study) -> Section:
 def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Section:
     panels = []
     for axis in [axis for axis in AXES if axis.startswith(kind)]:
-        for role in ROLES:
-            series = [_series(study, laws, family, role, axis) for family in study.families]
+        for corpus in study.corpora:
+            series = [_series(study, laws, family, corpus, axis) for family in study.families]
             if any(series):
                 convention = f", {axis.removeprefix('flops_')} convention" if kind == "flops" else ""
-                title = f"{ROLE_WORDS[role].capitalize()}{convention}"
-                name = f"{axis.replace('_', '-')}-{role.replace('_', '-')}"
+                title = f"{corpus.title}{convention}"
+                name = f"{axis.replace('_', '-')}-{corpus.slug}"
                 x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
                 panels.append(panels.scaling_panel(name, title, series, x_label, powers=kind == "flops"))
     explained = (
@@ -220,9 +225,9 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
     return Section("Loss against compute", explained + conventions, panels)
 
 
-def _series(study: Study, laws: Sequence[FamilyLaw], family: str, role: str, axis: str) -> figures.Series | None:
+def _series(study: Study, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> figures.Series | None:
     for law in laws:
-        if (law.family, law.role, law.axis) == (family, role, axis):
+        if (law.family, law.corpus, law.axis) == (family, corpus, axis):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]
             names = [f"{study.label(family)} {run.size}" for run in law.runs]
             return panels.Series(study.label(family), names, law.x, law.loss, law.error, law.fit, note)
@@ -246,20 +251,27 @@ def _frontier_section(study: Study) -> Section:
     return Section("Loss against compute along training", text, panels)
 
 
-def _evaluation_table(study: Study, role: str) -> dict[str, object]:
-    rows = []
-    for run in study.runs:
-        for evaluation in run.evaluations:
-            if evaluation.role == role:
-                rows.append((study.label(run.family), run, evaluation, SCORING_WORDS[evaluation.scoring]))
-    return {"title": ROLE_WORDS[role].capitalize(), "rows": rows}
+def _evaluation_tables(study: Study) -> list[dict[str, object]]:
+    """Returns a table for each corpus, and an empty one for each role that has none."""
+    tables: list[dict[str, object]] = []
+    for corpus in study.corpora:
+        rows = [
+            (study.label(run.family), run, evaluation, SCORING_WORDS[evaluation.scoring])
+            for run in study.runs
+            for evaluation in run.evaluations
+            if evaluation.corpus == corpus.name
+        ]
+        made = dict.fromkeys(evaluation.made_with for _, _, evaluation, _ in rows if evaluation.made_with)
+        tables.append({"title": corpus.title, "rows": rows, "made_with": list(made)})
+    missing = [role for role in ROLE_WORDS if role not in {corpus.role for corpus in study.corpora}]
+    return tables + [{"title": ROLE_WORDS[role].capitalize(), "rows": [], "made_with": []} for role in missing]
 
 
 def _law_row(study: Study, law: FamilyLaw) -> dict[str, object]:
     fit = law.fit
     return {
         "family": study.label(law.family),
-        "role": ROLE_WORDS[law.role],
+        "corpus": law.corpus.title,
         "axis": AXES[law.axis],
         "formula": fit.formula(),
         "alpha": _estimate(fit, "alpha"),
@@ -283,7 +295,7 @@ def _law_warnings(study: Study, laws: Sequence[FamilyLaw]) -> list[tuple[str, li
     """Returns each different warning with the laws it is about."""
     about: dict[str, list[str]] = {}
     for law in laws:
-        name = f"{study.label(law.family)}, {ROLE_WORDS[law.role]}, {AXES[law.axis]}"
+        name = f"{study.label(law.family)}, {law.corpus.title}, {AXES[law.axis]}"
         reasons = law.fit.warnings if law.fit else (f"{len(law.x)} run: a law needs at least two sizes",)
         for warning in reasons:
             about.setdefault(warning, []).append(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from triarch.errors import UserError, nearest
 from triarch.scaling.tables.table import Table
 
 ROLES = ("in_domain", "out_of_domain")
+ROLE_WORDS = {"in_domain": "in-domain", "out_of_domain": "out-of-domain"}
 SCORINGS = ("paired", "native", "pseudo_likelihood")
-FINISHED = "finished"
+FINISHED, OUTDATED = "finished", "outdated"
 TEXT_COLUMNS = ("run", "family", "architecture", "size", "device", "status")
 NUMBER_COLUMNS = (
     "num_params", "num_params_non_embedding", "train_tokens", "target_tokens", "flops_paper", "flops_train",
@@ -25,19 +27,45 @@ METRICS = ("step", "loss", "tokens", "flops_paper", "flops_train")
 
 
 @dataclasses.dataclass(frozen=True)
+class Corpus:
+    """What runs are evaluated on: one text, or several domains of which the mean counts."""
+
+    name: str
+    role: str
+
+    @property
+    def title(self) -> str:
+        """What figures and tables are headed with."""
+        return f"{ROLE_WORDS[self.role].capitalize()}: {self.name}"
+
+    @property
+    def words(self) -> str:
+        """What sentences call it."""
+        return f"on {self.name} ({ROLE_WORDS[self.role]})"
+
+    @property
+    def slug(self) -> str:
+        """Its name as part of a file's."""
+        return re.sub(r"[^\w.+-]+", "-", self.name)
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """One run scored on one domain.
 
     Attributes:
-      run, domain: names.
+      run, corpus, domain: names; the domain is the corpus itself unless that has several.
       role: "in_domain" or "out_of_domain".
       scoring: "paired" (the same target tokens after the same prefix for every architecture), "native" (the run's own
         objective) or "pseudo_likelihood" (an encoder's: each token given all others).
       nats_per_token, standard_error, bits_per_byte, perplexity: the score; NaN where unknown (not nats_per_token).
       num_tokens: tokens scored.
+      share: of the split's windows, how many were scored; NaN where unknown.
+      made_with: what made the score, in words: settings, text and measure; empty where unknown.
     """
 
     run: str
+    corpus: str
     domain: str
     role: str
     scoring: str
@@ -46,6 +74,8 @@ class Evaluation:
     bits_per_byte: float
     perplexity: float
     num_tokens: float
+    share: float
+    made_with: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +103,10 @@ class Run:
         own = {evaluation.scoring for evaluation in self.evaluations}
         return next((scoring for scoring in ("paired", "pseudo_likelihood", "native") if scoring in own), "")
 
-    def score(self, role: str) -> tuple[float, float]:
-        """Returns the mean nats per token over the role's domains in the comparable scoring, and its standard error."""
-        own = [e for e in self.evaluations if e.role == role and e.scoring == self.comparable_scoring()]
+    def score(self, corpus: Corpus | None) -> tuple[float, float]:
+        """Returns the mean nats per token over a corpus's domains in the comparable scoring, and its standard error."""
+        scoring = self.comparable_scoring()
+        own = [e for e in self.evaluations if corpus and e.corpus == corpus.name and e.scoring == scoring]
         if not own:
             return math.nan, math.nan
         errors = np.array([e.standard_error for e in own])
@@ -96,6 +127,17 @@ class Study:
     hardware: str
     labels: Mapping[str, str]
     runs: tuple[Run, ...]
+
+    @property
+    def corpora(self) -> tuple[Corpus, ...]:
+        """What runs were evaluated on, in the order of the table, in-domain corpora first."""
+        found = dict.fromkeys(Corpus(e.corpus, e.role) for run in self.runs for e in run.evaluations)
+        return tuple(sorted(found, key=lambda corpus: ROLES.index(corpus.role)))
+
+    @property
+    def main_corpus(self) -> Corpus | None:
+        """The text that runs are trained on, which is evaluated first."""
+        return next((corpus for corpus in self.corpora if corpus.role == "in_domain"), None)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -152,6 +194,11 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
             raise UserError(f"{table.name}, {table.row(i)}: run {name!r} stands there twice")
         if Path(name).name != name:
             raise UserError(f"{table.name}, {table.row(i)}: run is {name!r}, expected a plain folder name")
+    # A run that an earlier design called otherwise lies in a folder of that name.
+    folders = table.text("folder") if "folder" in table.columns else names
+    for i, own_folder in enumerate(folders):
+        if Path(own_folder).name != own_folder:
+            raise UserError(f"{table.name}, {table.row(i)}: folder is {own_folder!r}, expected a plain folder name")
     evaluations = _read_evaluations(folder / "evaluations.csv", names)
     runs = []
     for i, name in enumerate(names):
@@ -160,7 +207,7 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
         missing = [column for column, value in own.items() if math.isnan(value)]
         if finished and missing:
             raise UserError(f"{table.name}, {table.row(i)}: {missing[0]} is empty, but run {name!r} is {FINISHED}")
-        metrics, config = _read_run_folder(folder / "runs" / name, required=finished)
+        metrics, config = _read_run_folder(folder / "runs" / folders[i], required=finished)
         rest = {column: values[i] for column, values in text.items() if column != "run"}
         scores = tuple(evaluation for evaluation in evaluations if evaluation.run == name)
         runs.append(Run(name=name, numbers=own, metrics=metrics, config=config, evaluations=scores, **rest))
@@ -173,6 +220,7 @@ def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
     table = Table.read_csv(path)
     columns = {
         "run": table.text("run"),
+        "corpus": table.text("corpus" if "corpus" in table.columns else "domain"),
         "domain": table.text("domain"),
         "role": table.text("role"),
         "scoring": table.text("scoring"),
@@ -181,12 +229,27 @@ def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
         "bits_per_byte": table.numbers("bits_per_byte", optional=True),
         "perplexity": table.numbers("perplexity", optional=True),
         "num_tokens": table.numbers("num_tokens"),
+        "share": table.numbers("share", optional=True) if "share" in table.columns else [math.nan] * len(table),
+        "made_with": _made_with(table),
     }
     for key, allowed in (("run", runs), ("role", ROLES), ("scoring", SCORINGS)):
         for i, value in enumerate(columns[key]):
             if value not in allowed:
                 raise UserError(f"{path}, {table.row(i)}: unknown {key} {value!r}{nearest(value, allowed)}")
     return [Evaluation(*row) for row in zip(*columns.values(), strict=True)]
+
+
+def _made_with(table: Table) -> list[str]:
+    """Returns what made each row, in words, as far as the table says."""
+    columns = {
+        "max_windows": "at most {} windows", "seed": "seed {}", "split": "split {}", "measure": "measure {}",
+        "store_fingerprint": "store {:.12}",
+    }  # fmt: skip
+    known = {name: table.text(name) for name in columns if name in table.columns}
+    return [
+        ", ".join(columns[name].format(values[i]) for name, values in known.items() if values[i])
+        for i in range(len(table))
+    ]
 
 
 def _read_run_folder(folder: Path, required: bool) -> tuple[dict[str, np.ndarray], str]:

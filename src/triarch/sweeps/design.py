@@ -11,6 +11,7 @@ from triarch.errors import UserError
 from triarch.models import ModelConfig
 from triarch.sweeps.budgets import Appetite
 from triarch.sweeps.shapes import Ladder
+from triarch.sweeps.sizes import Size
 from triarch.sweeps.study import Study
 from triarch.training.config import RunConfig, validate
 
@@ -26,7 +27,7 @@ class Run:
     """One cell of a study's grid.
 
     Attributes:
-      name: what the run and its folder are called.
+      name: what the run is called, by its place in the grid.
       family: of models, a folder under gin_configs/models.
       size: a file in that folder, or the name of a target between them.
       gin_files: what the run is made of, in order.
@@ -35,6 +36,7 @@ class Run:
       size_error: how far the size is from the ladder's target, as a fraction of it; None without one.
       budget: the level of the study's budget; None without one.
       budget_error: how far the run is from that level, which whole steps cannot always meet, as a fraction of it.
+      folder: name of its folder: that of an earlier design in which the same run had another name; None for its own.
     """
 
     name: str
@@ -46,6 +48,12 @@ class Run:
     size_error: float | None = None
     budget: float | None = None
     budget_error: float | None = None
+    folder: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """What folders, claims and ledger call it, whatever the design does."""
+        return self.folder or self.name
 
     @property
     def sequences(self) -> int:
@@ -86,14 +94,25 @@ def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[Run, ...
     for size in sizes:
         for family in study.families:
             base = _sized(study, family, size, files_of, config_of)
-            found += [run for run in _grid(study, base) if run is not None]
+            own = size if isinstance(size, Size) else None
+            found += [run for run in _grid(study, base, own) if run is not None]
     if not found:
         raise UserError("the study holds no run: no size fits IsoFlop.tokens_per_parameter at any budget")
     return tuple(found)
 
 
-def _sized(study: Study, family: str, size: str | float, files_of: FilesOf, config_of: ConfigOf) -> Run:
+def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesOf, config_of: ConfigOf) -> Run:
     """Returns the run of a family at a size as recipe and settings have it."""
+    if isinstance(size, Size):
+        files = files_of(family, size.file)
+        config = config_of(files)
+        own = size.bindings(config.model)
+        bindings = {f"ModelConfig.{field}": value for field, value in own.items()}
+        changes = {"steps": size.steps, "batch_size": size.batch_size}
+        changes = {field: value for field, value in changes.items() if value is not None}
+        bindings |= {f"RunConfig.{field}": value for field, value in changes.items()}
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, **own), **changes)
+        return Run(f"{family}_{size.name}", family, size.name, files, tuple(bindings.items()), config)
     if isinstance(size, str):
         files = files_of(family, size)
         return Run(f"{family}_{size}", family, size, files, (), config_of(files))
@@ -116,9 +135,11 @@ def _sized(study: Study, family: str, size: str | float, files_of: FilesOf, conf
     return Run(f"{family}_{name}", family, name, files, bindings, config, measure(model) / size - 1)
 
 
-def _grid(study: Study, base: Run) -> Iterator[Run | None]:
-    for rate, batch_size, seed in itertools.product(*map(_or_none, (study.learning_rates, study.batch_sizes,
-                                                                    study.seeds))):  # fmt: skip
+def _grid(study: Study, base: Run, size: Size | None) -> Iterator[Run | None]:
+    rates, batch_sizes = study.learning_rates, study.batch_sizes
+    if size is not None:
+        rates, batch_sizes = size.learning_rates or rates, () if size.batch_size else batch_sizes
+    for rate, batch_size, seed in itertools.product(*map(_or_none, (rates, batch_sizes, study.seeds))):
         for level in study.budget.levels if study.budget else (None,):
             yield _cell(study, base, level, rate, batch_size, seed)
 

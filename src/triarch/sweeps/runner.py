@@ -21,6 +21,29 @@ State = str
 _LOOK_AGAIN = 2.0  # seconds between looks at what another sweep is doing
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a chain ended: what its last stage printed last, and where the rest is."""
+
+    stage: str
+    reason: str
+    log: Path
+
+
+def described(failures: Mapping[str, Failure]) -> list[str]:
+    """Returns a line for each reason, with the chains that it ended."""
+    owners: dict[tuple[str, str], list[str]] = {}
+    for owner, failure in failures.items():
+        # Messages that differ in the run's own name alone are the same.
+        owners.setdefault((failure.stage, failure.reason.replace(owner, "*")), []).append(owner)
+    lines = []
+    for (stage, _), names in owners.items():
+        first = failures[names[0]]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        lines.append(f"{names[0]}{more} {stage}: {first.reason} (see {first.log})")
+    return lines
+
+
 @dataclasses.dataclass
 class Progress:
     """What a sweep is doing, for whoever shows it.
@@ -30,6 +53,8 @@ class Progress:
       work: of every chain, in any unit: how long one takes beside another.
       took: seconds of every chain that this sweep ran to its end.
       parallel: chains at a time.
+      started: when each chain that this sweep took up began, by the monotonic clock.
+      failures: why each chain that failed did, by its owner.
     """
 
     states: dict[str, tuple[str, State]]
@@ -37,6 +62,7 @@ class Progress:
     took: dict[str, float]
     parallel: int
     started: dict[str, float] = dataclasses.field(default_factory=dict)
+    failures: dict[str, Failure] = dataclasses.field(default_factory=dict)
 
     def count(self, *states: State) -> int:
         """Returns how many chains are in one of these states."""
@@ -87,7 +113,7 @@ class Sweep:
           work: of each chain, in any unit.
 
         Raises:
-          UserError: stages failed; names each with the last line it printed.
+          UserError: stages failed; names each reason, the last line that a stage printed.
         """
         session = _Session(self, chains, work)
         with concurrent.futures.ThreadPoolExecutor(self.parallel) as pool:
@@ -102,8 +128,8 @@ class Sweep:
             except BaseException:
                 session.stop()
                 raise
-        if session.failures:
-            raise UserError("; ".join(session.failures))
+        if session.progress.failures:
+            raise UserError("; ".join(described(session.progress.failures)))
 
 
 class _Session:
@@ -116,7 +142,6 @@ class _Session:
         self._waiting = collections.deque(unfinished)
         self._stopped = threading.Event()
         self._workers: list[Worker] = []
-        self.failures: list[str] = []
         states = dict.fromkeys(chains, ("", "done"))
         states |= {owner: (chains[owner][0].name, "waiting") for owner in unfinished}
         self.progress = Progress(states, work, {}, sweep.parallel)
@@ -166,7 +191,7 @@ class _Session:
             problem = self._run_stage(stage, worker)
             if problem is not None:
                 self.progress.states[owner] = (stage.name, "failed")
-                self.failures.append(f"{stage.owner} {stage.name}: {problem} (see {stage.log})")
+                self.progress.failures[owner] = Failure(stage.name, problem, stage.log)
                 return
         if not self._stopped.is_set():
             self.progress.states[owner] = ("", "done")
@@ -182,7 +207,7 @@ class _Session:
             began = time.monotonic()
             try:
                 status = worker.run(stage.arguments, stage.log)
-                problem = None if status == 0 and stage.done else _last_line(stage.log)
+                problem = None if status == 0 and stage.done else _problem(stage, status)
             except WorkerDied as death:
                 problem = str(death)
             seconds = time.monotonic() - began
@@ -220,6 +245,13 @@ def _core_shares(parallel: int) -> list[set[int]]:
     if len(cores) < parallel:
         return [set(cores)] * parallel
     return [set(cores[index::parallel]) for index in range(parallel)]
+
+
+def _problem(stage: Stage, status: int) -> str:
+    """Returns why a command that has ended did not do its stage."""
+    if status == 0 and stage.result.exists():
+        return f"{stage.result} was made with something else than the study asks for: a checkpoint or store changed"
+    return _last_line(stage.log)
 
 
 def _last_line(log: Path) -> str:

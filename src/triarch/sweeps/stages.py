@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from triarch.evaluation import Domain, Options, open_corpus
 from triarch.sweeps.design import Run
 from triarch.sweeps.study import Corpus, Study
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One command, and the file whose presence says that it is done.
+    """One command, and the file that says whether it is done.
 
     Attributes:
       owner: the run or corpus that the stage belongs to.
@@ -20,6 +24,8 @@ class Stage:
       arguments: of `triarch`.
       result: written last, and whole or not at all.
       log: takes what the command prints.
+      made_with: what the result, a JSON file, must say under this name: the stage is done for these inputs only. None
+        where the presence of the result is enough.
     """
 
     owner: str
@@ -27,6 +33,7 @@ class Stage:
     arguments: tuple[str, ...]
     result: Path
     log: Path
+    made_with: Mapping[str, Any] | None = None
 
     def with_flags(self, flags: tuple[str, ...]) -> Stage:
         """Returns the stage with further flags of its command."""
@@ -34,7 +41,12 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        return self.result.exists()
+        if self.made_with is None or not self.result.exists():
+            return self.result.exists()
+        try:
+            return json.loads(self.result.read_text()).get("made_with") == self.made_with
+        except (ValueError, AttributeError):
+            return False
 
     @property
     def command(self) -> str:
@@ -44,17 +56,17 @@ class Stage:
 
 def store_folder(corpus: Corpus, output: Path) -> Path:
     """Returns where a corpus's token store lies, or will lie."""
-    return Path(corpus.store) if corpus.store else output / "stores" / corpus.task
+    return Path(corpus.store) if corpus.store else output / "stores" / corpus.title
 
 
 def run_folder(run: Run, output: Path) -> Path:
     """Returns a run's folder."""
-    return output / "runs" / run.name
+    return output / "runs" / run.owner
 
 
 def export_folder(run: Run, output: Path) -> Path:
     """Returns where a run's parameters are exported to."""
-    return output / "exports" / run.name
+    return output / "exports" / run.owner
 
 
 def compilation_cache(output: Path) -> Path:
@@ -75,14 +87,45 @@ def prepare_stages(study: Study, output: Path) -> list[Stage]:
             else (f"--vocabulary_from={store_folder(study.corpora[0], output)}",)
         )
         folder = store_folder(corpus, output)
-        arguments = ("prepare", f"--task={corpus.task}", f"--output={folder}", f"--window={study.window}", *vocabulary)
-        log = output / "logs" / f"prepare_{corpus.task}.txt"
-        stages.append(Stage(corpus.task, "prepare", arguments, folder / "manifest.json", log))
+        arguments = ("prepare", *_text(corpus), f"--output={folder}", f"--window={study.window}", *vocabulary)
+        log = output / "logs" / f"prepare_{corpus.title}.txt"
+        stages.append(Stage(corpus.title, "prepare", arguments, folder / "manifest.json", log))
     return stages
 
 
-def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
-    """Returns what is to be done for one run, in order."""
+def _text(corpus: Corpus) -> tuple[str, ...]:
+    """Returns the flags that say which text a store is made of."""
+    held_out = (
+        *(f"--hold_out={pattern}" for pattern in corpus.hold_out),
+        f"--validation_fraction={corpus.validation_fraction:g}",
+    )
+    if corpus.task:
+        return f"--task={corpus.task}", *held_out
+    files = tuple(f"--files={pattern}" for pattern in corpus.files)
+    return "--task=files", *files, f"--documents={corpus.documents}", f"--text_field={corpus.text_field}", *held_out
+
+
+def domains(study: Study, output: Path) -> list[Domain]:
+    """Opens everything that a study evaluates on, in order.
+
+    Raises:
+      UserError: a store is missing or damaged.
+    """
+    return [
+        domain
+        for corpus in study.corpora
+        for name, split in corpus.texts
+        for domain in open_corpus(store_folder(corpus, output), corpus.role, name, split)
+    ]
+
+
+def evaluation_options(study: Study) -> Options:
+    """Returns what of each text is scored."""
+    return Options(max_windows=study.max_windows, pseudo_positions=study.pseudo_positions)
+
+
+def run_stages(study: Study, run: Run, output: Path, made_with: Mapping[str, Any] | None = None) -> list[Stage]:
+    """Returns what is to be done for one run, in order; `made_with` is what its evaluation has to be made with."""
     folder, export = run_folder(run, output), export_folder(run, output)
     train = (
         "train",
@@ -95,13 +138,21 @@ def run_stages(study: Study, run: Run, output: Path) -> list[Stage]:
     evaluate = (
         "evaluate",
         f"--model={folder}",
-        *(f"--{corpus.role}={store_folder(corpus, output)}" for corpus in study.corpora),
+        *(
+            f"--{corpus.role}={name}={store_folder(corpus, output)}@{split}"
+            for corpus in study.corpora
+            for name, split in corpus.texts
+        ),
         f"--max_windows={study.max_windows}",
         f"--pseudo_positions={study.pseudo_positions}",
         f"--json={folder / 'evaluations.json'}",
     )
     to_orbax = ("export", f"--workdir={folder}", "--format=orbax", f"--output={export}", "--overwrite")
-    stages = [("train", train, folder / "summary.json"), ("evaluate", evaluate, folder / "evaluations.json")]
+    stages = [("train", train, folder / "summary.json", None)]
+    stages.append(("evaluate", evaluate, folder / "evaluations.json", made_with))
     if study.exports:
-        stages.append(("export", to_orbax, export / "manifest.json"))
-    return [Stage(run.name, name, arguments, result, folder / f"{name}.log") for name, arguments, result in stages]
+        stages.append(("export", to_orbax, export / "manifest.json", None))
+    return [
+        Stage(run.owner, name, arguments, result, folder / f"{name}.log", inputs)
+        for name, arguments, result, inputs in stages
+    ]

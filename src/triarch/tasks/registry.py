@@ -31,6 +31,7 @@ def corpus_task(
     corpus: Corpus,
     vocabulary: seqio.Vocabulary,
     validation_fraction: float = DEFAULT_VALIDATION_FRACTION,
+    hold_out: tuple[str, ...] = (),
 ) -> seqio.Task:
     """Registers and returns the task of `corpus` under `name`; a task of that name is replaced."""
     if name in seqio.TaskRegistry.names():
@@ -43,7 +44,7 @@ def corpus_task(
     names = [INPUTS, TARGETS] if has_inputs(corpus) else [TARGETS]
     return seqio.TaskRegistry.add(
         name,
-        source=CorpusSource(corpus, validation_fraction),
+        source=CorpusSource(corpus, validation_fraction, hold_out),
         preprocessors=tokenize if has_inputs(corpus) else [rekey, *tokenize, concatenate_and_cut],
         output_features={feature: seqio.Feature(vocabulary, add_eos=True) for feature in names},
     )
@@ -52,7 +53,8 @@ def corpus_task(
 def store_task(name: str, store: TokenStore, corpus: Corpus) -> seqio.Task:
     """Registers and returns the task of `corpus` with the vocabulary and the splits of `store`."""
     vocabulary = seqio_vocabulary(load_tokenizer(store), store.vocabulary_folder / MODEL_FILE)
-    return corpus_task(name, corpus, vocabulary, store.manifest.source["validation_fraction"])
+    source = store.manifest.source
+    return corpus_task(name, corpus, vocabulary, source["validation_fraction"], tuple(source.get("hold_out", ())))
 
 
 def concatenate_and_cut(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:

@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 
 from triarch.prepare.corpora.documents import Corpus, LeftOut, has_inputs
-from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, split_names, split_of
+from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, Splitting
 
 
 class CorpusSource(seqio.DataSource):
@@ -19,13 +19,21 @@ class CorpusSource(seqio.DataSource):
     Attributes:
       corpus: where `prepare` reads the documents without TensorFlow.
       validation_fraction: of the documents.
+      splitting: which documents go to which split.
     """
 
-    def __init__(self, corpus: Corpus, validation_fraction: float = DEFAULT_VALIDATION_FRACTION):
-        """A source of `corpus` with about `validation_fraction` of its documents in the split "validation"."""
+    def __init__(
+        self,
+        corpus: Corpus,
+        validation_fraction: float = DEFAULT_VALIDATION_FRACTION,
+        hold_out: tuple[str, ...] = (),
+    ):
+        """A source of `corpus` with about `validation_fraction` of its documents in the split "validation", and those
+        whose file or id matches a pattern of `hold_out` in the split "test"."""
         self.corpus = corpus
         self.validation_fraction = validation_fraction
-        super().__init__(splits=split_names(validation_fraction))
+        self.splitting = Splitting(validation_fraction, hold_out)
+        super().__init__(splits=self.splitting.names)
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -59,7 +67,7 @@ class CorpusSource(seqio.DataSource):
 
     def _examples(self, split: str) -> Iterator[dict[str, bytes]]:
         for document in self.corpus.documents():
-            if isinstance(document, LeftOut) or split_of(document.key, self.validation_fraction) != split:
+            if isinstance(document, LeftOut) or self.splitting.of(document) != split:
                 continue
             texts = [document.text] if document.inputs is None else [document.inputs, document.text]
             yield {name: text.encode() for name, text in zip(self._features, texts, strict=True)}

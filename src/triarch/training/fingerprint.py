@@ -73,6 +73,16 @@ def saved_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
 
 
+def checkpoint_id(fingerprint: str, step: int) -> str:
+    """Returns what identifies a checkpoint of a run, wherever it lies."""
+    return f"{fingerprint} at step {step}"
+
+
+def run_fingerprint(config: RunConfig, stores: Sequence[TokenStore]) -> str:
+    """Returns the fingerprint that the config.json of a run of `config` on `stores` will have."""
+    return config_fingerprint(_identity(config, stores))
+
+
 def changes(workdir: Path, config: RunConfig) -> list[str]:
     """Returns a line for everything in which `config` differs from the run that a folder holds, stores apart.
 

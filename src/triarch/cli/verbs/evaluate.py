@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,8 @@ from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.evaluation import Domain, Loss, Options
+    from triarch.evaluation import Domain, Evaluation, Loss, Options
+    from triarch.interchange import LoadedModel
 
 HELP = (
     "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
@@ -41,8 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", required=True, action="append", type=Path, metavar="PATH",
         help="a run or an export; repeatable with --suite and with tasks",
     )  # fmt: skip
-    add("--in_domain", action="append", default=[], type=Path, metavar="STORE", help="trained-on kind; repeatable")
-    add("--out_of_domain", action="append", default=[], type=Path, metavar="STORE", help="another kind; repeatable")
+    add(
+        "--in_domain", action="append", default=[], metavar="[NAME=]STORE[@SPLIT]",
+        help="text of the trained-on kind: a store, or a folder of stores (SOURCE or SOURCE/DOMAIN); NAME is what it "
+        "is called, SPLIT goes before --split; repeatable",
+    )  # fmt: skip
+    add(
+        "--out_of_domain", action="append", default=[], metavar="[NAME=]STORE[@SPLIT]",
+        help="text of another kind, likewise; repeatable",
+    )  # fmt: skip
     add(
         "--suite", type=Path, metavar="FOLDER",
         help="of token stores, SOURCE/DOMAIN or SOURCE; averages: micro (every token counts alike), macro (every "
@@ -56,10 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its inputs; for an encoder their pseudo-likelihood), native (the model's own objective) or paired,native "
         "(default: both, native where the objective is known and reads the store's layout)",
     )
-    add("--max_windows", help="score the split's first so many, or 'all' (default: %(default)s)")
+    add(
+        "--max_windows",
+        help="score so many, drawn from the split, the same ones for every model, or 'all' (default: %(default)s)",
+    )
     add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
     add("--pseudo_positions", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")
-    add("--seed", type=int, help="of those tokens, and of masking (default: %(default)s)")
+    add("--seed", type=int, help="of the windows and tokens drawn, and of masking (default: %(default)s)")
     add(
         "--step",
         help="checkpoint of a run (default: the newest whole one); with tasks also several, as 100,200, or 'all'",
@@ -109,7 +122,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
-    from triarch.evaluation import evaluate
+    from triarch.evaluation import evaluate, made_with
     from triarch.interchange import Placement
     from triarch.loading import load
 
@@ -117,25 +130,36 @@ def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     (path,) = args.model
     model = load(path, step=args.step, placement=Placement.all_devices())
     evaluations = evaluate(model, domains, options, show_progress=True)
-    rows = [(one.domain, one.role, one.scoring, *loss_cells(one)) for one in evaluations]
-    print(aligned(("domain", "role", "scoring", *LOSS_HEADER), rows, words=3))
+    rows = [(_domain_cell(one), one.role, one.split, one.scoring, *loss_cells(one)) for one in evaluations]
+    print(aligned(("domain", "role", "split", "scoring", *LOSS_HEADER), rows, words=4), LOSS_NOTE, sep="\n")
+    for note in _notes(model, domains):
+        print(note)
     return {
         "model": str(path),
         "architecture": model.config.architecture,
         "step": model.origin.step,
         "split": args.split,
+        "made_with": made_with(_checkpoint(path, model.origin.step), domains, options),
         "evaluations": [dataclasses.asdict(evaluation) for evaluation in evaluations],
     }
 
 
-LOSS_HEADER = ("nats/token", "standard error", "bits/byte", "perplexity", "tokens", "windows")
+LOSS_HEADER = (
+    "nats/token", "standard error", "split error", "bits/byte", "perplexity", "tokens", "windows", "share", "documents",
+)  # fmt: skip
+# What the two errors are of, below every table.
+LOSS_NOTE = (
+    "standard error: as the loss on such text, over documents; split error: as that on the whole split, of which this "
+    "share of the windows was scored"
+)
 
 
 def loss_cells(loss: Loss) -> tuple[str, ...]:
     """Returns a loss as the cells of a table under LOSS_HEADER."""
-    losses = (loss.nats_per_token, loss.standard_error, loss.bits_per_byte)
+    losses = (loss.nats_per_token, loss.standard_error, loss.split_error, loss.bits_per_byte)
     perplexity = perplexity_cell(loss.nats_per_token, loss.perplexity)
-    return (*map(decimals, losses), perplexity, f"{loss.num_tokens:,}", f"{loss.num_windows:,}")
+    counts = (f"{loss.num_tokens:,}", f"{loss.num_windows:,}", f"{loss.share:.1%}", f"{loss.num_documents:,}")
+    return (*map(decimals, losses), perplexity, *counts)
 
 
 def perplexity_cell(nats_per_token: float, perplexity: float | None) -> str:
@@ -156,11 +180,39 @@ def _options(args: argparse.Namespace) -> Options:
     return options
 
 
-def _open(paths: Sequence[Path], role: str) -> list[Domain]:
-    from triarch.data.store import TokenStore
-    from triarch.evaluation import Domain
+def _open(corpora: Sequence[str], role: str) -> list[Domain]:
+    from triarch.evaluation import open_corpus
 
-    return [Domain(TokenStore.open(path), role) for path in paths]
+    return [domain for corpus in corpora for domain in open_corpus(*_parsed(corpus, role))]
+
+
+def _parsed(corpus: str, role: str) -> tuple[Path, str, str | None, str | None]:
+    """Returns folder, role, name and split of [NAME=]STORE[@SPLIT]; a path that is there means itself."""
+    name = split = None
+    if not Path(corpus).exists() and (found := re.fullmatch(r"([^=/]+)=(.+)", corpus)):
+        name, corpus = found.groups()
+    if not Path(corpus).exists() and (found := re.fullmatch(r"(.+)@([^@/]+)", corpus)):
+        corpus, split = found.groups()
+    return Path(corpus), role, name, split
+
+
+def _checkpoint(path: Path, step: int | None) -> str | None:
+    """Returns what identifies a run's checkpoint; None for an export."""
+    from triarch.training.fingerprint import CONFIG_JSON, checkpoint_id, config_fingerprint
+
+    if step is None or not (path / CONFIG_JSON).is_file():
+        return None
+    return checkpoint_id(config_fingerprint(json.loads((path / CONFIG_JSON).read_text())), step)
+
+
+def _domain_cell(evaluation: Evaluation) -> str:
+    return "/".join(dict.fromkeys((evaluation.corpus, evaluation.domain)))
+
+
+def _notes(model: LoadedModel, domains: Sequence[Domain]) -> list[str]:
+    sizes = {domain.store.manifest.vocabulary.size for domain in domains}
+    rows = model.config.vocab_size
+    return [f"the model has {rows:,} ids, the stores {size:,}: the rest are padding" for size in sizes if size < rows]
 
 
 def _step(text: str | None) -> int | None:

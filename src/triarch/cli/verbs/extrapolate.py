@@ -51,10 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefixes",
         help="tokens given (default: 1, a quarter and a half of the trained length: the paper's 1, 512, 1024 for 2048)",
     )
-    add("--max_windows", type=int, default=32, help="of the greatest length, at most (default: %(default)s)")
+    add("--max_windows", type=int, default=32, help="of the greatest length, drawn from all (default: %(default)s)")
     add("--batch_size", type=int, default=4, help="windows computed at once (default: %(default)s)")
     add("--pseudo_positions", type=int, default=16, help="tokens of a window an encoder is scored on (default: 16)")
-    add("--seed", type=int, default=0, help="of those tokens (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of windows and tokens drawn (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _write(output: Path, rows: list[dict[str, Any]], places: list[dict[str, Any]
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    header = ("model", "scoring", "prefix", "length", "nats/token", "standard error", "perplexity", "windows")
+    header = ("model", "scoring", "prefix", "length", "nats/token", "standard error", "perplexity", "windows", "share")
     cells = [
         (
             row["model"],
@@ -126,6 +126,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
             decimals(row["standard_error"]),
             perplexity_cell(row["nats_per_token"], row["perplexity"]),
             f"{row['num_windows']:,}",
+            f"{row['share']:.1%}",
         )
         for row in rows
     ]

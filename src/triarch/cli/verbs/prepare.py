@@ -90,6 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--add_modes", action="store_true", help="add UL2's mode tokens R, S and X")
     add("--add_sentinels", type=int, default=0, metavar="N", help="add N sentinels for span corruption (T5: 100)")
     add("--validation_fraction", type=float, default=0.05, help="of the documents (default: %(default)s)")
+    add(
+        "--hold_out", action="append", default=[], metavar="PATTERN",
+        help="documents that go to a split 'test' beside 'validation': those whose file (path, name, name without "
+        "suffixes, FILE:RECORD) or id matches; repeatable",
+    )  # fmt: skip
+    add("--id_field", default="id", help="field or column that holds a document's id, for --hold_out (default: id)")
     add("--workers", type=int, help="processes that tokenize (default: one a core)")
     add("--runner", default=LOCAL, help="local, or beam: tokenize with Apache Beam, a file at a time (default: local)")
     add(
@@ -131,6 +137,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lengths={"inputs": args.max_inputs, "targets": args.max_targets},
         filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
         beam=_beam(args),
+        hold_out=tuple(args.hold_out),
     )
     seconds = time.monotonic() - start
     print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
@@ -205,7 +212,12 @@ def _registered(task: str) -> Corpus:
 def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
     """Returns the corpus with those of the flags that it has a use for."""
     known = {field.name for field in dataclasses.fields(corpus)} if dataclasses.is_dataclass(corpus) else set()
-    options = {"data_dir": args.data_dir, "skip_bad_records": args.skip_bad_records}
+    options = {
+        "data_dir": args.data_dir,
+        "skip_bad_records": args.skip_bad_records,
+        # Names are read only where they are asked for.
+        "id_field": args.id_field if args.hold_out else None,
+    }
     return dataclasses.replace(corpus, **{name: value for name, value in options.items() if name in known})
 
 

@@ -6,21 +6,31 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triarch.cli.gin_files import add_binding_argument
 from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.files import write_whole
 
+if TYPE_CHECKING:
+    from triarch.data.store import TokenStore
+    from triarch.sweeps.design import Run
+    from triarch.sweeps.stages import Stage
+    from triarch.sweeps.study import Study
+
 HELP = """Runs every run of a study: prepares its text, then trains, evaluates and exports each model.
 
 What is finished stays finished: a sweep that was interrupted or killed goes on where it was when the same command is
-given again. A run that fails is tried again, as often as Study.attempts says. Several sweeps of one study may run at
-once, in one folder, and share its runs. --commands writes the commands for a fleet of machines instead of running them;
-`triarch describe --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file
-FAMILY/SIZE.gin beside the study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the
-study too. Modules named in Study.modules must be named with --module as well: a gin file imports nothing."""
+given again. A study may change: runs are known by what they compute, whatever they are called, so that another size,
+rate or seed trains only what is new, and evaluations are made anew where settings, text or measures changed. A run that
+fails is tried again, as often as Study.attempts says. Several sweeps of one study may run at once, in one folder, and
+share its runs. --commands writes the commands for a fleet of machines instead of running them; `triarch describe
+--gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file FAMILY/SIZE.gin beside the
+study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the study too. Modules named in
+Study.modules must be named with --module as well: a gin file imports nothing."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
@@ -31,12 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_binding_argument(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for everything the study makes")
     parser.add_argument("--parallel", type=int, metavar="N", help="runs at a time; the study's own number by default")
+    parser.add_argument(
+        "--train_changed", action="store_true",
+        help="where a run's config changed under its name, train it beside the run that is there",
+    )  # fmt: skip
     parser.add_argument("--commands", metavar="FILE", help="write the commands here, one a line, and run nothing")
 
 
 def run(args: argparse.Namespace) -> dict:
     """Runs the study, or writes its commands; returns where the results are."""
-    from triarch.cli.studies import load_study
+    from triarch.cli.studies import check_study, load_study
     from triarch.sweeps import stages
 
     if args.parallel is not None and args.parallel < 1:
@@ -46,16 +60,27 @@ def run(args: argparse.Namespace) -> dict:
     check_folder("output", args.output)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
-    prepare = stages.prepare_stages(study, output)
+    prepare = _with_modules(stages.prepare_stages(study, output), args)
     # Cheap runs first: what there is to see is seen early.
     runs = sorted(runs, key=lambda run: run.flops("train"))
-    chains = {run.name: stages.run_stages(study, run, output) for run in runs}
-    named = tuple(f"--module={name}" for name in args.module)
-    prepare = [stage.with_flags(named) for stage in prepare]
-    chains = {owner: [stage.with_flags(named) for stage in chain] for owner, chain in chains.items()}
     if args.commands:
+        found = check_study(study, runs, None)
+        found.refuse()
+        _say(found.notes)
+        chains = {run.name: _with_modules(stages.run_stages(study, run, output), args) for run in runs}
         return _write_commands(args.commands, prepare, chains)
-    return _run(study, runs, prepare, chains, output, args.parallel or study.parallel)
+    check_study(study, runs, output).refuse()
+    return _run(study, runs, prepare, output, args)
+
+
+def _with_modules(chain: Sequence[Stage], args: argparse.Namespace) -> list[Stage]:
+    named = tuple(f"--module={name}" for name in args.module)
+    return [stage.with_flags(named) for stage in chain]
+
+
+def _say(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 def _write_commands(path: str, prepare: list, chains: dict) -> dict:
@@ -73,45 +98,66 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
     return {"commands": path, "num_runs": len(chains)}
 
 
-def _run(study, runs, prepare: list, chains: dict, output: Path, parallel: int) -> dict:
+def _run(study: Study, runs: Sequence[Run], prepare: list[Stage], output: Path, args: argparse.Namespace) -> dict:
+    from triarch.cli.studies import check_study
     from triarch.cli.views.sweep_table import SweepTable
-    from triarch.sweeps import runner, tables
+    from triarch.data.store import TokenStore
+    from triarch.sweeps import identity, runner, stages, tables
     from triarch.sweeps.ledger import Ledger
-    from triarch.sweeps.stages import compilation_cache, run_folder
     from triarch.sweeps.workers import Worker
-    from triarch.training.fingerprint import changes
 
     _make_folder(output)
-    for run in runs:
-        if changed := changes(run_folder(run, output), run.config):
-            raise UserError(
-                f"{run_folder(run, output)} holds a run under another config ({'; '.join(changed)}): choose another "
-                "--output, delete that run, or set these back"
-            )
     ledger = Ledger(output / "ledger.jsonl")
 
-    def sweep(title: str, work: dict, stages: dict, parallel: int) -> None:
+    def sweep(title: str, work: dict, chains: dict, parallel: int) -> None:
         def worker(cores: set[int]) -> Worker:
-            return Worker(cores, compilation_cache(output))
+            return Worker(cores, stages.compilation_cache(output))
 
         with SweepTable(title, output) as table:
-            runner.Sweep(parallel, study.attempts, ledger, output / "claims", worker, table.show).run(stages, work)
+            runner.Sweep(parallel, study.attempts, ledger, output / "claims", worker, table.show).run(chains, work)
 
     if prepare:
         sweep("preparing text", {"text": 1.0}, {"text": prepare}, 1)
+    found = check_study(study, runs, output)
+    found.refuse()
+    _say(found.notes)
+    store = TokenStore.open(stages.store_folder(study.corpora[0], output))
+    runs = identity.settled(runs, output / "runs", [store], args.train_changed)
+    made_with = _made_with(study, runs, store, output)
+    chains = {
+        run.owner: _with_modules(stages.run_stages(study, run, output, made_with[run.name]), args) for run in runs
+    }
+    parallel = args.parallel or study.parallel
+    done = sum(all(stage.done for stage in chain) for chain in chains.values())
+    trained = sum(chain[0].done for chain in chains.values())
+    left = (trained - done, len(runs) - trained)
+    title = f"{len(runs)} runs: {done} finished, {left[0]} to evaluate or export, {left[1]} to train"
     try:
-        work = {run.name: run.flops("train") for run in runs}
-        sweep(f"{len(runs)} runs, {parallel} at a time", work, chains, parallel)
+        work = {run.owner: run.flops("train") for run in runs}
+        sweep(f"{title}; {parallel} at a time", work, chains, parallel)
     finally:
-        tables.write_tables(runs, output)
+        tables.write_tables(study, runs, output, made_with)
     seconds = sum(ledger.seconds().values())
-    _describe(study, prepare, chains, output, seconds)
+    _describe(study, runs, prepare, chains, made_with, output, seconds)
     print(f"\nstudy finished; its stages took {seconds:.0f} s one after another, all attempts together")
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
-    exports = [str(output / "exports" / run.name) for run in runs] if study.exports else []
+    exports = [str(stages.export_folder(run, output)) for run in runs] if study.exports else []
     if exports:
-        print(f"exports: {output / 'exports'}/ ({', '.join(run.name for run in runs)})")
+        print(f"exports: {output / 'exports'}/ ({', '.join(run.owner for run in runs)})")
     return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
+
+
+def _made_with(study: Study, runs: Sequence[Run], store: TokenStore, output: Path) -> dict[str, dict]:
+    """Returns what the evaluation of each run has to be made with, by the run's name."""
+    from triarch.evaluation import made_with
+    from triarch.sweeps import stages
+    from triarch.training.fingerprint import checkpoint_id, run_fingerprint
+
+    domains, options = stages.domains(study, output), stages.evaluation_options(study)
+    return {
+        run.name: made_with(checkpoint_id(run_fingerprint(run.config, [store]), run.config.steps), domains, options)
+        for run in runs
+    }
 
 
 def _make_folder(output: Path) -> None:
@@ -121,8 +167,10 @@ def _make_folder(output: Path) -> None:
         raise UserError(f"--output={output}: a file stands where the folder should be") from error
 
 
-def _describe(study, prepare: list, chains: dict, output: Path, seconds: float) -> None:
-    """Writes `study.json`, which the report reads."""
+def _describe(
+    study: Study, runs: Sequence[Run], prepare: list, chains: dict, made_with: dict, output: Path, seconds: float
+) -> None:
+    """Writes `study.json`, which the report reads: what was run, and what made every run's numbers."""
     stages = [*prepare, *(stage for chain in chains.values() for stage in chain)]
     described = {
         "name": output.name,
@@ -132,5 +180,6 @@ def _describe(study, prepare: list, chains: dict, output: Path, seconds: float) 
         "commands": [stage.command for stage in stages],
         "seconds": seconds,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "made_with": {run.name: made_with[run.name] for run in runs},
     }
     write_whole(output / "study.json", json.dumps(described, indent=2) + "\n")

@@ -32,17 +32,19 @@ def describe_study(
     Raises:
       UserError: the study, the slice or the share is not in order.
     """
-    from triarch.cli.studies import load_study
+    from triarch.cli.studies import check_study, load_study
     from triarch.planning import topology as topologies
 
     if not 0 < mfu <= 1:
         raise UserError(f"--mfu={mfu:g}: expected a share of the peak, above 0 up to 1")
     place = topologies.parse(topology) if topology else None
     study, runs = load_study(files, bindings, modules)
+    found = check_study(study, runs, None)
     rows = [_row(run, place, mfu) for run in runs]
     described: dict[str, Any] = {"title": study.title, "num_runs": len(rows), "runs": rows, "total": _total(rows)}
     if place is not None:
         described |= {"topology": place.name, "num_chips": place.num_devices, "mfu": mfu}
+    described |= {"problems": list(found.problems), "notes": list(found.notes)}
     print("\n".join(_lines(study, described, place)))
     return described
 
@@ -121,7 +123,8 @@ def _lines(study: Study, described: dict, place: Topology | None) -> list[str]:
         "paper: forward only, full attention square, one-hot embedding; train: forward and backward, masked pairs "
         "free; D/N: tokens read for each non-embedding parameter"
     )
-    return lines
+    lines += [f"note: {note}" for note in described["notes"]]
+    return lines + [f"PROBLEM: {problem}" for problem in described["problems"]]
 
 
 def _table(rows: Sequence[dict], place: Topology | None) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from triarch.sweeps.runner import Progress
+from triarch.sweeps.runner import Progress, described
 
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal to redraw
 _ROWS = 30  # chains that are shown at once
@@ -28,6 +28,7 @@ class SweepTable:
         self._live = Live(console=self._console, auto_refresh=False) if sys.stdout.isatty() else None
         self._last_counts = (0, 0)
         self._last_time = 0.0
+        self._told: set[str] = set()
 
     def __enter__(self) -> SweepTable:
         print(self._title, flush=True)
@@ -49,6 +50,7 @@ class SweepTable:
             for owner, (stage, state) in progress.states.items()
             if state == "running"
         ]
+        self._print_failures(progress)
         line = f"{_summary(progress)}; {', '.join(running)}"
         changed = (progress.count("done"), progress.count("failed")) != self._last_counts
         if changed or time.monotonic() - self._last_time > _LINE_EVERY:
@@ -56,13 +58,22 @@ class SweepTable:
             self._last_counts = progress.count("done"), progress.count("failed")
             self._last_time = time.monotonic()
 
+    def _print_failures(self, progress: Progress) -> None:
+        new = {owner: failure for owner, failure in progress.failures.items() if owner not in self._told}
+        for line in described(new):
+            print(f"FAILED {line}", flush=True)
+        self._told |= set(new)
+
     def _table(self, progress: Progress) -> Table:
         table = Table(title=_summary(progress), title_justify="left")
         for column in ("run", "stage", "state", "progress"):
             table.add_column(column)
         for owner in _worth_showing(progress):
             stage, state = progress.states[owner]
-            table.add_row(owner, stage, state, self._detail(owner, stage) if state == "running" else "")
+            detail = self._detail(owner, stage) if state == "running" else ""
+            if owner in progress.failures:
+                detail = progress.failures[owner].reason
+            table.add_row(owner, stage, state, detail)
         return table
 
     def _detail(self, owner: str, stage: str) -> str:

@@ -22,6 +22,7 @@ class Document:
       progress: units of the corpus' `size` read since the record before.
       inputs: what the text answers; None for plain text.
       origin: where it comes from.
+      id: what the record calls itself; None where that was not asked for or it has no name.
     """
 
     text: str
@@ -29,6 +30,7 @@ class Document:
     progress: int
     inputs: str | None = None
     origin: Origin = _NOWHERE
+    id: str | None = None
 
     @property
     def whole(self) -> str:

@@ -29,6 +29,7 @@ class Files:
         blank lines).
       skip_bad_records: leave out what cannot be read, where it is an error otherwise. Of a file that is cut short, what
         comes before the cut is kept.
+      id_field: the field or column that names a document; None where no names are asked for.
     """
 
     paths: tuple[str, ...]
@@ -36,6 +37,7 @@ class Files:
     unit: str = "file"
     inputs_field: str | None = None
     skip_bad_records: bool = False
+    id_field: str | None = None
 
     def __post_init__(self):
         if self.unit not in UNITS:
@@ -105,7 +107,7 @@ class Files:
                 del record
 
     def _records(self, path: str, raw: IO[bytes]) -> Records:
-        fields = Fields(self.text_field, self.inputs_field)
+        fields = Fields(self.text_field, self.inputs_field, self.id_field)
         plain = path.removesuffix(".gz").removesuffix(".zst")
         try:
             if plain.endswith(storage.TABLE_FORMATS):
@@ -119,5 +121,5 @@ class Files:
 
 
 def _document(record: Record, progress: int) -> Document:
-    document = Document(record.text, record.text, progress, record.inputs, record.origin)
+    document = Document(record.text, record.text, progress, record.inputs, record.origin, record.id)
     return document if record.inputs is None else dataclasses.replace(document, key=document.whole)

@@ -19,10 +19,14 @@ _LINE_ENDS = b"\r\n"
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """Which fields of a record make a document: `text`, and `inputs` if it is an example of inputs and targets."""
+    """Which fields of a record make a document: `text`, and `inputs` if it is an example of inputs and targets.
+
+    `id` is the field that names a record, where there is one; None where names are of no use.
+    """
 
     text: str
     inputs: str | None = None
+    id: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -36,6 +40,7 @@ class Record(NamedTuple):
     text: str
     inputs: str | None
     origin: Origin
+    id: str | None = None
 
 
 Records = Iterator[Record | BadRecordError]
@@ -68,9 +73,10 @@ def _json_record(path: str, number: int, start: int, held: list[bytes], fields: 
         record = _parsed(path, number, text)
         del text
         texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
+        own_id = id_of(record, fields)
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end))
+    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end), own_id)
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
@@ -93,6 +99,12 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
             del content
             yield Record(text, None, (path, first, start, end))
             del text
+
+
+def id_of(record: Mapping[str, Any], fields: Fields) -> str | None:
+    """Returns what `record` calls itself: a string or a whole number."""
+    own_id = None if fields.id is None else record.get(fields.id)
+    return str(own_id) if isinstance(own_id, str | int) else None
 
 
 def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:

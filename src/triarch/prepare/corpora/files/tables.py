@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from triarch.errors import nearest
 from triarch.prepare.corpora.documents import BadRecordError
-from triarch.prepare.corpora.files.records import Fields, Record, Records, checked_text
+from triarch.prepare.corpora.files.records import Fields, Record, Records, checked_text, id_of
 from triarch.prepare.corpora.origins import Origin, named, place
 
 _BATCH_ROWS = 256
@@ -28,24 +28,28 @@ def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
     row = 0
     try:
         for batch in _batches(path, raw, fields):
-            columns = [batch.column(batch.schema.get_field_index(name)) for name in fields.names]
+            columns = {name: batch.column(name) for name in _columns(batch.schema, fields)}
             for index in range(batch.num_rows):
                 row += 1
-                yield _record(named(path, row), [column[index] for column in columns], fields)
+                yield _record(named(path, row), {name: column[index] for name, column in columns.items()}, fields)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise BadRecordError("damaged file", path, f"cut short or damaged after row {row}: {reason}") from None
 
 
-def _record(origin: Origin, values: list[pa.Scalar], fields: Fields) -> Record | BadRecordError:
+def _record(origin: Origin, values: dict[str, pa.Scalar], fields: Fields) -> Record | BadRecordError:
     try:
-        record = {name: value.as_py() for name, value in zip(fields.names, values, strict=True)}
+        record = {name: value.as_py() for name, value in values.items()}
         texts = [checked_text(record, name, place(origin)) for name in fields.names]
     except UnicodeDecodeError as error:
         return BadRecordError("not UTF-8", place(origin), f"not UTF-8: {error.reason} at byte {error.start} of a text")
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], origin)
+    return Record(texts[-1], None if fields.inputs is None else texts[0], origin, id_of(record, fields))
+
+
+def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
+    return fields.names + [fields.id] * (fields.id in schema.names and fields.id not in fields.names)
 
 
 def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBatch]:
@@ -53,7 +57,7 @@ def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBat
         file = pyarrow.parquet.ParquetFile(raw, buffer_size=_BATCH_BYTES)
         _check_schema(path, file.schema_arrow, fields)
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(_rows_a_batch(file, group), [group], fields.names)
+            yield from file.iter_batches(_rows_a_batch(file, group), [group], _columns(file.schema_arrow, fields))
         return
     # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
     is_file = raw.read(6) == b"ARROW1"

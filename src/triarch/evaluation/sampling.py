@@ -1,0 +1,129 @@
+"""Which windows of a split are scored: a sample of all, the same for every model, and which documents they are from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from triarch.data.manifest import LAYOUTS
+from triarch.data.store import TokenStore
+from triarch.evaluation.sums import WindowSums
+
+Example = Mapping[str, np.ndarray]
+
+
+class Examples(Protocol):
+    """Windows by their number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """A simple random sample, without replacement, of the windows of a split.
+
+    Attributes:
+      numbers: int64[windows]: those scored, ascending.
+      population: windows that there are.
+      documents: int64[windows]: the document that most of each window is from; None where windows hold documents of
+        their own, or the store does not say.
+    """
+
+    numbers: np.ndarray
+    population: int
+    documents: np.ndarray | None = None
+
+    @property
+    def share(self) -> float:
+        """Of all windows, how many are scored, from 0 to 1."""
+        return len(self.numbers) / self.population
+
+
+class Scored(NamedTuple):
+    """What was scored of one text: a sample of its windows.
+
+    Attributes:
+      sums: of each window.
+      sample: which windows they are.
+      share: of what the scoring could score of each window, how much it does: less than 1 where positions are drawn.
+    """
+
+    sums: WindowSums
+    sample: Sample
+    share: float = 1.0
+
+    @classmethod
+    def whole(cls, sums: WindowSums) -> Scored:
+        """All windows of a text, each a document."""
+        return cls(sums, Sample(np.arange(len(sums.nats)), len(sums.nats)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampledWindows:
+    """The windows of a sample: (number in the split, example) at each place."""
+
+    examples: Examples
+    sample: Sample
+
+    def __len__(self) -> int:
+        return len(self.sample.numbers)
+
+    def __getitem__(self, place: int) -> tuple[int, Example]:
+        number = int(self.sample.numbers[place])
+        return number, self.examples[number]
+
+    def __iter__(self) -> Iterator[tuple[int, Example]]:
+        return (self[place] for place in range(len(self)))
+
+
+def draw(population: int, count: int | None, seed: int) -> np.ndarray:
+    """Returns `count` of `population` numbers, ascending, int64; all where `count` is None or not less.
+
+    The first so many of one permutation of all: what a small sample holds, a larger one of the same seed holds too.
+    """
+    if count is None or count >= population:
+        return np.arange(population)
+    return np.sort(np.random.default_rng([seed, population]).permutation(population)[:count])
+
+
+def sample_windows(
+    examples: Examples, store: TokenStore, split: str, length: int, count: int | None, seed: int
+) -> SampledWindows:
+    """Returns a sample of windows, spread over the split by chance, the same for every model.
+
+    Args:
+      examples: all windows of `length` tokens that the split holds.
+      store: where they are from.
+      split: of the store.
+      length: tokens a window; the store's own, or other where windows are joined.
+      count: windows to draw; None for all.
+      seed: of the draw.
+
+    Raises:
+      UserError: the store's tables of documents are damaged.
+    """
+    numbers = draw(len(examples), count, seed)
+    return SampledWindows(examples, Sample(numbers, len(examples), _documents(store, split, numbers, length)))
+
+
+def _documents(store: TokenStore, split: str, numbers: np.ndarray, length: int) -> np.ndarray | None:
+    """Returns the document that most of each window is from; None where no two windows share one, or none is known."""
+    manifest = store.manifest
+    if manifest.layout != LAYOUTS[0] or split not in (manifest.provenance or {}):
+        return None
+    first, last = numbers * length // manifest.window, ((numbers + 1) * length - 1) // manifest.window
+    place = np.repeat(np.arange(len(numbers)), last - first + 1)
+    covering = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
+    pieces = store.provenance(split).pieces(covering)
+    owner = place[pieces.place]
+    # Of each window and document together, and then of each window the greatest, the lower document first.
+    pairs, inverse = np.unique(np.column_stack([owner, pieces.document]), axis=0, return_inverse=True)
+    tokens = np.bincount(inverse.reshape(-1), pieces.token_end - pieces.token_start)
+    order = np.lexsort((pairs[:, 1], -tokens, pairs[:, 0]))
+    _, firsts = np.unique(pairs[order, 0], return_index=True)
+    return pairs[order[firsts], 1]

@@ -1,0 +1,73 @@
+"""Which folder holds which run of a design: a run is known by what it computes, whatever the design calls it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from triarch.data.store import TokenStore
+from triarch.errors import UserError
+from triarch.sweeps.design import Run
+from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, run_fingerprint
+
+# Digits of the fingerprint in the name of a folder beside one that holds another run of the same name.
+_DIGITS = 8
+
+
+def settled(
+    runs: Sequence[Run], folder: Path, stores: Sequence[TokenStore], train_changed: bool = False
+) -> tuple[Run, ...]:
+    """Returns the runs, each with the folder that holds it already under whatever name, or else one of its own.
+
+    Args:
+      runs: of a design.
+      folder: of all runs' folders.
+      stores: that they train on.
+      train_changed: where a folder of a run's name holds another run, train beside it.
+
+    Raises:
+      UserError: a folder of a run's name holds another run, and `train_changed` is not set.
+    """
+    held = _held(folder)
+    changed, found = [], []
+    for run in runs:
+        fingerprint = run_fingerprint(run.config, stores)
+        names = held.get(fingerprint, [])
+        if names:
+            found.append(dataclasses.replace(run, folder=run.name if run.name in names else names[0]))
+        elif not (folder / run.name / CONFIG_JSON).exists():
+            found.append(run)
+        elif train_changed:
+            found.append(dataclasses.replace(run, folder=f"{run.name}_{fingerprint[:_DIGITS]}"))
+        else:
+            changed.append(run)
+    if changed:
+        raise UserError(_refusal(changed, folder))
+    return tuple(found)
+
+
+def _held(folder: Path) -> dict[str, list[str]]:
+    """Returns the names of the folders that hold each run, by its fingerprint."""
+    held: dict[str, list[str]] = {}
+    for path in sorted(folder.glob(f"*/{CONFIG_JSON}")):
+        try:
+            identity = json.loads(path.read_text())
+        except ValueError as error:
+            raise UserError(f"{path}: not readable as JSON ({error}); is {path.parent} a run folder?") from error
+        # A run that was trained on under another config than it began with is a run by itself.
+        if not identity.get("earlier_segments"):
+            held.setdefault(config_fingerprint(identity), []).append(path.parent.name)
+    return held
+
+
+def _refusal(changed: Sequence[Run], folder: Path) -> str:
+    first = changed[0]
+    own = folder / first.name
+    how = "; ".join(changes(own, first.config)) or "its text is another: the store was replaced or prepared anew"
+    more = {1: "", 2: ", and another likewise"}.get(len(changed), f", and {len(changed) - 1} others likewise")
+    return (
+        f"{own} holds a run under another config ({how}){more}: set these back, choose another --output, or give "
+        "--train_changed to train them beside what is there"
+    )
