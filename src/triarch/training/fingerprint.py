@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from triarch.training.config import FREE_KEYS, RunConfig
 
 CONFIG_TEXT = "config.gin"
 CONFIG_JSON = "config.json"
+# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
+HISTORY_KEYS = ("data_order", "earlier_segments")
 
 
 def to_plain(value: Any) -> Any:
@@ -52,7 +54,7 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 def config_fingerprint(identity: dict[str, Any]) -> str:
     """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on."""
     flat = _flat(identity, "")
-    lasting = sorted((key, value) for key, value in flat.items() if not _free(key))
+    lasting = sorted((key, value) for key, value in flat.items() if not _free(key) and not _is_history(key))
     return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
 
 
@@ -82,18 +84,37 @@ def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore])
     old = _saved(workdir)
     if old is None:
         return
-    changed = [line for line in differences(old, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
+    changed = changed_keys(old, config, stores)
     if changed:
         raise UserError(
-            f"{workdir} holds a run under another config ({'; '.join(changed)}): "
-            "choose another --workdir, or set these back"
+            f"{workdir} holds a run under another config ({'; '.join(changed)}): choose another --workdir, set these "
+            "back, or train on under them with --continue_with"
         )
 
 
-def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Sequence[TokenStore]) -> None:
+def changed_keys(old: dict[str, Any], config: RunConfig, stores: Sequence[TokenStore]) -> list[str]:
+    """Returns a line "key: old -> new" for all that another segment of a run would change.
+
+    Args:
+      old: what config.json holds.
+      config: of the new segment.
+      stores: that it reads.
+    """
+    own = {key: value for key, value in old.items() if key not in HISTORY_KEYS}
+    return [line for line in differences(own, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
+
+
+def write_folder(
+    workdir: Path,
+    config: RunConfig,
+    config_text: str,
+    stores: Sequence[TokenStore],
+    history: Mapping[str, Any] | None = None,
+) -> None:
     """Creates the run folder if need be; writes the config into it, as gin text and as JSON, and the vocabulary.
 
-    With its vocabulary a run can be evaluated and exported wherever its token store has gone.
+    With its vocabulary a run can be evaluated and exported wherever its token store has gone. `history` holds values of
+    HISTORY_KEYS, see `segments.history`.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     vocabulary = stores[0].vocabulary_folder
@@ -102,7 +123,7 @@ def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Seq
         shutil.copytree(vocabulary, partial)
         partial.rename(workdir / VOCABULARY)
     write_whole(workdir / CONFIG_TEXT, config_text)
-    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
+    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores) | dict(history or {}), indent=2) + "\n")
 
 
 def _saved(workdir: Path) -> dict[str, Any] | None:
@@ -138,6 +159,10 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
         phases = enumerate(to_plain(config.data.store.phases))
         identity["mixture"] = {f"phases[{number}]": phase for number, phase in phases}
     return json.loads(json.dumps(identity))
+
+
+def _is_history(key: str) -> bool:
+    return key.partition(".")[0] in HISTORY_KEYS
 
 
 def _free(key: str) -> bool:

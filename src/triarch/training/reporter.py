@@ -83,9 +83,7 @@ class Reporter:
             **metrics,
             "tokens_per_second": rate,
             "mfu": mfu,
-            "tokens": step * run.tokens_per_step,
-            "flops_paper": step * run.flops_per_step("paper"),
-            "flops_train": step * run.flops_per_step("train"),
+            **run.so_far(step),
             "seconds": time.perf_counter() - self._start,
         }
         if validation is not None:

@@ -1,0 +1,32 @@
+"""Configs of runs that are there already: read from config.json, and changed by gin on top."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triarch.cli.gin_files import build, configurables, parse, render
+
+
+def config_of(workdir: Path, files: Sequence[str] = (), bindings: Sequence[str] = ()) -> tuple[Any, str]:
+    """Returns (RunConfig, its resolved gin text) of a run folder, with gin files and then bindings on top.
+
+    The config is that of config.json, which is data; the run's config.gin is for people and is not read.
+
+    Raises:
+      UserError: there is no run, its config.json is damaged, or the gin does not fit.
+    """
+    from triarch.training.config_json import read_config
+
+    config = read_config(workdir, configurables())
+    text = render(config)
+    if not files and not bindings:
+        return config, text
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "run.gin"
+        own.write_text(text, encoding="utf-8")
+        parse([str(own), *files], bindings)
+        config = build("RunConfig")
+    return config, render(config)
