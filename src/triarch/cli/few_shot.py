@@ -13,7 +13,6 @@ import numpy as np
 
 from triarch.cli.views.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
 from triarch.cli.views.text_table import aligned, decimals
-from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _evaluated(
 ) -> dict[str, Any]:
     from triarch.evaluation.few_shot import evaluate_tasks
     from triarch.interchange import Placement
-    from triarch.loading import load
+    from triarch.loading import load, tokenizer_of
 
     model = load(path, step=step, placement=Placement.all_devices())
     tokenizer = tokenizer_of(model)
