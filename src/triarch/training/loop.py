@@ -164,7 +164,10 @@ def _loop(
 def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLog | None) -> None:
     """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
     if not bool(all_finite(state.params)):
-        raise UserError(f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact")
+        raise UserError(
+            f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact (docs/nan.md "
+            "says what to look at)"
+        )
     if log is not None:
         log.sync()
     checkpoints.save(state, step)

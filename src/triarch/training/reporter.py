@@ -55,7 +55,7 @@ class Reporter:
             if not math.isfinite(metrics[name]):
                 raise UserError(
                     f"{name} is {metrics[name]} at step {step}: stopped; checkpoints from before it are intact "
-                    "(try a lower learning rate, longer warm-up or gradient clipping)"
+                    "(try a lower learning rate, longer warm-up or gradient clipping; docs/nan.md says what to look at)"
                 )
         if self._mark is None:
             # The first step also paid for compilation: speed is measured from its end.

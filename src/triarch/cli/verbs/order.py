@@ -25,7 +25,8 @@ HELP = (
 EXAMPLE = (
     "triarch order runs/redllm --steps=100:102\n"
     "triarch order runs/redllm --steps=0:100000 --output=order.parquet\n"
-    "triarch order --gin_file=runs/planned.gin --gin.DataConfig.store=stores/code --steps=0"
+    "triarch order --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --gin.DataConfig.store=stores/code "
+    "--steps=0"
 )
 # What --json may hold: it is made in memory.
 _JSON_ROWS = 10**6
