@@ -75,6 +75,7 @@ def test_more_steps_at_a_constant_rate_are_the_longer_run(config, run, tmp_path,
         {"from_step": 6, "changed": ["steps: 6 -> 10"]},
     ]
     assert read_config(run) == longer
+    assert (run / "config.gin").read_text() == "# from step 0 on: as begun\n# from step 6 on: steps: 6 -> 10\n"
 
 
 def test_another_batch_size_reads_each_example_once(config, run):

@@ -129,6 +129,15 @@ def described_segments(inputs: Inputs) -> dict[str, Any]:
     return {"segments": entries}
 
 
+def told_config(text: str, inputs: Inputs) -> str:
+    """Returns a run's gin text with its segments, if there are several, told above it; reports show it so."""
+    told = [
+        f"# from step {segment['from_step']:,} on: {'; '.join(segment['changed']) or 'as begun'}\n"
+        for segment in described_segments(inputs).get("segments", [])
+    ]
+    return f"{''.join(told)}{text}"
+
+
 def _check_same_data(inputs: Inputs, beginning: StartingPoint) -> None:
     there = beginning.segment
     where = f"RunConfig.init_data: {beginning.folder}"

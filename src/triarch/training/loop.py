@@ -20,12 +20,12 @@ from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
-from triarch.training.changing import described_segments, earlier_runs, in_order, open_change
+from triarch.training.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.consistency import check_same_folder, check_same_run
 from triarch.training.fingerprint import check_folder, write_folder
-from triarch.training.inputs import open_inputs
+from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.metrics import MetricsLog
 from triarch.training.profiling import Profile
 from triarch.training.progress import Progress, shortened
@@ -83,7 +83,7 @@ def train(
         if is_first:
             stack.enter_context(locked(workdir))
             if change is None:
-                write_folder(workdir, config, config_text, inputs.stores, history(inputs.order, inputs.earlier))
+                _write_folder(workdir, inputs, config_text)
         check_same_folder(workdir)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
@@ -93,7 +93,7 @@ def train(
             inputs = change.at(start)
             run = dataclasses.replace(run, inputs=inputs)
             if is_first:
-                write_folder(workdir, config, config_text, inputs.stores, history(inputs.order, inputs.earlier))
+                _write_folder(workdir, inputs, config_text)
                 (workdir / SUMMARY).unlink(missing_ok=True)
         progress.say(_opening_line(run, start, beginning))
         for line in change.describe(start) if change is not None else ():
@@ -159,6 +159,11 @@ def _loop(
             if stop:
                 return state, step
     raise AssertionError("batches never end")
+
+
+def _write_folder(workdir: Path, inputs: Inputs, text: str) -> None:
+    record = history(inputs.order, inputs.earlier)
+    write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLog | None) -> None:
