@@ -1,21 +1,44 @@
-"""triarch: encoder-only, decoder-only and encoder-decoder language models under one recipe."""
+"""triarch: encoder-only, decoder-only and encoder-decoder language models under one recipe.
+
+model = triarch.load("runs/first")             # a run, an export or a Hugging Face folder
+model.generate("def main(", max_new_tokens=40)
+model.score([("context", "continuation")])
+triarch.results("runs/study").to_pandas()
+"""
 
 from __future__ import annotations
 
 import os
 import typing
 
-from triarch.version import __version__ as __version__
+from triarch.errors import UserError
+from triarch.version import __version__
 
 if typing.TYPE_CHECKING:
-    from triarch.interchange import LoadedModel
+    from triarch.results_table import Results
+    from triarch.text_model import Model
+
+__all__ = [
+    "UserError",
+    "__version__",
+    "load",
+    "register_objective",
+    "register_optimizer",
+    "register_schedule",
+    "results",
+]
 
 
-def load(path: str | os.PathLike[str], **options: typing.Any) -> LoadedModel:
-    """Loads a run, an export or an import; see `triarch.loading.load`, which is imported when this is called."""
+def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
+    """Loads a run, an export or a Hugging Face folder, with its tokenizer; see `triarch.text_model.Model`.
+
+    Args:
+      path: the folder.
+      options: `step` of a run, `execution`, `placement`: see `triarch.loading.load`.
+    """
     from triarch import loading
 
-    return loading.load(path, **options)
+    return loading.load_text_model(path, **options)
 
 
 def register_objective(cls: type) -> type:
@@ -37,3 +60,10 @@ def register_schedule(cls: type) -> type:
     from triarch.training import schedules
 
     return schedules.register_schedule(cls)
+
+
+def results(study: str | os.PathLike[str], table: str = "results") -> Results:
+    """Returns a table of a study's folder as columns; see `triarch.results_table.read_results`."""
+    from triarch import results_table
+
+    return results_table.read_results(study, table)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,10 @@ from triarch.interchange import parameters as tensors
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 from triarch.schema import Anything, Record, Table, Text, Whole
+
+if TYPE_CHECKING:
+    from triarch.text_model import Model
+    from triarch.tokenizers import Tokenizer
 
 RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -72,6 +77,57 @@ def load(
     if _is_run(folder, step):
         return _read_run(folder, step, execution, placement or Placement.one_device())
     return read_export(folder, execution, placement)
+
+
+def load_text_model(path: str | os.PathLike[str], **options: Any) -> Model:
+    """Loads a run, an export or a Hugging Face folder as a model that reads and writes text.
+
+    A Hugging Face folder is read as `triarch import` reads it, into memory; nothing is written.
+
+    Args:
+      path: the folder.
+      options: those of `load`; a Hugging Face folder has no `step`.
+
+    Raises:
+      UserError: the folder holds none of these, or what it holds is not whole.
+    """
+    from triarch.text_model import Model
+
+    folder = Path(path)
+    is_other = is_export(folder) or (folder / CHECKPOINTS).is_dir()
+    if is_other or not (any(folder.glob("*.safetensors*")) and (folder / RUN_CONFIG).is_file()):
+        return Model.of(load(path, **options))
+    if options.pop("step", None) is not None:
+        raise UserError(f"{folder}: a Hugging Face folder holds one step: none can be chosen")
+    from triarch.interchange.huggingface import open_folder, read_folder
+
+    try:
+        from triarch.tokenizers import given_tokenizer
+
+        tokenizer = given_tokenizer(folder)
+        vocabulary = dataclasses.asdict(tokenizer.info)
+    except (UserError, ImportError) as error:
+        print(f"triarch: {folder}: without a vocabulary: {error}", file=sys.stderr)
+        tokenizer = vocabulary = None
+    return Model.of(read_folder(open_folder(folder), vocabulary=vocabulary, **options), tokenizer)
+
+
+def tokenizer_of(model: LoadedModel) -> Tokenizer:
+    """Returns the tokenizer of a model's vocabulary.
+
+    Raises:
+      UserError: the vocabulary is unknown, or its files are missing or damaged.
+    """
+    from triarch.data.manifest import Vocabulary
+    from triarch.tokenizers import read_tokenizer
+    from triarch.tokenizers.bytes import KIND
+
+    if model.vocabulary is None:
+        raise UserError(f"{model.path} does not say which vocabulary it was trained on, so it cannot read text")
+    info = Vocabulary(**model.vocabulary)
+    if model.vocabulary_files is None and info.kind != KIND:
+        raise UserError(f"{model.path}: the files of its vocabulary are missing, so it cannot read text")
+    return read_tokenizer(info, model.vocabulary_files or model.path, str(model.path))
 
 
 def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -> list[int]:

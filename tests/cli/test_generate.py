@@ -17,9 +17,9 @@ import tokenizers
 from tests.interchange import exports
 from tests.models import tiny
 from triarch.cli.main import main
-from triarch.cli.prompts import encode
 from triarch.cli.views.text_stream import TextStream
 from triarch.decoding import Conventions, GenerationSettings, fill_masks, generate
+from triarch.decoding.prompt_texts import encode
 from triarch.interchange import Origin, write_export
 from triarch.loading import load
 from triarch.objectives import SpecialTokens

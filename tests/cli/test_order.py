@@ -24,7 +24,8 @@ from triarch.tokenizers import load_tokenizer
 from triarch.training import DataConfig
 from triarch.training import order as orders
 from triarch.training.fingerprint import write_folder
-from triarch.training.inputs import open_inputs
+from triarch.training.inputs import next_order, open_inputs
+from triarch.training.segments import history
 
 LENGTHS = {"inputs": 9, "targets": 15}
 WINDOW = sum(LENGTHS.values())
@@ -193,7 +194,7 @@ def test_no_run_and_a_store_of_old(tmp_path, stores, capsys):
     assert main(["order", str(tmp_path / "none"), "--steps=1"]) == 1
     assert "none: no such run folder" in capsys.readouterr().err
     assert main(["order", str(tmp_path), "--steps=1"]) == 1
-    assert "holds no config.json" in capsys.readouterr().err
+    assert "holds no run: there is no config.json" in capsys.readouterr().err
     assert main(["order", "--steps=1"]) == 1
     assert "name a run folder, or describe a run with --gin_file" in capsys.readouterr().err
     run, inputs = _run(tmp_path, stores, "windows", False)
@@ -205,3 +206,27 @@ def test_no_run_and_a_store_of_old(tmp_path, stores, capsys):
         assert "made before triarch recorded which documents" in capsys.readouterr().err
     finally:
         manifest.write_text(text)
+
+
+def test_segments_of_a_run_each_have_batches_of_their_own(tmp_path, stores, capsys):
+    """Another batch size from step 5 on, and the second store besides: documents go on where they were."""
+    run, first = _run(tmp_path, stores, "windows", False)
+    mixture = StoreMixture(tuple(str(store.path) for store in stores["windows"]), (MixturePhase(weights=(1.0, 1.0)),))
+    data = DataConfig(WINDOW, mixture)
+    config = dataclasses.replace(first.config, batch_size=4, data=data)
+    second = open_inputs(config)
+    second = dataclasses.replace(second, order=next_order(second, first.segment, 5), earlier=(first.segment,))
+    write_folder(run, config, "", second.stores, history(second.order, second.earlier))
+    _order(run, "--steps=3:8", f"--output={tmp_path / 'order.jsonl'}")
+    rows = _read(tmp_path / "order.jsonl")
+    assert capsys.readouterr().out.startswith("from step 0 on: batches of 10\nfrom step 5 on: batches of 4\n")
+    found = defaultdict(list)
+    tokenizer = load_tokenizer(first.stores[0])
+    for row in rows:
+        found[row["step"], row["row"]] += tokens_of(row, tokenizer, ["a"], None)
+    assert [step for step, _ in found] == [3] * 10 + [4] * 10 + [5] * 4 + [6] * 4 + [7] * 4
+    for step in range(3, 8):
+        batches = (first if step < 5 else second).training()
+        for row, tokens in enumerate(batches.batch(step)["decoder_target_tokens"].tolist()):
+            assert found[step, row] == tokens
+    assert {row["store"] for row in rows if row["step"] >= 5} == {str(store.path) for store in stores["windows"]}

@@ -144,5 +144,5 @@ def test_no_batch_to_make(size, batch_size, rows, message):
 
 
 def test_negative_step():
-    with pytest.raises(ValueError, match="negative"):
+    with pytest.raises(ValueError, match="begin with step 0"):
         Batches(Epochs(Numbers(3), noisy, 0), 2).batch(-1)

@@ -10,9 +10,15 @@ from hypothesis import strategies as st
 
 from tests.data.test_batches import Numbers, assert_equal, noisy
 from triarch.data.batches import Batches
-from triarch.data.mixture import MixturePhase, StoreMixture, interleaving
+from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
+from triarch.data.source_order import SourceOrder
 from triarch.data.streams import Epochs, Interleaved
 from triarch.errors import UserError
+
+
+def interleaving(phases, batch_size, sizes):
+    names = [str(number) for number in range(len(sizes))]
+    return SourceOrder.begin(names, whole_phases(phases, 0, sizes), batch_size).interleaving()
 
 
 def mixed(sizes, phases, seed, batch_size, rows=None):

@@ -264,3 +264,12 @@ def test_a_browser_draws_the_explorer_offline(report, tmp_path):
         while (plot := evaluate(shown)).count('class="point"') != 9 and time.monotonic() < deadline:
             time.sleep(0.2)
     assert plot.count('class="point"') == 9 and "RedLLM" in plot
+
+
+def test_a_run_of_several_segments_is_told(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "study")
+    config = next((copy / "runs").glob("*/config.gin"))
+    config.write_text("# from step 0 on: as begun\n# from step 60 on: batch_size: 8 -> 16\n" + config.read_text())
+    page = render_report(copy, bootstraps=2).html
+    assert "Trained in 2 segments: from step 0 on: as begun, from step 60 on: batch_size: 8" in page
+    assert f"<small>({config.parent.name})</small>" in page

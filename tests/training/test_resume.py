@@ -11,12 +11,14 @@ from tests.training import tiny
 
 # Every step is slowed down, so that there is a middle to be killed in.
 _SCRIPT = """
-import sys, time
+import dataclasses, sys, time
 from tests.training import tiny
 from triarch.training import CheckpointConfig, train
+from triarch.training.optimizers import AdamW
 from triarch.training.reporter import Reporter
+from triarch.training.schedules import Constant
 
-store, workdir, cache, pause = sys.argv[1:]
+store, workdir, cache, pause, *changed = sys.argv[1:]
 report = Reporter.report
 
 def slowly(self, pending):
@@ -26,12 +28,14 @@ def slowly(self, pending):
 Reporter.report = slowly
 checkpoint = CheckpointConfig(every=3, keep_last=2)
 config = tiny.run_config(store, "encoder-only", steps=30, checkpoint=checkpoint, compilation_cache=cache)
-train(config, workdir, "")
+if changed:
+    config = dataclasses.replace(config, steps=45, batch_size=4, optimizer=AdamW(Constant(1e-3)))
+train(config, workdir, "", may_change=bool(changed))
 """
 
 
-def start(store, workdir, cache, devices=1, pause=0.0):
-    return tiny.python(_SCRIPT, store, workdir, cache, pause, devices=devices, optimise=False)
+def start(store, workdir, cache, *changed, devices=1, pause=0.0):
+    return tiny.python(_SCRIPT, store, workdir, cache, pause, *changed, devices=devices, optimise=False)
 
 
 def finish(*arguments, **options):
@@ -77,3 +81,16 @@ def test_killed_twice_and_resumed_the_losses_are_the_same(store, tmp_path):
     kill(random.randint(8, 20), store, eight, cache, devices=8)
     assert "data=1" in finish(store, eight, cache)
     assert tiny.losses(eight) == pytest.approx(reference, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_killed_in_its_second_segment_the_losses_are_the_same(store, tmp_path):
+    cache = tmp_path / "cache"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(store, whole, cache)
+    shutil.copytree(whole, killed)
+    finish(store, whole, cache, "changed")
+    kill(random.randint(32, 41), store, killed, cache, "changed")
+    assert "going on from step" in finish(store, killed, cache, "changed")
+    assert tiny.losses(killed) == tiny.losses(whole)
+    assert sorted(tiny.losses(whole)) == list(range(1, 46))

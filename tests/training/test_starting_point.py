@@ -15,9 +15,10 @@ from tests.training import tiny
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.interchange.parameters import flatten
-from triarch.training import train
+from triarch.training import DataConfig, train
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Constant
+from triarch.training.stable_adamw import StableAdamW
 
 UNKNOWN_VOCABULARY = dataclasses.replace(exports.ORIGIN, vocabulary=None)
 
@@ -87,3 +88,78 @@ def test_tokens_of_another_vocabulary_are_refused(config, tmp_path):
     with pytest.raises(UserError, match=r"init_from = .*: its vocabulary is not that of .*--vocabulary="):
         train(dataclasses.replace(config, init_from=str(other)), tmp_path / "run", "")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def other(config, tmp_path_factory):
+    """A run of 6 steps whose checkpoints of steps 4 and 6 are there."""
+    workdir = tmp_path_factory.mktemp("other") / "run"
+    train(dataclasses.replace(config, optimizer=AdamW(Constant(3e-3)), steps=6), workdir, "")
+    return workdir
+
+
+def begun_from(other, config, **changes):
+    fields = dict(optimizer=AdamW(Constant(3e-3)), steps=4, init_from=str(other))
+    return dataclasses.replace(config, **fields | changes)
+
+
+def test_a_run_begins_with_a_checkpoint_of_another(config, other, tmp_path, capsys):
+    """All of its state and its place in the data: the same steps as those that the other would have made next."""
+    longer = dataclasses.replace(config, optimizer=AdamW(Constant(3e-3)), steps=8)
+    train(longer, tmp_path / "longer", "")
+    capsys.readouterr()
+    train(begun_from(other, config, init_step=4, init_optimizer=True, init_data=True), tmp_path / "run", "")
+    said = f"from the parameters and the optimizer state of {other} of step 4, reading on after its data\n"
+    assert said in capsys.readouterr().err
+    reference = tiny.losses(tmp_path / "longer")
+    assert tiny.losses(tmp_path / "run") == {step: reference[step + 4] for step in range(1, 5)}
+
+
+def test_parameters_alone_are_what_is_taken_by_default(config, other, tmp_path, capsys):
+    train(begun_from(other, config, steps=1), tmp_path / "run", "")
+    said = f"from the parameters of {other} of step 6, with a fresh optimizer, reading the data from the beginning\n"
+    assert said in capsys.readouterr().err
+    half = begun_from(other, config, init_data=True)
+    train(half, tmp_path / "half", "")
+    assert "with a fresh optimizer, reading on after its data\n" in capsys.readouterr().err
+    losses = tiny.losses(tmp_path / "half")
+    assert losses[1] != tiny.losses(tmp_path / "run")[1]
+    # What it began from may be gone when it goes on.
+    shutil.rmtree(tmp_path / "half" / "checkpoints")
+    gone = tmp_path / "gone"
+    moved = dataclasses.replace(half, init_from=str(shutil.copytree(other, gone)))
+    train(dataclasses.replace(moved, checkpoint=dataclasses.replace(moved.checkpoint, every=2)), tmp_path / "b", "")
+    shutil.rmtree(gone)
+    shutil.rmtree(tmp_path / "b" / "checkpoints" / "4")
+    train(moved, tmp_path / "b", "")
+    assert tiny.losses(tmp_path / "b") == losses
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_step": 5}, r"init_step = 5: .*has no checkpoint of it \(there are 4, 6\)"),
+        ({"init_from": None, "init_data": True}, r"RunConfig.init_data = True: of which run\? set RunConfig.init_from"),
+        ({"init_data": True, "seed": 3}, r"in the order of seed 0, this one in that of 3"),
+        ({"init_optimizer": True, "optimizer": StableAdamW(Constant(1e-3))}, r"the state of AdamW in .* is none of"),
+        ({"model": tiny.model("decoder-only", d_ff=48)}, r"init_from = .*mlp/down' has shape \[3, 32, 16\]"),
+    ],
+)
+def test_a_run_that_cannot_be_begun_from(config, other, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        train(begun_from(other, config, **changes), tmp_path / "run", "")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_export_has_one_step_and_no_optimizer(config, start, tmp_path):
+    with pytest.raises(
+        UserError, match=r"RunConfig.init_optimizer: .* is an export, which holds the parameters of one"
+    ):
+        train(dataclasses.replace(config, init_from=str(start), init_optimizer=True), tmp_path / "run", "")
+
+
+def test_other_stores_have_no_place_to_read_on_from(config, other, tmp_path):
+    data = DataConfig(tiny.WINDOW, str(tiny.write_store(tmp_path / "store", 40)))
+    with pytest.raises(UserError, match="reads other stores"):
+        train(begun_from(other, config, init_data=True, data=data), tmp_path / "run", "")

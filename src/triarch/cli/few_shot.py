@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ import numpy as np
 
 from triarch.cli.views.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
 from triarch.cli.views.text_table import aligned, decimals
-from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "exam
 _WIDTHS = (24, 16, 13, 9, 14, 9, 9)
 _ANSWERS = ".answers.jsonl"
 _ALL = "all"
+_TABLE_FLAGS = ("question", "choices", "answer")
 _FLAGS = (
+    *_TABLE_FLAGS,
     "task_data", "include_path", "num_fewshot", "limit", "max_length", "add_bos", "pseudo", "answers",
 )  # fmt: skip
 
@@ -41,6 +43,17 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--tasks", metavar="NAMES", help="comma-separated tasks, groups or tags, or paths of YAML files")
     add("--task_suite", metavar="NAME", help="a list of tasks with their shots: redllm, ettin, local, or a gin file")
+    add(
+        "--task_file", type=Path, metavar="FILE",
+        help="a multiple-choice task of your own, a question a row: .csv, .tsv or .jsonl, with --question, --choices, "
+        "--answer; --output keeps the harness's YAML of it",
+    )  # fmt: skip
+    add("--question", metavar="COLUMN", help="of --task_file: what a choice follows")
+    add("--choices", metavar="COLUMN[,COLUMN]", help="of --task_file: columns of the choices, or one that holds a list")
+    add(
+        "--answer", metavar="COLUMN",
+        help="of --task_file: the right choice, by its text, column, letter or number",
+    )  # fmt: skip
     add("--task_data", type=Path, metavar="FOLDER", help="of local data files, in which tasks look up theirs")
     add(
         "--include_path", action="append", default=[], type=Path, metavar="FOLDER",
@@ -75,12 +88,47 @@ def refuse_task_flags(args: argparse.Namespace) -> None:
         raise UserError(f"--{given[0]} is for tasks: name some with --tasks=NAMES or --task_suite=NAME")
 
 
+def asks_for_tasks(args: argparse.Namespace) -> bool:
+    """Returns whether tasks are to be evaluated."""
+    return any(getattr(args, name) is not None for name in ("tasks", "task_suite", "task_file"))
+
+
 def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluates checkpoints on tasks, one after the other, and prints a table of each, task by task.
 
     Raises:
       UserError: a task, its data or a model is missing or unsuitable, or a flag is out of range.
     """
+    if args.task_file is None:
+        given = next((name for name in _TABLE_FLAGS if getattr(args, name) is not None), None)
+        if given:
+            raise UserError(f"--{given} is for a table of your own: name it with --task_file=FILE")
+        return _run_tasks(args)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if args.output is not None:
+            make_folder(args.output)
+            folder = args.output
+        args.include_path = [*args.include_path, folder]
+        args.tasks = ",".join(filter(None, [args.tasks, _write_table_task(args, folder)]))
+        return _run_tasks(args)
+
+
+def _write_table_task(args: argparse.Namespace, folder: Path) -> str:
+    """Writes the definition of --task_file's task, and returns its name."""
+    from triarch.evaluation.few_shot.table_tasks import TableTask
+
+    for name in _TABLE_FLAGS:
+        if not getattr(args, name):
+            raise UserError(f"--task_file={args.task_file}: give --{name}=COLUMN too")
+    columns = tuple(name.strip() for name in args.choices.split(","))
+    task = TableTask(args.task_file, args.question, columns, args.answer)
+    told = task.write(folder)
+    print(f"{args.task_file}: task {task.name}, answers read as {told}")
+    return task.name
+
+
+def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     if args.coordinator or args.num_processes not in (None, 1):
         raise UserError("tasks are evaluated by one process")
     steps = [None] if args.step == _ALL else numbers_of("step", args.step) or [None]
@@ -123,7 +171,7 @@ def _evaluated(
 ) -> dict[str, Any]:
     from triarch.evaluation.few_shot import evaluate_tasks
     from triarch.interchange import Placement
-    from triarch.loading import load
+    from triarch.loading import load, tokenizer_of
 
     model = load(path, step=step, placement=Placement.all_devices())
     tokenizer = tokenizer_of(model)

@@ -1,24 +1,15 @@
-"""Prompts of `triarch generate`: where they are read, and how text becomes tokens."""
+"""Prompts of `triarch generate`: where they are read."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
+from triarch.decoding.prompt_texts import check_text
 from triarch.errors import UserError
 
-if TYPE_CHECKING:
-    from triarch.objectives import SpecialTokens
-    from triarch.tokenizers import Tokenizer
-
-MASK_WORDS = ("[MASK]", "<mask>")
-_SPECIAL = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")
 _FIELD = "prompt"
 
 
@@ -36,7 +27,7 @@ def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
         for number, text in enumerate(given, 1):
             if not text.strip():
                 raise UserError(f"--prompt number {number} is empty")
-            _check_text(text, f"--prompt number {number}")
+            check_text(text, f"--prompt number {number}")
         return list(given)
     if file is None:
         if sys.stdin.isatty():
@@ -71,12 +62,6 @@ def _decoded(content: bytes, name: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _check_text(text: str, name: str) -> None:
-    """Raises UserError for halves of characters, which no tokenizer takes."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(f"{name}: is not UTF-8 text")
-
-
 def _prompt_of(line: str, place: str) -> str:
     try:
         fields = json.loads(line)
@@ -87,67 +72,5 @@ def _prompt_of(line: str, place: str) -> str:
         raise UserError(f'{place}: expected an object with a text under "{_FIELD}"')
     if not prompt.strip():
         raise UserError(f"{place}: the prompt is empty")
-    _check_text(prompt, place)
+    check_text(prompt, place)
     return prompt
-
-
-def encode(text: str, tokenizer: Tokenizer, special: SpecialTokens) -> np.ndarray:
-    """Returns a prompt's ids; in it "<extra_id_0>", ... are the sentinels, "[MASK]" and "<mask>" the mask.
-
-    Raises:
-      UserError: the vocabulary has no such sentinel, or no mask.
-    """
-    takes_space = getattr(tokenizer, "takes_space_before", lambda index: False)
-    parts = _SPECIAL.split(text)
-    known = [_special_id(part, special) for part in parts]
-    ids: list[int] = []
-    for part, own, following in zip(parts, known, [*known[1:], None], strict=True):
-        if own is None:
-            part = part.rstrip() if following and takes_space(following[0]) else part
-            own = tokenizer.encode(part).tolist() if part else []
-        ids += own
-    return np.array(ids, np.int32)
-
-
-def _special_id(part: str, special: SpecialTokens) -> list[int] | None:
-    if not _SPECIAL.fullmatch(part):
-        return None
-    if part in MASK_WORDS:
-        if special.mask is None:
-            raise UserError(f"a prompt holds {part}, and the model's vocabulary has no mask")
-        return [special.mask]
-    number = int(part.strip("<>").rsplit("_", 1)[1])
-    if number >= len(special.sentinels):
-        raise UserError(f"a prompt holds {part}, and the model's vocabulary has {len(special.sentinels)} sentinels")
-    return [special.sentinels[number]]
-
-
-def decode(ids: Sequence[int], tokenizer: Tokenizer, special: SpecialTokens) -> str:
-    """Returns text, sentinels written as in a prompt, other special tokens left out."""
-    names = {index: f"<extra_id_{number}>" for number, index in enumerate(special.sentinels)}
-    pieces, run = [], []
-    for index in ids:
-        if index in names:
-            pieces += [tokenizer.decode(run), names[index]]
-            run = []
-        else:
-            run.append(index)
-    return "".join([*pieces, tokenizer.decode(run) if run else ""])
-
-
-def token_texts(tokenizer: Tokenizer, special: SpecialTokens) -> list[bytes]:
-    """Returns what each id stands for in `decode`'s texts."""
-    texts = list(tokenizer.token_texts)
-    for number, index in enumerate(special.sentinels):
-        texts[index] = f"<extra_id_{number}>".encode()
-    return texts
-
-
-def check_stops(texts: Sequence[str], tokenizer: Tokenizer) -> None:
-    """Raises UserError for a stop text that is empty, or that the vocabulary cannot spell."""
-    for text in texts:
-        _check_text(text, "--stop")
-        ids = tokenizer.encode(text).tolist()
-        if not ids or tokenizer.decode(ids).strip() != text.strip():
-            read = tokenizer.decode(ids)
-            raise UserError(f"--stop={text!r}: not in the model's vocabulary, which reads it as {read!r}")

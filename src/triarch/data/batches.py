@@ -22,13 +22,22 @@ class Batches:
     and the step only: not on the step asked before, not on threads, not on which rows this host reads.
     """
 
-    def __init__(self, stream: Stream, batch_size: int, rows: slice | None = None):
+    def __init__(
+        self,
+        stream: Stream,
+        batch_size: int,
+        rows: slice | None = None,
+        first_step: int = 0,
+        first_position: int = 0,
+    ):
         """Batches of `stream`.
 
         Args:
           stream: of examples, in their order.
           batch_size: examples in the global batch, over all hosts.
           rows: this host's rows of the global batch; all when None.
+          first_step: of these batches.
+          first_position: of the stream, where batch `first_step` begins.
 
         Raises:
           UserError: the batch size or the rows make no batch.
@@ -40,6 +49,7 @@ class Batches:
             raise UserError(f"rows {rows} of a batch of {batch_size}: expected at least one row")
         self.batch_size = batch_size
         self._stream = stream
+        self._first_step, self._first_position = first_step, first_position
 
     def batch(self, step: int) -> Features:
         """Returns this host's rows of batch `step`: arrays [rows, ...]."""
@@ -64,6 +74,7 @@ class Batches:
             yield from iterator
 
     def _positions(self, step: int) -> list[int]:
-        if step < 0:
-            raise ValueError(f"step {step} is negative")
-        return [step * self.batch_size + row for row in self._rows]
+        if step < self._first_step:
+            raise ValueError(f"step {step}: these batches begin with step {self._first_step}")
+        first = self._first_position + (step - self._first_step) * self.batch_size
+        return [first + row for row in self._rows]

@@ -20,12 +20,13 @@ class Interleaving:
     def __init__(self, phases: Sequence[tuple[int, Sequence[int]]]):
         """An interleaving by `phases`: (first position, a whole weight for each source), from position 0 on, ascending.
 
-        A phase's weights must not sum to 0.
+        A phase's weights must not sum to 0. A phase may have more sources than those before it, never fewer.
         """
         self._starts = [start for start, _ in phases]
         self._phases: list[_Phase] = []
         taken = [0] * len(phases[0][1])
         for (start, weights), following in itertools.zip_longest(phases, self._starts[1:]):
+            taken += [0] * (len(weights) - len(taken))
             phase = _Phase(start, tuple(taken), (0, *itertools.accumulate(weights)))
             self._phases.append(phase)
             taken = phase.counts(following) if following is not None else taken

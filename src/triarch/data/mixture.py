@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from triarch.data.interleaving import Interleaving
 from triarch.errors import UserError
 
 # Weights become whole numbers of this fraction of the largest, so that every host counts alike to the last example.
@@ -93,6 +92,17 @@ class StoreMixture:
             phase.validate(len(self.stores))
 
 
-def interleaving(phases: Sequence[MixturePhase], batch_size: int, sizes: Sequence[int]) -> Interleaving:
-    """Returns the order of stores, which hold `sizes` examples, in batches of `batch_size`."""
-    return Interleaving([(phase.start * batch_size, phase.whole_weights(sizes)) for phase in phases])
+def whole_phases(phases: Sequence[MixturePhase], first_step: int, sizes: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Returns the phases that hold from `first_step` on: (first step, a whole weight for each store), ascending.
+
+    Args:
+      phases: in the order of their starts.
+      first_step: phases that end before it are left out.
+      sizes: examples in each store.
+    """
+    found = [(max(phase.start, first_step), phase.whole_weights(sizes)) for phase in phases]
+    return [
+        phase
+        for phase, following in itertools.zip_longest(found, found[1:])
+        if following is None or following[0] > phase[0]
+    ]

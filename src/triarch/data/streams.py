@@ -87,7 +87,8 @@ class Epochs:
 class Interleaved:
     """Several streams as one; each goes on where the interleaving last took from it."""
 
-    def __init__(self, streams: Sequence[Stream], interleaving: Interleaving):
+    def __init__(self, streams: Sequence[Stream] | Mapping[int, Stream], interleaving: Interleaving):
+        """`streams` by the numbers that `interleaving` gives sources."""
         self._streams = streams
         self._interleaving = interleaving
 

@@ -91,7 +91,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
         costs=[(study.label(run.family), run) for run in study.runs],
         laws=[_law_row(study, law) for law in laws if law.fit],
         budgets=budgets,
-        warnings=[*_law_warnings(study, laws), *(budgets.warnings if budgets else ())],
+        warnings=[*_segment_warnings(study), *_law_warnings(study, laws), *(budgets.warnings if budgets else ())],
         explorer=explorer_data(study),
         packed_plotly=packed_plotly,
         configs=[(run, run.config) for run in study.runs if run.config],
@@ -107,6 +107,16 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     ]
     fitted += budgets.fits if budgets else ()
     return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
+
+
+def _segment_warnings(study: Study) -> list[tuple[str, list[str]]]:
+    """Returns each way in which runs were trained under several configs, as config.gin tells it, with the runs."""
+    about: dict[str, list[str]] = {}
+    for run in study.runs:
+        lines = [line.removeprefix("# ") for line in run.config.splitlines() if line.startswith("# from step ")]
+        if lines:
+            about.setdefault(f"trained in {len(lines)} segments: {', '.join(lines)}", []).append(run.name)
+    return list(about.items())
 
 
 def write_report(

@@ -70,7 +70,10 @@ class RunConfig:
       checkpoint: when to save and what to keep.
       microbatches: parts into which a batch is cut to save memory; their gradients are summed.
       seed: of parameters, the order of the data and random objectives.
-      init_from: export whose parameters the run begins with (of another run, or imported); None for fresh ones.
+      init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
+      init_step: of that run, the checkpoint to begin with; None for the newest whole one.
+      init_optimizer: also begin with the state of that run's optimizer.
+      init_data: also read on where that run was in its data at that step, not from the beginning.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -93,6 +96,9 @@ class RunConfig:
     microbatches: int = 1
     seed: int = 0
     init_from: str | None = None
+    init_step: int | None = None
+    init_optimizer: bool = False
+    init_data: bool = False
     z_loss: float = 1e-4
     loss_chunk: int = 512
     log_every: int = 10
@@ -146,6 +152,9 @@ def validate(config: RunConfig) -> None:
         raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
+    for field in ("init_step", "init_optimizer", "init_data"):
+        if config.init_from is None and getattr(config, field) not in (None, False):
+            raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
     config.execution.validate()
     config.mesh.validate()

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ CONFIG_JSON = "config.json"
 CHECKPOINTS = "checkpoints"
 SUMMARY = "summary.json"
 _FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
+# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
+HISTORY_KEYS = ("data_order", "earlier_segments")
 
 
 def to_plain(value: Any) -> Any:
@@ -64,7 +66,7 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 def config_fingerprint(identity: dict[str, Any]) -> str:
     """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on."""
     flat = _flat(identity, "")
-    lasting = sorted((key, value) for key, value in flat.items() if not _free(key))
+    lasting = sorted((key, value) for key, value in flat.items() if not _free(key) and not _is_history(key))
     return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
 
 
@@ -89,7 +91,7 @@ def changes(workdir: Path, config: RunConfig) -> list[str]:
     None for a folder without one, or one that was never trained; otherwise raises as `check_folder`.
     """
     old = _saved(workdir)
-    if old is None or not _is_begun(workdir):
+    if old is None or not is_begun(workdir):
         return []
     new = json.loads(json.dumps(to_plain(config)))
     return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
@@ -110,31 +112,50 @@ def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore],
       UserError: the folder holds a run under another config, or its config.json is unreadable.
     """
     old = _saved(workdir)
-    if old is None or not (even_unbegun or _is_begun(workdir)):
+    if old is None or not (even_unbegun or is_begun(workdir)):
         return
-    changed = [line for line in differences(old, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
+    changed = changed_keys(old, config, stores)
     if changed:
         raise UserError(
-            f"{workdir} holds a run under another config ({'; '.join(changed)}): "
-            "choose another --workdir, or set these back"
+            f"{workdir} holds a run under another config ({'; '.join(changed)}): choose another --workdir, set these "
+            "back, or train on under them with --continue_with"
         )
 
 
-def write_folder(workdir: Path, config: RunConfig, config_text: str, stores: Sequence[TokenStore]) -> None:
+def changed_keys(old: dict[str, Any], config: RunConfig, stores: Sequence[TokenStore]) -> list[str]:
+    """Returns a line "key: old -> new" for all that another segment of a run would change.
+
+    Args:
+      old: what config.json holds.
+      config: of the new segment.
+      stores: that it reads.
+    """
+    own = {key: value for key, value in old.items() if key not in HISTORY_KEYS}
+    return [line for line in differences(own, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
+
+
+def write_folder(
+    workdir: Path,
+    config: RunConfig,
+    config_text: str,
+    stores: Sequence[TokenStore],
+    history: Mapping[str, Any] | None = None,
+) -> None:
     """Creates the run folder if need be; writes the config into it, as gin text and as JSON, and the vocabulary.
 
-    With its vocabulary a run can be evaluated and exported wherever its token store has gone.
+    With its vocabulary a run can be evaluated and exported wherever its token store has gone. `history` holds values of
+    HISTORY_KEYS, see `segments.history`.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     vocabulary, own = stores[0].vocabulary_folder, workdir / VOCABULARY
-    if not _is_begun(workdir):
+    if not is_begun(workdir):
         shutil.rmtree(own, ignore_errors=True)
     if vocabulary.is_dir() and not own.exists():
         with temporary_folder(own) as partial:
             copy_regular(vocabulary, partial / VOCABULARY)
             (partial / VOCABULARY).rename(own)
     write_whole(workdir / CONFIG_TEXT, config_text)
-    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores), indent=2) + "\n")
+    write_whole(workdir / CONFIG_JSON, json.dumps(_identity(config, stores) | dict(history or {}), indent=2) + "\n")
 
 
 def _saved(workdir: Path) -> dict[str, Any] | None:
@@ -156,7 +177,8 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
     return config
 
 
-def _is_begun(workdir: Path) -> bool:
+def is_begun(workdir: Path) -> bool:
+    """Returns whether a step of a run folder's was saved or logged; one that failed before that binds to nothing."""
     log = workdir / METRICS
     return bool(saved_steps(workdir)) or (log.exists() and log.stat().st_size > 0)
 
@@ -181,6 +203,10 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
         phases = enumerate(to_plain(config.data.store.phases))
         identity["mixture"] = {f"phases[{number}]": phase for number, phase in phases}
     return json.loads(json.dumps(identity))
+
+
+def _is_history(key: str) -> bool:
+    return key.partition(".")[0] in HISTORY_KEYS
 
 
 def _free(key: str) -> bool:

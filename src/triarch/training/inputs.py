@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 from triarch.data.batches import Batches
 from triarch.data.manifest import Vocabulary
-from triarch.data.mixture import MixturePhase, StoreMixture, interleaving
+from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
+from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs, Interleaved
 from triarch.errors import UserError
 from triarch.objectives.base import SpecialTokens, Transform, require_layout
 from triarch.training.config import RunConfig
+from triarch.training.segments import Segment, flops_per_sequence
 
 _VALIDATION_SEED = 0
 
@@ -27,6 +29,8 @@ class Inputs:
       transform: the objective's function from an example to features.
       lengths: tokens each side of the model reads, {"encoder": E, "decoder": D}.
       num_scored: targets of an example that carry loss, at most.
+      order: of the examples, and where in it these inputs begin.
+      earlier: the run's segments before.
     """
 
     config: RunConfig
@@ -34,53 +38,109 @@ class Inputs:
     transform: Transform
     lengths: dict[str, int]
     num_scored: int
+    order: SourceOrder
+    earlier: tuple[Segment, ...] = ()
 
     @property
     def window(self) -> int:
         """Tokens of one example, over both sides."""
         return self.config.data.window
 
+    @property
+    def segment(self) -> Segment:
+        """The run's segment that reads this."""
+        return Segment(self.config, self.order)
+
+    @property
+    def source_names(self) -> list[str]:
+        """What identifies each of the stores in `order`."""
+        return source_names(self.stores, self.config.data.train_split)
+
     def training(self, rows: slice | None = None) -> Batches:
-        """Returns the batches to train on; `rows` are this host's."""
-        store = self.config.data.store
-        phases = store.phases if isinstance(store, StoreMixture) else (MixturePhase(),)
-        return self._batches(self.config.data.train_split, phases, self.config.seed, rows)
+        """Returns the batches to train on, from the segment's first step on; `rows` are this host's."""
+        config = self.config
+        return make_batches(
+            self.stores, config.data.train_split, self.transform, self.order, config.batch_size, config.seed, rows
+        )
 
     def validation(self, rows: slice | None = None) -> Batches:
         """Returns the batches to evaluate on, the same for every run on these stores: as much of each."""
-        phases = (MixturePhase(weights=(1,) * len(self.stores)),)
-        return self._batches(self.config.data.validation_split, phases, _VALIDATION_SEED, rows)
+        split, size = self.config.data.validation_split, self.config.batch_size
+        order = fresh_order(self.stores, split, (MixturePhase(weights=(1,) * len(self.stores)),), size)
+        return make_batches(self.stores, split, self.transform, order, size, _VALIDATION_SEED, rows)
 
     def flops_per_sequence(self, convention: str) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
-        lengths = self.lengths
-        sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
-        return self.config.model.flops(*sides, convention, self.num_scored)
+        return flops_per_sequence(self.config, convention)
 
-    def _batches(self, split: str, phases: tuple[MixturePhase, ...], seed: int, rows: slice | None) -> Batches:
-        return make_batches(self.stores, split, self.transform, phases, self.config.batch_size, seed, rows)
+    def examples_until(self, step: int) -> int:
+        """Returns how many examples the run has read before `step`, over all its segments."""
+        first = self.earlier[0].order if self.earlier else self.order
+        return self.segment.examples_until(step) - first.position
+
+    def flops_until(self, step: int, convention: str) -> float:
+        """Returns the model's FLOPs of the run's steps before `step`, over all its segments."""
+        ends = [segment.order.step for segment in (*self.earlier[1:], self.segment)]
+        before = sum(one.flops(end, convention) for one, end in zip(self.earlier, ends, strict=False))
+        return before + self.segment.flops(step, convention)
+
+
+def source_names(stores: Sequence[TokenStore], split: str) -> list[str]:
+    """Returns what identifies each store's split, wherever the store lies: its fingerprint and the split's name.
+
+    Copies of one store are numbered.
+    """
+    names: list[str] = []
+    for store in stores:
+        name = f"{store.manifest.fingerprint}/{split}"
+        copies = sum(other.partition("#")[0] == name for other in names)
+        names.append(f"{name}#{copies + 1}" if copies else name)
+    return names
+
+
+def fresh_order(
+    stores: Sequence[TokenStore], split: str, phases: Sequence[MixturePhase], batch_size: int
+) -> SourceOrder:
+    """Returns the order of the examples of stores, mixed in `phases`, from their beginning.
+
+    Raises:
+      UserError: a store lacks the split, or holds nothing in it.
+    """
+    whole = whole_phases(phases, 0, [len(store.split(split)) for store in stores])
+    return SourceOrder.begin(source_names(stores, split), whole, batch_size)
 
 
 def make_batches(
     stores: Sequence[TokenStore],
     split: str,
     transform: Transform,
-    phases: tuple[MixturePhase, ...],
+    order: SourceOrder,
     batch_size: int,
     seed: int,
     rows: slice | None = None,
 ) -> Batches:
-    """Returns the batches of one store, or of several mixed in `phases`; see `Inputs`.
+    """Returns the batches of stores in `order`; see `Inputs`.
 
     Raises:
-      UserError: a store lacks the split, or holds nothing in it.
+      UserError: a store lacks the split, holds nothing in it, or has no place in the order.
     """
-    splits = [store.split(split) for store in stores]
-    streams = [Epochs(examples, transform, seed, source) for source, examples in enumerate(splits)]
-    if len(streams) == 1:
-        return Batches(streams[0], batch_size, rows)
-    order = interleaving(phases, batch_size, [len(examples) for examples in splits])
-    return Batches(Interleaved(streams, order), batch_size, rows)
+    numbers = order.numbers(source_names(stores, split))
+    streams = {n: Epochs(store.split(split), transform, seed, n) for n, store in zip(numbers, stores, strict=True)}
+    return Batches(Interleaved(streams, order.interleaving()), batch_size, rows, order.step, order.position)
+
+
+def phases_of(config: RunConfig) -> tuple[MixturePhase, ...]:
+    """Returns the phases in which a run mixes its stores; of one store a single one."""
+    store = config.data.store
+    return store.phases if isinstance(store, StoreMixture) else (MixturePhase(),)
+
+
+def next_order(inputs: Inputs, before: Segment, step: int, first_step: int | None = None) -> SourceOrder:
+    """Returns the order in which `inputs` go on where another segment is at `step`; see `SourceOrder.then`."""
+    config, split = inputs.config, inputs.config.data.train_split
+    sizes = [len(store.split(split)) for store in inputs.stores]
+    phases = whole_phases(phases_of(config), step if first_step is None else first_step, sizes)
+    return before.order.then(step, before.config.batch_size, inputs.source_names, phases, config.batch_size, first_step)
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -101,7 +161,9 @@ def open_inputs(config: RunConfig) -> Inputs:
     special = SpecialTokens.from_manifest(vocabulary.special)
     transform = config.objective.transform(architecture, special, vocabulary.size, window)
     lengths = config.objective.lengths(architecture, window)
-    return Inputs(config, stores, transform, lengths, config.objective.num_scored(architecture, window))
+    num_scored = config.objective.num_scored(architecture, window)
+    order = fresh_order(stores, config.data.train_split, phases_of(config), config.batch_size)
+    return Inputs(config, stores, transform, lengths, num_scored, order)
 
 
 def _open_store(folder: str, config: RunConfig) -> TokenStore:

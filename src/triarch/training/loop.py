@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import statistics
 from collections.abc import Iterator
@@ -20,29 +21,36 @@ from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
+from triarch.training.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.consistency import check_same_folder, check_same_run
 from triarch.training.fingerprint import CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
-from triarch.training.inputs import open_inputs
+from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.memory import check_memory, explain
 from triarch.training.metrics import MetricsLog
+from triarch.training.profiling import Profile
 from triarch.training.progress import Progress, shortened
 from triarch.training.reporter import Pending, Reporter
 from triarch.training.run import Run, assemble
+from triarch.training.segments import history
 from triarch.training.starting_point import StartingPoint, open_starting_point
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.watchdog import Watchdog
 
 
-def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str, Any]:
+def train(
+    config: RunConfig, workdir: str | Path, config_text: str, may_change: bool = False, profile: range | None = None
+) -> dict[str, Any]:
     """Trains, or goes on training, the run of a folder until its last step or a signal.
 
     Args:
       config: of the run.
       workdir: the run folder: holds config.gin, config.json, metrics.jsonl, checkpoints/, tensorboard/, summary.json.
       config_text: `config` as resolved gin text.
+      may_change: whether a run that is there may go on under another config than its own, see `segments`.
+      profile: steps, counted from 0, of which to write a trace, see `profiling`; None for none.
 
     Returns:
       What summary.json holds when the run is complete, or {"status": "interrupted", "step": N} after a signal.
@@ -56,8 +64,11 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
     validate(config)
     inputs = open_inputs(config)
     workdir = Path(workdir)
-    check_folder(workdir, config, inputs.stores)
+    change = open_change(workdir, inputs) if may_change else None
+    if change is None:
+        check_folder(workdir, config, inputs.stores)
     beginning = _starting_point(config, workdir, inputs.stores[0])
+    inputs = in_order(workdir, inputs, beginning)
     _use_compilation_cache(config.compilation_cache)
     check_same_run(config, inputs.stores, beginning is not None)
     run = assemble(config, inputs)
@@ -71,20 +82,35 @@ def train(config: RunConfig, workdir: str | Path, config_text: str) -> dict[str,
         interruption = stack.enter_context(Interruption())
         if is_first:
             stack.enter_context(locked(workdir))
-            write_folder(workdir, config, config_text, inputs.stores)
+            if change is None:
+                _write_folder(workdir, inputs, config_text)
             if beginning is not None:
                 beginning.write(workdir)
         check_same_folder(workdir)
         checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
+        trace = stack.enter_context(Profile(profile, workdir, progress.say))
+        trace.check(start, config.steps)
+        if change is not None:
+            inputs = change.at(start)
+            run = dataclasses.replace(run, inputs=inputs)
+            if is_first:
+                _write_folder(workdir, inputs, config_text)
+                (workdir / SUMMARY).unlink(missing_ok=True)
         progress.say(_opening_line(run, start, beginning))
+        for line in change.describe(start) if change is not None else ():
+            progress.say(line)
         log = None
         if is_first:
             log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, config.tensorboard)))
-        seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
-        reporter = Reporter(run, log, progress, seconds_before)
         watchdog = stack.enter_context(Watchdog(progress.say))
-        step = _loop(run, state, start, checkpoints, reporter, log, interruption, watchdog)
+        step = start
+        for part, until in (*earlier_runs(run, start), (run, config.steps)):
+            seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
+            reporter = Reporter(part, log, progress, seconds_before)
+            state, step = _loop(part, state, step, until, checkpoints, reporter, log, interruption, watchdog, trace)
+            if step < until:
+                break
         checkpoints.wait()
         if step < config.steps:
             progress.say(f"saved at step {step}; run again to go on")
@@ -99,27 +125,31 @@ def _loop(
     run: Run,
     state: TrainState,
     step: int,
+    until: int,
     checkpoints: Checkpoints,
     reporter: Reporter,
     log: MetricsLog | None,
     interruption: Interruption,
     watchdog: Watchdog,
-) -> int:
-    """Updates from `step` on; returns the step after the last update, which is saved."""
+    trace: Profile,
+) -> tuple[TrainState, int]:
+    """Updates from `step` on to `until`; returns the state, which is saved, and the step after the last update."""
     config = run.config
-    if step >= config.steps:
-        return step
+    if step >= until:
+        return state, step
     pending: Pending | None = None
     memory = FreedMemory()
     with contextlib.closing(run.batches(step)) as batches:
         for batch in batches:
             watchdog.at_step(step + 1)
+            trace.before(step)
             state, metrics = run.train_step(state, batch)
+            trace.after(step, metrics)
             if pending is not None:
                 reporter.report(pending)
                 memory.after_step()
             step += 1
-            last = step == config.steps
+            last = step == until
             evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
             pending = Pending(step, metrics, run.validate(state.params) if evaluated else None)
             stop = last or interruption.due(step)
@@ -129,14 +159,22 @@ def _loop(
                 with reporter.paused():
                     _save(checkpoints, state, step, log)
             if stop:
-                return step
+                return state, step
     raise AssertionError("batches never end")
+
+
+def _write_folder(workdir: Path, inputs: Inputs, text: str) -> None:
+    record = history(inputs.order, inputs.earlier)
+    write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
 
 
 def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLog | None) -> None:
     """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
     if not bool(all_finite(state.params)):
-        raise UserError(f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact")
+        raise UserError(
+            f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact (docs/nan.md "
+            "says what to look at)"
+        )
     if log is not None:
         log.sync()
     checkpoints.save(state, step)
@@ -146,7 +184,7 @@ def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> Star
     """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to go on from."""
     if config.init_from is None or saved_steps(workdir):
         return None
-    return open_starting_point(Path(config.init_from), config.model, store)
+    return open_starting_point(config, store)
 
 
 def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
@@ -170,16 +208,15 @@ def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:
         "loss": lines[-1]["loss"] if lines else None,
         "validation_loss": validations[-1] if validations else None,
         "steps": config.steps,
-        "tokens": config.steps * run.tokens_per_step,
-        "scored_tokens": config.steps * config.batch_size * run.inputs.num_scored,
+        **run.so_far(config.steps),
+        "scored_tokens": run.inputs.examples_until(config.steps) * run.inputs.num_scored,
         "seconds": lines[-1]["seconds"] if lines else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "num_params": config.model.num_params(),
         "num_params_non_embedding": config.model.num_params_non_embedding(),
-        "flops_paper": config.steps * run.flops_per_step("paper"),
-        "flops_train": config.steps * run.flops_per_step("train"),
         "device_kind": run.mesh.devices.flat[0].device_kind,
         "num_devices": run.mesh.size,
+        **described_segments(run.inputs),
     }
 
 

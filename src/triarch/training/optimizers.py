@@ -88,10 +88,10 @@ def build(optimizer: Optimizer, total_steps: int) -> optax.GradientTransformatio
 
 def at_rate(optimizer: Optimizer, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
     """Returns the same for a rate, as a function of updates made, that need not be the optimizer's own."""
-    update = optimizer.transformation(learning_rate)
-    if optimizer.max_grad_norm is None:
-        return update
-    return optax.chain(optax.clip_by_global_norm(optimizer.max_grad_norm), update)
+    norm = optimizer.max_grad_norm
+    # In two parts also without clipping: the state keeps its shape when a run goes on with or without it.
+    clip = optax.identity() if norm is None else optax.clip_by_global_norm(norm)
+    return optax.chain(clip, optimizer.transformation(learning_rate))
 
 
 def validate(optimizer: Optimizer, total_steps: int) -> None:

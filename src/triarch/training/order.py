@@ -1,14 +1,17 @@
-"""Which documents a run reads, and when: a function of its config and its stores, no training needed."""
+"""Which documents a run reads, and when: a function of its configs and its stores, no training needed."""
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from triarch.data.batches import Batches
 from triarch.data.provenance import Pieces, joined
+from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training.inputs import Inputs
 
@@ -39,25 +42,31 @@ class OrderPart:
 
 
 class DataOrder:
-    """The order in which a run reads documents.
+    """The order in which a run reads documents, over all its segments.
 
     Attributes:
       names: the files met so far; it grows.
+      stores: folders of the stores, by their numbers.
     """
 
-    def __init__(self, inputs: Inputs, rows: slice | None = None):
-        """The order of a run's training batches, or of some `rows` of each.
+    def __init__(self, segments: Sequence[Inputs], host: tuple[int, int] | None = None):
+        """The order of a run's training batches.
+
+        Args:
+          segments: of the run, in order.
+          host: (I, N) for the rows that host I of N reads; None for all.
 
         Raises:
-          UserError: a store was made before provenance was recorded, or its provenance is damaged.
+          UserError: a store was made before provenance was recorded, or its provenance is damaged; rows cannot be
+            shared out evenly.
         """
-        split = inputs.config.data.train_split
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._batches = inputs.training(rows)
-        self._rows = np.arange(inputs.config.batch_size)[rows if rows is not None else slice(None)]
-        self._provenance = [store.provenance(split) for store in inputs.stores]
-        self._known: list[list[int]] = [[] for _ in inputs.stores]
+        self._segments = [_Rows.of(inputs, host) for inputs in segments]
+        splits = _splits(segments)
+        self.stores = [str(splits[number][0].path) if number in splits else "" for number in range(max(splits) + 1)]
+        self._provenance = {number: store.provenance(split) for number, (store, split) in splits.items()}
+        self._known: dict[int, list[int]] = {number: [] for number in splits}
 
     def parts(self, steps: range) -> Iterator[tuple[int, OrderPart]]:
         """Yields what `steps` (consecutive) read, some rows at a time, each time with how many steps end with them.
@@ -67,23 +76,26 @@ class DataOrder:
         Raises:
           UserError: a table is damaged.
         """
-        each = max(provenance.runs_per_example for provenance in self._provenance)
+        each = max(provenance.runs_per_example for provenance in self._provenance.values())
         size = max(1, int(_RUNS / each))
         rows = self._ids(steps)
         while some := list(itertools.islice(rows, size)):
-            part = self._part(np.array(some, np.int64))
-            yield sum(row == self._rows[-1] for _, row, *_ in some), part
+            part = self._part(np.array([row for row, _ in some], np.int64))
+            yield sum(ends for _, ends in some), part
 
-    def _ids(self, steps: range) -> Iterator[tuple[int, int, int, int, int]]:
-        """Yields step, row, store, example and epoch of each row."""
+    def _ids(self, steps: range) -> Iterator[tuple[tuple[int, int, int, int, int], bool]]:
+        """Yields step, row, store, example and epoch of each row, and whether the step ends with it."""
+        starts = [segment.first_step for segment in self._segments]
         for step in steps:
-            for row, example in zip(self._rows.tolist(), self._batches.example_ids(step), strict=True):
-                yield step, row, *example
+            segment = self._segments[bisect.bisect_right(starts, step) - 1]
+            ids = segment.batches.example_ids(step)
+            for row, example in zip(segment.rows, ids, strict=True):
+                yield (step, row, *example), row == segment.rows[-1]
 
     def _part(self, ids: np.ndarray) -> OrderPart:
         step, row, store, example, epoch = ids.T
         found = []
-        for number, provenance in enumerate(self._provenance):
+        for number, provenance in self._provenance.items():
             places = np.flatnonzero(store == number)
             if len(places):
                 pieces = provenance.pieces(example[places])
@@ -109,6 +121,38 @@ class DataOrder:
                 self.names.append(name)
             numbers.append(self._numbers[name])
         return np.array(numbers, np.int64)[sources]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """The rows of a segment's batches: from which step on, which of each batch."""
+
+    first_step: int
+    rows: range
+    batches: Batches
+
+    @classmethod
+    def of(cls, inputs: Inputs, host: tuple[int, int] | None) -> _Rows:
+        rows = _rows(inputs.config.batch_size, host)
+        return cls(inputs.order.step, range(inputs.config.batch_size)[rows], inputs.training(rows))
+
+
+def _splits(segments: Sequence[Inputs]) -> dict[int, tuple[TokenStore, str]]:
+    """Returns the store and split that each number stands for."""
+    return {
+        number: (store, inputs.config.data.train_split)
+        for inputs in segments
+        for number, store in zip(inputs.order.numbers(inputs.source_names), inputs.stores, strict=True)
+    }
+
+
+def _rows(batch_size: int, host: tuple[int, int] | None) -> slice:
+    """Returns the rows of a host: hosts read equal parts of a batch one after another, see `sharding.host_rows`."""
+    number, hosts = (0, 1) if host is None else host
+    if batch_size % hosts:
+        raise UserError(f"--host={number}/{hosts}: {batch_size} rows cannot be shared out evenly between {hosts} hosts")
+    share = batch_size // hosts
+    return slice(number * share, (number + 1) * share)
 
 
 def check_steps(steps: range, run_steps: int) -> None:

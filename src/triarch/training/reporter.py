@@ -55,7 +55,7 @@ class Reporter:
             if not math.isfinite(metrics[name]):
                 raise UserError(
                     f"{name} is {metrics[name]} at step {step}: stopped; checkpoints from before it are intact "
-                    "(try a lower learning rate, longer warm-up or gradient clipping)"
+                    "(try a lower learning rate, longer warm-up or gradient clipping; docs/nan.md says what to look at)"
                 )
         if self._mark is None:
             # The first step also paid for compilation: speed is measured from its end.
@@ -83,9 +83,7 @@ class Reporter:
             **metrics,
             "tokens_per_second": rate,
             "mfu": mfu,
-            "tokens": step * run.tokens_per_step,
-            "flops_paper": step * run.flops_per_step("paper"),
-            "flops_train": step * run.flops_per_step("train"),
+            **run.so_far(step),
             "seconds": time.perf_counter() - self._start,
         }
         if validation is not None:

@@ -50,7 +50,7 @@ class Run:
     eval_step: EvalStep
 
     def initial_state(self, start: StartingPoint | None = None) -> TrainState:
-        """Returns a fresh state, made in place on the mesh, with the parameters of `start` if there is one.
+        """Returns a fresh state, made in place on the mesh, with what `start` has where there is one.
 
         Raises:
           UserError: the starting point is damaged.
@@ -58,8 +58,7 @@ class Run:
         state = born_sharded(self.network, self.transformation, self.target, self.config.seed)
         if start is None:
             return state
-        placement = Placement(self.mesh, self.config.rules)
-        return state._replace(params=start.parameters(self.target.params, placement))
+        return start.state(state, self.target, Placement(self.mesh, self.config.rules))
 
     def batches(self, start_step: int) -> Iterator[Batch]:
         """Yields global batches from that of `start_step` on, without end; they are read ahead."""
@@ -79,6 +78,14 @@ class Run:
     def flops_per_step(self, convention: str) -> float:
         """Returns the model's FLOPs for a global batch."""
         return self.config.batch_size * self.inputs.flops_per_sequence(convention)
+
+    def so_far(self, step: int) -> dict[str, float]:
+        """Returns the tokens read and the FLOPs made in the run's first `step` steps, over all its segments."""
+        return {
+            "tokens": self.inputs.examples_until(step) * self.inputs.window,
+            "flops_paper": self.inputs.flops_until(step, "paper"),
+            "flops_train": self.inputs.flops_until(step, "train"),
+        }
 
     def mfu(self, tokens_per_second: float | None) -> float | None:
         """Returns model FLOPs utilisation ("train" convention), or None where the devices' peak is unknown."""

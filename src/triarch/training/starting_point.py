@@ -1,21 +1,30 @@
-"""Training that begins from an export's parameters: fine-tuning, further phases, imported models."""
+"""Training that begins from parameters of a run or an export: fine-tuning, further phases, imported models."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import orbax.checkpoint as ocp
 
+from triarch import schema
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
-from triarch.interchange import Manifest, Placement, parameters, read_export, read_manifest
+from triarch.interchange import Placement, model_config, orbax_folder, parameters, read_export, read_manifest
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig
-from triarch.training.state import Tree
+from triarch.schema import Anything, Table
+from triarch.training.checkpoints import OPTIMIZER, PARAMS, find_faults
+from triarch.training.config import RunConfig
+from triarch.training.config_json import from_plain, read_json
+from triarch.training.fingerprint import CHECKPOINTS, CONFIG_JSON
+from triarch.training.segments import Segment, optimizer_shapes, read_earlier, read_order
+from triarch.training.state import TrainState
 
 # These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
 _NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
@@ -23,59 +32,155 @@ _NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
 
 @dataclasses.dataclass(frozen=True)
 class StartingPoint:
-    """An export whose parameters fit a run's network.
+    """A run's checkpoint, or an export, whose parameters fit a run's network.
 
     Attributes:
-      folder: the export.
-      manifest: what it says of itself.
+      folder: the run or export.
+      step: updates that were made there; None if an export does not know.
       differences: options in which the run's network is another, as "option: value there -> value here".
+      checkpoint: folder of the run's checkpoint; None for an export.
+      optimizer: whether the optimizer's state is taken over too.
+      segment: the segment of that run whose place in the data is taken over; None for none.
+      imported: what the Hugging Face folder said that all began with, for exports; None where there was none.
     """
 
     folder: Path
-    manifest: Manifest
+    step: int | None
     differences: tuple[str, ...]
+    checkpoint: Path | None = None
+    optimizer: bool = False
+    segment: Segment | None = None
+    imported: Mapping[str, Any] | None = None
 
     def describe(self) -> str:
-        """Returns a line for the user."""
-        step = "" if self.manifest.origin.step is None else f" of step {self.manifest.origin.step}"
+        """Returns a line for the user: what is taken over, and what is not."""
+        step = "" if self.step is None else f" of step {self.step}"
+        taken = f"from the parameters{' and the optimizer state' if self.optimizer else ''} of {self.folder}{step}"
+        if self.checkpoint is not None:
+            optimizer = "" if self.optimizer else ", with a fresh optimizer"
+            data = "reading on after its data" if self.segment is not None else "reading the data from the beginning"
+            taken = f"{taken}{optimizer}, {data}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
-        return f"from the parameters of {self.folder}{step}{changed}"
+        return f"{taken}{changed}"
 
     def write(self, workdir: Path) -> None:
         """Keeps in a run what the Hugging Face folder said that it began with, if there is one, for its export."""
-        said = self.manifest.origin.imported
-        if said is not None:
-            kept = {key: said.get(key) for key in ("huggingface", "config", "generation_config")}
+        if self.imported is not None:
+            kept = {key: self.imported.get(key) for key in ("huggingface", "config", "generation_config")}
             write_whole(workdir / f"{TUNED_FROM}.json", json.dumps(kept, indent=2) + "\n")
 
-    def parameters(self, target: Tree, placement: Placement) -> Tree:
-        """Reads the parameters into the shapes and shardings of `target`.
+    def state(self, fresh: TrainState, target: TrainState, placement: Placement) -> TrainState:
+        """Returns `fresh` with what is taken over, in the shapes and shardings of `target`.
 
         Raises:
           UserError: the export is damaged.
         """
-        loaded = read_export(self.folder, placement=placement)
-        tree: Any = parameters.nest(parameters.flatten(loaded.model))
-        return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), tree, target)
+        if self.checkpoint is None:
+            loaded = read_export(self.folder, placement=placement)
+            tree: Any = parameters.nest(parameters.flatten(loaded.model))
+            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), tree, target.params)
+            return fresh._replace(params=params)
+        state = fresh._replace(params=_restored(self.checkpoint / PARAMS, target.params))
+        if self.optimizer:
+            state = state._replace(opt_state=_restored(self.checkpoint / OPTIMIZER, target.opt_state))
+        return state
 
 
-def open_starting_point(folder: Path, model: ModelConfig, store: TokenStore) -> StartingPoint:
-    """Makes sure that an export's parameters fit a network and a store; touches no device.
+def open_starting_point(config: RunConfig, store: TokenStore) -> StartingPoint:
+    """Makes sure that what `config.init_from` names fits the run's network and store; touches no device.
 
     Raises:
-      UserError: there is no export; a parameter is missing, is one too many or has another shape (named); the
-        export's vocabulary is known and is not the store's.
+      UserError: there is no run or export; a parameter is missing, is one too many or has another shape (named); its
+        vocabulary is known and is not the store's; the run has no such checkpoint, or its optimizer's state is another.
     """
+    folder = Path(config.init_from)
+    if not (folder / CONFIG_JSON).is_file() or not (folder / CHECKPOINTS).is_dir():
+        return _from_export(folder, config, store)
+    return _from_run(folder, config, store)
+
+
+def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
     manifest = read_manifest(folder)
-    vocabulary = manifest.origin.vocabulary
+    for field in ("init_step", "init_optimizer", "init_data"):
+        if getattr(config, field) not in (None, False):
+            raise UserError(f"RunConfig.{field}: {folder} is an export, which holds the parameters of one step alone")
+    _check_vocabulary(folder, manifest.origin.vocabulary, store)
+    stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
+    parameters.check(parameters.specs(config.model), stored, f"RunConfig.init_from = {str(folder)!r}")
+    differences = _differences(manifest.config, config.model)
+    return StartingPoint(folder, manifest.origin.step, differences, imported=manifest.origin.imported)
+
+
+def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
+    fields, where = read_json(folder), str(folder / CONFIG_JSON)
+    _check_vocabulary(folder, fields.get("vocabulary"), store)
+    there = model_config(fields.get("model") or {}, where)
+    step = _whole_step(folder / CHECKPOINTS, config)
+    checkpoint = folder / CHECKPOINTS / str(step)
+    named = f"RunConfig.init_from = {str(folder)!r}"
+    parameters.check(parameters.specs(config.model), orbax_folder.shapes(checkpoint / PARAMS), named)
+    segment = None
+    if config.init_optimizer or config.init_data:
+        segment = _segment_at(folder, step, from_plain(fields, where))
+        if config.init_optimizer and optimizer_shapes(segment.config) != optimizer_shapes(config):
+            raise UserError(
+                f"RunConfig.init_optimizer: the state of {type(segment.config.optimizer).__name__} in {folder} is none "
+                f"of this run's {type(config.optimizer).__name__}"
+            )
+    return StartingPoint(
+        folder=folder,
+        step=step,
+        differences=_differences(there, config.model),
+        checkpoint=checkpoint,
+        optimizer=config.init_optimizer,
+        segment=segment if config.init_data else None,
+        imported=_imported(folder),
+    )
+
+
+def _whole_step(checkpoints: Path, config: RunConfig) -> int:
+    """Returns the step of `config.init_step`, or of the newest checkpoint that is whole."""
+    items = (PARAMS, OPTIMIZER) if config.init_optimizer else (PARAMS,)
+    steps = sorted(int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit())
+    if config.init_step is not None and config.init_step not in steps:
+        known = f"there are {', '.join(map(str, steps))}" if steps else "there is none yet"
+        raise UserError(f"RunConfig.init_step = {config.init_step}: {checkpoints} has no checkpoint of it ({known})")
+    faults = []
+    for step in reversed(steps) if config.init_step is None else [config.init_step]:
+        found = find_faults(checkpoints / str(step), items)
+        if not found:
+            return step
+        faults.append(f"checkpoint {step} is damaged ({found[0]})")
+    raise UserError(
+        f"RunConfig.init_from: {checkpoints} has no whole checkpoint: {faults[0] if faults else 'none yet'}"
+    )
+
+
+def _segment_at(folder: Path, step: int, last: RunConfig) -> Segment:
+    """Returns the segment of a run that made its `step`-th update."""
+    order = read_order(folder)
+    if order is None:
+        raise UserError(f"{folder / CONFIG_JSON}: does not say where in its data the run is (data_order)")
+    segments = (*read_earlier(folder), Segment(last, order))
+    return [segment for segment in segments if segment.order.step < max(step, 1)][-1]
+
+
+def _imported(run: Path) -> dict[str, Any] | None:
+    path = run / f"{TUNED_FROM}.json"
+    return schema.read(path, Table(Anything())) if path.is_file() else None
+
+
+def _restored(folder: Path, target: Any) -> Any:
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder.absolute(), target)
+
+
+def _check_vocabulary(folder: Path, vocabulary: Mapping[str, Any] | None, store: TokenStore) -> None:
     if vocabulary is not None and vocabulary["fingerprint"] != store.manifest.vocabulary.fingerprint:
         raise UserError(
             f"RunConfig.init_from = {str(folder)!r}: its vocabulary is not that of {store.path}: "
             f"prepare the store again with --vocabulary={folder}"
         )
-    stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    parameters.check(parameters.specs(model), stored, f"RunConfig.init_from = {str(folder)!r}")
-    return StartingPoint(folder, manifest, _differences(manifest.config, model))
 
 
 def _differences(there: ModelConfig, here: ModelConfig) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.few_shot import add_task_arguments, refuse_task_flags, run_tasks
+from triarch.cli.few_shot import add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
@@ -29,6 +29,7 @@ EXAMPLE = (
     "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
     "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
+    "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
     "--output=study/analysis"
 )
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
-    if args.tasks is not None or args.task_suite is not None:
+    if asks_for_tasks(args):
         if stores or args.suite is not None:
             raise UserError(
                 "tasks are evaluated by themselves: give --tasks without --in_domain, --out_of_domain, --suite"

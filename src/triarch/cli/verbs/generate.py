@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts
+from triarch.cli.prompts import read_prompts
 from triarch.cli.views.batch_view import legible
 from triarch.cli.views.text_stream import TextStream
-from triarch.cli.vocabularies import tokenizer_of
+from triarch.decoding.prompt_texts import check_stops, decode, encode, token_texts
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
     texts = read_prompts(args.prompt, args.prompts_file)
     _settings(args).validate()
-    from triarch.loading import load
+    from triarch.loading import load, tokenizer_of
 
     model = load(args.model, step=args.step)
     writer = _Writer(args, model, tokenizer_of(model))

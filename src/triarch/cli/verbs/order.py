@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.run_config import config_of
 from triarch.cli.views.provenance_view import described
 from triarch.errors import UserError
 from triarch.progress import Progress
@@ -24,7 +25,8 @@ HELP = (
 EXAMPLE = (
     "triarch order runs/redllm --steps=100:102\n"
     "triarch order runs/redllm --steps=0:100000 --output=order.parquet\n"
-    "triarch order --gin_file=runs/planned.gin --gin.DataConfig.store=stores/code --steps=0"
+    "triarch order --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --gin.DataConfig.store=stores/code "
+    "--steps=0"
 )
 # What --json may hold: it is made in memory.
 _JSON_ROWS = 10**6
@@ -52,21 +54,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.output is not None:
         order_files.check_output(args.output)
-    inputs = _inputs(args)
-    config = inputs.config
+    segments = _segments(args)
+    config = segments[-1].config
     steps = _steps(args.steps, config.steps)
     check_steps(steps, config.steps)
-    order = DataOrder(inputs, _rows(args.host, config.batch_size))
-    table = order_files.OrderTable(order, [str(store.path) for store in inputs.stores])
+    order = DataOrder(segments, _host(args.host))
+    table = order_files.OrderTable(order, order.stores)
     result = {
         "run": None if args.run is None else str(args.run),
         "steps": [steps.start, steps.stop],
         "batch_size": config.batch_size,
         "seed": config.seed,
         "split": config.data.train_split,
-        "layout": inputs.stores[0].manifest.layout,
-        "stores": {str(store.path): store.manifest.fingerprint for store in inputs.stores},
+        "layout": segments[-1].stores[0].manifest.layout,
+        "stores": {str(store.path): store.manifest.fingerprint for inputs in segments for store in inputs.stores},
     }
+    if len(segments) > 1:
+        result["segments"] = [
+            {"from_step": inputs.order.step, "batch_size": inputs.config.batch_size} for inputs in segments
+        ]
+        for one in result["segments"]:
+            print(f"from step {one['from_step']} on: batches of {one['batch_size']}")
     if args.output is not None:
         return result | _write(args.output, order, table, steps)
     return result | _print(order, table, steps, keep=args.json is not None)
@@ -109,21 +117,22 @@ def _print(order: DataOrder, table: OrderTable, steps: range, keep: bool) -> dic
     return {"rows": rows, "tokens": tokens, **({"order": kept} if keep else {})}
 
 
-def _inputs(args: argparse.Namespace) -> Inputs:
-    """Returns the inputs of the run; of a run folder, checked to be those that it was begun with."""
-    from triarch.cli.run_config import read_run_config
+def _segments(args: argparse.Namespace) -> list[Inputs]:
+    """Returns the inputs of a run's segments; of a run folder, checked to be those that it was begun with."""
+    from triarch.training.changing import all_segments, in_order
     from triarch.training.config import validate
     from triarch.training.fingerprint import check_folder
     from triarch.training.inputs import open_inputs
 
     if args.run is None and not args.gin_file:
         raise UserError("name a run folder, or describe a run with --gin_file")
-    config, _ = load_run(args, None if args.run is None else read_run_config(args.run))
+    config = load_run(args)[0] if args.run is None else config_of(args.run, args.gin_file, args.gin_bindings)[0]
     validate(config)
     inputs = open_inputs(config)
-    if args.run is not None:
-        check_folder(args.run, config, inputs.stores, even_unbegun=True)
-    return inputs
+    if args.run is None:
+        return [inputs]
+    check_folder(args.run, config, inputs.stores, even_unbegun=True)
+    return all_segments(in_order(args.run, inputs, None))
 
 
 def _steps(text: str, run_steps: int) -> range:
@@ -136,15 +145,10 @@ def _steps(text: str, run_steps: int) -> range:
     return range(start, int(found[3]) if found[3] else run_steps)
 
 
-def _rows(text: str | None, batch_size: int) -> slice | None:
-    """Returns the rows of a host: hosts read equal parts of a batch one after another, see `sharding.host_rows`."""
+def _host(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not int(found[1]) < int(found[2]):
         raise UserError(f"--host={text}: expected I/N, host I of N, counted from 0")
-    host, hosts = int(found[1]), int(found[2])
-    if batch_size % hosts:
-        raise UserError(f"--host={text}: {batch_size} rows cannot be shared out evenly between {hosts} hosts")
-    share = batch_size // hosts
-    return slice(host * share, (host + 1) * share)
+    return int(found[1]), int(found[2])

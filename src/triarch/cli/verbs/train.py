@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from triarch.cli.gin_files import add_gin_arguments, load_run
 from triarch.cli.outputs import check_folder
 from triarch.cli.processes import add_process_arguments, joined
-from triarch.cli.run_config import check_modules
+from triarch.cli.run_config import config_of
+from triarch.errors import UserError
 
-HELP = "train a model; run again with the same --workdir to go on after a stop"
-EXAMPLE = "triarch train --gin_file=runs/laptop.gin --workdir=runs/first --gin.RunConfig.steps=200"
+HELP = """Trains a model. Run again with the same --workdir, which is enough, to go on after a stop.
+
+A run that is there goes on under other settings where --continue_with names them: more steps, another learning rate,
+schedule, batch size, mixture of data or setting of the optimizer. It goes on in its data after what it has read, and
+records the change; what it is a model of cannot change."""
+EXAMPLE = """  triarch train --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --workdir=runs/first \\
+      --gin_file=experiments/redllm_vs_decllm/laptop_run.gin --gin.DataConfig.store=stores/code
+  triarch train --workdir=runs/first
+  triarch train --workdir=runs/first --continue_with=RunConfig.steps=400 --continue_with=RunConfig.batch_size=16
+  triarch train --workdir=runs/first --profile=20:25"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +35,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder, created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
         "SIGTERM or Ctrl-C saves after the current step and exits with status 0",
     )
+    parser.add_argument(
+        "--continue_with",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="go on with the run of --workdir under another setting, as RunConfig.steps=400, or those of a gin file "
+        "(repeatable). Given again after a stop, it simply goes on",
+    )
+    parser.add_argument(
+        "--profile",
+        metavar="FROM:TO",
+        help="write a trace of the steps FROM up to TO - 1 to WORKDIR/profile, and say how to look at it",
+    )
     add_process_arguments(parser, steps=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """Trains and returns the run's summary, in the first of several processes."""
     check_folder("workdir", args.workdir)
-    check_modules(Path(args.workdir))
-    config, config_text = load_run(args)
+    config, config_text = _config(args)
+    profile = _profile(args.profile)
     with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
         from triarch.training import train  # Bad flags and configs fail before jax is imported.
 
-        summary = train(config, args.workdir, config_text)
+        summary = train(config, args.workdir, config_text, may_change=bool(args.continue_with), profile=profile)
     if not is_first:
         return None
     if summary["status"] == "complete":
         loss = "" if summary["loss"] is None else f", loss {summary['loss']:.4f}"
-        print(f"{args.workdir}: complete after {summary['steps']} steps{loss}")
+        more = f" (for more: --continue_with=RunConfig.steps={2 * summary['steps']})"
+        print(f"{args.workdir}: complete after {summary['steps']} steps{loss}{more}")
     return summary
+
+
+def _config(args: argparse.Namespace) -> tuple[Any, str]:
+    """Returns the run's config and its gin text: from gin files, or from a run that is there and gin on top."""
+    from triarch.training.config_json import check_modules
+
+    workdir = Path(args.workdir)
+    if args.continue_with:
+        if args.gin_file:
+            raise UserError("--continue_with changes the run of --workdir: name gin files with it, not with --gin_file")
+        files = [change for change in args.continue_with if change.endswith(".gin") and "=" not in change]
+        changes = [change for change in args.continue_with if change not in files]
+        for change in changes:
+            if "=" not in change:
+                raise UserError(f"--continue_with={change}: expected NAME=VALUE or a gin file, as RunConfig.steps=400")
+        return config_of(workdir, files, [*args.gin_bindings, *changes])
+    if args.gin_file:
+        check_modules(workdir)
+        return load_run(args)
+    if not (workdir / "config.json").exists():
+        raise UserError(
+            f"{workdir} holds no run to go on with: to begin one describe it with --gin_file, for example "
+            "--gin_file=models/redllm/150m.gin"
+        )
+    return config_of(workdir, bindings=args.gin_bindings)
+
+
+def _profile(text: str | None) -> range | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(f"--profile={text}: expected FROM:TO, two steps, the second behind the last one to look at")
+    return range(int(found[1]), int(found[2]))

@@ -37,7 +37,7 @@ def show_batch(
     """
     from triarch.objectives import SpecialTokens
     from triarch.objectives.base import require_layout
-    from triarch.training.inputs import check_alike, make_batches
+    from triarch.training.inputs import check_alike, fresh_order, make_batches
 
     objective = build_field("RunConfig.objective")
     if objective is None:
@@ -53,7 +53,8 @@ def show_batch(
     batch_size = build_field("RunConfig.batch_size") or max(args.examples, 1)
     rows = slice(0, min(max(args.examples, 1), batch_size))
     seed = build_field("RunConfig.seed") or 0
-    batches = make_batches(stores, split, transform, phases, batch_size, seed, rows)
+    order = fresh_order(stores, split, phases, batch_size)
+    batches = make_batches(stores, split, transform, order, batch_size, seed, rows)
     batch = batches.batch(args.step)
     found = []
     console.print(batch_view.legend())

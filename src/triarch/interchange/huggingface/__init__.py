@@ -3,6 +3,7 @@
 from triarch.interchange.huggingface.exporting import MAX_SHARD_BYTES, choose_family, num_bytes, write_huggingface
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.importing import Opened, open_folder, write_import
+from triarch.interchange.huggingface.in_memory import read_folder
 
 __all__ = [
     "FAMILIES",
@@ -11,6 +12,7 @@ __all__ = [
     "choose_family",
     "num_bytes",
     "open_folder",
+    "read_folder",
     "write_huggingface",
     "write_import",
 ]

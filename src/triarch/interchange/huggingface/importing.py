@@ -128,7 +128,7 @@ def write_import(
     Raises:
       UserError: `output` exists or cannot be written, or a tensor cannot be read.
     """
-    leaves, kept = _leaves(opened, advance)
+    leaves, kept = make_leaves(opened, advance)
     source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name}
     source |= {"config": opened.fields, "generation_config": opened.generation}
     source |= {"tensor_types": kept, "left_out": list(opened.left_out)}
@@ -277,7 +277,7 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
     return np.array_equal(*(np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (first, second)))
 
 
-def _leaves(opened: Opened, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
+def make_leaves(opened: Opened, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
     """Returns what makes each parameter, and the types of tensors that are not those of their parameters."""
     sources: dict[str, dict[int, tuple[Link, int]]] = collections.defaultdict(dict)
     for link in opened.links:

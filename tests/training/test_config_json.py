@@ -6,11 +6,11 @@ import pytest
 
 from tests.training import tiny
 from triarch.cli import gin_files
-from triarch.cli.run_config import check_modules, read_run_config
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
+from triarch.training.config_json import check_modules, read_config
 from triarch.training.fingerprint import to_plain
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
@@ -24,7 +24,7 @@ def written(tmp_path, config, **others):
 @pytest.mark.parametrize("objective", [SpanCorruption(), UL2, T5GEMMA2], ids=["plain", "ul2", "t5gemma2"])
 def test_the_config_comes_back(objective, tmp_path):
     config = tiny.run_config("store", "encoder-decoder", objective=objective, data=MIXED)
-    assert read_run_config(written(tmp_path, config, vocabulary={"special": {}}, mixture={})) == config
+    assert read_config(written(tmp_path, config, vocabulary={"special": {}}, mixture={})) == config
 
 
 @pytest.mark.parametrize("name", ["redllm/8b", "ettin_encoder/150m", "llama3/1b", "t5gemma/2b", "bart/base"])
@@ -32,7 +32,7 @@ def test_published_configs_come_back(name, tmp_path):
     """With scaled rotary embeddings, rules of sharding and schedules of other kinds."""
     gin_files.parse([gin_files.recipe_file(*name.split("/")), f"models/{name}.gin"], [])
     config = gin_files.build("RunConfig")
-    assert read_run_config(written(tmp_path, config)) == config
+    assert read_config(written(tmp_path, config)) == config
 
 
 def changed(plain, key, value):
@@ -67,18 +67,18 @@ def test_other_things(key, value, message, tmp_path):
     plain = changed(to_plain(tiny.run_config("store")), key, value)
     (tmp_path / "config.json").write_text(json.dumps(plain))
     with pytest.raises(UserError) as caught:
-        read_run_config(tmp_path)
+        read_config(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path / 'config.json'}") and message in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "5", "{", '{"a": ' * 400 + "1" + "}" * 400, "[" * 100_000, "\x00"])
 def test_no_config_at_all(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
-    for read in (read_run_config, check_modules):
+    for read in (read_config, check_modules):
         if read is check_modules and text.startswith('{"a"'):
             continue
         with pytest.raises(UserError) as caught:
             read(tmp_path)
         assert str(caught.value).startswith(str(tmp_path)) and len(str(caught.value)) < 400
     with pytest.raises(UserError, match="no such run folder"):
-        read_run_config(tmp_path / "none")
+        read_config(tmp_path / "none")

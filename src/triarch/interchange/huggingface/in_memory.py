@@ -1,0 +1,50 @@
+"""A Hugging Face folder as a network in memory: nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from triarch.interchange.huggingface.importing import Opened, make_leaves
+from triarch.interchange.loaded import LoadedModel
+from triarch.interchange.manifest import Origin
+from triarch.interchange.parameters import assemble, specs
+from triarch.interchange.placement import Placement
+from triarch.models import Execution
+
+
+def read_folder(
+    opened: Opened,
+    *,
+    vocabulary: Mapping[str, Any] | None = None,
+    execution: Execution | None = None,
+    placement: Placement | None = None,
+) -> LoadedModel:
+    """Returns the network of a Hugging Face folder, its parameters in float32.
+
+    Args:
+      opened: the folder.
+      vocabulary: of its tokenizer, as in a token store's manifest; None if unknown.
+      execution: how the network is to be computed.
+      placement: where it is to live; one device by default.
+
+    Raises:
+      UserError: a tensor cannot be read.
+    """
+    placement = placement or Placement.one_device()
+    leaves, _ = make_leaves(opened, lambda num_bytes: None)
+    places = placement.parameters(specs(opened.config))
+    tensors = {}
+    for name, leaf in leaves.items():
+        values = np.concatenate(list(leaf.parts(max(leaf.shape[0], 1))))
+        tensors[name] = jax.device_put(values.astype(np.float32), places[name])
+    source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name, "config": opened.fields}
+    return LoadedModel(
+        path=opened.folder,
+        model=assemble(opened.config, execution or Execution(), tensors, placement.constrain),
+        origin=Origin(opened.family.objective, vocabulary, source=source),
+        placement=placement,
+    )
