@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.interchange import LoadedModel
+    from triarch.interchange import LoadedModel, StoredModel
     from triarch.tokenizers import Tokenizer
 
 
-def tokenizer_of(model: LoadedModel) -> Tokenizer:
+def tokenizer_of(model: LoadedModel | StoredModel) -> Tokenizer:
     """Returns the tokenizer of a model's vocabulary.
 
     Raises:

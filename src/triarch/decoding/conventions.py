@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, StoredModel
 from triarch.objectives import Mixture, Objective, SpecialTokens, objective_from
 
 
@@ -33,7 +33,7 @@ class Conventions:
     @classmethod
     def of(
         cls,
-        model: LoadedModel,
+        model: LoadedModel | StoredModel,
         mode: str | None = None,
         tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None = None,
     ) -> Conventions:
@@ -45,7 +45,7 @@ class Conventions:
         encoder-decoder eos after the prompt, an encoder bos ([CLS]) before and eos ([SEP]) after it.
 
         Args:
-          model: loaded.
+          model: loaded, or on disk.
           mode: name of the mode token to use; None for the one that the model's prefix LM has, if any.
           tokenizer_frame: what the model's tokenizer puts before and after a text; None if it does not say.
 
@@ -78,7 +78,7 @@ class Conventions:
 
 
 def _imported(
-    model: LoadedModel,
+    model: LoadedModel | StoredModel,
     special: SpecialTokens,
     mode: Sequence[int],
     tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None,

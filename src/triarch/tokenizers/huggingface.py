@@ -35,6 +35,7 @@ _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _SEEN = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) not in " \u00ad"]
 _UNSEEN = sorted(set(range(256)) - set(_SEEN))
 _BYTES = {chr(byte): byte for byte in _SEEN} | {chr(256 + number): byte for number, byte in enumerate(_UNSEEN)}
+BYTE_LETTERS = sorted(_BYTES, key=_BYTES.__getitem__)
 
 
 class HuggingFaceTokenizer(TokenizerInParts):
@@ -111,6 +112,11 @@ class HuggingFaceTokenizer(TokenizerInParts):
     def _config(self) -> dict[str, Any]:
         """The library's own account of the file, complete where files of older versions are not."""
         return json.loads(self._tokenizer.to_str())
+
+    @functools.cached_property
+    def names(self) -> dict[int, str]:
+        """What the file calls each id."""
+        return {index: name for name, index in self._tokenizer.get_vocab(with_added_tokens=True).items()}
 
     @property
     def unk_id(self) -> int | None:

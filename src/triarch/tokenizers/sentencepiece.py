@@ -127,9 +127,10 @@ class SentencePieceTokenizer(TokenizerInParts):
 
     def _find_space_symbol_ids(self) -> list[int]:
         """Returns the byte tokens for a literal U+2581 where the model is lossless otherwise, else nothing."""
-        dummy_prefix = self._processor.decode(self._processor.encode(" a  a ")) != " a  a "
+        rules = model_pb2.ModelProto.FromString(self.model).normalizer_spec
+        changes_text = rules.add_dummy_prefix or rules.remove_extra_whitespaces or rules.precompiled_charsmap
         ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
-        return ids if all(map(self._processor.is_byte, ids)) and not dummy_prefix else []
+        return ids if all(map(self._processor.is_byte, ids)) and not changes_text else []
 
     def _find_special(self) -> dict[str, Any]:
         processor = self._processor
