@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MASK_WORDS = ("[MASK]", "<mask>")
 _SPECIAL = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")
 _FIELD = "prompt"
+# UTF-8's bytes that begin a character of several.
+_FIRST_OF_SEVERAL = 0xC2
 
 
 def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
@@ -141,6 +143,12 @@ def token_texts(tokenizer: Tokenizer, special: SpecialTokens) -> list[bytes]:
     for number, index in enumerate(special.sentinels):
         texts[index] = f"<extra_id_{number}>".encode()
     return texts
+
+
+def unfinished(tokenizer: Tokenizer) -> list[int]:
+    """Returns a token that is only the beginning of a character, if there is one."""
+    texts = tokenizer.token_texts
+    return [index for index, text in enumerate(texts) if len(text) == 1 and text[0] >= _FIRST_OF_SEVERAL][:1]
 
 
 def check_stops(texts: Sequence[str], tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts
+from triarch.cli.prompts import check_stops, decode, encode, read_prompts, token_texts, unfinished
 from triarch.cli.views.text_stream import TextStream
 from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
@@ -105,6 +105,7 @@ class _Writer:
         self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
         self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
+        self.probes = unfinished(tokenizer)
         check_stops(args.stop, self.tokenizer)
         self.settings = _settings(args, *[] if args.ignore_eos else [(self.conventions.eos,)])
         self.stop_texts = None
@@ -175,7 +176,7 @@ class _Writer:
         """Prints an answer as its tokens come, and returns it."""
         continues = self.model.config.architecture == "decoder-only"
         context = encode(text, self.tokenizer, self.special).tolist() if continues else []
-        stream = TextStream(self.decode, context, self.args.stop)
+        stream = TextStream(self.decode, context, self.args.stop, self.probes)
         count = 0
         for piece in pieces:
             count += len(piece)
