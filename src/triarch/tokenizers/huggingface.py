@@ -104,8 +104,14 @@ class HuggingFaceTokenizer(TokenizerInParts):
 
     @functools.cached_property
     def info(self) -> Vocabulary:
-        digest = hashlib.sha256(self._files[TOKENIZER_FILE])
-        digest.update(json.dumps(self._special, sort_keys=True).encode())
+        """Its fingerprint is that of what the tokenizer does with a text, however the file puts it.
+
+        Truncation, padding and what stands around texts do not count, nor options that are off: versions of the library
+        that know more of these write more.
+        """
+        parts = ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
+        does = {"special": self._special, **{part: _without_absent(self._config[part]) for part in parts}}
+        digest = hashlib.sha256(json.dumps(does, sort_keys=True).encode())
         return Vocabulary(KIND, self.size, digest.hexdigest(), self._special)
 
     @functools.cached_property
@@ -157,10 +163,14 @@ class HuggingFaceTokenizer(TokenizerInParts):
     @functools.cached_property
     def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids that the library itself puts before and after a text: ([CLS],), ([SEP],) for BERT."""
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        framed = self._tokenizer.encode("a").ids
-        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-        return tuple(framed[:start]), tuple(framed[start + len(bare) :])
+        # A text of the vocabulary, for not every tokenizer has ids for every text.
+        texts = (text.decode(errors="ignore") for text in self.token_texts)
+        probe = next((text for text in ("a", *texts) if self._ids(text)), "")
+        framed = self._tokenizer.encode(probe)
+        of_text = [place for place, sequence in enumerate(framed.sequence_ids) if sequence is not None]
+        if not of_text:
+            return (), ()
+        return tuple(framed.ids[: of_text[0]]), tuple(framed.ids[of_text[-1] + 1 :])
 
     def takes_space_before(self, index: int) -> bool:
         """Whether a token takes the space before it, as a mask may that stands for a word with its space."""
@@ -236,6 +246,13 @@ def _plain_text(piece: str, model: Mapping[str, Any]) -> str:
     piece = piece.removeprefix(prefix)
     spaced = piece.removesuffix(suffix) + " " if suffix and piece.endswith(suffix) else piece
     return spaced.replace(SPACE_SYMBOL, " ")
+
+
+def _without_absent(value: Any) -> Any:
+    """Returns a part of a tokenizer.json without options that are null, false or empty texts."""
+    if isinstance(value, dict):
+        return {name: _without_absent(one) for name, one in value.items() if one not in (None, "") and one is not False}
+    return [_without_absent(one) for one in value] if isinstance(value, list) else value
 
 
 def _component_types(config: Mapping[str, Any]) -> set[str]:
