@@ -20,6 +20,7 @@ from triarch.tokenizers import (
     ExtraIds,
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
+    given_tokenizer,
     with_extra_ids,
 )
 from triarch.tokenizers.as_huggingface import Reading, huggingface_files
@@ -68,6 +69,19 @@ def test_ids_are_ours_for_every_class(name, tmp_path):
         assert len(theirs) == tokenizer.info.size
         assert theirs(texts).input_ids == ours, model_type
     assert theirs.batch_decode(ours) == texts
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_an_exported_vocabulary_comes_back_as_ours(name, tmp_path):
+    tokenizer = VOCABULARIES[name]()
+    tokenizer.save(tmp_path)
+    theirs = auto_tokenizer(tmp_path, tokenizer, Reading())
+    assert given_tokenizer(tmp_path).info == tokenizer.info
+    theirs.save_pretrained(tmp_path)
+    assert given_tokenizer(tmp_path).info == tokenizer.info
+    theirs.add_tokens(["more"])
+    theirs.save_pretrained(tmp_path)
+    assert isinstance(given_tokenizer(tmp_path), HuggingFaceTokenizer)
 
 
 def test_models_read_what_they_were_trained_on(tmp_path):

@@ -24,7 +24,7 @@ from triarch.tokenizers.base import SPACE_SYMBOL, Tokenizer
 from triarch.tokenizers.extra_ids import TokenizerWithExtraIds
 from triarch.tokenizers.huggingface import BYTE_LETTERS, TOKENIZER_FILE, HuggingFaceTokenizer
 from triarch.tokenizers.sentencepiece import SentencePieceTokenizer
-from triarch.tokenizers.special_tokens import TOKENIZER_CONFIG
+from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
 
 # The class of transformers that takes tokenizer.json as it is, for any model; versions 4 and 5 know it by this name.
 _CLASS = "PreTrainedTokenizerFast"
@@ -121,6 +121,7 @@ def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading:
     else:
         made = _of_sentencepiece(base, names) if isinstance(base, SentencePieceTokenizer) else _of_bytes(names)
         config = {"split_special_tokens": not reading.mask, "clean_up_tokenization_spaces": False}
+        config[OWN_VOCABULARY] = dataclasses.asdict(tokenizer.info)
     in_text = names.in_text(reading)
     added = names.special_ids(made)
     made.add_tokens([AddedToken(names.of[i], special=i not in in_text, normalized=False) for i in added])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from triarch.tokenizers.bytes import ByteTokenizer
 from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
 from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
 from triarch.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
+from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
 
 if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
     from triarch.data.store import TokenStore
@@ -34,6 +36,9 @@ def given_tokenizer(path: Path) -> Tokenizer:
             raise UserError(f"{path}: cannot be read: No such file or directory")
         return HuggingFaceTokenizer.load(path) if path.suffix == ".json" else SentencePieceTokenizer.load(path)
     for folder in (path, path / VOCABULARY):
+        own = _own_tokenizer(folder)
+        if own is not None:
+            return own
         if (folder / TOKENIZER_FILE).is_file():
             return HuggingFaceTokenizer.load(folder)
         for name in _MODEL_NAMES:
@@ -45,6 +50,17 @@ def given_tokenizer(path: Path) -> Tokenizer:
         f"{path}: holds neither {TOKENIZER_FILE} nor a SentencePiece model ({', '.join(_MODEL_NAMES)}); transformers' "
         "AutoTokenizer writes the former with save_pretrained"
     )
+
+
+def _own_tokenizer(folder: Path) -> Tokenizer | None:
+    """Returns the vocabulary of ours that an exported Hugging Face tokenizer is, if it still is that."""
+    try:
+        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        tokenizer = read_tokenizer(Vocabulary(**fields[OWN_VOCABULARY]), folder, str(folder))
+        size = HuggingFaceTokenizer.load(folder).size
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, UserError):
+        return None
+    return tokenizer if size == tokenizer.info.size else None
 
 
 def load_tokenizer(store: TokenStore) -> Tokenizer:
