@@ -72,11 +72,14 @@ class TokenStore:
       path: the store's folder.
       manifest: what it says of itself.
       token_bytes: uint16[vocabulary size]: the UTF-8 bytes each token stands for, 0 for special tokens.
+      first_token_bytes: uint16[vocabulary size]: those it stands for as the first of a text, without a space that the
+        tokenizer put before it.
     """
 
     path: Path
     manifest: manifests.Manifest
     token_bytes: np.ndarray
+    first_token_bytes: np.ndarray
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TokenStore:
@@ -89,7 +92,7 @@ class TokenStore:
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
             _check_size(path / file.name, file.size)
-        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
+        return cls(path, manifest, *_read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
 
     @property
     def vocabulary_folder(self) -> Path:
@@ -132,14 +135,16 @@ def _check_size(path: Path, expected: int) -> None:
         raise UserError(f"{path}: the store is cut short: {size:,} bytes, expected {expected:,}; prepare it again")
 
 
-def _read_token_bytes(path: Path, vocab_size: int) -> np.ndarray:
+def _read_token_bytes(path: Path, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `token_bytes` and `first_token_bytes`: one row for both where they are alike."""
     try:
         token_bytes = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: the store is cut short: {error}; prepare it again") from None
-    if token_bytes.shape != (vocab_size,) or token_bytes.dtype != np.uint16:
+    if token_bytes.shape not in ((vocab_size,), (2, vocab_size)) or token_bytes.dtype != np.uint16:
         found = f"{token_bytes.dtype}{list(token_bytes.shape)}"
         raise UserError(f"{path}: found {found}, the manifest's vocabulary needs uint16[{vocab_size}]")
-    return token_bytes
+    rows = np.atleast_2d(token_bytes)
+    return rows[0], rows[-1]

@@ -53,19 +53,23 @@ class Scorer:
     Attributes:
       losses: `scored_losses` of the model, compiled.
       token_bytes: bytes of each id.
+      first_token_bytes: bytes of each id where it is the first of a text.
       batch_size: rows a batch; the last is filled with rows of weight 0.
       advance: called with the number of rows done.
     """
 
     losses: Callable[[Features], np.ndarray]
     token_bytes: np.ndarray
+    first_token_bytes: np.ndarray
     batch_size: int
     advance: Callable[[int], None]
 
     @classmethod
     def of(cls, model: LoadedModel, store: TokenStore, batch_size: int, progress: Progress) -> Scorer:
         """Takes them from a model, a store of its vocabulary, and where the bar is."""
-        return cls(model.compiled(scored_losses), store.token_bytes, batch_size, progress.advance)
+        return cls(
+            model.compiled(scored_losses), store.token_bytes, store.first_token_bytes, batch_size, progress.advance
+        )
 
     def window_sums(self, windows: Sequence[Example], scoring: Scoring) -> WindowSums:
         """Scores windows: a store's examples, at random access; `scoring` says what of them."""
@@ -82,14 +86,26 @@ class Scorer:
 
     def _scored(self, windows: Sequence[Example], scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
         """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
-        owned = ((index, row) for index in range(len(windows)) for row in scoring.rows(windows[index], index))
+        owned = ((index, row) for index, window in _with_previous(windows) for row in scoring.rows(window, index))
         for owners, rows in _grouped(owned, self.batch_size):
             batch = _stacked(rows, min(self.batch_size, len(windows) * scoring.rows_per_window))
+            first = batch.pop("scored_first")[: len(rows)]
             nats = self.losses(batch)[: len(rows)].astype(np.float64)
             weights = batch["scored_weights"][: len(rows)].astype(np.float64)
-            lengths = self.token_bytes[batch["scored_targets"][: len(rows)]]
+            targets = batch["scored_targets"][: len(rows)]
+            lengths = np.where(first, self.first_token_bytes[targets], self.token_bytes[targets])
             yield owners, WindowSums(weights * nats, weights, weights * lengths)
             self.advance(len(rows))
+
+
+def _with_previous(windows: Sequence[Example]) -> Iterator[tuple[int, Example]]:
+    """Yields examples and their numbers; windows of running text with the token that stands before them."""
+    previous = None
+    for index in range(len(windows)):
+        window = windows[index]
+        tokens = window.get("tokens") if "segment_ids" not in window else None
+        yield index, window if tokens is None or previous is None else {**window, "previous_token": previous}
+        previous = None if tokens is None else tokens[-1]
 
 
 def _grouped(owned: Iterator[tuple[int, Features]], size: int) -> Iterator[tuple[list[int], list[Features]]]:

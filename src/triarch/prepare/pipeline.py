@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import triarch
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, Vocabulary
 from triarch.data.store import TokenStore
@@ -175,7 +177,7 @@ class _Preparation:
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        writer.finish(manifest, tokenizer.token_bytes)
+        writer.finish(manifest, np.stack([tokenizer.token_bytes, tokenizer.first_token_bytes]))
         if self._beam is not None:
             self._beam.remove(self.job, writer.scratch)
 

@@ -16,7 +16,7 @@ import tokenizers.models
 import tokenizers
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.tokenizers.base import SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
     MODEL_CONFIG,
@@ -154,19 +154,28 @@ class HuggingFaceTokenizer(TokenizerInParts):
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         """uint16[size]: lengths of `token_texts`."""
-        return np.array([len(text) for text in self.token_texts], np.uint16)
+        return lengths(self.token_texts)
+
+    @functools.cached_property
+    def first_token_bytes(self) -> np.ndarray:
+        """uint16[size]: lengths of `token_texts`, without the space that some put before a text."""
+        read = b"".join(self.token_texts[index] for index in self._ids(self._probe))
+        return lengths(self.token_texts, read[:1] == b" " != self._probe[:1].encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]
         return self._tokenizer.decode(kept, skip_special_tokens=False)
 
     @functools.cached_property
+    def _probe(self) -> str:
+        """A text that has ids: not every tokenizer has some for every text."""
+        texts = (text.decode(errors="ignore").strip() for text in self.token_texts)
+        return next((text for text in ("a", *texts) if text and self._ids(text)), "")
+
+    @functools.cached_property
     def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids that the library itself puts before and after a text: ([CLS],), ([SEP],) for BERT."""
-        # A text of the vocabulary, for not every tokenizer has ids for every text.
-        texts = (text.decode(errors="ignore") for text in self.token_texts)
-        probe = next((text for text in ("a", *texts) if self._ids(text)), "")
-        framed = self._tokenizer.encode(probe)
+        framed = self._tokenizer.encode(self._probe)
         of_text = [place for place, sequence in enumerate(framed.sequence_ids) if sequence is not None]
         if not of_text:
             return (), ()

@@ -14,7 +14,7 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
-from triarch.tokenizers.base import SPACE_SYMBOL, has_words
+from triarch.tokenizers.base import SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.sentencepiece_words import SentencePieceWords
 
@@ -76,7 +76,11 @@ class SentencePieceTokenizer(TokenizerInParts):
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
-        return np.array([len(text) for text in self.token_texts], np.uint16)
+        return lengths(self.token_texts)
+
+    @functools.cached_property
+    def first_token_bytes(self) -> np.ndarray:
+        return lengths(self.token_texts, model_pb2.ModelProto.FromString(self.model).normalizer_spec.add_dummy_prefix)
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
