@@ -24,6 +24,8 @@ KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND)
 # What Hugging Face folders call their SentencePiece model.
 _MODEL_NAMES = (MODEL_FILE, "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 
+_MOST_SENTINELS = 10_000
+
 
 def given_tokenizer(path: Path) -> Tokenizer:
     """Returns the tokenizer at `path`: a `.model` or tokenizer.json file, or the folder of a model that holds one.
@@ -43,13 +45,26 @@ def given_tokenizer(path: Path) -> Tokenizer:
             return HuggingFaceTokenizer.load(folder)
         for name in _MODEL_NAMES:
             if (folder / name).is_file():
-                return SentencePieceTokenizer.load(folder / name)
+                base = SentencePieceTokenizer.load(folder / name)
+                return with_extra_ids(base, ExtraIds(sentinels=_sentinels_behind(base, folder)))
     if (path / FILE_NAME).is_file():
         raise UserError(f"{path}: no tokenizer's folder: a store's vocabulary is taken with --vocabulary_from={path}")
     raise UserError(
         f"{path}: holds neither {TOKENIZER_FILE} nor a SentencePiece model ({', '.join(_MODEL_NAMES)}); transformers' "
         "AutoTokenizer writes the former with save_pretrained"
     )
+
+
+def _sentinels_behind(base: SentencePieceTokenizer, folder: Path) -> int:
+    """Returns how many of T5's sentinels stand behind the pieces, as transformers' T5Tokenizer puts them there."""
+    try:
+        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        named = fields.get("additional_special_tokens") or ()
+        count = fields.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return 0
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= _MOST_SENTINELS
+    return count if is_count and "sentinels" not in base.info.special else 0
 
 
 def _own_tokenizer(folder: Path) -> Tokenizer | None:

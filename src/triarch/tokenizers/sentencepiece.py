@@ -84,7 +84,9 @@ class SentencePieceTokenizer(TokenizerInParts):
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
-        return self._processor.decode([int(index) for index in ids if int(index) not in special])
+        # A network may have more ids than the vocabulary.
+        known = (int(index) for index in ids if 0 <= int(index) < len(self._processor))
+        return self._processor.decode([index for index in known if index not in special])
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self.model)
