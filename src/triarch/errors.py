@@ -13,6 +13,8 @@ from triarch.memory import is_out_of_memory
 MOST_LISTED = 12
 # Of a process that met a fault of triarch itself: EX_SOFTWARE of sysexits.h.
 FAULT = 70
+_MOST_CHARACTERS = 240
+_FEW_LISTED = 5
 
 
 class UserError(Exception):
@@ -43,10 +45,16 @@ def exit_status(error: BaseException) -> int:
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str:
-    """Returns " (did you mean 'X'?)" for the candidate closest to `word`, or a list of all if none is close."""
+    """Returns " (did you mean 'X'?)" for the candidate closest to `word`, or a list if none is close.
+
+    The list is of all, or of those most like `word`, where that would be a long line.
+    """
     options = sorted(set(candidates))
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if close:
         return f" (did you mean {close[0]!r}?)"
-    more = f" and {len(options) - MOST_LISTED} more" if len(options) > MOST_LISTED else ""
-    return f" (one of: {', '.join(options[:MOST_LISTED])}{more})" if options else ""
+    listed = options
+    if len(options) > MOST_LISTED or len(", ".join(options)) > _MOST_CHARACTERS:
+        listed = difflib.get_close_matches(word, options, n=_FEW_LISTED, cutoff=0.0)
+    more = f" and {len(options) - len(listed)} more" if len(options) > len(listed) else ""
+    return f" (one of: {', '.join(listed)}{more})" if options else ""

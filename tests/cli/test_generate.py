@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import tokenizers
 from tests.interchange import exports
 from tests.models import tiny
+from tokenizers import decoders
 from triarch.cli.main import main
 from triarch.cli.views.text_stream import TextStream
 from triarch.decoding import Conventions, GenerationSettings, fill_masks, generate
@@ -206,3 +207,25 @@ def test_a_stream_says_what_the_whole_text_says(text, stops, data):
     said += stream.end()
     ends = [text.find(stop) for stop in stops if stop in text]
     assert said == stream.text == (text[: min(ends)] if ends else text)
+
+
+@given(st.lists(st.integers(0, 260), max_size=12), st.text(max_size=3))
+def test_a_stream_ends_as_the_whole_text_whatever_the_decoder(ids, prompt):
+    """A decoder that takes back all bytes in a row once one is no character, as those of Llama do."""
+    names = {f"<0x{byte:02X}>": byte for byte in range(256)} | {
+        "a": 256,
+        "\u2581b": 257,
+        "\u2581": 258,
+        ",": 259,
+        "c": 260,
+    }
+    library = tokenizers.Tokenizer(tokenizers.models.BPE(names, [], byte_fallback=True))
+    replace, fallback = decoders.Replace("\u2581", " "), decoders.ByteFallback()
+    library.decoder = decoders.Sequence([replace, fallback, decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    context = list(prompt.encode())
+    stream = TextStream(library.decode, context, probes=[0xE2])
+    said = "".join(stream.push([index]) for index in ids)
+    assert "\ufffd" not in said[:1] or len(ids) > 1
+    said += stream.end()
+    before, whole = library.decode(context), library.decode([*context, *ids])
+    assert said == stream.text == (whole[len(before) :] if whole.startswith(before) else library.decode(ids))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import random
+
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation import domains
 from triarch.cli.verbs.evaluate import loss_cells
 from triarch.evaluation.held_out import summarise
-from triarch.evaluation.sampling import Scored
+from triarch.evaluation.sampling import Sample, SampledWindows, Scored
 from triarch.evaluation.scoring import by_objective, paired_objective, pseudo_likelihood
 from triarch.evaluation.suites import SuiteDomain, averages
-from triarch.evaluation.sums import WindowSums
-from triarch.objectives import UL2, CausalLM, PrefixLM, SpanCorruption
+from triarch.evaluation.sums import Scorer, WindowSums
+from triarch.objectives import UL2, CausalLM, PrefixLM, SpanCorruption, SpecialTokens, Supervised
+from triarch.tokenizers import SentencePieceTokenizer
 
 SPECIAL = domains.special_tokens()
+_WINDOW = 16
 
 
 def targets(scoring, window: np.ndarray) -> list[int]:
@@ -98,3 +104,49 @@ def test_perplexity_of_no_tokens():
     nothing = np.zeros(2)
     loss = summarise(WindowSums(nothing, nothing, nothing))
     assert loss.perplexity is None and loss_cells(loss)[3] == "-"
+
+
+@pytest.mark.parametrize("layout", ["windows", "packed", "pairs"])
+def test_bytes_are_those_of_the_texts(layout, tmp_path):
+    """Words without spaces, each a document, and a vocabulary that puts a space before every text: none is counted."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcde", k=draw.randint(1, 5))) for _ in range(80)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words), model_writer=model, vocab_size=20, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    tokenizer = SentencePieceTokenizer(model.getvalue(), "words")
+    assert tokenizer.token_bytes[tokenizer.encode("abc")].sum() == 4
+    texts = [np.array([*tokenizer.encode(word), 1], np.int32) for word in words]
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))
+    architecture, objective, expected = "decoder-only", CausalLM(), sum(map(len, words))
+    if layout == "windows":
+        tokens = np.concatenate(texts)[: sum(map(len, texts)) // _WINDOW * _WINDOW]
+        examples = [{"tokens": window} for window in tokens.reshape(-1, _WINDOW)]
+        pieces = [tokenizer.token_texts[index] for index in tokens]
+        expected = len(b"".join(pieces).replace(b" ", b""))
+    elif layout == "packed":
+        examples = [{"tokens": _padded(*pair), "segment_ids": _padded(*_numbered(pair))} for pair in pairs]
+    else:
+        examples = [{"inputs": inputs, "targets": targets} for inputs, targets in pairs]
+        architecture, objective, expected = "encoder-decoder", Supervised(8, 8), sum(map(len, words[1::2]))
+    special = SpecialTokens.from_manifest(tokenizer.info.special)
+    scoring = by_objective("native", objective, architecture, special, tokenizer.info.size, _WINDOW, 0)
+    scorer = Scorer(
+        lambda batch: np.zeros(batch["scored_targets"].shape),
+        tokenizer.token_bytes,
+        tokenizer.first_token_bytes,
+        batch_size=3,
+        advance=lambda count: None,
+    )
+    windows = SampledWindows(examples, Sample(np.arange(len(examples)), len(examples)))
+    assert scorer.window_sums(windows, scoring).bytes.sum() == expected
+
+
+def _padded(*parts: np.ndarray) -> np.ndarray:
+    return np.pad(np.concatenate(parts), (0, _WINDOW - sum(map(len, parts))))
+
+
+def _numbered(parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    return [np.full(len(part), number, np.int32) for number, part in enumerate(parts, 1)]

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from tests.prepare.preparing import BYTES, contents, hand_over_in_parts, prepared
+from tests.tokenizers.huggingface import write_folder
 from tests.tokenizers.texts import Documents, blocked_signals, small_sentencepiece
 from triarch.cli.views.store_summary import summary
 from triarch.prepare import tokenization
 from triarch.prepare.corpora.documents import Document, LeftOut
 from triarch.prepare.tokenization import ChunkTokenizer, tokenize
 from triarch.prepare.vocabulary_choice import VocabularyChoice
-from triarch.tokenizers import MODEL_FILE, ByteTokenizer, cuts
+from triarch.tokenizers import MODEL_FILE, ByteTokenizer, HuggingFaceTokenizer, cuts
 
 
 @pytest.mark.parametrize(
@@ -105,3 +106,12 @@ def test_ctrl_c_reaches_the_parent_alone(monkeypatch):
     work = ChunkTokenizer(ByteTokenizer(), "uint16", 0.2)
     assert list(tokenize(Documents().documents(), work, workers=2)) == [{signal.SIGINT}]
     assert signal.SIGINT not in blocked_signals([])
+
+
+def test_a_space_that_a_tokenizer_puts_before_texts_is_no_loss(tmp_path):
+    """Nor is it counted; what a normalizer takes away is."""
+    tokenizer = HuggingFaceTokenizer.load(write_folder(tmp_path, "t5"))
+    texts = ["the cat", "a", "so it is"]
+    records = [Document(text, text, 1) for text in texts]
+    found = ChunkTokenizer(tokenizer, "int32", 0.0)(records).splits["train"]
+    assert (found.lossy_documents, found.bytes) == (0, sum(len(text.encode()) for text in texts))

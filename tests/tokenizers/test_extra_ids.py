@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from tests.tokenizers import huggingface
-from tests.tokenizers.texts import HARD_TEXTS, tokenizers
+from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece, tokenizers
 from triarch.errors import UserError
-from triarch.tokenizers import ByteTokenizer, ExtraIds, HuggingFaceTokenizer, read_tokenizer, with_extra_ids
+from triarch.tokenizers import (
+    ByteTokenizer,
+    ExtraIds,
+    HuggingFaceTokenizer,
+    given_tokenizer,
+    read_tokenizer,
+    with_extra_ids,
+)
 
 EXTRA = [
     ExtraIds(sentinels=100),
@@ -87,3 +94,16 @@ def test_t5_has_its_sentinels(tmp_path):
     with pytest.raises(UserError, match="has 10 sentinels already: leave out --add_sentinels"):
         with_extra_ids(base, ExtraIds(sentinels=100))
     assert with_extra_ids(base, ExtraIds(modes=True)).info.special["sentinels"] == base.info.special["sentinels"]
+
+
+def test_sentinels_of_a_t5_folder_stand_behind_its_pieces(tmp_path):
+    """As transformers' T5Tokenizer has it: sentinel 0 is the highest id."""
+    base = small_sentencepiece()
+    (tmp_path / "spiece.model").write_bytes(base.model)
+    (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": 7}')
+    tokenizer = given_tokenizer(tmp_path)
+    assert tokenizer.info.special["sentinels"] == [base.info.size + 6, 7]
+    assert tokenizer.decode([*base.encode("a"), base.info.size + 50]) == base.decode([*base.encode("a"), 10**6]) == "a"
+    (tmp_path / "saved").mkdir()
+    tokenizer.save(tmp_path / "saved")
+    assert read_tokenizer(tokenizer.info, tmp_path / "saved", "export").info == tokenizer.info

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 import tokenizers
 from tests.tokenizers import huggingface
 from tests.tokenizers.texts import HARD_TEXTS, Documents, texts
+from tokenizers import models, processors
 from triarch.errors import UserError
 from triarch.tokenizers import HuggingFaceTokenizer, cuts, given_tokenizer
 
@@ -206,3 +207,43 @@ def test_files_of_older_versions(tmp_path):
     old = given_tokenizer(tmp_path)
     assert old.encode("Hello there").tolist() == expected.encode("Hello there").tolist()
     assert old.token_bytes.tolist() == expected.token_bytes.tolist()
+
+
+def test_what_stands_around_a_text_is_found_without_a_letter_a(tmp_path):
+    """A vocabulary of four letters, no token for others, and a post-processor of each kind."""
+    names = {"<s>": 0, "</s>": 1, "C": 2, "G": 3, "CG": 4}
+    around = {
+        ((0,), ()): processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", 0)]),
+        ((), (1,)): processors.TemplateProcessing("$A </s>", "$A $B </s>", [("</s>", 1)]),
+        ((0,), (1,)): processors.BertProcessing(("</s>", 1), ("<s>", 0)),
+        ((0, 2), (2,)): processors.TemplateProcessing("<s> C $A C", "$A $B", [("<s>", 0), ("C", 2)]),
+        ((), ()): processors.ByteLevel(),
+    }
+    for frame, processor in around.items():
+        library = tokenizers.Tokenizer(models.BPE(names, [("C", "G")]))
+        library.add_special_tokens(["<s>", "</s>"])
+        library.post_processor = processor
+        library.save(str(tmp_path / "tokenizer.json"))
+        assert HuggingFaceTokenizer.load(tmp_path).frame == frame
+
+
+def test_a_vocabulary_is_what_it_does(tmp_path):
+    """Saved again, with truncation and another layout, it is the same; with another normalizer it is not."""
+    library = huggingface.bert()
+    library.save(str(tmp_path / "tokenizer.json"))
+    first = HuggingFaceTokenizer.load(tmp_path).info
+    fields = json.loads((tmp_path / "tokenizer.json").read_text())
+    library.enable_truncation(8)
+    library.enable_padding()
+    (tmp_path / "tokenizer.json").write_text(library.to_str())
+    assert HuggingFaceTokenizer.load(tmp_path).info == first
+    shuffled = dict(reversed(fields.items())) | {"model": dict(reversed(fields["model"].items()))}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(shuffled))
+    assert HuggingFaceTokenizer.load(tmp_path).info == first
+    for part, change in (
+        ("normalizer", None),
+        ("decoder", {"type": "Fuse"}),
+        ("pre_tokenizer", {"type": "Whitespace"}),
+    ):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {part: change}))
+        assert HuggingFaceTokenizer.load(tmp_path).info.fingerprint != first.fingerprint

@@ -6,6 +6,7 @@ import bisect
 import dataclasses
 import io
 import itertools
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -113,11 +114,14 @@ class TokenStore:
       path: the store's folder.
       manifest: what it says of itself.
       token_bytes: uint16[vocabulary size]: the UTF-8 bytes each token stands for, 0 for special tokens.
+      first_token_bytes: uint16[vocabulary size]: those it stands for as the first of a text, without a space that the
+        tokenizer put before it.
     """
 
     path: Path
     manifest: manifests.Manifest
     token_bytes: np.ndarray
+    first_token_bytes: np.ndarray
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TokenStore:
@@ -129,8 +133,8 @@ class TokenStore:
         path = Path(path)
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
-            _check_size(path / file.name, file.size, path)
-        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size, path))
+            _check_size(path / file.name, file.size)
+        return cls(path, manifest, *_read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
 
     @property
     def vocabulary_folder(self) -> Path:
@@ -190,10 +194,11 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> np.ndarray:
+def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `token_bytes` and `first_token_bytes`: one row for both where they are alike."""
     try:
         check_regular(path, store)
-        content = io.BytesIO(read_regular(path, 2 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
+        content = io.BytesIO(read_regular(path, 4 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
         # Not `np.load`, which allocates whatever the header says.
         np.lib.format.read_magic(content)
         shape, _, dtype = np.lib.format.read_array_header_1_0(content)
@@ -201,9 +206,11 @@ def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> np.ndarray:
         raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: the store is cut short: {_reason(error)}; prepare it again") from None
-    if shape != (vocab_size,) or dtype != np.uint16:
+    if shape not in ((vocab_size,), (2, vocab_size)) or dtype != np.uint16:
         raise UserError(f"{path}: found {dtype}{list(shape)}, the manifest's vocabulary needs uint16[{vocab_size}]")
     values = content.read()
-    if len(values) != 2 * vocab_size:
-        raise UserError(f"{path}: the store is cut short: {len(values):,} bytes of values, expected {2 * vocab_size:,}")
-    return np.frombuffer(values, dtype)
+    expected = dtype.itemsize * math.prod(shape)
+    if len(values) != expected:
+        raise UserError(f"{path}: the store is cut short: {len(values):,} bytes of values, expected {expected:,}")
+    rows = np.atleast_2d(np.frombuffer(values, dtype).reshape(shape))
+    return rows[0], rows[-1]

@@ -156,7 +156,7 @@ class StoreWriter:
         return manifests.SplitProvenance(documents, pieces)
 
     def finish(self, manifest: manifests.Manifest, token_bytes: np.ndarray) -> None:
-        """Writes the manifest last and moves the store into place."""
+        """Writes the manifest last and moves the store into place; `token_bytes` is as in `TokenStore`, or [size]."""
         with explained(self.output):
             np.save(self.folder / manifests.TOKEN_BYTES, token_bytes.astype(np.uint16), allow_pickle=False)
             write_synced(self.folder / manifests.FILE_NAME, manifest.to_json())

@@ -9,7 +9,7 @@ import numpy as np
 
 from triarch.decoding.generator import decoder_start
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.huggingface.generation import Generation
 from triarch.objectives import Mixture, Objective, SpecialTokens, objective_from
 
@@ -37,7 +37,7 @@ class Conventions:
     @classmethod
     def of(
         cls,
-        model: LoadedModel,
+        model: LoadedModel | StoredModel,
         mode: str | None = None,
         tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None = None,
     ) -> Conventions:
@@ -51,7 +51,7 @@ class Conventions:
         had the decoder read first stays.
 
         Args:
-          model: loaded.
+          model: loaded, or on disk.
           mode: name of the mode token to use; None for the one that the model's prefix LM has, if any.
           tokenizer_frame: what the model's tokenizer puts before and after a text; None if it does not say.
 
@@ -86,7 +86,7 @@ class Conventions:
 
 
 def _imported(
-    model: LoadedModel,
+    model: LoadedModel | StoredModel,
     special: SpecialTokens,
     mode: Sequence[int],
     tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None,

@@ -12,6 +12,8 @@ from triarch.errors import UserError
 from triarch.objectives import SpecialTokens
 
 MASK_WORDS = ("[MASK]", "<mask>")
+# UTF-8's bytes that begin a character of several.
+_FIRST_OF_SEVERAL = 0xC2
 _SPECIAL = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")
 
 
@@ -82,6 +84,12 @@ def token_texts(tokenizer: Tokenizer, special: SpecialTokens) -> list[bytes]:
     for number, index in enumerate(special.sentinels):
         texts[index] = f"<extra_id_{number}>".encode()
     return texts
+
+
+def unfinished(tokenizer: Tokenizer) -> list[int]:
+    """Returns a token that is only the beginning of a character, if there is one."""
+    texts = tokenizer.token_texts
+    return [index for index, text in enumerate(texts) if len(text) == 1 and text[0] >= _FIRST_OF_SEVERAL][:1]
 
 
 def check_stops(texts: Sequence[str], tokenizer: Tokenizer, name: str = "--stop") -> None:

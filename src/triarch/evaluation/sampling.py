@@ -65,7 +65,10 @@ class Scored(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampledWindows:
-    """The windows of a sample: (number in the split, example) at each place."""
+    """The windows of a sample: (number in the split, example) at each place.
+
+    A window of running text has the token that stands before it too, "previous_token", but for the split's first.
+    """
 
     examples: Examples
     sample: Sample
@@ -75,7 +78,10 @@ class SampledWindows:
 
     def __getitem__(self, place: int) -> tuple[int, Example]:
         number = int(self.sample.numbers[place])
-        return number, self.examples[number]
+        example = self.examples[number]
+        if number and "tokens" in example and "segment_ids" not in example:  # A window of running text.
+            example = {**example, "previous_token": self.examples[number - 1]["tokens"][-1]}
+        return number, example
 
     def __iter__(self) -> Iterator[tuple[int, Example]]:
         return (self[place] for place in range(len(self)))

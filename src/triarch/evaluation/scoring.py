@@ -42,8 +42,10 @@ class Scoring:
     Attributes:
       name: "paired", "pseudo_likelihood" or "native".
       rows_per_window: rows that an example gives at most.
-      rows: from an example, as a store's reader gives it, and its index in its split to the rows: the model's inputs,
-        and `scored_positions`, `scored_targets` (int32) and `scored_weights` (float32), [targets] each.
+      rows: from an example, as a store's reader gives it (of a window of running text also "previous_token", the one
+        before it), and its index in its split to the rows: the model's inputs,
+        `scored_positions`, `scored_targets` (int32), `scored_weights` (float32) and `scored_first` (bool: whether
+        a target is the first token of a text), [targets] each.
       share: of the targets that it could score in an example, how many it does.
     """
 
@@ -99,8 +101,12 @@ def by_objective(
 
     def rows(example: Example, index: int) -> list[Features]:
         features = transform(example, np.random.default_rng([seed, index]))
+        begins = _begins(example, special.eos)
+        if "encoder_input_tokens" in features and side == "decoder":
+            begins = _ended(features, special.eos) and not getattr(objective, "append_eos", False)
         targets = features.pop(f"{side}_target_tokens")
         weights = features.pop(f"{side}_loss_weights")
+        first = _first_tokens(targets, features.get(f"{side}_segment_ids"), special.eos, begins)
         scored = np.flatnonzero(weights)
         padding = (0, width - len(scored))
         return [
@@ -109,6 +115,7 @@ def by_objective(
                 "scored_positions": np.pad(scored, padding).astype(np.int32),
                 "scored_targets": np.pad(targets[scored], padding),
                 "scored_weights": np.pad(weights[scored], padding),
+                "scored_first": np.pad(first[scored], padding),
             }
         ]
 
@@ -148,7 +155,10 @@ def pseudo_likelihood(
         laid = transform(example, rng)
         candidates = np.flatnonzero(laid["decoder_loss_weights"])
         chosen = np.sort(rng.permutation(len(candidates))[:count])
-        return [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
+        targets, segments = laid["decoder_target_tokens"], laid.get("decoder_segment_ids")
+        first = _first_tokens(targets, segments, special.eos, _begins(example, special.eos))
+        rows = [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
+        return [row | {"scored_first": first[place, None]} for row, place in zip(rows, candidates[chosen], strict=True)]
 
     return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
 
@@ -167,6 +177,26 @@ def _masked_row(laid: Features, position: int, mask: int) -> Features:
         "scored_weights": np.ones(1, np.float32),
     }
     return features | ({"encoder_positions": laid["decoder_positions"]} if "decoder_positions" in laid else {})
+
+
+def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, begins: bool) -> np.ndarray:
+    """Returns bool[targets]: which tokens are the first of a text, `begins` of the very first."""
+    first = np.append(begins, targets[:-1] == eos)
+    if segments is not None:
+        first[1:] |= segments[1:] != segments[:-1]
+    return first
+
+
+def _begins(example: Example, eos: int) -> bool:
+    """Returns whether an example's first token is the first of a text."""
+    return "previous_token" not in example or int(example["previous_token"]) == eos
+
+
+def _ended(features: Features, eos: int) -> bool:
+    """Returns whether what the encoder reads is the end of a text."""
+    tokens = features["encoder_input_tokens"]
+    real = features.get("encoder_segment_ids", np.ones(len(tokens))) > 0
+    return bool(real.any() and tokens[real][-1] == eos)
 
 
 def _width(num_scored: int) -> int:

@@ -61,19 +61,23 @@ class Scorer:
     Attributes:
       losses: `scored_losses` of the model, compiled.
       token_bytes: bytes of each id.
+      first_token_bytes: bytes of each id where it is the first of a text.
       batch_size: rows a batch; the last is filled with rows of weight 0.
       advance: called with the number of rows done.
     """
 
     losses: Callable[[Features], np.ndarray]
     token_bytes: np.ndarray
+    first_token_bytes: np.ndarray
     batch_size: int
     advance: Callable[[int], None]
 
     @classmethod
     def of(cls, model: LoadedModel, store: TokenStore, batch_size: int, progress: Progress) -> Scorer:
         """Takes them from a model, a store of its vocabulary, and where the bar is."""
-        return cls(model.compiled(scored_losses), store.token_bytes, batch_size, progress.advance)
+        return cls(
+            model.compiled(scored_losses), store.token_bytes, store.first_token_bytes, batch_size, progress.advance
+        )
 
     def window_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
         """Scores windows: numbers and examples of a store, at random access; `scoring` says what of them."""
@@ -95,9 +99,11 @@ class Scorer:
         )
         for owners, rows in _grouped(owned, self.batch_size):
             batch = _stacked(rows, min(self.batch_size, len(windows) * scoring.rows_per_window))
+            first = batch.pop("scored_first")[: len(rows)]
             nats = self.losses(batch)[: len(rows)].astype(np.float64)
             weights = batch["scored_weights"][: len(rows)].astype(np.float64)
-            lengths = self.token_bytes[batch["scored_targets"][: len(rows)]]
+            targets = batch["scored_targets"][: len(rows)]
+            lengths = np.where(first, self.first_token_bytes[targets], self.token_bytes[targets])
             yield owners, WindowSums(weights * nats, weights, weights * lengths)
             self.advance(len(rows))
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,11 @@ class StoredModel:
     origin: Origin
     parameters: Path
     vocabulary_files: Path | None
+
+    @property
+    def vocabulary(self) -> Mapping[str, Any] | None:
+        """Kind, size, fingerprint and special tokens of its vocabulary; None if unknown."""
+        return self.origin.vocabulary
 
     def leaf(self, name: str) -> StoredLeaf:
         """Opens one parameter.

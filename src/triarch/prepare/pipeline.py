@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from triarch import schema
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, parse_vocabulary
 from triarch.data.partial import full_disk_explained
@@ -180,7 +182,7 @@ class _Preparation:
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        writer.finish(manifest, tokenizer.token_bytes)
+        writer.finish(manifest, np.stack([tokenizer.token_bytes, tokenizer.first_token_bytes]))
         if self._beam is not None:
             self._beam.remove(self.job, writer.scratch)
 

@@ -148,7 +148,7 @@ class ChunkTokenizer:
     def _tokenize_part(self, part: Part) -> TokenizedChunk:
         ids = self.tokenizer.encode_part(part.text)
         num_bytes = len(part.text.text.encode())
-        lossy = int(num_bytes != int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64)))
+        lossy = int(num_bytes != self._num_bytes(part.text, ids))
         if part.last is None:
             lengths, origins = np.zeros(0, np.int64), Origins.none()
         else:
@@ -162,7 +162,6 @@ class ChunkTokenizer:
 
     def _tokenize(self, documents: list[Document]) -> TokenizedSplit:
         end = np.array([self.tokenizer.info.special["eos"]], self.dtype)
-        token_bytes = self.tokenizer.token_bytes
         pieces: list[np.ndarray] = []
         lengths: list[int] = []
         uncut: list[int] = []
@@ -175,7 +174,7 @@ class ChunkTokenizer:
                 for part in self.tokenizer.parts(text):
                     ids = self.tokenizer.encode_part(part)
                     found += len(part.text.encode())
-                    found_bytes += int(token_bytes[ids].sum(dtype=np.int64))
+                    found_bytes += self._num_bytes(part, ids)
                     count += len(ids)
                     certain &= part.certain
                     if longest is not None and count >= longest:
@@ -195,6 +194,15 @@ class ChunkTokenizer:
         origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
         return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, parted, origins)
+
+    def _num_bytes(self, part: TextPart, ids: np.ndarray) -> int:
+        """Returns how many bytes of text the ids of a part stand for: a space put before a text is none of it."""
+        found = int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
+        if part.continues or not len(ids):
+            return found
+        if part.text.startswith(" ") and found == len(part.text.encode()):
+            return found  # Cut between words, before a space that is its own.
+        return found - int(self.tokenizer.token_bytes[ids[0]]) + int(self.tokenizer.first_token_bytes[ids[0]])
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""

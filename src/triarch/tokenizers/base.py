@@ -37,6 +37,11 @@ class Tokenizer(Protocol):
         """uint16[size]: how many they are."""
         ...
 
+    @property
+    def first_token_bytes(self) -> np.ndarray:
+        """uint16[size]: how many they are of a text's first token: no space that was put before the text."""
+        ...
+
     def encode(self, text: str) -> np.ndarray:
         """Returns int32[tokens]. Text that reads like a special token is text."""
         ...
@@ -56,6 +61,11 @@ class Tokenizer(Protocol):
     def save(self, folder: Path) -> None:
         """Writes what rebuilds the tokenizer into `folder`."""
         ...
+
+
+def lengths(texts: Sequence[bytes], without_space: bool = False) -> np.ndarray:
+    """Returns uint16[texts]: their bytes, on request without a space at the beginning."""
+    return np.array([len(text) - (without_space and text.startswith(b" ")) for text in texts], np.uint16)
 
 
 def has_words(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from triarch.data.manifest import Vocabulary
 from triarch.tokenizers import cuts
+from triarch.tokenizers.base import lengths
 from triarch.tokenizers.cuts import TextPart
 
 KIND = "bytes"
@@ -32,7 +33,11 @@ class ByteTokenizer:
 
     @property
     def token_bytes(self) -> np.ndarray:
-        return np.array([len(text) for text in self.token_texts], np.uint16)
+        return lengths(self.token_texts)
+
+    @property
+    def first_token_bytes(self) -> np.ndarray:
+        return self.token_bytes
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + self._FIRST

@@ -67,6 +67,10 @@ class TokenizerWithExtraIds:
     def token_bytes(self) -> np.ndarray:
         return np.concatenate([self.base.token_bytes, np.zeros(self.extra.count, np.uint16)])
 
+    @property
+    def first_token_bytes(self) -> np.ndarray:
+        return np.concatenate([self.base.first_token_bytes, np.zeros(self.extra.count, np.uint16)])
+
     def encode(self, text: str) -> np.ndarray:
         return self.base.encode(text)
 

@@ -17,7 +17,7 @@ import tokenizers
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
 from triarch.files import check_regular, read_regular
-from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
     MODEL_CONFIG,
@@ -36,6 +36,7 @@ _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 _SEEN = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) not in " \u00ad"]
 _UNSEEN = sorted(set(range(256)) - set(_SEEN))
 _BYTES = {chr(byte): byte for byte in _SEEN} | {chr(256 + number): byte for number, byte in enumerate(_UNSEEN)}
+BYTE_LETTERS = sorted(_BYTES, key=_BYTES.__getitem__)
 
 
 class HuggingFaceTokenizer(TokenizerInParts):
@@ -106,14 +107,25 @@ class HuggingFaceTokenizer(TokenizerInParts):
 
     @functools.cached_property
     def info(self) -> Vocabulary:
-        digest = hashlib.sha256(self._files[TOKENIZER_FILE])
-        digest.update(json.dumps(self._special, sort_keys=True).encode())
+        """Its fingerprint is that of what the tokenizer does with a text, however the file puts it.
+
+        Truncation, padding and what stands around texts do not count, nor options that are off: versions of the library
+        that know more of these write more.
+        """
+        parts = ("added_tokens", "normalizer", "pre_tokenizer", "model", "decoder")
+        does = {"special": self._special, **{part: _without_absent(self._config[part]) for part in parts}}
+        digest = hashlib.sha256(json.dumps(does, sort_keys=True).encode())
         return Vocabulary(KIND, self.size, digest.hexdigest(), self._special)
 
     @functools.cached_property
     def _config(self) -> dict[str, Any]:
         """The library's own account of the file, complete where files of older versions are not."""
         return json.loads(self._tokenizer.to_str())
+
+    @functools.cached_property
+    def names(self) -> dict[int, str]:
+        """What the file calls each id."""
+        return {index: name for name, index in self._tokenizer.get_vocab(with_added_tokens=True).items()}
 
     @property
     def unk_id(self) -> int | None:
@@ -145,19 +157,32 @@ class HuggingFaceTokenizer(TokenizerInParts):
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
         """uint16[size]: lengths of `token_texts`."""
-        return np.array([len(text) for text in self.token_texts], np.uint16)
+        return lengths(self.token_texts)
+
+    @functools.cached_property
+    def first_token_bytes(self) -> np.ndarray:
+        """uint16[size]: lengths of `token_texts`, without the space that some put before a text."""
+        read = b"".join(self.token_texts[index] for index in self._ids(self._probe))
+        return lengths(self.token_texts, read[:1] == b" " != self._probe[:1].encode())
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]
         return self._tokenizer.decode(kept, skip_special_tokens=False)
 
     @functools.cached_property
+    def _probe(self) -> str:
+        """A text that has ids: not every tokenizer has some for every text."""
+        texts = (text.decode(errors="ignore").strip() for text in self.token_texts)
+        return next((text for text in ("a", *texts) if text and self._ids(text)), "")
+
+    @functools.cached_property
     def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids that the library itself puts before and after a text: ([CLS],), ([SEP],) for BERT."""
-        bare = self._tokenizer.encode("a", add_special_tokens=False).ids
-        framed = self._tokenizer.encode("a").ids
-        start = next(i for i in range(len(framed)) if framed[i : i + len(bare)] == bare)
-        return tuple(framed[:start]), tuple(framed[start + len(bare) :])
+        framed = self._tokenizer.encode(self._probe)
+        of_text = [place for place, sequence in enumerate(framed.sequence_ids) if sequence is not None]
+        if not of_text:
+            return (), ()
+        return tuple(framed.ids[: of_text[0]]), tuple(framed.ids[of_text[-1] + 1 :])
 
     def takes_space_before(self, index: int) -> bool:
         """Whether a token takes the space before it, as a mask may that stands for a word with its space."""
@@ -233,6 +258,13 @@ def _plain_text(piece: str, model: Mapping[str, Any]) -> str:
     piece = piece.removeprefix(prefix)
     spaced = piece.removesuffix(suffix) + " " if suffix and piece.endswith(suffix) else piece
     return spaced.replace(SPACE_SYMBOL, " ")
+
+
+def _without_absent(value: Any) -> Any:
+    """Returns a part of a tokenizer.json without options that are null, false or empty texts."""
+    if isinstance(value, dict):
+        return {name: _without_absent(one) for name, one in value.items() if one not in (None, "") and one is not False}
+    return [_without_absent(one) for one in value] if isinstance(value, list) else value
 
 
 def _component_types(config: Mapping[str, Any]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from triarch.tokenizers.bytes import ByteTokenizer
 from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
 from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
 from triarch.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
+from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
 
 if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
     from triarch.data.store import TokenStore
@@ -22,6 +24,8 @@ if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
 KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND)
 # What Hugging Face folders call their SentencePiece model.
 _MODEL_NAMES = (MODEL_FILE, "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+
+_MOST_SENTINELS = 10_000
 
 
 def given_tokenizer(path: Path) -> Tokenizer:
@@ -35,19 +39,46 @@ def given_tokenizer(path: Path) -> Tokenizer:
             raise UserError(f"{path}: cannot be read: No such file or directory")
         return HuggingFaceTokenizer.load(path) if path.suffix == ".json" else SentencePieceTokenizer.load(path)
     for folder in (path, path / VOCABULARY):
+        own = _own_tokenizer(folder)
+        if own is not None:
+            return own
         if (folder / TOKENIZER_FILE).is_file():
             check_regular(folder / TOKENIZER_FILE, path)
             return HuggingFaceTokenizer.load(folder)
         for name in _MODEL_NAMES:
             if (folder / name).is_file():
                 check_regular(folder / name, path)
-                return SentencePieceTokenizer.load(folder / name)
+                base = SentencePieceTokenizer.load(folder / name)
+                return with_extra_ids(base, ExtraIds(sentinels=_sentinels_behind(base, folder)))
     if (path / FILE_NAME).is_file():
         raise UserError(f"{path}: no tokenizer's folder: a store's vocabulary is taken with --vocabulary_from={path}")
     raise UserError(
         f"{path}: holds neither {TOKENIZER_FILE} nor a SentencePiece model ({', '.join(_MODEL_NAMES)}); transformers' "
         "AutoTokenizer writes the former with save_pretrained"
     )
+
+
+def _sentinels_behind(base: SentencePieceTokenizer, folder: Path) -> int:
+    """Returns how many of T5's sentinels stand behind the pieces, as transformers' T5Tokenizer puts them there."""
+    try:
+        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        named = fields.get("additional_special_tokens") or ()
+        count = fields.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        return 0
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= _MOST_SENTINELS
+    return count if is_count and "sentinels" not in base.info.special else 0
+
+
+def _own_tokenizer(folder: Path) -> Tokenizer | None:
+    """Returns the vocabulary of ours that an exported Hugging Face tokenizer is, if it still is that."""
+    try:
+        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
+        tokenizer = read_tokenizer(Vocabulary(**fields[OWN_VOCABULARY]), folder, str(folder))
+        size = HuggingFaceTokenizer.load(folder).size
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, UserError):
+        return None
+    return tokenizer if size == tokenizer.info.size else None
 
 
 def load_tokenizer(store: TokenStore) -> Tokenizer:

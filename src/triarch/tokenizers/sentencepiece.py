@@ -15,7 +15,7 @@ from sentencepiece import sentencepiece_model_pb2 as model_pb2
 from triarch.data.manifest import Vocabulary
 from triarch.errors import UserError
 from triarch.files import read_regular
-from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.sentencepiece_words import SentencePieceWords
 
@@ -77,11 +77,17 @@ class SentencePieceTokenizer(TokenizerInParts):
 
     @functools.cached_property
     def token_bytes(self) -> np.ndarray:
-        return np.array([len(text) for text in self.token_texts], np.uint16)
+        return lengths(self.token_texts)
+
+    @functools.cached_property
+    def first_token_bytes(self) -> np.ndarray:
+        return lengths(self.token_texts, model_pb2.ModelProto.FromString(self.model).normalizer_spec.add_dummy_prefix)
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
-        return self._processor.decode([int(index) for index in ids if int(index) not in special])
+        # A network may have more ids than the vocabulary.
+        known = (int(index) for index in ids if 0 <= int(index) < len(self._processor))
+        return self._processor.decode([index for index in known if index not in special])
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self.model)
@@ -128,9 +134,10 @@ class SentencePieceTokenizer(TokenizerInParts):
 
     def _find_space_symbol_ids(self) -> list[int]:
         """Returns the byte tokens for a literal U+2581 where the model is lossless otherwise, else nothing."""
-        dummy_prefix = self._processor.decode(self._processor.encode(" a  a ")) != " a  a "
+        rules = model_pb2.ModelProto.FromString(self.model).normalizer_spec
+        changes_text = rules.add_dummy_prefix or rules.remove_extra_whitespaces or rules.precompiled_charsmap
         ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
-        return ids if all(map(self._processor.is_byte, ids)) and not dummy_prefix else []
+        return ids if all(map(self._processor.is_byte, ids)) and not changes_text else []
 
     def _find_special(self) -> dict[str, Any]:
         processor = self._processor

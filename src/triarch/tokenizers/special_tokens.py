@@ -12,6 +12,8 @@ from triarch.schema import Anything, Table
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 MODEL_CONFIG = "config.json"
+# The key of tokenizer_config.json that says which vocabulary of ours an exported tokenizer is.
+OWN_VOCABULARY = "triarch_vocabulary"
 
 # The fields of tokenizer_config.json, the first one set counts: BERT's [CLS] and [SEP] are its start and end.
 _FIELDS = {

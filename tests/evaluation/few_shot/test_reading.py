@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+import tokenizers
 from tests.interchange import exports
 from tests.models import tiny
 from tests.tokenizers.huggingface import write_folder
@@ -103,3 +104,16 @@ def test_frames():
 def test_a_continuation_of_nothing():
     with pytest.raises(UserError, match="the continuation '' has no tokens of its own after 'ab'"):
         Reader(BYTES, FRAME, "decoder-only").pair("ab", "")
+
+
+def test_a_token_that_spans_context_and_continuation_is_the_continuation(tmp_path):
+    library = tokenizers.Tokenizer(tokenizers.models.BPE({"</s>": 0, "A": 1, "C": 2, "AC": 3}, [("A", "C")]))
+    library.add_special_tokens(["</s>"])
+    library.save(str(tmp_path / "tokenizer.json"))
+    for architecture in ("decoder-only", "encoder-only"):
+        reader = Reader(HuggingFaceTokenizer.load(tmp_path), FRAME, architecture)
+        made = reader.pair("CA", "C")
+        assert (list(made.context), list(made.tokens)) == ([2], [3])
+        assert list(reader.pair("CA", "CC").tokens) == [2]  # As the harness cuts it.
+    made = Reader(HuggingFaceTokenizer.load(tmp_path), FRAME, "decoder-only").pair("A", "C")
+    assert (list(made.context), list(made.tokens)) == ([7], [3])

@@ -83,6 +83,7 @@ def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
+    from triarch.cli.export_tokenizer import tokenizer_files
     from triarch.interchange.huggingface import choose_family, num_bytes, write_huggingface
     from triarch.loading import open_stored
     from triarch.progress import Progress
@@ -91,6 +92,7 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
     model = open_stored(args.workdir, step=args.step)
     family = choose_family(model, args.family)
     size = num_bytes(model, family, args.dtype)
+    tokenizer = tokenizer_files(model)
     with Progress(show=True) as progress:
         progress.start(f"export {args.output.name}", size)
         write_huggingface(
@@ -99,6 +101,7 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
             family,
             dtype=args.dtype,
             max_shard_bytes=max_shard_bytes,
+            tokenizer=tokenizer,
             overwrite=args.overwrite,
             advance=lambda done: progress.advance(done),
         )

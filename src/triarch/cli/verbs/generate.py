@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from triarch.cli.prompts import read_prompts
 from triarch.cli.views.batch_view import legible
 from triarch.cli.views.text_stream import TextStream
-from triarch.decoding.prompt_texts import check_stops, decode, encode, token_texts
+from triarch.decoding.prompt_texts import check_stops, decode, encode, token_texts, unfinished
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class _Writer:
         self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
         self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
         self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
+        self.probes = unfinished(tokenizer)
         check_stops(args.stop, self.tokenizer)
         self.settings = _settings(args, self.conventions)
         self.stop_texts = None
@@ -178,7 +179,7 @@ class _Writer:
         """Prints an answer as its tokens come, and returns it."""
         continues = self.model.config.architecture == "decoder-only"
         context = encode(text, self.tokenizer, self.special).tolist() if continues else []
-        stream = TextStream(self.decode, context, self.args.stop)
+        stream = TextStream(self.decode, context, self.args.stop, self.probes)
         count = 0
         for piece in pieces:
             count += len(piece)

@@ -14,21 +14,30 @@ class TextStream:
     """One continuation on its way to the terminal.
 
     A token need not be a whole character, and what a token reads like depends on those before it (a space, or none):
-    so all tokens are decoded every time, behind the prompt's, and what has been said is left out.
+    so all tokens are decoded every time, behind the prompt's, and what has been said is left out. Some decoders write
+    all bytes in a row as U+FFFD once one is no character: what would read otherwise with one more token is held back.
     """
 
-    def __init__(self, decode: Decode, context: Sequence[int] = (), stops: Sequence[str] = ()):
+    def __init__(
+        self,
+        decode: Decode,
+        context: Sequence[int] = (),
+        stops: Sequence[str] = (),
+        probes: Sequence[int] = (),
+    ):
         """A stream of nothing yet.
 
         Args:
           decode: from token ids to text.
           context: ids that the new ones follow.
           stops: texts that end a continuation; the first to appear does, and is left out.
+          probes: tokens that may change the text before them: parts of characters.
         """
         self._decode = decode
         self._context = list(context)
         self._before = decode(self._context) if self._context else ""
         self._stops = tuple(stops)
+        self._probes = tuple(probes)
         self._tokens: list[int] = []
         self._said = ""
         self.stopped = False
@@ -38,13 +47,16 @@ class TextStream:
         self._tokens += tokens
         text = self._upto_stop(self._text())
         if not self.stopped:
-            text = text.rstrip(_UNFINISHED)
+            text = self._certain(text)
             text = text[: len(text) - self._held_back(text)]
         return self._say(text)
 
     def end(self) -> str:
         """Returns what was held back: no more tokens come."""
-        return self._say(self._upto_stop(self._text()))
+        text = self._upto_stop(self._text())
+        new = self._say(text)
+        self._said = text
+        return new
 
     @property
     def text(self) -> str:
@@ -71,14 +83,27 @@ class TextStream:
         self.stopped = bool(ends)
         return text[: min(ends)] if ends else text
 
+    def _certain(self, text: str) -> str:
+        """Returns as much of `text` as stays whatever tokens come."""
+        for probe in self._probes:
+            text = text[: _shared(text, self._text_of([*self._tokens, probe]))]
+        return text.rstrip(_UNFINISHED)
+
     def _held_back(self, text: str) -> int:
         """Returns how many last characters may be the beginning of a stop text."""
         starts = (stop[:size] for stop in self._stops for size in range(1, len(stop)))
         return max((len(start) for start in starts if text.endswith(start)), default=0)
 
     def _say(self, text: str) -> str:
-        if not text.startswith(self._said):
+        """Returns what is new in `text`; where a decoder took back what was said, all from there on."""
+        if self._said.startswith(text):
             return ""
-        new = text[len(self._said) :]
+        new = text[_shared(text, self._said) :]
         self._said = text
         return new
+
+
+def _shared(first: str, second: str) -> int:
+    """Returns how many characters two texts have in common at their beginning."""
+    shortest = min(len(first), len(second))
+    return next((place for place in range(shortest) if first[place] != second[place]), shortest)

@@ -2,6 +2,8 @@
 
 Spaces at the end of a context belong to its continuation. A decoder-only model's, or an encoder's, context and
 continuation are tokenized together and cut where the context alone would end; an encoder-decoder's each by itself.
+Where that leaves nothing (a token spans the end of the context and all of the continuation), the tokens that the
+context alone does not have are the continuation.
 A context that is empty is the token that begins a text.
 """
 
@@ -150,7 +152,12 @@ class Reader:
         before = self._encode(context)
         if self.architecture == "encoder-decoder":
             return self._encode(continuation), before
-        return self._encode(context + continuation)[len(before) :], before
+        whole = self._encode(context + continuation)
+        cut = len(before)
+        if len(whole) <= cut:
+            cut = next((place for place, token in enumerate(whole) if token != before[place]), len(whole))
+            before = whole[:cut]
+        return whole[cut:], before
 
     def _words(self, before: Tokens, tokens: Tokens) -> list[int]:
         """Returns the number of each token's word: a new one begins where what a token adds begins with a space."""

@@ -65,6 +65,7 @@ def write_huggingface(
     *,
     dtype: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    tokenizer: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda num_bytes: None,
 ) -> None:
@@ -76,6 +77,7 @@ def write_huggingface(
       family: from `choose_family`.
       dtype: type to store tensors in; None keeps each in the type it has.
       max_shard_bytes: of one safetensors file.
+      tokenizer: contents of further files, or others in place of the vocabulary's, by name.
       overwrite: replace a Hugging Face folder that is there.
       advance: told of the bytes of each tensor that was written.
 
@@ -89,6 +91,8 @@ def write_huggingface(
         write_tensors(folder, plan, _tensors(model, found, plan, advance), max_shard_bytes)
         for path in _vocabulary_files(model):
             shutil.copyfile(path, folder / path.name)
+        for name, content in (tokenizer or {}).items():
+            (folder / name).write_bytes(content)
         if family is own.FAMILY:
             (folder / "README.md").write_text(own.README, encoding="utf-8")
         for name, fields in _descriptions(model, family, plan).items():

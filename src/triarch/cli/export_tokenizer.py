@@ -1,0 +1,61 @@
+"""The tokenizer that `triarch export --format=huggingface` puts beside a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from triarch.cli.vocabularies import tokenizer_of
+from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    from triarch.interchange import StoredModel
+
+# A tokenizer.json is missing: AutoTokenizer says so, where it would make up an empty vocabulary otherwise.
+_NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode() + b"\n"}
+
+
+def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
+    """Returns contents by file name; says on standard error where AutoTokenizer will not give the model's ids.
+
+    Nothing for an imported model, whose files go along as they are, nor where the vocabulary is unknown.
+    """
+    if model.vocabulary is None or "huggingface" in (model.origin.source or {}):
+        return {}
+    try:
+        from triarch.decoding import Conventions
+        from triarch.tokenizers.as_huggingface import Reading, huggingface_files
+
+        conventions, architecture = Conventions.of(model), model.config.architecture
+        start = conventions.decoder_start if architecture == "decoder-only" else ()
+        reading = Reading(
+            before=(*start, *conventions.before),
+            after=conventions.after,
+            mask=architecture == "encoder-only",
+            sentinels=architecture == "encoder-decoder",
+        )
+        found = (
+            {path.name: path.read_bytes() for path in model.vocabulary_files.iterdir()}
+            if model.vocabulary_files
+            else {}
+        )
+        files = huggingface_files(tokenizer_of(model), found, reading)
+    except UserError as error:
+        return _without(str(error))
+    except ImportError as error:
+        return _without(f"{error.name} is not installed (pip install 'triarch[tasks]')")
+    if files.differing:
+        what = f"{len(files.differing)} of {files.tried:,} texts tried, such as {files.differing[0][:40]!r}"
+        print(
+            f"triarch export: tokenizer.json gives other ids than the model was trained on for {what}", file=sys.stderr
+        )
+    return files.contents
+
+
+def _without(reason: str) -> Mapping[str, bytes]:
+    print(
+        f"triarch export: without a tokenizer.json, so that AutoTokenizer cannot read text: {reason}", file=sys.stderr
+    )
+    return _NONE
