@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 TPU := $(VENV)/tpu
+FUZZ_SECONDS ?= 600
+KILLS ?= 50
 BEAM := .venv-beam
 
-.PHONY: demo test slow-test tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
+.PHONY: demo test slow-test fuzz endurance tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -27,6 +29,15 @@ test: $(INSTALLED) lint
 # The tests that take long: kills and resumptions, all cases of parity, whole flows.
 slow-test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Bad files of every format that is read, other ones each time: reading one works or says in a line why not. What fails is
+# stored below tests/fuzz/found, where `make test` reads it again.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS)
+
+# What kill -9 at random moments costs train, prepare, sweep and export: half an hour.
+endurance: $(INSTALLED)
+	$(BIN)/python benchmarks/endurance.py --kills=$(KILLS)
 
 # What the TPU compiler makes of training and decoding; no TPU is needed. libtpu is for Linux only, takes 700 MB and lies
 # beside the environment, which other tests share; its versions are those that go with the jax of the lock.

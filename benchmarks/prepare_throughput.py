@@ -29,12 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from triarch.prepare.corpora.files import Files
-from triarch.prepare.corpora.stdlib import StdlibCode
-from triarch.prepare.sentencepiece_training import train_sentencepiece
-
 # Worker processes import this file too, so what is heavy is imported where it is used.
 from triarch.progress import Progress
+from triarch.prepare.corpora.files import Files
+from triarch.prepare.sentencepiece_training import train_sentencepiece
+from triarch.prepare.corpora.stdlib import StdlibCode
 from triarch.tokenizers import MODEL_FILE
 
 _VALIDATION = 0.0
@@ -84,8 +83,8 @@ def measure_seqio(text: Path, folder: Path, window: int, expected: int) -> dict[
     import tensorflow as tf
 
     from triarch.tasks.registry import corpus_task
-    from triarch.tasks.vocabularies import seqio_vocabulary
     from triarch.tokenizers import SentencePieceTokenizer
+    from triarch.tasks.vocabularies import seqio_vocabulary
 
     model = folder / MODEL_FILE
     vocabulary = seqio_vocabulary(SentencePieceTokenizer.load(model), model)

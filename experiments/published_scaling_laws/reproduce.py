@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from triarch.scaling.checks.profile import profiles
 from triarch.scaling.laws.hyperparameters import fit_hyperparameters
 from triarch.scaling.laws.isoflop import fit_isoflop
-from triarch.scaling.laws.log_linear import fit_log_linear
 from triarch.scaling.laws.losses import fit_data_constrained
+from triarch.scaling.laws.log_linear import fit_log_linear
+from triarch.scaling.checks.profile import profiles
 
 PORIAN_KEYS = ("file", "dataset", "hparams", "warmup", "decay", "param_count", "val")
 C4_LAW = {
