@@ -42,7 +42,11 @@ COMMANDS = (
     ("evaluate --model=export/parameters --in_domain=store", "parameters", ""),
     ("evaluate --model=export/manifest.json --in_domain=store", "manifest.json", ""),
     ("import export --output=e", "export", "config.json"),
-    ("train --gin_file=run.gin --workdir=new --gin.RunConfig.init_from=export --gin.ModelConfig.d_ff=64", "d_ff", ""),
+    (
+        "train --gin_file=run.gin --workdir=new --gin.RunConfig.init_from=export --gin.ModelConfig.d_ff=64",
+        "tensor",
+        "64",
+    ),
     ("order export --steps=0", "export", ""),
 )
 

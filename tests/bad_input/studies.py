@@ -19,7 +19,7 @@ FIELDS = (
     ("batch_sizes", ("8", "(8, 8)", "(0,)", "(8.5,)")),
     ("seeds", ("1", "(1, 1)", "(-1,)", "('a',)")),
     ("warmup_fraction", ("1.0", "-0.1", "'some'")),
-    ("vocabulary_size", ("0", "'4k'", "-1")),
+    ("vocabulary_size", ("'4k'", "4.5")),
     ("window", ("0", "-64", "1.5")),
     ("max_windows", ("0", "'all'")),
     ("parallel", ("0", "-1", "'all'")),

@@ -71,8 +71,8 @@ def check(case: Case, status: int | None, shown: str, before: dict, after: dict)
     assert len(lines) == 1, f"{len(lines)} lines: {shown[-3000:]}"
     verb = f" {case.argv[0]}" if "error: no verb" not in shown else ""
     assert shown.startswith(f"triarch{verb}: error: "), shown
-    path = len(str(Path.cwd()))
-    assert len(shown) <= MOST_CHARACTERS + path, f"{len(shown)} characters: {shown}"
+    given = len(str(Path.cwd())) + max(map(len, case.argv))
+    assert len(shown) <= MOST_CHARACTERS + given, f"{len(shown)} characters: {shown}"
     for text in case.says:
         assert text in shown, f"no {text!r} in: {shown}"
     assert after == before, f"left behind: {sorted(set(after.items()) ^ set(before.items()))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -156,11 +157,12 @@ def _edited(draw: st.DrawFn, value: Any) -> Any:
         elif kind == "rename" and isinstance(owner, dict):
             owner[draw(st.sampled_from(("", "x", f"{key} ", str(key).upper(), "\x00")))] = owner.pop(key)
         elif kind == "other":
-            owner[key] = _at(value, draw(st.sampled_from(places)))
+            owner[key] = copy.deepcopy(_at(value, draw(st.sampled_from(places))))
         elif kind == "same kind" and isinstance(owner[key], int | float):
             owner[key] = owner[key] * draw(st.sampled_from((-1, 2, 10, 0.5))) + draw(st.sampled_from((0, 1, -1)))
         else:
             owner[key] = draw(st.sampled_from(EXTREMES))
+        # A copy: extremes are shared, and are not to be changed.
         value = json.loads(_dumped(value))
     return value
 

@@ -8,7 +8,7 @@ from tests.fuzz.fuzzing import Bench, found, settings
 from tests.fuzz.known import KNOWN
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES = 25
+EXAMPLES = 60
 
 
 @pytest.fixture(scope="session")
