@@ -35,7 +35,8 @@ WINDOW = 32
 # float32's unit roundoff, twice, for each step: sums over devices are added in another order.
 ROUNDING = STEPS * 2.0**-22
 # Until the other processes of a run, and workers, have noticed that one was killed.
-GRACE_SECONDS = 60.0
+STARTUP_SECONDS = 90
+GRACE_SECONDS = STARTUP_SECONDS + 30.0
 MOST_SECONDS = 900.0
 FLAGS = "--xla_force_host_platform_device_count={} --xla_backend_optimization_level=0"
 RUN = """include 'runs/run.gin'
@@ -86,6 +87,9 @@ Study.max_windows = 4
 TIMES = ("seconds", "tokens_per_second")
 
 
+Commands = tuple[int, list[list[str]]]
+
+
 class Place:
     """The folder of all inputs and results."""
 
@@ -114,14 +118,14 @@ class Job:
 
     Attributes:
       name: of the verb.
-      command: the processes that make a result, as (command line, devices) each; random choices may differ each time,
-        but for those that `same` forbids.
+      commands: (devices, a command line for each process) that make a result; what `same` does not forbid differs from
+        one start to the next.
       compare: yields the differences between a result and the reference.
       appears_whole: whether the result is there only when it is whole, and is then not made again.
     """
 
     name: str
-    command: Callable[[Path, random.Random, bool], list[tuple[list[str], int]]]
+    commands: Callable[[Path, random.Random, bool], Commands]
     compare: Callable[[Path, Path, bool], Iterator[str]]
     appears_whole: bool
 
@@ -146,8 +150,8 @@ def finish(processes: list[subprocess.Popen]) -> None:
 
 def launch(job: Job, result: Path, rng: random.Random, same: bool) -> list[subprocess.Popen]:
     """Starts the processes of a job."""
-    commands = job.command(result, rng, same)
-    return start(*[command for command, _ in commands], devices=commands[0][1])
+    devices, commands = job.commands(result, rng, same)
+    return start(*commands, devices=devices)
 
 
 def kill_one(processes: list[subprocess.Popen], seconds: float, rng: random.Random) -> tuple[bool, list[str]]:
@@ -172,11 +176,9 @@ def kill_one(processes: list[subprocess.Popen], seconds: float, rng: random.Rand
 def _lives(process: subprocess.Popen) -> bool:
     """Returns whether a process, or one that it started, is there still."""
     process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    # Those that have ended and that nobody has asked after (Z) are listed too.
+    return any(int(group) == process.pid and state[0] != "Z" for group, state in map(str.split, listed.splitlines()))
 
 
 def _end_group(process: subprocess.Popen) -> None:
@@ -194,26 +196,30 @@ def endure(job: Job, folder: Path, kills: int, rng: random.Random) -> tuple[dict
     seconds = time.monotonic() - begun
     struck = results = early = 0
     differences: list[str] = []
-    while struck < kills and early < 5 * kills + 5:
+    while struck < kills and results < 5 * kills + 5:
         same = results % 2 == 0
         result = folder / f"result{results}"
-        is_done = False
-        for _ in range(min(rng.randint(1, 5), kills - struck)):
-            # Writing is done at the end: every second kill falls there.
-            moment = rng.uniform(rng.choice((0.0, 0.6)), 1.1) * seconds
-            hit, left = kill_one(launch(job, result, rng, same), moment, rng)
-            differences += [f"{result.name}: {line}" for line in left]
-            struck, early = struck + hit, early + (not hit)
-            is_done = not hit or (job.appears_whole and result.exists())
-            if is_done:
-                break
-        if not is_done:
-            finish(launch(job, result, rng, same))
-        differences += [f"{result.name}: {line}" for line in job.compare(result, reference, same)]
+        found: list[str] = []
+        try:
+            is_done = False
+            for _ in range(min(rng.randint(1, 5), kills - struck)):
+                # Writing is done at the end: every second kill falls there.
+                moment = rng.uniform(rng.choice((0.0, 0.6)), 1.1) * seconds
+                hit, left = kill_one(launch(job, result, rng, same), moment, rng)
+                found += left
+                struck, early = struck + hit, early + (not hit)
+                is_done = not hit or (job.appears_whole and result.exists())
+                if is_done:
+                    break
+            if not is_done:
+                finish(launch(job, result, rng, same))
+            found += job.compare(result, reference, same)
+        except (RuntimeError, OSError, ValueError, KeyError) as error:
+            found.append(f"{type(error).__name__}: {error}")
+        shutil.rmtree(result, ignore_errors=True)
+        found += [f"left behind: {path.name}" for path in folder.iterdir() if path != reference]
+        differences += [f"{result.name}: {line}" for line in found]
         results += 1
-        shutil.rmtree(result)
-        expected = {reference.name}
-        differences += [f"left behind: {path.name}" for path in folder.iterdir() if path.name not in expected]
     row = {"job": job.name, "kills": struck, "results": results, "not hit": early, "differences": len(differences)}
     return row, [f"{job.name}: {line}" for line in differences]
 
@@ -294,26 +300,27 @@ def _compare_exports(result: Path, reference: Path, same: bool) -> Iterator[str]
 def jobs(place: Place) -> dict[str, Job]:
     """Returns the jobs by name."""
 
-    def train(result: Path, rng: random.Random, same: bool) -> list[tuple[list[str], int]]:
+    def train(result: Path, rng: random.Random, same: bool) -> Commands:
         devices, count = (1, 1) if same else (rng.choice((1, 2, 4)), rng.choice((1, 1, 2)))
         command = ["train", f"--gin_file={place.folder}/run.gin", f"--workdir={result}"]
         if count == 1:
-            return [(command, devices)]
+            return devices, [command]
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        joined = [f"--coordinator=localhost:{port}", f"--num_processes={count}", "--heartbeat_timeout=10"]
-        return [([*command, *joined, f"--process_id={number}"], devices) for number in range(count)]
+        joined = [f"--coordinator=localhost:{port}", f"--num_processes={count}"]
+        joined += [f"--startup_timeout={STARTUP_SECONDS}", "--heartbeat_timeout=10"]
+        return devices, [[*command, *joined, f"--process_id={number}"] for number in range(count)]
 
-    def prepare(result: Path, rng: random.Random, same: bool) -> list[tuple[list[str], int]]:
-        return [(place.prepare(result, 1 if same else 2), 1)]
+    def prepare(result: Path, rng: random.Random, same: bool) -> Commands:
+        return 1, [place.prepare(result, 1 if same else 2)]
 
-    def sweep(result: Path, rng: random.Random, same: bool) -> list[tuple[list[str], int]]:
+    def sweep(result: Path, rng: random.Random, same: bool) -> Commands:
         parallel = 1 if same else 2
-        return [(["sweep", f"--study={place.folder}/study.gin", f"--output={result}", f"--parallel={parallel}"], 1)]
+        return 1, [["sweep", f"--study={place.folder}/study.gin", f"--output={result}", f"--parallel={parallel}"]]
 
-    def export(result: Path, rng: random.Random, same: bool) -> list[tuple[list[str], int]]:
-        return [(["export", f"--workdir={place.folder}/trained", f"--output={result}"], 1)]
+    def export(result: Path, rng: random.Random, same: bool) -> Commands:
+        return 1, [["export", f"--workdir={place.folder}/trained", f"--output={result}"]]
 
     def compare_stores(result: Path, reference: Path, same: bool) -> Iterator[str]:
         return _compare_bytes(digests(result), digests(reference))
