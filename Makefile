@@ -8,12 +8,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 TPU := $(VENV)/tpu
+FUZZ_SECONDS ?= 600
+KILLS ?= 50
 BEAM := .venv-beam
 IS_QUICK := not slow and not coverage
 QUICK := $(BIN)/python -m pytest -n 2 --dist worksteal -m "$(IS_QUICK)"
 ONE_CORE := $(if $(shell command -v taskset),taskset --cpu-list 0)
 
-.PHONY: demo test slow-test portable-test tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
+.PHONY: demo test slow-test portable-test fuzz endurance tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -37,6 +39,14 @@ portable-test: $(INSTALLED)
 	XLA_FLAGS=--xla_cpu_max_isa=AVX2 OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1 $(QUICK)
 	XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 OPENBLAS_CORETYPE=Nehalem OPENBLAS_NUM_THREADS=2 $(QUICK)
 	XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 $(ONE_CORE) $(BIN)/python -m pytest -m "$(IS_QUICK)"
+# Bad files of every format that is read, other ones each time: reading one works or says in a line why not. What fails is
+# stored below tests/fuzz/found, where `make test` reads it again.
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS)
+
+# What kill -9 at random moments costs train, prepare, sweep and export: half an hour.
+endurance: $(INSTALLED)
+	$(BIN)/python benchmarks/endurance.py --kills=$(KILLS)
 
 # What the TPU compiler makes of training and decoding; no TPU is needed. libtpu is for Linux only, takes 700 MB and lies
 # beside the environment, which other tests share; its versions are those that go with the jax of the lock.

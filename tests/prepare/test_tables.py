@@ -1,5 +1,6 @@
 """Parquet and Arrow, as pyarrow and Hugging Face's folders hold them."""
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -104,3 +105,13 @@ def test_what_save_to_disk_writes(tmp_path):
     (tmp_path / "train" / "state.json").write_text("{}")
     records = list(Files.matching([str(tmp_path)]).documents())
     assert all(isinstance(record, Document) for record in records) and [record.text for record in records] == ["a"]
+
+
+def test_offsets_outside_the_file_are_damage(tmp_path):
+    """pyarrow believes them, and reading such a text ends the process or yields memory that is another's."""
+    path = _write(tmp_path, "arrow file", pa.table({"text": ["abc", "def"]}), "bad")
+    offsets, wrong = (np.array([0, middle, 6], np.int32).tobytes() for middle in (3, 2**30))
+    assert offsets in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(offsets, wrong))
+    with pytest.raises(UserError, match=r"bad.arrow: cut short or damaged after row 0"):
+        list(Files.matching([str(path)]).documents())

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from triarch.cli.vocabularies import tokenizer_of
 from triarch.errors import UserError
+from triarch.loading import tokenizer_of
 
 if TYPE_CHECKING:
     from triarch.interchange import StoredModel

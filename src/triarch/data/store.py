@@ -133,8 +133,8 @@ class TokenStore:
         path = Path(path)
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
-            _check_size(path / file.name, file.size)
-        return cls(path, manifest, *_read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size))
+            _check_size(path / file.name, file.size, path)
+        return cls(path, manifest, *_read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size, path))
 
     @property
     def vocabulary_folder(self) -> Path:

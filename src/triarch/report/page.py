@@ -135,6 +135,8 @@ def write_report(
     output = Path(output)
     if output.suffix not in (".html", ".htm"):
         raise UserError(f"{output}: expected an output path that ends in .html")
+    if seed < 0:
+        raise UserError(f"--seed={seed}: expected a whole number from 0 on")
     report = render_report(folder, bootstraps=bootstraps, seed=seed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

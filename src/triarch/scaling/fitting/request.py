@@ -109,6 +109,13 @@ class Request:
             raise UserError("--pair_column pairs the runs of architectures: it needs --group_column=NAME")
         if self.window is not None and self.law != "isoflop":
             raise UserError(f"fit --law={self.law} has no --window; it is of IsoFLOP parabolas")
+        if self.seed < 0:
+            raise UserError(f"--seed={self.seed}: expected a whole number from 0 on")
+        if self.tolerance is not None and self.law != "hyperparameters":
+            raise UserError(f"fit --law={self.law} has no --tolerance; it is of the hyperparameters' law")
+        for name, value in self.fixed.items():
+            if not np.isfinite(value):
+                raise UserError(f"--fixed={name}={value:g}: expected a finite number")
         if self.fixed and self.law in ("isoflop", "envelope", "hyperparameters"):
             raise UserError(f"fit --law={self.law} holds no parameter fixed")
         bad = [budget for budget in self.budgets if not (np.isfinite(budget) and budget > 0)]

@@ -72,10 +72,7 @@ class Table:
         with opening(path, "a comma-separated table"):
             packed = path.read_bytes()
             text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
-            try:
-                return _parse(str(path), text)
-            except csv.Error as error:
-                raise UserError(f"{path}: not a comma-separated table: {error}") from None
+            return _parse(str(path), text)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -222,21 +219,25 @@ def _parse(name: str, text: str) -> Table:
     # A comma wins a tie: names of columns hold other marks more often than commas.
     delimiter = max(",\t;", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header = next(([cell.strip() for cell in row] for row in reader if row), [])
+    try:
+        records = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(f"{name}, line {reader.line_num}: not a comma-separated table: {error}") from None
+    header = [cell.strip() for cell in records[0][1]] if records else []
     if not any(header):
         raise UserError(f"{name}: empty, expected a header line with column names")
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
         raise UserError(f"{name}: column {repeated[0]!r} stands twice in the header")
     rows, lines = [], []
-    for row in reader:
+    for line, row in records[1:]:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
-            raise UserError(f"{name}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}")
+            raise UserError(f"{name}, line {line}: {len(row)} fields, the header has {len(header)}")
         # Where commas are not what sets fields apart, one within a number may as well be a decimal comma.
         rows.append([_ungrouped(cell) for cell in row] if delimiter == "," else row)
-        lines.append(reader.line_num)
+        lines.append(line)
     columns = {column: [row[i] for row in rows] for i, column in enumerate(header) if column}
     return Table(name, columns, tuple(lines))
 

@@ -35,7 +35,7 @@ def matching(pattern: str) -> list[str]:
     Raises:
       UserError: there is none, or the store it lies in cannot be reached.
     """
-    found = _remote_matching(pattern) if is_remote(pattern) else _local_matching(pattern)
+    found = _remote_matching(pattern) if is_remote(pattern) else _local_matching(pattern) if pattern else []
     if not found:
         raise UserError(f"--files={pattern}: no such file, and nothing matches it as a pattern")
     return found

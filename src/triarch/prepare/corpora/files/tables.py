@@ -15,6 +15,7 @@ from triarch.prepare.corpora.files.records import Fields, Record, Records, check
 from triarch.prepare.corpora.origins import Origin, named, place
 
 _BATCH_ROWS = 256
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 # What the rows of a batch may take, on average, and what is read of a column at a time.
 _BATCH_BYTES = 2**24
 
@@ -32,7 +33,7 @@ def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
             for index in range(batch.num_rows):
                 row += 1
                 yield _record(named(path, row), {name: column[index] for name, column in columns.items()}, fields)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise BadRecordError("damaged file", path, f"cut short or damaged after row {row}: {reason}") from None
 
@@ -64,9 +65,20 @@ def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBat
     raw.seek(0)
     reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
     _check_schema(path, reader.schema, fields)
-    for number in range(reader.num_record_batches) if is_file else ():
-        yield reader.get_batch(number)
-    yield from () if is_file else reader
+    batches = (reader.get_batch(number) for number in range(reader.num_record_batches)) if is_file else reader
+    for batch in batches:
+        for name in fields.names:
+            _check_offsets(batch.column(batch.schema.get_field_index(name)))
+        yield batch
+
+
+def _check_offsets(column: pa.Array) -> None:
+    """Raises ArrowInvalid where a text is said to lie outside the column's bytes: reading it would end the process."""
+    if isinstance(column, pa.DictionaryArray):
+        _check_offsets(column.dictionary)
+        column = column.indices
+    # As bytes: whether a text is UTF-8 is a matter of its row.
+    column.view(_BYTES.get(column.type, column.type)).validate(full=True)
 
 
 def _rows_a_batch(file: pyarrow.parquet.ParquetFile, group: int) -> int:

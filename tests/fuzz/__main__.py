@@ -1,0 +1,76 @@
+"""`python -m tests.fuzz --seconds=600`: tries bad files of every format for that long, other ones each time.
+
+An input that fails is made as small as it can be and stored under tests/fuzz/found, where every run of the tests reads
+it again. Exit status 1 if there was any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from tests.bad_input.case import Folder
+from tests.bad_input.samples import Samples
+from tests.fuzz.fuzzing import Bench, settings
+from tests.fuzz.known import KNOWN
+from tests.fuzz.targets import TARGETS
+
+EXAMPLES = 60
+
+
+def main() -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600.0, help="to go on for (default: %(default)g)")
+    parser.add_argument("--seed", type=int, help="of the inputs (default: another one each time)")
+    parser.add_argument("--target", action="append", choices=[target.name for target in TARGETS], help="repeatable")
+    args = parser.parse_args()
+    seed = random.SystemRandom().randrange(2**32) if args.seed is None else args.seed
+    chosen = [target for target in TARGETS if not args.target or target.name in args.target]
+    faulthandler.enable()
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
+        print(f"seed {seed}; should the process end, the input that ended it lies below {root}", flush=True)
+        samples = Samples(Path(root) / "samples")
+        samples.folder.mkdir()
+        benches = []
+        for target in chosen:
+            (Path(root) / target.name).mkdir()
+            benches.append(Bench(target, Folder(Path(root) / target.name, samples)))
+        failed = explore(benches, seed, time.monotonic() + args.seconds)
+    for bench in benches:
+        print(f"{bench.target.name:28} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
+    return 1 if failed - KNOWN.keys() else 0
+
+
+def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
+    """Tries one target after another until the time has come; returns the names of those that failed, once each."""
+    failed: set[str] = set()
+    turn = 0
+    while time.monotonic() < end and len(failed) < len(benches):
+        for bench in benches:
+            if bench.target.name in failed or time.monotonic() >= end:
+                continue
+            try:
+                bench.explore(settings(EXAMPLES), seed + turn)
+            except BaseException as error:  # A panic of a library in Rust is no Exception.
+                if isinstance(error, KeyboardInterrupt | SystemExit):
+                    raise
+                failed.add(bench.target.name)
+                traceback.print_exception(error, limit=-3)
+                print(f"==> {bench.target.name}: {bench.last[:300]!r}\n    stored as {bench.store()}", flush=True)
+        turn += 1
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
