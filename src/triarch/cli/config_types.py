@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -46,8 +47,11 @@ def _fits(value: Any, hint: Any) -> bool:
         return (
             dataclasses.is_dataclass(value) and not isinstance(value, type) and not missing_members(type(value), hint)
         )
-    if hint in (int, float):
-        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is float:
+        # JSON has no word for infinity: a run's config.json could not say it.
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, hint)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -48,8 +47,7 @@ def add_binding_argument(parser: argparse.ArgumentParser) -> None:
         dest="_gin",
         metavar="VALUE",
         help="set one value, e.g. --gin.RunConfig.steps=100 (repeatable); `triarch describe --keys` lists what there "
-        "is. One of a class that takes no part, such as Cosine.peak where the schedule is constant, is refused: who "
-        "gives a flag means it to change something",
+        "is. A value that changes nothing, such as Cosine.peak where the schedule is constant, is refused",
     )
 
 
@@ -246,8 +244,6 @@ def _section(value: Any, name: str, names: list[tuple[Any, str]]) -> str:
 def _literal(value: Any, names: list[tuple[Any, str]]) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(_literal(item, names) for item in value)}{',' * (len(value) == 1)})"
-    if isinstance(value, float) and math.isinf(value):
-        return "1e999" if value > 0 else "-1e999"  # gin has no other word for it.
     if not dataclasses.is_dataclass(value):
         return repr(value)
     return next(f"@{name}()" for part, name in names if type(part) is type(value) and part == value)

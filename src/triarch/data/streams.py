@@ -24,7 +24,7 @@ class Examples(Protocol):
 
 
 class ExampleId(NamedTuple):
-    """Which example stands at a position: of which source, its index there, and for the how manieth time, from 0 on."""
+    """Which example stands at a position: its source, its index there, and the epoch, from 0 on."""
 
     source: int
     index: int

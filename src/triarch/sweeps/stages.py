@@ -97,7 +97,7 @@ def _text(corpus: Corpus) -> tuple[str, ...]:
     """Returns the flags that say which text a store is made of."""
     held_out = (
         *(f"--hold_out={pattern}" for pattern in corpus.hold_out),
-        f"--validation_fraction={corpus.validation_fraction:g}",
+        f"--validation_fraction={corpus.validation_fraction!r}",
     )
     if corpus.task:
         return f"--task={corpus.task}", *held_out

@@ -26,7 +26,7 @@ class OrderPart:
     Attributes:
       step: of the run.
       row: of the global batch.
-      epoch: the how manieth time, from 0 on, that its store is gone through.
+      epoch: how many times its store was gone through before.
       store: number of the store.
       example: index in the store's split.
       pieces: which document, where it lies and which of its tokens these are, see `Pieces`; its `place` counts the rows

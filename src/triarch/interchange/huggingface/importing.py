@@ -86,7 +86,6 @@ def open_folder(folder: Path) -> Opened:
     Raises:
       UserError: there is no config.json; its family or an option in use has no equivalent here (named); a tensor is
         missing, is one too many or misshapen (named, with both shapes), or differs from the one it is said to be tied
-        to; a file is missing, damaged or a pickle, a link out of the folder, or a device, FIFO or socket.
         to; a file is missing, damaged or a pickle, a link out of the folder, or a device, FIFO or socket;
         generation_config.json names no ids.
     """
