@@ -16,3 +16,10 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> LoadedModel:
     from triarch import loading
 
     return loading.load(path, **options)
+
+
+def register_law(law: type) -> type:
+    """Makes a scaling law of one's own known; see `triarch.scaling.laws.registry.register`."""
+    from triarch.scaling.laws import registry
+
+    return registry.register(law)
