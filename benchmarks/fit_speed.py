@@ -11,7 +11,8 @@ import time
 import numpy as np
 
 from triarch.scaling.checks.diagnosis import diagnose
-from triarch.scaling.laws.losses import fit_chinchilla
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import fit_chinchilla
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 
@@ -29,8 +30,10 @@ def main() -> None:
     loss *= np.exp(0.005 * rng.standard_t(4, args.points))
     print(f"{args.points} points, 4500 starts, {args.bootstraps} bootstraps")
     print(f"{'':<32}{'seconds':>10}{'CPU seconds':>14}")
-    fit = _timed("grid alone", lambda: fit_chinchilla(params, tokens, loss, bootstraps=0))
-    fit = _timed("grid and bootstraps", lambda: fit_chinchilla(params, tokens, loss, bootstraps=args.bootstraps))
+    fit = _timed("grid alone", lambda: fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=0)))
+    fit = _timed(
+        "grid and bootstraps", lambda: fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=args.bootstraps))
+    )
     _timed("profiles, influence, held out", lambda: diagnose(fit))
     for name, (low, high) in fit.intervals.items():
         print(f"  {name:<6}{fit.parameters[name]:<10.4g} [{low:.4g}, {high:.4g}], true {EPOCH[name]:g}")

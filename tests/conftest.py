@@ -14,7 +14,7 @@ if "xla_backend_optimization_level" not in flags:
 @pytest.fixture
 def few_starts(monkeypatch):
     """A fiftieth of the published grid: tests of what follows a fit need its minimum, not 4,500 ways to it."""
-    from triarch.scaling.laws import forms
+    from triarch.scaling.laws import power_sum
 
-    grid = forms.hoffmann_grid()[::53]
-    monkeypatch.setattr(forms, "hoffmann_grid", lambda: grid.copy())
+    grid = power_sum.hoffmann_grid()[::53]
+    monkeypatch.setattr(power_sum, "hoffmann_grid", lambda: grid.copy())

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from triarch.scaling.checks.profile import profiles
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.data_constrained import fit_data_constrained
 from triarch.scaling.laws.hyperparameters import fit_hyperparameters
 from triarch.scaling.laws.isoflop import fit_isoflop
 from triarch.scaling.laws.log_linear import fit_log_linear
-from triarch.scaling.laws.losses import fit_data_constrained
 
 PORIAN_KEYS = ("file", "dataset", "hparams", "warmup", "decay", "param_count", "val")
 C4_LAW = {
@@ -42,10 +43,10 @@ def numbers(rows: list[dict[str, str]], *columns: str) -> list[np.ndarray]:
 def muennighoff(folder: Path) -> None:
     rows = read(folder / "muennighoff_data_constrained" / "c4_repeat_182.csv")
     columns = numbers(rows, "N", "D_tokens", "U_unique_tokens", "loss")
-    there = fit_data_constrained(*columns, fixed=C4_LAW | PUBLISHED_REPEATS, bootstraps=0)
+    there = fit_data_constrained(*columns, FitOptions(fixed=C4_LAW | PUBLISHED_REPEATS, bootstraps=0))
     print("Muennighoff et al. 2023, repeated data: 182 runs, the law of C4 held")
     print(f"  objective at the published R_D, R_N: {there.objective:.8f} (published {PUBLISHED_OBJECTIVE})")
-    fit = fit_data_constrained(*columns, fixed=C4_LAW)
+    fit = fit_data_constrained(*columns, FitOptions(fixed=C4_LAW))
     print(f"  least objective: {fit.objective:.8f} at R_D {fit.parameters['R_D']:.4g}, R_N {fit.parameters['R_N']:.4g}")
     for profile in profiles(fit):
         low, high = ("open" if end is None else f"{end:.4g}" for end in profile.interval)

@@ -22,6 +22,7 @@ __all__ = [
     "UserError",
     "__version__",
     "load",
+    "register_law",
     "register_objective",
     "register_optimizer",
     "register_schedule",
@@ -39,6 +40,13 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
     from triarch import loading
 
     return loading.load_text_model(path, **options)
+
+
+def register_law(law: type) -> type:
+    """Makes a scaling law of one's own known; see `triarch.scaling.laws.registry.register`."""
+    from triarch.scaling.laws import registry
+
+    return registry.register(law)
 
 
 def register_objective(cls: type) -> type:

@@ -5,7 +5,7 @@ import scipy.optimize
 
 from triarch.scaling.fitting import bfgs
 from triarch.scaling.fitting.objective import HuberObjective
-from triarch.scaling.laws.forms import PowerSum
+from triarch.scaling.laws.power_sum import PowerSum
 
 
 def noisy_problem(points, noise, seed=0):

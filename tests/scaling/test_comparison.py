@@ -7,11 +7,12 @@ import pytest
 import scipy.optimize
 
 from triarch.scaling.checks.comparison import compare_chinchilla, compare_frontiers
+from triarch.scaling.checks.frontier import Frontier, crossover
 from triarch.scaling.fitting.bootstrap import paired_weights
-from triarch.scaling.laws.cost import Cost
-from triarch.scaling.laws.frontier import Frontier, crossover
-from triarch.scaling.laws.losses import fit_chinchilla, fit_power
-from triarch.scaling.laws.optimum import optima
+from triarch.scaling.fitting.cost import Cost
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import compute_optimal, fit_chinchilla, optima
+from triarch.scaling.laws.power import fit_power
 
 pytestmark = pytest.mark.usefixtures("few_starts")
 
@@ -31,7 +32,7 @@ def loss_of(law, params, tokens):
 
 def exact(law):
     params, tokens = design()
-    return fit_chinchilla(params, tokens, loss_of(law, params, tokens), bootstraps=0)
+    return fit_chinchilla(params, tokens, loss_of(law, params, tokens), FitOptions(bootstraps=0))
 
 
 @pytest.mark.parametrize("cost", [Cost(), Cost(2.4, 1.07, "paper")])
@@ -44,7 +45,7 @@ def test_the_frontier_is_the_least_loss_for_a_budget(cost):
             bounds=(np.log(1e5), np.log(1e13)), method="bounded", options={"xatol": 1e-10},
         )  # fmt: skip
         assert float(frontier.loss(flops)) == pytest.approx(best.fun, rel=1e-9)
-        params, tokens = fit.compute_optimal(flops, cost)
+        params, tokens = compute_optimal(fit, flops, cost)
         assert params == pytest.approx(np.exp(best.x), rel=1e-3)
         assert cost.flops(params, tokens) == pytest.approx(flops, rel=1e-9)
         assert frontier.needed(best.fun)[0] == pytest.approx(flops, rel=1e-6)
@@ -59,8 +60,12 @@ def test_costs_are_read_off_runs():
 
 
 def test_the_crossover_is_where_the_laws_meet():
-    first = fit_power(np.geomspace(1e17, 1e21, 12), 1.8 + 200 * np.geomspace(1e17, 1e21, 12) ** -0.12, bootstraps=0)
-    second = fit_power(np.geomspace(1e17, 1e21, 12), 1.9 + 230 * np.geomspace(1e17, 1e21, 12) ** -0.13, bootstraps=0)
+    first = fit_power(
+        np.geomspace(1e17, 1e21, 12), 1.8 + 200 * np.geomspace(1e17, 1e21, 12) ** -0.12, FitOptions(bootstraps=0)
+    )
+    second = fit_power(
+        np.geomspace(1e17, 1e21, 12), 1.9 + 230 * np.geomspace(1e17, 1e21, 12) ** -0.13, FitOptions(bootstraps=0)
+    )
     frontiers = [Frontier.of_power(fit, "C") for fit in (first, second)]
     met = crossover(*frontiers)
     root = scipy.optimize.brentq(
@@ -76,7 +81,7 @@ def test_the_crossover_is_where_the_laws_meet():
 
 def test_laws_that_do_not_meet_have_no_crossover():
     x = np.geomspace(1e17, 1e21, 12)
-    first, second = (fit_power(x, 1.8 + scale * x**-0.12, bootstraps=0) for scale in (200, 220))
+    first, second = (fit_power(x, 1.8 + scale * x**-0.12, FitOptions(bootstraps=0)) for scale in (200, 220))
     met = crossover(Frontier.of_power(first, "C"), Frontier.of_power(second, "C"))
     assert met.x is None and met.ahead_below == 0
     compared = compare_frontiers(("a", "b"), (first, second), [(Frontier.of_power(first, "C"),
@@ -114,9 +119,12 @@ def test_pairs_share_their_noise_and_narrow_the_difference():
     np.testing.assert_array_equal(weights[0], weights[1])
     losses = [loss_of(law, params, tokens) * shared * noise for law, noise in zip((FIRST, SECOND), own, strict=True)]
     paired = [
-        fit_chinchilla(params, tokens, loss, bootstraps=150, weights=w) for loss, w in zip(losses, weights, strict=True)
+        fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=150, weights=w))
+        for loss, w in zip(losses, weights, strict=True)
     ]
-    apart = [fit_chinchilla(params, tokens, loss, bootstraps=150, seed=seed) for seed, loss in enumerate(losses)]
+    apart = [
+        fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=150, seed=seed)) for seed, loss in enumerate(losses)
+    ]
 
     def width(fits):
         found = compare_chinchilla(("a", "b"), *fits, [(Cost(), Cost())], 60)
@@ -139,7 +147,7 @@ def test_optima_for_a_budget_carry_intervals():
     rng = np.random.default_rng(2)
     params, tokens = design()
     loss = loss_of(FIRST, params, tokens) * np.exp(0.003 * rng.normal(size=40))
-    fit = fit_chinchilla(params, tokens, loss, bootstraps=200)
+    fit = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=200))
     (best,) = optima(fit, Cost(), [1e21])
     expected = Cost().optimum(FIRST, 1e21)
     assert best.params_interval[0] < expected[0] < best.params_interval[1]

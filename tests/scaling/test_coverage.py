@@ -6,10 +6,14 @@ import pytest
 from triarch.scaling.checks.comparison import compare_chinchilla
 from triarch.scaling.checks.profile import profiles
 from triarch.scaling.fitting.bootstrap import paired_weights
-from triarch.scaling.laws.cost import Cost
+from triarch.scaling.fitting.cost import Cost
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import fit_chinchilla
+from triarch.scaling.laws.data_constrained import fit_data_constrained
+from triarch.scaling.laws.downstream import fit_downstream
 from triarch.scaling.laws.isoflop import fit_isoflop
 from triarch.scaling.laws.log_linear import fit_log_linear
-from triarch.scaling.laws.losses import fit_chinchilla, fit_data_constrained, fit_downstream, fit_power
+from triarch.scaling.laws.power import fit_power
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 BOOTSTRAPS = 400
@@ -66,7 +70,7 @@ def test_chinchilla(few_starts, points, kind, draws):
     params, tokens = chinchilla_design(points, 5)
     for draw in range(draws):
         loss = chinchilla_loss(EPOCH, params, tokens) * np.exp(noise(rng, kind, points))
-        fit = fit_chinchilla(params, tokens, loss, bootstraps=BOOTSTRAPS, seed=draw)
+        fit = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=BOOTSTRAPS, seed=draw))
         percentile.add(fit.intervals, EPOCH)
         if draw < 100:
             profile.add({one.name: one.interval for one in profiles(fit)}, EPOCH)
@@ -83,7 +87,7 @@ def test_power_with_offset(points, kind, draws):
     x = np.geomspace(1e6, 1e9, points)
     for draw in range(draws):
         loss = (50 * x**-0.3 + 1.5) * np.exp(noise(rng, kind, points))
-        fit = fit_power(x, loss, offset="free", bootstraps=BOOTSTRAPS, seed=draw)
+        fit = fit_power(x, loss, FitOptions(bootstraps=BOOTSTRAPS, seed=draw), offset="free")
         percentile.add(fit.intervals, truth)
         if draw < 200:
             profile.add({one.name: one.interval for one in profiles(fit)}, truth)
@@ -98,8 +102,8 @@ def test_optimum_lines(points):
     tally = Tally(f"log-linear, {points} points")
     flops = np.geomspace(1e17, 1e21, points)
     for draw in range(600):
-        fit = fit_log_linear([flops], 0.1 * flops**0.5 * np.exp(0.1 * rng.normal(size=points)), bootstraps=BOOTSTRAPS,
-                             seed=draw)  # fmt: skip
+        y = 0.1 * flops**0.5 * np.exp(0.1 * rng.normal(size=points))
+        fit = fit_log_linear([flops], y, FitOptions(bootstraps=BOOTSTRAPS, seed=draw))
         tally.add(fit.intervals, {"coefficient": 0.1, "exponent": 0.5})
     tally.check()
 
@@ -115,7 +119,7 @@ def test_isoflop():
             params = best * 2.0 ** np.linspace(-2, 2, 9) * np.exp(rng.uniform(-0.3, 0.3))
             log_loss = np.log(3 * flops**-0.03) + 0.02 * np.log(params / best) ** 2 + 0.003 * rng.normal(size=9)
             rows += list(zip(params, flops / 6 / params, np.exp(log_loss), np.full(9, flops), strict=True))
-        fit = fit_isoflop(*np.array(rows).T, bootstraps=BOOTSTRAPS, seed=draw)
+        fit = fit_isoflop(*np.array(rows).T, FitOptions(bootstraps=BOOTSTRAPS, seed=draw))
         tally.add(fit.intervals, {"k_N": 0.1, "a": 0.5, "b": 0.5, "k_L": 3.0, "c": -0.03})
     tally.check()
 
@@ -128,10 +132,12 @@ def test_repeated_data():
     truth = {"R_D": 15.4, "R_N": 5.3}
     params, unique = 10 ** rng.uniform(7, 9.7, 120), 10 ** rng.uniform(8, 10.5, 120)
     tokens = unique * 10 ** rng.uniform(0, 2, 120)
-    exact = fit_data_constrained(params, tokens, unique, np.full(120, 3.0), fixed=law | truth, bootstraps=0)
+    exact = fit_data_constrained(params, tokens, unique, np.full(120, 3.0), FitOptions(fixed=law | truth, bootstraps=0))
     for draw in range(200):
         loss = exact.predict(params, tokens, unique) * np.exp(noise(rng, "normal", 120))
-        fit = fit_data_constrained(params, tokens, unique, loss, fixed=law, bootstraps=BOOTSTRAPS, seed=draw)
+        fit = fit_data_constrained(
+            params, tokens, unique, loss, FitOptions(fixed=law, bootstraps=BOOTSTRAPS, seed=draw)
+        )
         tally.add(fit.intervals, truth)
     tally.check()
 
@@ -143,7 +149,9 @@ def test_downstream():
     loss = np.linspace(2.2, 3.6, 40)
     accuracy = 0.25 + 0.6 / (1 + np.exp(5 * (loss - 2.8)))
     for draw in range(300):
-        fit = fit_downstream(loss, accuracy + 0.008 * rng.normal(size=40), floor=0.25, bootstraps=BOOTSTRAPS, seed=draw)
+        fit = fit_downstream(
+            loss, accuracy + 0.008 * rng.normal(size=40), FitOptions(bootstraps=BOOTSTRAPS, seed=draw), floor=0.25
+        )
         tally.add(fit.intervals, {"ceiling": 0.85, "k": 5.0, "midpoint": 2.8})
     tally.check()
 
@@ -165,7 +173,7 @@ def test_paired_differences(few_starts):
         first, second = (
             fit_chinchilla(
                 params, tokens, chinchilla_loss(law, params, tokens) * np.exp(shared + noise(rng, "normal", 60) / 2),
-                bootstraps=BOOTSTRAPS, weights=own,
+                FitOptions(bootstraps=BOOTSTRAPS, weights=own),
             )
             for law, own in zip((EPOCH, other), weights, strict=True)
         )  # fmt: skip
@@ -179,4 +187,4 @@ def test_paired_differences(few_starts):
 
 
 def _exact(law, params, tokens):
-    return fit_chinchilla(params, tokens, chinchilla_loss(law, params, tokens), bootstraps=0)
+    return fit_chinchilla(params, tokens, chinchilla_loss(law, params, tokens), FitOptions(bootstraps=0))

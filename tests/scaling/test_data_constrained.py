@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.scaling.laws.data_constrained import DataConstrained, unique_params
-from triarch.scaling.laws.losses import fit_chinchilla, fit_data_constrained
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import fit_chinchilla
+from triarch.scaling.laws.data_constrained import RepeatedData, fit_data_constrained, unique_params
 
 # Muennighoff et al. 2023: the law of C4 and the published worth of repeats.
 PUBLISHED = {
@@ -36,7 +37,7 @@ def design(points=60, seed=0):
 def test_predictions_are_the_papers():
     params, tokens, unique = design()
     expected = [by_hand(*run, PUBLISHED) for run in zip(params, tokens, unique, strict=True)]
-    found = DataConstrained().predict(PUBLISHED, (params, tokens, unique))
+    found = RepeatedData().predict(PUBLISHED, (params, tokens, unique))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -44,7 +45,7 @@ def test_without_repeats_and_excess_it_is_chinchillas():
     params, tokens, _ = design()
     params = np.minimum(params, unique_params(PUBLISHED, tokens))
     chinchilla = PUBLISHED["E"] + PUBLISHED["A"] / params**0.3526596 + PUBLISHED["B"] / tokens**0.3526596
-    np.testing.assert_allclose(DataConstrained().predict(PUBLISHED, (params, tokens, tokens)), chinchilla, rtol=1e-12)
+    np.testing.assert_allclose(RepeatedData().predict(PUBLISHED, (params, tokens, tokens)), chinchilla, rtol=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -52,9 +53,9 @@ def test_without_repeats_and_excess_it_is_chinchillas():
 def test_gradient_is_finite_differences(seed):
     rng = np.random.default_rng(seed)
     params, tokens, unique = design(15, seed)
-    loss = DataConstrained().predict(PUBLISHED, (params, tokens, unique))
+    loss = RepeatedData().predict(PUBLISHED, (params, tokens, unique))
     # A wide delta, so that no point stands within a step of the kink in the second derivative.
-    problem = DataConstrained().problem(np.column_stack([params, tokens, unique]), loss, 50.0)
+    problem = RepeatedData().problem(np.column_stack([params, tokens, unique]), loss, 50.0)
     theta = problem.starts[rng.integers(len(problem.starts))] + 0.05 * rng.normal(size=7)
     steps = 1e-6 * np.eye(7)
     value = lambda one: problem.objective.value_and_gradient(one[None])[0][0]  # noqa: E731
@@ -65,20 +66,20 @@ def test_gradient_is_finite_differences(seed):
 
 def test_the_worth_of_repeats_is_recovered_with_the_law_held_and_with_all_free():
     params, tokens, unique = design(120)
-    loss = DataConstrained().predict(PUBLISHED, (params, tokens, unique))
+    loss = RepeatedData().predict(PUBLISHED, (params, tokens, unique))
     held = {name: PUBLISHED[name] for name in ("E", "A", "B", "alpha", "beta")}
-    fit = fit_data_constrained(params, tokens, unique, loss, fixed=held, bootstraps=0)
+    fit = fit_data_constrained(params, tokens, unique, loss, FitOptions(fixed=held, bootstraps=0))
     assert fit.parameters["R_D"] == pytest.approx(15.387756, rel=1e-5)
     assert fit.parameters["R_N"] == pytest.approx(5.309743, rel=1e-5)
-    free = fit_data_constrained(params, tokens, unique, loss, bootstraps=0)
+    free = fit_data_constrained(params, tokens, unique, loss, FitOptions(bootstraps=0))
     assert free.parameters == pytest.approx(PUBLISHED, rel=1e-3)
     assert "R_D = 15.4" in free.formula()
 
 
 def test_repeats_matter_to_the_fit(few_starts):
     params, tokens, unique = design(80)
-    loss = DataConstrained().predict(PUBLISHED, (params, tokens, unique))
-    assert fit_chinchilla(params, tokens, loss, bootstraps=0).objective > 1e-3
+    loss = RepeatedData().predict(PUBLISHED, (params, tokens, unique))
+    assert fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=0)).objective > 1e-3
 
 
 def test_what_cannot_be_is_refused():
@@ -87,5 +88,7 @@ def test_what_cannot_be_is_refused():
         fit_data_constrained(params, unique, tokens, np.full(20, 3.0))
     with pytest.raises(UserError, match="no row repeats data"):
         fit_data_constrained(params, tokens, tokens, np.full(20, 3.0))
-    few = fit_data_constrained(params, np.minimum(tokens, 2 * unique), unique, np.linspace(3, 2, 20), bootstraps=0)
+    few = fit_data_constrained(
+        params, np.minimum(tokens, 2 * unique), unique, np.linspace(3, 2, 20), FitOptions(bootstraps=0)
+    )
     assert any("repeated 2.0 times at most" in warning for warning in few.warnings)

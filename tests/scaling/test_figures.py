@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from triarch.errors import UserError
 from triarch.scaling.figures import panels as figures
 from triarch.scaling.figures import style
-from triarch.scaling.laws.losses import fit_chinchilla, fit_power
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import fit_chinchilla
+from triarch.scaling.laws.power import fit_power
 
 
 def curves():
@@ -28,7 +30,7 @@ def curves():
 def scaling_panel(label="A <&> B"):
     x = np.array([1e6, 4e6, 1.6e7, 6.4e7])
     loss = 20 * x**-0.15 + 0.5
-    fit = fit_power(x, loss * [1.001, 0.999, 1.001, 0.999], bootstraps=20)
+    fit = fit_power(x, loss * [1.001, 0.999, 1.001, 0.999], FitOptions(bootstraps=20))
     series = figures.Series(label, ["a", "b", "c", "d"], x, loss, np.array([0.01, 0.02, np.nan, 0.01]), fit)
     other = figures.Series("C", ["e"], x[:1], loss[:1] + 0.2, np.array([np.nan]), None, "pseudo-likelihood")
     return figures.scaling_panel("panel", "Loss & size", [series, None, other], "parameters", powers=False)
@@ -40,8 +42,8 @@ NAMES = ["panel", "training", "frontier", "law", "parametric"]
 def draw_all():
     params, tokens = np.geomspace(1e7, 1e9, 12), np.geomspace(1e9, 1e11, 12)[::-1]
     loss = 1.7 + 400 / params**0.34 + 410 / tokens**0.28
-    parametric = fit_chinchilla(params, tokens, loss, bootstraps=0)
-    power = fit_power(params, 30 * params**-0.2 + 1, bootstraps=10)
+    parametric = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=0))
+    power = fit_power(params, 30 * params**-0.2 + 1, FitOptions(bootstraps=10))
     return [
         scaling_panel(),
         figures.training_panel("training", "A", curves()[:2], 0, "tokens"),

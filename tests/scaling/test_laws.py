@@ -8,7 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from triarch.errors import UserError
-from triarch.scaling.laws.losses import fit_chinchilla, fit_power
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import compute_optimal, fit_chinchilla
+from triarch.scaling.laws.power import fit_power
 
 HOFFMANN = {"E": 1.6934, "A": 406.40, "B": 410.72, "alpha": 0.33917, "beta": 0.28491}
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
@@ -28,7 +30,7 @@ def chinchilla_loss(law, params, tokens):
 @pytest.mark.parametrize("law", [HOFFMANN, EPOCH], ids=["hoffmann", "epoch"])
 def test_published_chinchilla_laws_are_recovered_exactly(law):
     params, tokens = chinchilla_runs(40)
-    fit = fit_chinchilla(params, tokens, chinchilla_loss(law, params, tokens), bootstraps=0)
+    fit = fit_chinchilla(params, tokens, chinchilla_loss(law, params, tokens), FitOptions(bootstraps=0))
     for name, value in law.items():
         assert fit.parameters[name] == pytest.approx(value, rel=1e-8)
     assert fit.objective < 1e-20
@@ -38,8 +40,8 @@ def test_published_chinchilla_laws_are_recovered_exactly(law):
 def test_units_change_only_the_scales():
     params, tokens = chinchilla_runs(30)
     loss = chinchilla_loss(EPOCH, params, tokens) * np.exp(0.01 * np.random.default_rng(1).normal(size=30))
-    plain = fit_chinchilla(params, tokens, loss, bootstraps=0).parameters
-    millions = fit_chinchilla(params / 1e6, tokens / 1e9, loss, bootstraps=0).parameters
+    plain = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=0)).parameters
+    millions = fit_chinchilla(params / 1e6, tokens / 1e9, loss, FitOptions(bootstraps=0)).parameters
     for name in ("E", "alpha", "beta"):
         assert millions[name] == pytest.approx(plain[name], rel=1e-6)
     assert millions["A"] == pytest.approx(plain["A"] / 1e6 ** plain["alpha"], rel=1e-5)
@@ -66,7 +68,7 @@ def test_noisy_chinchilla_fit_is_scipys_huber_optimum():
         max_nfev=20_000,
     )
     reference = scipy.special.huber(1e-3, residual(best.x)).sum()
-    fit = fit_chinchilla(params, tokens, np.exp(log_loss), bootstraps=0)
+    fit = fit_chinchilla(params, tokens, np.exp(log_loss), FitOptions(bootstraps=0))
     assert fit.objective <= reference * (1 + 1e-9)
     assert fit.objective == pytest.approx(reference, rel=1e-3)
     assert fit.parameters["alpha"] == pytest.approx(best.x[3], abs=2e-3)
@@ -75,8 +77,8 @@ def test_noisy_chinchilla_fit_is_scipys_huber_optimum():
 def test_compute_optimum_is_the_least_loss_on_its_isoflop():
     # Epoch's optimum at 1e18 FLOPs: 81M parameters, 2.1B tokens, loss 3.49.
     params, tokens = chinchilla_runs(30)
-    fit = fit_chinchilla(params, tokens, chinchilla_loss(EPOCH, params, tokens), bootstraps=0)
-    best_params, best_tokens = fit.compute_optimal(1e18)
+    fit = fit_chinchilla(params, tokens, chinchilla_loss(EPOCH, params, tokens), FitOptions(bootstraps=0))
+    best_params, best_tokens = compute_optimal(fit, 1e18)
     assert best_params == pytest.approx(8.1e7, rel=0.01) and best_tokens == pytest.approx(2.1e9, rel=0.03)
     assert float(fit.predict(best_params, best_tokens)) == pytest.approx(3.49, abs=0.005)
     swept = np.geomspace(best_params / 10, best_params * 10, 20_001)
@@ -94,7 +96,7 @@ def test_compute_optimum_is_the_least_loss_on_its_isoflop():
 def test_power_law_with_offset_is_recovered(scale, alpha, offset, unit):
     x = np.geomspace(1e3, 1e7, 7)
     assume(scale * 1e3**-alpha > 1e-3 * offset)  # A power that a loss would show.
-    fit = fit_power(x * unit, scale * x**-alpha + offset, bootstraps=0)
+    fit = fit_power(x * unit, scale * x**-alpha + offset, FitOptions(bootstraps=0))
     assert fit.offset_fitted
     assert fit.parameters["alpha"] == pytest.approx(alpha, rel=1e-4)
     assert fit.parameters["E"] == pytest.approx(offset, rel=1e-4)
@@ -103,9 +105,11 @@ def test_power_law_with_offset_is_recovered(scale, alpha, offset, unit):
 
 def test_power_law_reproduces_redllms_printed_exponents():
     # Digitised final losses and FLOPs of arXiv 2510.26622, figure 2; printed exponents 0.20 and 0.24.
-    decoder = fit_power([7.88e20, 4.50e21, 8.30e21, 1.385e22, 3.15e22], [2.08, 1.72, 1.61, 1.54, 1.43], bootstraps=0)
+    decoder = fit_power(
+        [7.88e20, 4.50e21, 8.30e21, 1.385e22, 3.15e22], [2.08, 1.72, 1.61, 1.54, 1.43], FitOptions(bootstraps=0)
+    )
     encoder_decoder = fit_power(
-        [3.91e20, 2.26e21, 4.22e21, 6.52e21, 1.545e22], [2.26, 1.83, 1.72, 1.65, 1.53], bootstraps=0
+        [3.91e20, 2.26e21, 4.22e21, 6.52e21, 1.545e22], [2.26, 1.83, 1.72, 1.65, 1.53], FitOptions(bootstraps=0)
     )
     assert decoder.parameters["alpha"] == pytest.approx(0.20, abs=0.03)
     assert encoder_decoder.parameters["alpha"] == pytest.approx(0.24, abs=0.03)
@@ -114,17 +118,17 @@ def test_power_law_reproduces_redllms_printed_exponents():
 
 def test_three_points_fall_back_to_the_pure_power_law_and_say_so():
     x = np.array([1e6, 1e7, 1e8])
-    fit = fit_power(x, 3 * x**-0.1 + 1, bootstraps=50, name="N")
+    fit = fit_power(x, 3 * x**-0.1 + 1, FitOptions(bootstraps=50), name="N")
     assert fit.parameters["E"] == 0.0 and not fit.offset_fitted and "E" not in fit.intervals
     assert any("not identified" in warning and "3 different values of N" in warning for warning in fit.warnings)
-    free = fit_power(x, 3 * x**-0.1 + 1, offset="free", bootstraps=50)
+    free = fit_power(x, 3 * x**-0.1 + 1, FitOptions(bootstraps=50), offset="free")
     assert free.parameters["E"] == pytest.approx(1.0, rel=1e-6) and free.intervals == {}
     assert any("passes through every point" in warning for warning in free.warnings)
 
 
 def test_an_offset_at_its_bound_is_reported_as_not_identified():
     x = np.geomspace(1e6, 1e9, 8)
-    fit = fit_power(x, 30 * x**-0.1, bootstraps=0)
+    fit = fit_power(x, 30 * x**-0.1, FitOptions(bootstraps=0))
     assert fit.parameters["E"] == 0.0 and not fit.offset_fitted
     assert fit.parameters["A"] == pytest.approx(30, rel=1e-8) and fit.parameters["alpha"] == pytest.approx(
         0.1, rel=1e-8
@@ -137,7 +141,7 @@ def test_pure_power_law_is_the_median_regression_line():
     rng = np.random.default_rng(5)
     x = np.geomspace(1e6, 1e9, 40)
     log_loss = np.log(20 * x**-0.12) + 0.02 * rng.standard_t(2, 40)
-    fit = fit_power(x, np.exp(log_loss), offset="zero", bootstraps=0)
+    fit = fit_power(x, np.exp(log_loss), FitOptions(bootstraps=0), offset="zero")
     log_x = np.log(x) - np.log(x).mean()
     best = scipy.optimize.minimize(
         lambda t: scipy.special.huber(1e-3, t[0] - t[1] * log_x - log_loss).sum() * 1e3,
@@ -153,11 +157,11 @@ def test_bootstrap_is_repeatable_and_brackets_the_estimate():
     rng = np.random.default_rng(7)
     x = np.geomspace(1e6, 1e9, 30)
     loss = (50 * x**-0.3 + 1.5) * np.exp(0.005 * rng.normal(size=30))
-    first, again, other = (fit_power(x, loss, bootstraps=200, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (fit_power(x, loss, FitOptions(bootstraps=200, seed=seed)) for seed in (1, 1, 2))
     assert first.intervals == again.intervals != other.intervals
     for name, (low, high) in first.intervals.items():
         assert low < first.parameters[name] < high
-    narrow = fit_power(x, loss, bootstraps=200, seed=1, confidence=0.5)
+    narrow = fit_power(x, loss, FitOptions(bootstraps=200, seed=1, confidence=0.5))
     assert narrow.intervals["alpha"][0] > first.intervals["alpha"][0]
     low, high = first.band(x)
     assert np.all(low <= high) and np.all(low < first.predict(x)) and np.all(first.predict(x) < high)
@@ -169,15 +173,15 @@ def test_each_resample_is_a_fit_of_its_own():
     rng = np.random.default_rng(8)
     x = np.geomspace(1e6, 1e9, 20)
     loss = (50 * x**-0.3 + 1.5) * np.exp(0.005 * rng.normal(size=20))
-    fit = fit_power(x, loss, bootstraps=5, seed=3)
+    fit = fit_power(x, loss, FitOptions(bootstraps=5, seed=3))
     spread = 1.4826 * np.median(np.abs(fit.residuals())) * np.sqrt(20 / 17)
     assert fit.resample_delta == pytest.approx(max(1e-3, spread * 20**-0.2))
-    smooth = {"offset": "free", "bootstraps": 0, "delta": fit.resample_delta}
-    centre = fit_power(x, loss, **smooth).parameters["alpha"]
+    smooth = FitOptions(bootstraps=0, delta=fit.resample_delta)
+    centre = fit_power(x, loss, smooth, offset="free").parameters["alpha"]
     weights = np.random.default_rng(3).multinomial(20, np.full(20, 1 / 20), 5)
     for i in range(5):
         rows = np.repeat(np.arange(20), weights[i])
-        again = fit_power(x[rows], loss[rows], **smooth).parameters["alpha"]
+        again = fit_power(x[rows], loss[rows], smooth, offset="free").parameters["alpha"]
         assert fit.samples["alpha"][i] == pytest.approx(again - centre + fit.parameters["alpha"], rel=1e-4)
 
 
@@ -187,20 +191,20 @@ def test_intervals_cover_the_truth():
     draws, held = 60, 0
     for _ in range(draws):
         loss = (50 * x**-0.3 + 1.5) * np.exp(0.01 * rng.normal(size=40))
-        low, high = fit_power(x, loss, bootstraps=150).intervals["alpha"]
+        low, high = fit_power(x, loss, FitOptions(bootstraps=150)).intervals["alpha"]
         held += low <= 0.3 <= high
     assert held / draws >= 0.85  # Nominally 0.95; four standard errors below.
 
 
 def test_what_cannot_be_told_apart_is_said():
     params = np.geomspace(1e7, 1e10, 12)
-    ladder = fit_chinchilla(params, 20 * params, chinchilla_loss(EPOCH, params, 20 * params), bootstraps=0)
+    ladder = fit_chinchilla(params, 20 * params, chinchilla_loss(EPOCH, params, 20 * params), FitOptions(bootstraps=0))
     assert any("move together" in warning for warning in ladder.warnings)
     rng = np.random.default_rng(0)
     x = np.geomspace(1e6, 1e8, 8)
-    flat = fit_power(x, 3 + 0.05 * rng.normal(size=8), offset="zero", bootstraps=200)
+    flat = fit_power(x, 3 + 0.05 * rng.normal(size=8), FitOptions(bootstraps=200), offset="zero")
     assert any("holds 0" in warning or "does not fall" in warning for warning in flat.warnings)
-    short = fit_power(x[:5], 3 * x[:5] ** -0.05 * np.exp(0.003 * rng.normal(size=5)), bootstraps=100)
+    short = fit_power(x[:5], 3 * x[:5] ** -0.05 * np.exp(0.003 * rng.normal(size=5)), FitOptions(bootstraps=100))
     assert any("rough guide" in warning for warning in short.warnings)
 
 
@@ -227,15 +231,15 @@ def test_too_few_points_and_single_values_are_refused():
     with pytest.raises(UserError, match="offset is 'fre'"):
         fit_power(params, tokens, offset="fre")
     with pytest.raises(UserError, match="confidence is 95"):
-        fit_power(params, tokens, confidence=95)
+        fit_power(params, tokens, FitOptions(confidence=95))
     with pytest.raises(UserError, match="bootstraps is -1"):
-        fit_power(params, tokens, bootstraps=-1)
+        fit_power(params, tokens, FitOptions(bootstraps=-1))
 
 
 def test_json_holds_the_contract():
     params, tokens = chinchilla_runs(30)
     loss = chinchilla_loss(EPOCH, params, tokens) * np.exp(0.01 * np.random.default_rng(1).normal(size=30))
-    result = fit_chinchilla(params, tokens, loss, bootstraps=40).to_json()
+    result = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=40)).to_json()
     assert result["law"] == "chinchilla" and result["num_points"] == 30
     assert set(result["parameters"]) == set(result["intervals"]) == {"E", "A", "B", "alpha", "beta"}
     assert all(low <= high for low, high in result["intervals"].values())

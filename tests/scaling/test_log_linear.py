@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.laws.log_linear import fit_log_linear, lines
+from triarch.scaling.fitting.allocation import lines
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.log_linear import fit_log_linear
 
 # Porian et al. 2024 (arXiv 2406.19146): compute-optimal sizes on RefinedWeb, tuned, as the authors published them.
 FLOPS = 1.25e16 * 2.0 ** np.arange(12)
@@ -15,7 +17,7 @@ OPTIMA = [
 
 
 def test_a_published_exponent_to_four_decimals():
-    fit = fit_log_linear([FLOPS], OPTIMA, inputs=("C",), output="N", bootstraps=0)
+    fit = fit_log_linear([FLOPS], OPTIMA, FitOptions(bootstraps=0), inputs=("C",), output="N")
     assert fit.parameters["exponent"] == pytest.approx(0.4970, abs=5e-5)
     assert fit.formula(4) == "0.1182 * C^0.497"
 
@@ -24,7 +26,7 @@ def test_several_inputs_are_numpys_least_squares():
     rng = np.random.default_rng(0)
     x, z = 10 ** rng.uniform(6, 9, 30), 10 ** rng.uniform(8, 11, 30)
     y = 1.8 * x**-0.7 * z**0.3 * np.exp(0.2 * rng.normal(size=30))
-    fit = fit_log_linear([x, z], y, inputs=("N", "D"), bootstraps=200)
+    fit = fit_log_linear([x, z], y, FitOptions(bootstraps=200), inputs=("N", "D"))
     design = np.column_stack([np.ones(30), np.log(x), np.log(z)])
     expected = np.linalg.lstsq(design, np.log(y), rcond=None)[0]
     assert np.log(fit.parameters["coefficient"]) == pytest.approx(expected[0], rel=1e-8)
@@ -52,6 +54,6 @@ def test_one_value_and_too_few_points_are_refused():
         fit_log_linear([np.array([1.0, 1.0, 1.0]), np.array([1.0, 2, 3])], [1, 2, 3], inputs=("C", "D"))
     with pytest.raises(UserError, match="1 different points of C"):
         fit_log_linear([np.array([2.0])], [1.0], inputs=("C",))
-    exact = fit_log_linear([np.array([1.0, 2.0])], [1.0, 2.0], bootstraps=50)
+    exact = fit_log_linear([np.array([1.0, 2.0])], [1.0, 2.0], FitOptions(bootstraps=50))
     assert exact.parameters["exponent"] == pytest.approx(1.0) and exact.intervals == {}
     assert any("passes through every point" in warning for warning in exact.warnings)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
+from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.envelope import fit_envelope
 from triarch.scaling.laws.hyperparameters import fit_hyperparameters
 from triarch.scaling.laws.isoflop import fit_isoflop, group_budgets
@@ -23,7 +24,7 @@ def isoflop_runs(budgets=6, sizes=7, noise=0.0, seed=0, reach=2.0):
 
 
 def test_parabolas_give_their_minima_back():
-    fit = fit_isoflop(*isoflop_runs(), bootstraps=0)
+    fit = fit_isoflop(*isoflop_runs(), FitOptions(bootstraps=0))
     expected = {"k_N": 0.1, "a": 0.5, "k_D": 1 / 0.6, "b": 0.5, "k_L": 3.0, "c": -0.03}
     assert fit.parameters == pytest.approx(expected, rel=1e-9)
     assert fit.num_points == 42 and fit.warnings == ()
@@ -32,7 +33,7 @@ def test_parabolas_give_their_minima_back():
 
 def test_each_vertex_is_polyfits():
     params, tokens, loss, flops = isoflop_runs(noise=0.01)
-    fit = fit_isoflop(params, tokens, loss, flops, bootstraps=200)
+    fit = fit_isoflop(params, tokens, loss, flops, FitOptions(bootstraps=200))
     own = flops == flops[7]
     quadratic = np.polyfit(np.log(params[own]), np.log(loss[own]), 2)
     assert np.log(fit.optima["N"][1]) == pytest.approx(-quadratic[1] / 2 / quadratic[0], rel=1e-9)
@@ -49,8 +50,8 @@ def test_budgets_are_runs_of_nearly_the_same_flops():
 def test_a_window_keeps_sizes_about_the_best():
     params, tokens, loss, flops = isoflop_runs(sizes=11, reach=4.0)
     skewed = loss * np.exp(0.003 * np.abs(np.log(params / (0.1 * flops**0.5))) ** 3 * (params > 0.1 * flops**0.5))
-    wide = fit_isoflop(params, tokens, skewed, flops, bootstraps=0)
-    narrow = fit_isoflop(params, tokens, skewed, flops, window=4.0, bootstraps=0)
+    wide = fit_isoflop(params, tokens, skewed, flops, FitOptions(bootstraps=0))
+    narrow = fit_isoflop(params, tokens, skewed, flops, FitOptions(bootstraps=0), window=4.0)
     assert abs(narrow.parameters["k_N"] - 0.1) < abs(wide.parameters["k_N"] - 0.1)
     with pytest.raises(UserError, match=r"window is 0\.5"):
         fit_isoflop(params, tokens, loss, flops, window=0.5)
@@ -59,12 +60,12 @@ def test_a_window_keeps_sizes_about_the_best():
 def test_an_optimum_at_or_beyond_the_edge_of_the_grid_is_said():
     params, tokens, loss, flops = isoflop_runs(sizes=9)
     inner = ~((flops > 9e19) & (params > 0.08 * flops**0.5))
-    fit = fit_isoflop(params[inner], tokens[inner], loss[inner], flops[inner], bootstraps=0)
+    fit = fit_isoflop(params[inner], tokens[inner], loss[inner], flops[inner], FitOptions(bootstraps=0))
     assert len(fit.flops) == 5
     assert any("no minimum inside its sizes" in w and "largest N" in w for w in fit.warnings)
     near = ~((flops > 9e19) & (params > 0.11 * flops**0.5))
     noisy = loss * np.where((flops > 9e19) & (params < 0.09 * flops**0.5), 1.02, 1.0)
-    edge = fit_isoflop(params[near], tokens[near], noisy[near], flops[near], bootstraps=0)
+    edge = fit_isoflop(params[near], tokens[near], noisy[near], flops[near], FitOptions(bootstraps=0))
     assert any("edge of the grid" in w or "no minimum" in w for w in edge.warnings)
 
 
@@ -92,7 +93,7 @@ def training_curves(sizes=16, noise=0.0, seed=0):
 
 def test_the_envelope_finds_the_exponent_of_the_law_behind_the_curves():
     names, columns = training_curves(noise=0.003)
-    fit = fit_envelope(names, *columns, bootstraps=200)
+    fit = fit_envelope(names, *columns, FitOptions(bootstraps=200))
     exact = EPOCH["beta"] / (EPOCH["alpha"] + EPOCH["beta"])
     assert fit.parameters["a"] == pytest.approx(exact, abs=0.03)
     assert fit.intervals["a"][0] < exact < fit.intervals["a"][1]
@@ -102,7 +103,7 @@ def test_the_envelope_finds_the_exponent_of_the_law_behind_the_curves():
 
 def test_the_envelope_is_the_least_loss_at_each_budget():
     names, columns = training_curves(sizes=6)
-    fit = fit_envelope(names, *columns, smoothing=0, bootstraps=0)
+    fit = fit_envelope(names, *columns, FitOptions(bootstraps=0), smoothing=0)
     for index in (0, len(fit.flops) // 2, -1):
         flops = fit.flops[index]
         here = [
@@ -143,7 +144,7 @@ def learning_rate_grid(noise=0.0, seed=0, around=1.0):
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.0025])
 def test_the_best_learning_rate_and_batch_are_found(tolerance):
-    fit = fit_hyperparameters(*learning_rate_grid(), tolerance=tolerance, bootstraps=50)
+    fit = fit_hyperparameters(*learning_rate_grid(), FitOptions(bootstraps=50), tolerance=tolerance)
     rate, batch = fit.learning_rate.parameters, fit.batch.parameters
     assert (rate["exponent_N"], rate["exponent_D"]) == pytest.approx((-0.71, 0.31), abs=1e-9)
     assert rate["coefficient"] == pytest.approx(1.8, rel=1e-6)
@@ -156,13 +157,13 @@ def test_the_best_learning_rate_and_batch_are_found(tolerance):
 def test_a_best_learning_rate_at_the_end_of_the_grid_is_said():
     params, tokens, rate, batch, loss = learning_rate_grid()
     low = rate < 1.01 * 1.8 * params**-0.71 * tokens**0.31 / 2
-    fit = fit_hyperparameters(params[low], tokens[low], rate[low], batch[low], loss[low], bootstraps=20)
+    fit = fit_hyperparameters(params[low], tokens[low], rate[low], batch[low], loss[low], FitOptions(bootstraps=20))
     assert any("best learning rate" in w and "edge of the grid" in w and "and 5 more" in w for w in fit.warnings)
 
 
 def test_a_batch_that_moves_with_size_is_said():
     params, tokens, rate, batch, loss = learning_rate_grid()
-    fit = fit_hyperparameters(params, tokens, rate, batch * (params / 1e8) ** -0.3, loss, bootstraps=100)
+    fit = fit_hyperparameters(params, tokens, rate, batch * (params / 1e8) ** -0.3, loss, FitOptions(bootstraps=100))
     assert any("batch moves with N too: exponent -0.300" in warning for warning in fit.warnings)
 
 

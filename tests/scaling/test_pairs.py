@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.fitting.outcome import fit_table
-from triarch.scaling.fitting.request import Request
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.registry import make
+from triarch.scaling.requests.outcome import fit_table
+from triarch.scaling.requests.request import Request
 from triarch.scaling.tables.table import Table
 
 
@@ -82,9 +84,10 @@ LAWS = {
 }
 
 
-def request(law, **changes):
-    floor = 0.25 if law == "downstream" else 0.0
-    return Request(law, LAWS[law][1], group="group", pair="cell", bootstraps=200, held_out=0.0, floor=floor, **changes)
+def request(law, **settings):
+    floor = {"floor": 0.25} if law == "downstream" else {}
+    options = FitOptions(bootstraps=200)
+    return Request(make(law, floor | settings), LAWS[law][1], group="group", pair="cell", options=options, held_out=0.0)
 
 
 def width(outcome, name):

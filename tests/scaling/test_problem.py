@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from triarch.errors import UserError
-from triarch.scaling.laws.forms import PowerSum
-from triarch.scaling.laws.losses import fit_chinchilla, fit_power
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import fit_chinchilla
+from triarch.scaling.laws.power import fit_power
+from triarch.scaling.laws.power_sum import PowerSum
 
 pytestmark = pytest.mark.usefixtures("few_starts")
 
@@ -34,7 +36,7 @@ def test_coordinates_read_what_predict_takes():
 
 def test_a_held_parameter_stays_and_the_others_are_at_their_minimum():
     params, tokens, loss = runs(noise=0.01)
-    fit = fit_chinchilla(params, tokens, loss, fixed={"E": 1.6, "A": 400.0}, bootstraps=50)
+    fit = fit_chinchilla(params, tokens, loss, FitOptions(fixed={"E": 1.6, "A": 400.0}, bootstraps=50))
     assert fit.parameters["E"] == pytest.approx(1.6, rel=1e-12)
     assert fit.parameters["A"] == pytest.approx(400.0, rel=1e-9)
     assert set(fit.intervals) == {"B", "alpha", "beta"}
@@ -42,14 +44,17 @@ def test_a_held_parameter_stays_and_the_others_are_at_their_minimum():
     for name in ("B", "alpha", "beta"):
         for factor in (1 - 1e-4, 1 + 1e-4):
             moved = fit_chinchilla(
-                params, tokens, loss, fixed={**fit.parameters, name: fit.parameters[name] * factor}, bootstraps=0
+                params,
+                tokens,
+                loss,
+                FitOptions(fixed={**fit.parameters, name: fit.parameters[name] * factor}, bootstraps=0),
             )
             assert moved.objective >= fit.objective
 
 
 def test_holding_the_truth_recovers_the_rest():
     params, tokens, loss = runs()
-    fit = fit_chinchilla(params, tokens, loss, fixed={"E": LAW["E"], "beta": LAW["beta"]}, bootstraps=0)
+    fit = fit_chinchilla(params, tokens, loss, FitOptions(fixed={"E": LAW["E"], "beta": LAW["beta"]}, bootstraps=0))
     assert fit.parameters == pytest.approx(LAW, rel=1e-7)
     assert fit.to_json()["fixed"] == {"E": LAW["E"], "beta": LAW["beta"]}
 
@@ -72,14 +77,14 @@ def test_pinned_gradient_and_hessian_are_finite_differences():
 def test_unknown_and_impossible_values_are_named():
     params, tokens, loss = runs()
     with pytest.raises(UserError, match=r"no parameter 'alfa'.*'alpha'"):
-        fit_chinchilla(params, tokens, loss, fixed={"alfa": 0.3})
+        fit_chinchilla(params, tokens, loss, FitOptions(fixed={"alfa": 0.3}))
     with pytest.raises(UserError, match="E is -1, expected a number above zero"):
-        fit_power(params, loss, offset="free", fixed={"E": -1.0})
+        fit_power(params, loss, FitOptions(fixed={"E": -1.0}), offset="free")
 
 
 def test_the_law_without_an_offset_is_fitted_too():
     params, tokens, _ = runs()
     loss = 300 / params**0.3 + 200 / tokens**0.25
-    fit = fit_chinchilla(params, tokens, loss, offset="zero", bootstraps=0)
+    fit = fit_chinchilla(params, tokens, loss, FitOptions(bootstraps=0), offset="zero")
     assert not fit.offset_fitted and fit.parameters["E"] == 0.0
     assert [fit.parameters[name] for name in ("A", "B", "alpha", "beta")] == pytest.approx([300, 200, 0.3, 0.25])

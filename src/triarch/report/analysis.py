@@ -9,9 +9,12 @@ import numpy as np
 
 from triarch.report.study import Corpus, Run, Study
 from triarch.scaling.checks.comparison import Difference, loss_gap
+from triarch.scaling.checks.frontier import Frontier
+from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.frontier import Frontier
-from triarch.scaling.laws.losses import fit_power
+from triarch.scaling.laws.power import Power
+from triarch.scaling.requests.outcome import fit_groups
+from triarch.scaling.tables.columns import Columns
 
 AXES = {
     "num_params": "parameters N",
@@ -37,7 +40,7 @@ class FamilyLaw:
 
 def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
     """Fits every family's losses, by corpus, against parameters and against FLOPs in both conventions."""
-    laws = []
+    laws, groups, options = [], {}, {}
     for index, family in enumerate(study.families):
         for corpus in study.corpora:
             scored = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
@@ -46,15 +49,14 @@ def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
             loss, error = np.array([run.score(corpus) for run in scored]).T
             for axis in AXES:
                 x = np.array([run.numbers[axis] for run in scored])
-                fit = None
+                key = (family, corpus, axis)
                 if len(np.unique(x)) >= 2:
-                    # Each family its own resamples: their runs are different runs.
-                    fit = fit_power(
-                        x, loss, bootstraps=bootstraps, seed=seed + index, name="N" if axis == "num_params" else "C"
-                    )
+                    groups[key] = Columns.of_arrays(x=x, loss=loss).called("x", "N" if axis == "num_params" else "C")
+                    options[key] = FitOptions(bootstraps=bootstraps, seed=seed).for_group(index)
                 scoring = scored[0].comparable_scoring()
-                laws.append(FamilyLaw(family, corpus, axis, scoring, tuple(scored), x, loss, error, fit))
-    return laws
+                laws.append(FamilyLaw(family, corpus, axis, scoring, tuple(scored), x, loss, error, None))
+    fits = fit_groups(Power(), groups, options)
+    return [dataclasses.replace(law, fit=fits.get((law.family, law.corpus, law.axis))) for law in laws]
 
 
 def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:

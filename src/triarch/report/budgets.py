@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from triarch.errors import UserError
 from triarch.report.study import Evaluation, Run, Study
 from triarch.scaling.checks.comparison import Comparison
+from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.figures.chinchilla_figures import slices_panel
 from triarch.scaling.figures.comparison_figures import frontiers_panel
-from triarch.scaling.figures.fit_text import describe_comparison
 from triarch.scaling.figures.optimum_figures import isoflop_panel, line_panel
 from triarch.scaling.figures.style import Panel
-from triarch.scaling.fitting.fit import costs_of
-from triarch.scaling.fitting.outcome import Outcome, Part, fit_table
-from triarch.scaling.fitting.request import Request
-from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.allocation import Allocation
-from triarch.scaling.laws.frontier import Frontier
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import Chinchilla
+from triarch.scaling.laws.costs import costs_of
+from triarch.scaling.laws.isoflop import Isoflop
+from triarch.scaling.laws.law import Law, Part
+from triarch.scaling.requests.outcome import Outcome, fit_table
+from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.text import describe_comparison
 from triarch.scaling.tables.table import Table
 from triarch.scaling.words import join, scientific, short_number, signed
 
@@ -79,26 +81,31 @@ def analyse_budgets(study: Study, bootstraps: int, seed: int) -> BudgetAnalysis:
             groups.setdefault(_scoring(study, family), []).append(family)
     outcomes: list[tuple[str, Outcome]] = []
     warnings: dict[str, list[str]] = {}
+    parabolas: list[tuple[str, Part]] = []
+    surfaces: list[tuple[str, Part]] = []
     for scoring, families in groups.items():
-        for law in ("isoflop", "chinchilla"):
+        for law, found in ((Isoflop(), parabolas), (Chinchilla(), surfaces)):
             try:
-                outcomes.append((scoring, _fitted(study, families, law, bootstraps, seed)))
+                outcome = _fitted(study, families, law, bootstraps, seed)
             except UserError as error:
-                warnings.setdefault(str(error), []).append(f"{law}, {join(map(study.label, families))}")
+                warnings.setdefault(str(error), []).append(f"{law.name}, {join(map(study.label, families))}")
+                continue
+            outcomes.append((scoring, outcome))
+            found += [(scoring, part) for part in outcome.parts]
     parts = [(scoring, part) for scoring, outcome in outcomes for part in outcome.parts]
     for _, part in parts:
         for warning in part.result["warnings"]:
             warnings.setdefault(warning, []).append(f"{part.group}, {part.fit.law}")
     return BudgetAnalysis(
-        sections=_sections(parts),
+        sections=_sections(parabolas, surfaces),
         rows=tuple(_row(scoring, part) for scoring, part in parts),
-        optima=tuple(row for _, part in parts if isinstance(part.fit, Allocation) for row in _optima(part)),
+        optima=tuple(row for _, part in parabolas for row in _optima(part)),
         comparisons=tuple(
-            (f"{one.second} against {one.first}, {outcome.request.law}", describe_comparison(one)[1:])
+            (f"{one.second} against {one.first}, {outcome.request.law.name}", describe_comparison(one)[1:])
             for _, outcome in outcomes
             for one in outcome.comparisons
         ),
-        findings=tuple(_findings(parts, _headline_comparisons(outcomes))),
+        findings=tuple(_findings(parabolas, _headline_comparisons(outcomes))),
         warnings=tuple(warnings.items()),
         fits=tuple(
             {"family": part.group, "role": "in_domain", "corpus": study.main_corpus.name} | part.result
@@ -123,7 +130,7 @@ def _loss(study: Study, run: Run, scoring: str | None = None) -> float | None:
     return math.fsum(own) / len(own) if own else None
 
 
-def _fitted(study: Study, families: Sequence[str], law: str, bootstraps: int, seed: int) -> Outcome:
+def _fitted(study: Study, families: Sequence[str], law: Law, bootstraps: int, seed: int) -> Outcome:
     rows = []
     for family in families:
         scoring = _scoring(study, family)
@@ -135,7 +142,8 @@ def _fitted(study: Study, families: Sequence[str], law: str, bootstraps: int, se
                     "D": numbers["train_tokens"], "loss": loss, "flops_train": numbers["flops_train"],
                 })  # fmt: skip
     table = Table.from_rows(rows, "results.csv")
-    request = Request(law, _COLUMNS, group="family", bootstraps=bootstraps, seed=seed, held_out=0.0)
+    options = FitOptions(bootstraps=bootstraps, seed=seed)
+    request = Request(law, _COLUMNS, group="family", options=options, held_out=0.0)
     if len(families) > 1:
         return fit_table(table, request)
     # Alone it has nothing to be compared with, but keeps its name.
@@ -145,8 +153,9 @@ def _fitted(study: Study, families: Sequence[str], law: str, bootstraps: int, se
     return dataclasses.replace(outcome, parts=parts)
 
 
-def _sections(parts: Sequence[tuple[str, Part]]) -> tuple[tuple[str, str, list[Panel]], ...]:
-    found = [(scoring, part) for scoring, part in parts if isinstance(part.fit, Allocation)]
+def _sections(
+    found: Sequence[tuple[str, Part]], surfaces: Sequence[tuple[str, Part]]
+) -> tuple[tuple[str, str, list[Panel]], ...]:
     curves = [
         isoflop_panel(f"isoflop-{index}", part.fit, f"{part.group} ({_spelt(scoring)})")
         for index, (scoring, part) in enumerate(found)
@@ -165,12 +174,12 @@ def _sections(parts: Sequence[tuple[str, Part]]) -> tuple[tuple[str, str, list[P
     return (
         ("Loss at equal compute", _FIGURES, curves),
         ("The best run for a budget", _LINES, lines),
-        ("The law of size and data", _LAW, _law_panels(parts)),
+        ("The law of size and data", _LAW, _law_panels(surfaces)),
     )
 
 
 def _law_panels(parts: Sequence[tuple[str, Part]]) -> list[Panel]:
-    found = [(scoring, part, costs_of(part.columns)[0]) for scoring, part in parts if isinstance(part.fit, Fit)]
+    found = [(scoring, part, costs_of(part.columns)[0]) for scoring, part in parts]
     panels = [
         slices_panel(f"law-{index}", part.fit, cost, f"{part.group} ({_spelt(scoring)})")
         for index, (scoring, part, cost) in enumerate(found)
@@ -188,12 +197,8 @@ def _spelt(scoring: str) -> str:
 
 def _row(scoring: str, part: Part) -> dict[str, str]:
     fit = part.fit
-    if isinstance(fit, Fit):
-        exponent = fit.parameters["beta"] / (fit.parameters["alpha"] + fit.parameters["beta"])
-        drawn = fit.samples["beta"] / (fit.samples["alpha"] + fit.samples["beta"]) if fit.samples else None
-        interval = None if drawn is None else fit.sampling.interval(drawn)
-    else:
-        exponent, interval = fit.parameters["a"], fit.intervals.get("a")
+    exponent, drawn = fit.exponents()["N"]
+    interval = None if drawn is None else fit.options.interval(drawn)
     return {
         "family": part.group,
         "scoring": _spelt(scoring),
@@ -224,9 +229,9 @@ def _headline_comparisons(outcomes: Sequence[tuple[str, Outcome]]) -> list[Compa
     return [one for found in chosen.values() for one in found]
 
 
-def _findings(parts: Sequence[tuple[str, Part]], comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
+def _findings(parabolas: Sequence[tuple[str, Part]], comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
     found = []
-    lines = [part for _, part in parts if isinstance(part.fit, Allocation)]
+    lines = [part for _, part in parabolas]
     if lines:
         listed = join(f"{part.fit.parameters['a']:.2f}{_ends(part.fit.intervals.get('a'))} for {part.group}"
                       for part in lines)  # fmt: skip

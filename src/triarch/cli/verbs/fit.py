@@ -10,10 +10,14 @@ from pathlib import Path
 from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.progress import Progress
-from triarch.scaling.figures.fit_output import SUFFIXES, main_panel, write_folder
-from triarch.scaling.figures.fit_text import describe
-from triarch.scaling.fitting.outcome import fit_table
-from triarch.scaling.fitting.request import LAWS, LOSSES, Request
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.law import Law
+from triarch.scaling.laws.registry import LAWS, OWN_LAWS, make
+from triarch.scaling.requests.outcome import fit_table
+from triarch.scaling.requests.output import SUFFIXES, main_panel, write_folder
+from triarch.scaling.requests.request import LOSSES, Request
+from triarch.scaling.requests.text import describe
+from triarch.scaling.tables.roles import ROLES
 from triarch.scaling.tables.table_files import KINDS, read_table
 
 HELP = "fit a scaling law, with bootstrap intervals, to any table; compare laws, or architectures"
@@ -25,37 +29,23 @@ triarch fit published.jsonl.gz --law=chinchilla --params_column=size --params_un
     --loss_column=val_ppl --loss_in=perplexity --where='size>=10' --skip_empty
 triarch fit sweep.csv --law=hyperparameters --params_column=N --tokens_column=D --learning_rate_column=lr \\
     --batch_column=bs --group_column=family --pair_column=cell"""
-COLUMNS = {
-    "params": "model sizes N",
-    "tokens": "training tokens D (so far, along a curve)",
-    "x": "input of power and log_linear; several with commas (power: a law of each)",
-    "y": "what log_linear predicts; accuracies from 0 to 1 (downstream)",
-    "unique_tokens": "different tokens U (data_constrained)",
-    "flops": "FLOPs: budgets (isoflop), so far (envelope), or conventions with commas (chinchilla); else 6 N D. Where a"
-    " table has FLOPs and only one of N and D, the other is worked out",
-    "run": "which run a point belongs to (envelope)",
-    "learning_rate": "peak learning rates (hyperparameters)",
-    "batch": "batch sizes (hyperparameters)",
-}
+# Flags of the settings that triarch's own laws have; laws of a user's modules are given theirs by --setting.
+SETTINGS = {name: facts for law in OWN_LAWS for name, facts in law.settings().items()}
 
 CONDITION = re.compile(r"([^=!<>]*)(=|!=|<=|>=|<|>)(.*)")
-WITH_UNITS = {
-    "params": "1e6 if in millions",
-    "tokens": "1e9 if in billions",
-    "unique_tokens": "1e9 if in billions",
-    "flops": "1e9 if in GFLOPs, 8.64e19 if in petaFLOP/s-days",
-    "y": "0.01 if accuracies are in per cent",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("table", nargs="?", metavar="TABLE", help=f"{KINDS}; by its name, .gz aside")
     parser.add_argument("--csv", metavar="TABLE", help="the same, as a flag")
-    laws = "; ".join(f"{law}: {text}" for law, (_, _, text) in LAWS.items()).replace("%", "%%")
-    parser.add_argument("--law", required=True, choices=tuple(LAWS), help=laws)
-    for role, text in COLUMNS.items():
-        parser.add_argument(f"--{role}_column", metavar="NAME", help=text)
-    parser.add_argument("--loss_column", metavar="NAME", default="loss", help="the loss (default: loss)")
+    laws = "; ".join(f"{name}: {law.text}" for name, law in LAWS.items()).replace("%", "%%")
+    parser.add_argument("--law", required=True, metavar=f"{{{','.join(LAWS)}}}", help=laws)
+    for name, role in ROLES.items():
+        parser.add_argument(f"--{name}_column", metavar="NAME", default=role.default, help=role.help)
+    parser.add_argument(
+        "--column", metavar="ROLE=NAME", action="append", default=[],
+        help="a column that a registered law needs and that has no flag here; repeatable",
+    )  # fmt: skip
     parser.add_argument(
         "--loss_in", choices=LOSSES, default="nats", help="what the loss column holds; laws are of nats (default: nats)"
     )
@@ -66,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--skip_empty", action="store_true", help="leave out rows with an empty or not finite cell in a column used"
     )
-    for role, text in WITH_UNITS.items():
-        parser.add_argument(f"--{role}_unit", type=float, metavar="NUMBER", help=f"of --{role}_column: {text}")
+    for name, role in ROLES.items():
+        if role.unit:
+            parser.add_argument(f"--{name}_unit", type=float, metavar="NUMBER", help=f"of --{name}_column: {role.unit}")
+    parser.add_argument(
+        "--unit", metavar="ROLE=NUMBER", action="append", default=[], help="of a column given by --column; repeatable"
+    )
     _add_options(parser)
     group = parser.add_argument_group("comparing architectures")
     group.add_argument("--group_column", metavar="NAME", help="fit each of its values apart, and compare them")
@@ -84,10 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    for name, facts in SETTINGS.items():
+        parser.add_argument(
+            f"--{name}", type=facts["kind"], choices=facts["choices"] or None, metavar=facts["metavar"],
+            help=facts["help"],
+        )  # fmt: skip
     parser.add_argument(
-        "--offset", choices=("auto", "free", "zero"), default="auto",
-        help="E; auto sets the power law's to zero, with a warning, where data do not identify it (default: auto)",
-    )  # fmt: skip
+        "--setting", metavar="NAME=VALUE", action="append", default=[], help="of a registered law; repeatable"
+    )
     parser.add_argument(
         "--fixed", metavar="NAME=VALUE", action="append", default=[], help="hold a parameter at a value; repeatable"
     )
@@ -102,16 +100,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--compare_laws", action="store_true", help="rank all laws of these columns by held-out error")
     parser.add_argument("--budgets", metavar="FLOPS,...", default="", help="budgets to give the best N and D for")
-    parser.add_argument(
-        "--window", type=float, metavar="FACTOR", help="isoflop: fit only sizes within this factor of the best"
-    )
-    parser.add_argument(
-        "--tolerance", type=float, metavar="SHARE",
-        help="hyperparameters: runs this near the least loss of their cell make its optimum (default: 0.0025)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--floor", type=float, default=0.0, metavar="ACCURACY", help="downstream: accuracy of guessing (default: 0)"
-    )
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -145,39 +133,53 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _request(args: argparse.Namespace) -> Request:
-    given = {role: getattr(args, f"{role}_column") for role in COLUMNS}
-    given["loss"] = args.loss_column if "loss" in LAWS[args.law][0] else None
+    given = {name: getattr(args, name) for name in SETTINGS}
+    settings = {name: value for name, value in given.items() if value is not None}
+    law = make(args.law, settings | dict(_pairs(args.setting, "setting")))
     return Request(
-        law=args.law,
-        columns={role: name for role, name in given.items() if name},
+        law=law,
+        columns=_columns(args, law),
         units=_units(args),
         where=tuple(_condition(text) for text in args.where),
         skip_empty=args.skip_empty,
         loss_in=args.loss_in,
         group=args.group_column,
         pair=args.pair_column,
-        offset=args.offset,
-        fixed={name: _number(value, "fixed") for name, value in _pairs(args.fixed, "fixed")},
-        bootstraps=args.bootstraps,
-        confidence=args.confidence,
-        seed=args.seed,
+        options=FitOptions(
+            bootstraps=args.bootstraps,
+            confidence=args.confidence,
+            seed=args.seed,
+            fixed={name: _number(value, "fixed") for name, value in _pairs(args.fixed, "fixed")},
+        ),
         held_out=args.held_out,
         compare_laws=args.compare_laws,
         budgets=tuple(_number(one, "budgets") for one in args.budgets.split(",") if one.strip()),
-        window=args.window,
-        tolerance=args.tolerance,
-        floor=args.floor,
     )
 
 
+def _columns(args: argparse.Namespace, law: Law) -> dict[str, str]:
+    """Returns the columns given by role; one that is only assumed is left to laws that need it."""
+    given = {name: getattr(args, f"{name}_column") for name in ROLES} | dict(_pairs(args.column, "column"))
+    assumed = {name for name, role in ROLES.items() if given[name] == role.default and name not in law.roles()}
+    return {name: column for name, column in given.items() if column and name not in assumed}
+
+
 def _units(args: argparse.Namespace) -> dict[str, float]:
-    units = {role: getattr(args, f"{role}_unit") for role in WITH_UNITS}
-    units = {role: unit for role, unit in units.items() if unit is not None}
-    for role, unit in units.items():
+    flags = {name: f"{name}_unit" for name, role in ROLES.items() if role.unit}
+    given = [(name, flag, getattr(args, flag), getattr(args, f"{name}_column")) for name, flag in flags.items()]
+    columns = dict(_pairs(args.column, "column"))
+    for name, text in _pairs(args.unit, "unit"):
+        given.append((name, f"unit={name}", _number(text, "unit"), columns.get(name)))
+    units = {}
+    for name, flag, unit, column in given:
+        if unit is None:
+            continue
         if not 0 < unit < float("inf"):
-            raise UserError(f"--{role}_unit={unit:g}: expected a number above zero, such as 1e6")
-        if not getattr(args, f"{role}_column"):
-            raise UserError(f"--{role}_unit={unit:g}: of which column? name it with --{role}_column")
+            raise UserError(f"--{flag}={unit:g}: expected a number above zero, such as 1e6")
+        if not column:
+            named = f"--{name}_column" if name in ROLES else f"--column={name}=NAME"
+            raise UserError(f"--{flag}={unit:g}: of which column? name it with {named}")
+        units[name] = unit
     return units
 
 

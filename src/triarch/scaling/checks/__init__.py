@@ -1,1 +1,1 @@
-"""What a fit can be asked: profiles, influence, held-out error, rivals, comparisons."""
+"""What a fit can be asked: profiles, influence, held-out error, rivals, frontiers, comparisons."""

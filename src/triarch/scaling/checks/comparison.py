@@ -4,15 +4,14 @@ best settings."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from triarch.scaling.checks.frontier import Crossover, Frontier, crossover
+from triarch.scaling.fitting.allocation import Allocation
+from triarch.scaling.fitting.cost import Cost
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.allocation import Allocation
-from triarch.scaling.laws.cost import Cost
-from triarch.scaling.laws.frontier import Crossover, Frontier, crossover
-from triarch.scaling.laws.hyperparameters import Hyperparameters
 
 POINTS = 3
 
@@ -115,7 +114,7 @@ def compare_parameters(first: Fit | Allocation, second: Fit | Allocation) -> tup
             continue
         a, b = first.parameters[name], second.parameters[name]
         draws = _paired(first.samples.get(name), second.samples.get(name))
-        interval = first.sampling.interval(draws[1] - draws[0]) if draws else None
+        interval = first.options.interval(draws[1] - draws[0]) if draws else None
         found.append(Difference(name, None, float(a), float(b), float(b - a), interval))
     return tuple(found)
 
@@ -159,21 +158,18 @@ def compare_frontiers(
     return Comparison(*names, pairs, compare_parameters(*fits), (), axes, warnings=tuple(_warnings(axes)))
 
 
-def compare_hyperparameters(
-    names: tuple[str, str], first: Hyperparameters, second: Hyperparameters, pairs: int
-) -> Comparison:
-    """Compares two learning-rate laws: their parameters, and the best settings of runs of equal N and D.
+def compare_settings(names: tuple[str, str], laws: Mapping[str, tuple[Fit, Fit]], pairs: int) -> Comparison:
+    """Compares laws of best settings: their parameters, and what they say of runs that are alike in every input.
 
-    The learning rate is compared along N and along D, each at the middle of the other, the batch along D.
+    Each is compared along each of its inputs, the others at their middle.
 
     Args:
       names: of the architectures.
-      first, second: laws whose bootstraps drew the same pairs of cells, or were drawn apart.
-      pairs: how many pairs of cells were drawn; 0 if each was resampled by itself.
+      laws: of each setting, the first's and the second's, whose bootstraps drew the same pairs, or were drawn apart.
+      pairs: how many pairs were drawn; 0 if each was resampled by itself.
     """
     parameters, settings, warnings = [], [], []
-    for what in ("learning_rate", "batch"):
-        fits = getattr(first, what), getattr(second, what)
+    for what, fits in laws.items():
         parameters += [dataclasses.replace(one, what=f"{what}_{one.what}") for one in compare_parameters(*fits)]
         ranges = _shared_ranges(*fits)
         if not ranges:
@@ -191,18 +187,15 @@ def _ratio(what: str, first: Fit, second: Fit, place: tuple[float, ...], at: flo
     interval = None
     if first.samples and second.samples:
         draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
-        interval = first.sampling.interval(draws[1] / draws[0])
+        interval = first.options.interval(draws[1] / draws[0])
     return Difference(what, float(at), a, b, b / a, interval)
 
 
 def _optimal_exponent(first: Fit, second: Fit) -> tuple[Difference, ...]:
-    """Returns the difference of the exponent of N along the compute frontier, beta / (alpha + beta)."""
-    values = [fit.parameters["beta"] / (fit.parameters["alpha"] + fit.parameters["beta"]) for fit in (first, second)]
-    draws = _paired(*(
-        fit.samples["beta"] / (fit.samples["alpha"] + fit.samples["beta"]) if fit.samples else None
-        for fit in (first, second)
-    ))  # fmt: skip
-    interval = first.sampling.interval(draws[1] - draws[0]) if draws else None
+    """Returns the difference of the exponent of N along the compute frontier."""
+    values, drawn = zip(*(fit.exponents()["N"] for fit in (first, second)), strict=True)
+    draws = _paired(*drawn)
+    interval = first.options.interval(draws[1] - draws[0]) if draws else None
     return (Difference("optimal_exponent_N", None, *values, values[1] - values[0], interval),)
 
 
@@ -215,7 +208,7 @@ def _gaps_along(first: Fit, second: Fit, axis: int) -> list[Difference]:
         draws = None
         if first.samples and second.samples:
             draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
-        interval = first.sampling.interval(draws[1] - draws[0]) if draws else None
+        interval = first.options.interval(draws[1] - draws[0]) if draws else None
         found.append(Difference("ND"[axis], place[axis], a, b, b - a, interval))
     return found
 
@@ -246,8 +239,8 @@ def loss_gap(first: Frontier, second: Frontier, x: float, within: bool) -> Diffe
         draws = _paired(first.losses(np.array([x]))[:, 0], second.losses(np.array([x]))[:, 0])
         gaps = draws[1] - draws[0]
         known = gaps[np.isfinite(gaps)]
-        if len(known) >= first.sampling.confidence * len(gaps):
-            interval = first.sampling.interval(known)
+        if len(known) >= first.options.confidence * len(gaps):
+            interval = first.options.interval(known)
     return Difference(first.axis, float(x), a, b, b - a, interval, within)
 
 
@@ -269,7 +262,7 @@ def _multiplier(first: Frontier, second: Frontier, loss: float, within: bool) ->
         # Where neither ever reaches the loss there is no ratio; where one does not, it is without bound.
         log_ratio = np.nan_to_num(log_ratio[~np.isnan(log_ratio)], posinf=1e9, neginf=-1e9)
         if len(log_ratio) > 1:
-            ends = first.sampling.interval(log_ratio)
+            ends = first.options.interval(log_ratio)
             interval = tuple(float(np.exp(end)) if abs(end) < 300 else None for end in ends)
     return Difference(f"{first.axis} at loss {loss:.4g}", float(loss), a, b, ratio, interval, within)
 

@@ -18,8 +18,8 @@ from triarch.scaling.tables.table import MAX_NAMED_ROWS
 POOR_EXTRAPOLATION = 3.0
 # A stop this far above the minimum, as a share of it, is an early one.
 EARLY = 0.01
-# A fitted ceiling above this share of right answers has run to its bound.
-HIGHEST_CEILING = 0.999
+# What an early stop is told by; scales say little.
+SHOWN = ("alpha", "beta", "E")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +97,7 @@ def _unbounded(fit: Fit, found: tuple[Profile, ...]) -> list[str]:
         elif low is None or high is None:
             side = "below" if low is None else "above"
             warnings.append(f"{profile.name} is not bounded from {side}: the likelihood hardly falls that way")
-    if "ceiling" not in fit.fixed and fit.parameters.get("ceiling", 0.0) > HIGHEST_CEILING:
-        warnings.append("the ceiling is at its bound of 1: these accuracies do not show it; --fixed=ceiling=1 holds it")
-    return warnings
+    return warnings + fit.form.at_bounds(fit.parameters, fit.fixed)
 
 
 def _rows(diagnosis: Diagnosis) -> list[str]:
@@ -141,9 +139,8 @@ def _extrapolation(outside: HeldOut | None, share: float) -> list[str]:
 def _early(fit: Fit, mean: MeanObjective | None) -> list[str]:
     if mean is None or mean.excess <= EARLY or fit.objective < 1e-12:
         return []
-    p = mean.parameters
+    shown = ", ".join(f"{name} {mean.parameters[name]:.3f}" for name in SHOWN if name in mean.parameters)
     return [
         "a mean objective stops early here: L-BFGS-B on the mean of the losses ends"
-        f" {min(mean.excess, 99.0):.0%} above the minimum (alpha {p['alpha']:.3f}, beta {p['beta']:.3f},"
-        f" E {p['E']:.3f}); this fit minimises the sum"
+        f" {min(mean.excess, 99.0):.0%} above the minimum ({shown}); this fit minimises the sum"
     ]

@@ -9,8 +9,8 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.estimate import minimum
+from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.forms import Form
 
 SHARE = 0.2
 
@@ -112,8 +112,7 @@ def predict_rows(
     if not enough or not varies:
         return None
     parameters = minimum(form, values[kept], target[kept], delta, fixed)
-    predicted = form.predict(parameters, values.T)
-    residual = np.log(target / predicted) if form.log_target else target - predicted
+    residual = form.residuals(parameters, values, target)
     outside = residual[rows]
     return HeldOut(
         rows=tuple(int(row) for row in rows),

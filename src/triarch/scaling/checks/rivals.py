@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from triarch.scaling.checks.extrapolation import SHARE, HeldOut, largest_rows, predict_rows
-from triarch.scaling.fitting.objective import DELTA
-from triarch.scaling.laws.data_constrained import DataConstrained
-from triarch.scaling.laws.forms import Form, PowerSum
+from triarch.scaling.fitting.form import Form
 
 DRAWS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A form that some columns allow.
+
+    Attributes:
+      label: what it is called in a ranking.
+      form: the law.
+      inputs: float64[points] each.
+    """
+
+    label: str
+    form: Form
+    inputs: tuple[np.ndarray, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,56 +60,37 @@ class Rival:
 
 
 def compare_laws(
-    columns: dict[str, np.ndarray],
+    candidates: Sequence[Candidate],
     loss: np.ndarray,
+    by: str,
+    column: np.ndarray,
     *,
     share: float = SHARE,
     confidence: float = 0.95,
     seed: int = 0,
-    delta: float = DELTA,
 ) -> list[Rival]:
-    """Fits every law that the columns allow without the largest runs, and ranks them by their error there.
+    """Fits every candidate without the largest runs, and ranks them by their error there.
 
     Args:
-      columns: "params" and "tokens" (and "unique_tokens"), or "x"; float64[points] each, above zero.
+      candidates: the laws that the columns allow.
       loss: float64[points], above zero.
-      share: of rows held out, the largest sizes (or x).
+      by: what the largest runs are told by.
+      column: float64[points], its values.
+      share: of rows held out.
       confidence, seed: of the intervals.
-      delta: of the Huber loss.
 
     Returns:
       The laws, the best first; those without enough rows last.
     """
-    by = "params" if "params" in columns else "x"
-    rows = largest_rows(columns[by], share)
+    rows = largest_rows(column, share)
     found = []
-    for label, form, inputs in _candidates(columns):
-        values = np.column_stack(inputs)
-        held = predict_rows(form, values, loss, rows, by, columns[by], delta, {})
+    for one in candidates:
+        form = one.form
+        held = predict_rows(form, np.column_stack(one.inputs), loss, rows, by, column, form.delta, {})
         formula = form.formula(held.parameters, 4) if held else ""
-        found.append(Rival(label, formula, len(form.names) - len(form.constants), held, None))
+        found.append(Rival(one.label, formula, len(form.names) - len(form.constants), held, None))
     found.sort(key=lambda rival: rival.held_out.rms if rival.held_out else np.inf)
     return [_beside_best(rival, found[0], confidence, seed) for rival in found]
-
-
-def _candidates(columns: dict[str, np.ndarray]) -> list[tuple[str, Form, list[np.ndarray]]]:
-    if "x" in columns:
-        x = [columns["x"]]
-        return [("power with offset", PowerSum(("x",)), x), ("pure power", PowerSum(("x",), offset=False), x)]
-    n, d = columns["params"], columns["tokens"]
-    flops = [6.0 * n * d]
-    found = [
-        ("chinchilla", PowerSum(("N", "D")), [n, d]),
-        ("chinchilla without offset", PowerSum(("N", "D"), offset=False), [n, d]),
-        ("power in N with offset", PowerSum(("N",)), [n]),
-        ("pure power in N", PowerSum(("N",), offset=False), [n]),
-        ("power in D with offset", PowerSum(("D",)), [d]),
-        ("power in C = 6ND with offset", PowerSum(("C",)), flops),
-        ("pure power in C = 6ND", PowerSum(("C",), offset=False), flops),
-    ]
-    if "unique_tokens" in columns:
-        found.append(("data-constrained", DataConstrained(), [n, d, columns["unique_tokens"]]))
-    return found
 
 
 def _beside_best(rival: Rival, best: Rival, confidence: float, seed: int) -> Rival:

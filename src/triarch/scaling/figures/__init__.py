@@ -1,1 +1,1 @@
-"""Figures of fits, and what is printed of them."""
+"""Figures of fits, of their checks, and of several side by side."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from triarch.scaling.figures.style import INK, SERIES, SOFT, Panel, log_axis, log_values, loss_axis, new_axes, styled
+from triarch.scaling.fitting.cost import Cost
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.cost import Cost
 from triarch.scaling.words import scientific
 
 CONTOURS = 12

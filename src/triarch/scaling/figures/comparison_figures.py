@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triarch.scaling.checks.comparison import AxisComparison
+from triarch.scaling.checks.comparison import AxisComparison, Comparison
+from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.figures.style import MARKERS, SERIES, SOFT, Panel, log_axis, loss_axis, new_axes, styled
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.frontier import Frontier
+from triarch.scaling.words import file_name
 
 POINTS = 120
 
@@ -51,7 +52,7 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
         if first.samples is not None and second.samples is not None:
             count = min(len(first.samples), len(second.samples))
             drawn = second.losses(x)[:count] - first.losses(x)[:count]
-            tail = 50.0 * (1.0 - first.sampling.confidence)
+            tail = 50.0 * (1.0 - first.options.confidence)
             bottom, top = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
             axes.fill_between(x, bottom, top, color=SERIES[2], alpha=0.18, linewidth=0)
             rows = [tuple(map(float, row)) for row in zip(x, gap, bottom, top, strict=True)]
@@ -62,6 +63,23 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
         axes.set_xscale("log")
         log_axis(axes.xaxis, x[0], x[-1], powers=x[-1] > 1e15)
         return Panel(name, title, figure, (comparison.axis, "gap", "low", "high"), rows)
+
+
+def comparison_panels(comparisons: Sequence[Comparison]) -> list[Panel]:
+    """Returns, for each axis, all groups' frontiers together, and then the gap of every two."""
+    along: dict[str, dict[str, Frontier]] = {}
+    gaps = []
+    for comparison in comparisons:
+        names = (comparison.first, comparison.second)
+        for axis in comparison.axes:
+            along.setdefault(axis.axis, {}).update(zip(names, axis.frontiers, strict=True))
+            name = "-".join(["gap", file_name(axis.axis), *map(file_name, names)])
+            gaps.append(gap_panel(name, f"{names[1]} against {names[0]}", names, axis))
+    together = [
+        frontiers_panel(f"frontiers-{file_name(axis)}", f"Least loss along {axis}", list(members.items()))
+        for axis, members in along.items()
+    ]
+    return together + gaps
 
 
 def settings_panel(name: str, title: str, laws: Sequence[tuple[str, Fit]], axis: int, y_label: str) -> Panel:
@@ -99,6 +117,6 @@ def settings_panel(name: str, title: str, laws: Sequence[tuple[str, Fit]], axis:
 def _band(one: Frontier, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
     if one.samples is None:
         return None, None
-    tail = 50.0 * (1.0 - one.sampling.confidence)
+    tail = 50.0 * (1.0 - one.options.confidence)
     bottom, top = np.nanpercentile(one.losses(x), [tail, 100.0 - tail], axis=0)
     return bottom, top

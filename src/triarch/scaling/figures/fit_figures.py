@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import matplotlib.ticker
 import numpy as np
 
+from triarch.scaling.checks.diagnosis import Diagnosis
 from triarch.scaling.checks.extrapolation import HeldOut
 from triarch.scaling.checks.influence import Influence
 from triarch.scaling.checks.profile import Profile
 from triarch.scaling.figures.style import GRID, INK, SERIES, SOFT, Panel, log_axis, log_values, new_axes, styled
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.words import short_number
+from triarch.scaling.words import file_name, short_number
 
 
 def residual_panel(name: str, title: str, fit: Fit, axis: int, rows: Influence, numbers: Sequence[int]) -> Panel:
@@ -72,7 +73,7 @@ def held_out_panel(name: str, fit: Fit, held: HeldOut, numbers: Sequence[int]) -
     outside = np.zeros(fit.num_points, bool)
     outside[list(held.rows)] = True
     predicted = fit.form.predict(held.parameters, fit.values.T)
-    residual = np.log(fit.target / predicted) if fit.form.log_target else fit.target - predicted
+    residual = fit.form.residuals(held.parameters, fit.values, fit.target)
     x = fit.values[:, fit.inputs.index(held.by) if held.by in fit.inputs else 0]
     scale = 100 if fit.form.log_target else 1
     with styled():
@@ -129,6 +130,20 @@ def agreement_panel(name: str, title: str, fit: Fit, y_label: str) -> Panel:
             for values, seen, wanted in zip(fit.values, fit.target, predicted, strict=True)
         ]
         return Panel(name, title, figure, columns, data)
+
+
+def check_panels(stem: str, fit: Fit, found: Diagnosis) -> list[Panel]:
+    """Returns the figures of a fit's checks; their names begin with `stem`."""
+    panels = [
+        residual_panel(
+            f"{stem}residuals-{file_name(name)}", f"Residuals against {name}", fit, axis, found.influence, found.numbers
+        )
+        for axis, name in enumerate(fit.inputs)
+    ]
+    panels += [profile_panel(f"{stem}profile-{file_name(one.name)}", one, fit) for one in found.profiles]
+    if found.held_out is not None:
+        panels.append(held_out_panel(f"{stem}held-out", fit, found.held_out, found.numbers))
+    return panels
 
 
 def _log_x(axes, x: np.ndarray) -> None:

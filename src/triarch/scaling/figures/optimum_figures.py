@@ -16,7 +16,7 @@ from triarch.scaling.figures.style import (
     new_axes,
     styled,
 )
-from triarch.scaling.laws.allocation import LINES, Allocation
+from triarch.scaling.fitting.allocation import LINES, Allocation
 from triarch.scaling.words import scientific
 
 LABELLED = 8
@@ -92,14 +92,14 @@ def line_panel(name: str, fit: Allocation, which: str, whose: str = "") -> Panel
         figure, axes = new_axes(title, "FLOPs", words)
         if fit.samples:
             drawn = fit.samples[scale][:, None] * x[None, :] ** fit.samples[exponent][:, None]
-            tail = 50.0 * (1.0 - fit.sampling.confidence)
+            tail = 50.0 * (1.0 - fit.options.confidence)
             axes.fill_between(x, *np.percentile(drawn, [tail, 100 - tail], axis=0), color=SERIES[0], alpha=0.16,
                               linewidth=0)  # fmt: skip
         axes.plot(x, fit.parameters[scale] * x ** fit.parameters[exponent], color=SERIES[0])
         keep = np.unique(np.linspace(0, len(fit.flops) - 1, DRAWN_OPTIMA).round().astype(int))
         points, values = fit.flops[keep], fit.optima[which][keep]
         if which in fit.samples_optima and len(keep) < 40:
-            tail = 50.0 * (1.0 - fit.sampling.confidence)
+            tail = 50.0 * (1.0 - fit.options.confidence)
             ends = np.nanpercentile(fit.samples_optima[which][:, keep], [tail, 100 - tail], axis=0)
             axes.vlines(points, *ends, color=SOFT, linewidth=1.0)
         axes.plot(points, values, "o", color=INK, markersize=4 if len(keep) < 40 else 2)

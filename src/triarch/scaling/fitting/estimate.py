@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from triarch.errors import UserError
 from triarch.scaling.fitting import bfgs
 from triarch.scaling.fitting.bootstrap import resample_weights, spread_out, student_factors
+from triarch.scaling.fitting.form import Form
+from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.problem import Objective, Problem
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.forms import Form
 
 # Bootstraps also start at this many of the other minima the grid found, if they are nearly as good.
 RIVAL_MARGIN = 1.5
@@ -22,47 +22,12 @@ POINTS_A_PARAMETER = 3
 LARGEST_LOG = 600.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """How intervals are drawn.
-
-    Attributes:
-      bootstraps: resamples of the rows; 0 for none.
-      confidence: of the percentile intervals.
-      seed: of the resampling.
-      weights: float64[bootstraps, points], how often each row counts in each resample, where rows are not drawn one by
-        one (pairs, clusters); None draws them here.
-
-    Raises:
-      UserError: a confidence outside (0, 1), or fewer than no bootstraps.
-    """
-
-    bootstraps: int = 1000
-    confidence: float = 0.95
-    seed: int = 0
-    weights: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.confidence < 1.0:
-            raise UserError(f"confidence is {self.confidence}, expected a number between 0 and 1, such as 0.95")
-        if self.bootstraps < 0:
-            raise UserError(f"bootstraps is {self.bootstraps}, expected 0 or more")
-
-    def interval(self, samples: np.ndarray) -> tuple[float, float]:
-        """Returns the percentile interval of float64[bootstraps]."""
-        tail = 50.0 * (1.0 - self.confidence)
-        low, high = np.percentile(samples, [tail, 100.0 - tail])
-        return float(low), float(high)
-
-
 def estimate(
     form: Form,
     values: np.ndarray,
     target: np.ndarray,
-    sampling: Sampling,
-    delta: float,
+    options: FitOptions,
     *,
-    fixed: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
     judge: Callable[[Fit], Sequence[str]] = lambda fit: (),
     leverage: np.ndarray | None = None,
@@ -76,22 +41,21 @@ def estimate(
       form: the law.
       values: the inputs.
       target: what the law predicts.
-      sampling: of the bootstrap.
-      delta: of the Huber loss.
-      fixed: parameters held at given values.
+      options: of the bootstrap and the Huber loss, and what is held fixed.
       warnings: what the caller already knows these data do not show.
       judge: says what the estimates do not show.
       leverage: float64[points], of the rows of a law that is linear in logarithms: its resamples make up for residuals
         being smaller than errors and for the few that there are (see triarch.scaling.fitting.bootstrap).
     """
-    fixed = dict(fixed or {})
+    fixed = options.fixed
+    delta = form.delta if options.delta is None else options.delta
     problem = form.problem(values, target, delta).pin(fixed)
     minima = bfgs.minimize(problem.objective, problem.starts)
     order = _ranked(problem, minima)
     best = bfgs.polish(problem.objective, minima.theta[order[0]])
     value = problem.objective.value_and_gradient(best[None])[0][0] * delta
     point = {name: float(column[0]) for name, column in problem.parameters(best[None]).items()}
-    weights, notes = _weights(values, problem, sampling)
+    weights, notes = _weights(values, problem, options)
     samples, intervals = {}, {}
     wide = delta
     if weights is not None:
@@ -105,10 +69,10 @@ def estimate(
         theta = _resampled(smooth.objective, best, rivals, weights)
         if leverage is not None:
             freedom = len(target) - problem.objective.num_parameters
-            theta = best + (theta - best) * student_factors(freedom, len(theta), sampling.seed)[:, None]
+            theta = best + (theta - best) * student_factors(freedom, len(theta), options.seed)[:, None]
         samples = problem.parameters(theta)
         intervals = {
-            name: sampling.interval(samples[name]) for name in form.names if name in point and name not in fixed
+            name: options.interval(samples[name]) for name in form.names if name in point and name not in fixed
         }
     everything = {**form.constants, **point}
     constant = {name: np.full(len(weights), value) for name, value in form.constants.items()} if samples else {}
@@ -121,8 +85,7 @@ def estimate(
         values=values,
         target=target,
         theta=best,
-        fixed=fixed,
-        sampling=sampling,
+        options=options,
         bootstraps=0 if weights is None else len(weights),
         delta=delta,
         resample_delta=wide,
@@ -152,13 +115,13 @@ def _ranked(problem: Problem, minima: bfgs.Minima) -> np.ndarray:
     return np.lexsort((minima.value, far))
 
 
-def _weights(values: np.ndarray, problem: Problem, sampling: Sampling) -> tuple[np.ndarray | None, list[str]]:
+def _weights(values: np.ndarray, problem: Problem, options: FitOptions) -> tuple[np.ndarray | None, list[str]]:
     parameters = problem.objective.num_parameters
-    if not sampling.bootstraps:
+    if not options.bootstraps:
         return None, []
-    weights = sampling.weights
+    weights = options.weights
     if weights is None:
-        weights = resample_weights(values, sampling.bootstraps, parameters, sampling.seed)
+        weights = resample_weights(values, options.bootstraps, parameters, options.seed)
     if weights is None:
         return None, [f"as many different points as parameters ({parameters}): no intervals can be drawn"]
     distinct = len(np.unique(values, axis=0))
@@ -177,8 +140,7 @@ def _bandwidth(
     jump from set to set: intervals come out too wide by a fifth at 60 points (98 % where 95 % was asked). A resampled
     objective smoothed over a bandwidth that shrinks with n does not (Horowitz 1998, Econometrica 66:1327).
     """
-    predicted = form.predict(parameters, values.T)
-    residual = np.log(target / predicted) if form.log_target else target - predicted
+    residual = form.residuals(parameters, values, target)
     points = len(target)
     freedom = max(points - problem.objective.num_parameters, 1)
     return 1.4826 * float(np.median(np.abs(residual))) * float(np.sqrt(points / freedom)) * points**-0.2

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from triarch.scaling.laws.cost import Cost
-from triarch.scaling.laws.forms import Form, PowerSum
-
-if TYPE_CHECKING:
-    from triarch.scaling.fitting.estimate import Sampling
+from triarch.scaling.fitting.form import Form
+from triarch.scaling.fitting.options import FitOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +24,7 @@ class Fit:
       values: float64[points, T], the inputs fitted to.
       target: float64[points], the losses (or accuracies) fitted to.
       theta: the minimum in the coordinates of the posed problem.
-      fixed: parameters that were held, with their values.
-      sampling: how the intervals were drawn.
+      options: how it was fitted.
       bootstraps: resamples behind the intervals; 0 where none could be drawn.
       delta: of the Huber loss.
       resample_delta: of the Huber loss that resamples were fitted with.
@@ -44,8 +39,7 @@ class Fit:
     values: np.ndarray
     target: np.ndarray
     theta: np.ndarray
-    fixed: Mapping[str, float]
-    sampling: Sampling
+    options: FitOptions
     bootstraps: int
     delta: float
     resample_delta: float
@@ -64,12 +58,16 @@ class Fit:
         return len(self.target)
 
     @property
+    def fixed(self) -> Mapping[str, float]:
+        return self.options.fixed
+
+    @property
     def confidence(self) -> float:
-        return self.sampling.confidence
+        return self.options.confidence
 
     @property
     def seed(self) -> int:
-        return self.sampling.seed
+        return self.options.seed
 
     @property
     def offset_fitted(self) -> bool:
@@ -98,23 +96,15 @@ class Fit:
 
     def residuals(self) -> np.ndarray:
         """Returns observed minus predicted, float64[points]: of logarithms (nearly relative errors) for a loss."""
-        predicted = self.predict(*self.values.T)
-        return np.log(self.target / predicted) if self.form.log_target else self.target - predicted
+        return self.form.residuals(self.parameters, self.values, self.target)
 
-    def compute_optimal(self, flops: float, cost: Cost | None = None) -> tuple[float, float]:
-        """Returns the parameters N and tokens D of the least loss for a budget (Hoffmann et al. 2022, eq. 4).
+    def exponents(self) -> dict[str, tuple[float, np.ndarray | None]]:
+        """Returns how the best "N" and "D" grow with compute: exponents, each with its draws (None without bootstraps).
 
-        Args:
-          flops: the budget C.
-          cost: what a run costs; C = 6 N D without one.
-
-        Raises:
-          ValueError: the law is not "chinchilla".
+        Empty for a law that has no compute optimum.
         """
-        if self.law != "chinchilla":
-            raise ValueError("only the Chinchilla law has a compute optimum")
-        params, tokens = (cost or Cost()).optimum(self.parameters, flops)
-        return float(params), float(tokens)
+        drawn = self.form.exponents(self.samples) if self.samples else {}
+        return {name: (value, drawn.get(name)) for name, value in self.form.exponents(self.parameters).items()}
 
     def formula(self, digits: int = 3) -> str:
         """Returns the law with its numbers, "1.69 + 406 / N^0.339 + 411 / D^0.285"."""
@@ -138,7 +128,6 @@ class Fit:
             "fixed": {name: float(value) for name, value in self.fixed.items()},
             "warnings": list(self.warnings),
         }
-        if isinstance(self.form, PowerSum) and self.law == "chinchilla":
-            total = self.parameters["alpha"] + self.parameters["beta"]
-            result["optimal_exponents"] = {"N": self.parameters["beta"] / total, "D": self.parameters["alpha"] / total}
+        if exponents := self.form.exponents(self.parameters):
+            result["optimal_exponents"] = exponents
         return result

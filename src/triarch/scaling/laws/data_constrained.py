@@ -8,15 +8,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from triarch.errors import UserError
+from triarch.scaling.checks.rivals import Candidate
 from triarch.scaling.fitting.curve_objective import CurveObjective
+from triarch.scaling.fitting.estimate import estimate
+from triarch.scaling.fitting.form import Form
+from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.problem import Coordinate, Problem
+from triarch.scaling.fitting.result import Fit
+from triarch.scaling.laws.checked import checked, doubts
+from triarch.scaling.laws.parametric import ParametricLaw
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import LOSS, PARAMS, TOKENS, UNIQUE_TOKENS
 
 NAMES = ("E", "A", "B", "alpha", "beta", "R_D", "R_N")
 LEAST_EXPONENT = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConstrained:
+class RepeatedData(Form):
     """L(N, D, U) = E + A / N'^alpha + B / D'^beta with what N and D are worth when data repeat (eqs. 5 and 6):
 
     D' = U + U R_D (1 - exp(-(D / U - 1) / R_D)), and N' likewise from U_N, the size that U different tokens are
@@ -28,13 +38,9 @@ class DataConstrained:
     """
 
     inputs: tuple[str, str, str] = ("N", "D", "U")
-    law: str = "data_constrained"
-    names: tuple[str, ...] = NAMES
-    log_target: bool = True
 
-    @property
-    def constants(self) -> dict[str, float]:
-        return {}
+    law = "data_constrained"
+    names = NAMES
 
     def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
         """theta = [log A, log B, alpha, beta, log E, log R_D, log R_N], A, B and E centred."""
@@ -68,6 +74,68 @@ class DataConstrained:
         """Returns the law with its numbers."""
         p = {name: f"{value:.{digits}g}" for name, value in parameters.items()}
         return f"{p['E']} + {p['A']} / N'^{p['alpha']} + {p['B']} / D'^{p['beta']}, R_D = {p['R_D']}, R_N = {p['R_N']}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConstrained(ParametricLaw):
+    """Chinchilla's law of what N and D are worth when data repeat."""
+
+    name = "data_constrained"
+    text = "L = E + A / N'^alpha + B / D'^beta, what repeated data are worth"
+    needs = (PARAMS, TOKENS, UNIQUE_TOKENS, LOSS)
+
+    def form(self, columns: Columns) -> RepeatedData:
+        """Returns the law in N, D and U."""
+        return RepeatedData()
+
+    def fit(self, columns: Columns, options: FitOptions) -> Fit:
+        """Fits the law: see `fit_data_constrained`."""
+        v = columns.values
+        return fit_data_constrained(v["params"], v["tokens"], v["unique_tokens"], v["loss"], options)
+
+    def candidates(self, columns: Columns) -> list[Candidate]:
+        """Returns the law, where different tokens are told."""
+        return [dataclasses.replace(one, label="data-constrained") for one in super().candidates(columns)]
+
+
+def fit_data_constrained(
+    params: np.ndarray,
+    tokens: np.ndarray,
+    unique_tokens: np.ndarray,
+    loss: np.ndarray,
+    options: FitOptions = DEFAULTS,
+    *,
+    inputs: tuple[str, str, str] = ("N", "D", "U"),
+) -> Fit:
+    """Fits the law of repeated data, L(N, D, U) (Muennighoff et al. 2023, arXiv 2305.16264, eqs. 5 and 6).
+
+    Args:
+      params: float[points], model sizes N.
+      tokens: float[points], tokens seen D, repeats counted.
+      unique_tokens: float[points], different tokens U, at most D.
+      loss: float[points], above zero.
+      options: how. The paper holds E, A, B, alpha and beta fixed at those of a law fitted to runs
+        without repeats, and fits R_D and R_N only.
+      inputs: what N, D and U are called in messages.
+
+    Raises:
+      UserError: fewer different points than parameters, no repeated data, U above D, or bad values.
+    """
+    form = RepeatedData(inputs)
+    columns = [params, tokens, unique_tokens]
+    values, loss = checked(columns, loss, inputs, len(form.names) - len(options.fixed))
+    over = np.flatnonzero(values[:, 2] > values[:, 1] * (1 + 1e-9))
+    if len(over):
+        raise UserError(
+            f"{inputs[2]}, row {over[0] + 1}: {values[over[0], 2]:g} different tokens in {values[over[0], 1]:g} seen"
+        )
+    if not np.any(values[:, 1] > 1.01 * values[:, 2]):
+        raise UserError(f"no row repeats data ({inputs[2]} equals {inputs[1]} everywhere): R_D has nothing to show it")
+    repeats = values[:, 1] / values[:, 2]
+    warnings = []
+    if repeats.max() < 4:
+        warnings.append(f"data are repeated {repeats.max():.1f} times at most: R_D is told by runs far beyond 4 times")
+    return estimate(form, values, loss, options, warnings=warnings, judge=doubts)
 
 
 def unique_params(parameters: Mapping[str, object], unique: np.ndarray) -> np.ndarray:

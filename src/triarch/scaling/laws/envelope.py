@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
 from triarch.errors import UserError
+from triarch.scaling.figures.optimum_figures import envelope_panel
 from triarch.scaling.figures.panels import smooth
+from triarch.scaling.figures.style import Panel
+from triarch.scaling.fitting.allocation import Allocation, allocate
 from triarch.scaling.fitting.bootstrap import places
-from triarch.scaling.fitting.estimate import Sampling
-from triarch.scaling.laws.allocation import Allocation, allocate
-from triarch.scaling.laws.losses import checked
+from triarch.scaling.fitting.options import DEFAULTS, FitOptions
+from triarch.scaling.laws.checked import checked
+from triarch.scaling.laws.costs import flops_of
+from triarch.scaling.laws.found_optima import FoundOptima
+from triarch.scaling.laws.law import Part
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import FLOPS, LOSS, PARAMS, RUN, TOKENS
 
 # As in the paper: so many budgets, spread over log FLOPs.
 BUDGETS = 1500
 LEAST_SIZES = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Envelope(FoundOptima):
+    """The lower envelope of training curves."""
+
+    name = "envelope"
+    text = "envelope of training curves: N = k_N C^a, D = k_D C^b"
+    needs = (RUN, PARAMS, TOKENS, LOSS)
+    takes = (FLOPS,)
+    from_flops = True
+
+    def fit(self, columns: Columns, options: FitOptions) -> Allocation:
+        """Fits the law: see `fit_envelope`."""
+        v = columns.values
+        return fit_envelope(columns.text("run"), v["params"], v["tokens"], v["loss"], flops_of(columns), options)
+
+    def panel(self, part: Part, name: str) -> Panel:
+        """Draws the curves and their envelope."""
+        return envelope_panel(name, part.fit)
 
 
 def fit_envelope(
@@ -24,12 +52,9 @@ def fit_envelope(
     tokens: np.ndarray,
     loss: np.ndarray,
     flops: np.ndarray,
+    options: FitOptions = DEFAULTS,
     *,
     smoothing: float = 0.02,
-    bootstraps: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    keys: Sequence[str] | None = None,
     inputs: tuple[str, str] = ("N", "D"),
 ) -> Allocation:
     """Finds, at each of 1,500 budgets, the run with the least loss there; these give N = k_N C^a and D = k_D C^b.
@@ -40,17 +65,14 @@ def fit_envelope(
     Args:
       runs: [points], which run each logged point belongs to.
       params, tokens, loss, flops: float[points], each above zero; tokens and FLOPs so far.
+      options: of the intervals; keys name, at each point, its run as no other run is, and draw runs of the same names.
       smoothing: half width of the moving average, as a share of a run's points; 0 for none.
-      bootstraps, confidence, seed: of the intervals.
-      keys: [points], a name for each run that no other run has: fits to runs of the same names and seed draw the same
-        runs (paired); None draws for this fit alone.
       inputs: what N and D are called in messages.
 
     Raises:
       UserError: fewer than three sizes, a run of one point, FLOPs that do not grow along a run, or no budget won by a
         size in between.
     """
-    sampling = Sampling(bootstraps, confidence, seed)
     values, loss = checked([params, tokens, flops], loss, (*inputs, "FLOPs"), fewest=4)
     sizes, curves = _curves(runs, values, loss, smoothing)
     if len(np.unique(sizes)) < LEAST_SIZES:
@@ -67,17 +89,19 @@ def fit_envelope(
         raise UserError("fewer than two sizes in between win any budget: an envelope needs more sizes, or longer runs")
     warnings = _warnings(grid, sizes, won, log_loss, point)
     samples: dict[str, np.ndarray] = {}
-    if bootstraps:
-        drawn = np.random.default_rng(seed).integers(0, len(sizes), (bootstraps, len(sizes)))
-        chosen = np.zeros((bootstraps, len(sizes)), bool)
-        chosen[np.arange(bootstraps)[:, None], drawn if keys is None else _by_key(runs, keys)[drawn]] = True
+    if count := options.bootstraps:
+        drawn = np.random.default_rng(options.seed).integers(0, len(sizes), (count, len(sizes)))
+        if options.keys is not None:
+            drawn = _by_key(runs, options.keys)[drawn]
+        chosen = np.zeros((count, len(sizes)), bool)
+        chosen[np.arange(count)[:, None], drawn] = True
         samples = {name: column[:, won] for name, column in _optima(chosen, sizes, log_loss, log_tokens).items()}
     optima = {name: column[0, won] for name, column in point.items()}
     shown = tuple(
         (float(size), np.exp(curve[:, 0]), np.exp(curve[:, 1]), np.exp(curve[:, 1]))
         for size, curve in zip(sizes, curves, strict=True)
     )
-    return allocate("envelope", np.exp(grid[won]), optima, samples, sampling, len(loss), warnings, shown)
+    return allocate("envelope", np.exp(grid[won]), optima, samples, options, len(loss), warnings, shown)
 
 
 def _by_key(runs: Sequence[str], keys: Sequence[str]) -> np.ndarray:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from triarch.errors import UserError
+from triarch.scaling.checks.comparison import Comparison, compare_settings
+from triarch.scaling.figures.comparison_figures import settings_panel
+from triarch.scaling.figures.fit_figures import agreement_panel, curve_panel
+from triarch.scaling.figures.style import Panel
+from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.result import Fit
+from triarch.scaling.laws.checked import checked
+from triarch.scaling.laws.law import Law, Part, Units, setting
 from triarch.scaling.laws.log_linear import fit_log_linear
-from triarch.scaling.laws.losses import checked
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import BATCH, LEARNING_RATE, LOSS, PARAMS, TOKENS
+from triarch.scaling.tables.table import Table
+from triarch.scaling.words import file_name
 
 # Runs within this share of their cell's least loss count as near the optimum: that of the published code.
 TOLERANCE = 0.0025
@@ -40,7 +51,7 @@ class Cell:
 
 
 @dataclasses.dataclass(frozen=True)
-class Hyperparameters:
+class BestSettings:
     """learning rate = c N^p D^q and batch = k D^r, through the cells' optima.
 
     Attributes:
@@ -58,6 +69,20 @@ class Hyperparameters:
     num_points: int
     warnings: tuple[str, ...]
 
+    @property
+    def laws(self) -> dict[str, Fit]:
+        """Returns both laws by what they are of."""
+        return {"learning_rate": self.learning_rate, "batch": self.batch}
+
+    @property
+    def samples(self) -> dict[str, np.ndarray]:
+        """Returns no resamples: each law has its own."""
+        return {}
+
+    def formula(self) -> str:
+        """Returns both laws with their numbers."""
+        return f"learning rate = {self.learning_rate.formula(4)}, batch = {self.batch.formula(4)}"
+
     def best(self, params: float, tokens: float) -> dict[str, tuple[float, tuple[float, float] | None]]:
         """Returns the best learning rate and batch for a run, each with its interval (None without bootstraps)."""
         found = {}
@@ -72,14 +97,14 @@ class Hyperparameters:
 
     def to_json(self) -> dict[str, object]:
         """Returns the estimates, as `triarch fit --json` writes them."""
-        both = (("learning_rate", self.learning_rate), ("batch", self.batch))
+        both = self.laws.items()
         return {
             "law": "hyperparameters",
             "parameters": {f"{what}_{name}": value for what, fit in both for name, value in fit.parameters.items()},
             "intervals": {f"{what}_{name}": list(pair) for what, fit in both for name, pair in fit.intervals.items()},
             "objective": self.learning_rate.objective + self.batch.objective,
             "num_points": self.num_points,
-            "formula": f"learning rate = {self.learning_rate.formula(4)}, batch = {self.batch.formula(4)}",
+            "formula": self.formula(),
             "confidence": self.learning_rate.confidence,
             "bootstraps": self.learning_rate.bootstraps,
             "seed": self.learning_rate.seed,
@@ -89,19 +114,96 @@ class Hyperparameters:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Hyperparameters(Law):
+    """Laws of the best learning rate and batch."""
+
+    name = "hyperparameters"
+    text = "learning rate = c N^p D^q, batch = k D^r"
+    needs = (PARAMS, TOKENS, LEARNING_RATE, BATCH, LOSS)
+
+    tolerance: float = setting(
+        TOLERANCE,
+        "hyperparameters: runs this near the least loss of their cell make its optimum (default: 0.0025)",
+        metavar="SHARE",
+    )
+
+    def fit(self, columns: Columns, options: FitOptions) -> BestSettings:
+        """Fits the laws: see `fit_hyperparameters`."""
+        return fit_hyperparameters(
+            *(columns.values[role.name] for role in self.needs), options, tolerance=self.tolerance
+        )
+
+    def units(self, columns: Columns) -> Units:
+        """Returns the cells: each stands for all its runs."""
+        values = np.column_stack([columns.values["params"], columns.values["tokens"]])
+        return Units(*np.unique(values, axis=0, return_index=True))
+
+    def num_parameters(self, columns: Columns) -> int:
+        """Returns those of the learning rate's law."""
+        return 3
+
+    def pair_keys(
+        self, column: str, tables: Mapping[str, Table], read: Callable[[Table], Columns]
+    ) -> dict[str, list[str]]:
+        """Returns one key for all runs of a cell: one of those that it shares runs by, in any group.
+
+        A pair column may name single runs, "1b-lr3-bs64": cells of which any run is paired are paired.
+        """
+        keys = super().pair_keys(column, tables, read)
+        joined: DisjointSet[str] = DisjointSet()
+        labels = {name: cells_of(read(own).values) for name, own in tables.items()}
+        for name, own in keys.items():
+            first: dict[int, str] = {}
+            for label, key in zip(labels[name], own, strict=True):
+                joined.add(key)
+                joined.merge(key, first.setdefault(label, key))
+        cells = {name: [joined[key] for key in own] for name, own in keys.items()}
+        for name, own in cells.items():
+            if len(set(own)) < len(set(labels[name])):
+                raise UserError(
+                    f"{column}: its values tie several sizes and numbers of tokens of {name} together, expected each"
+                    " to stand for one"
+                )
+        return cells
+
+    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+        """Compares parameters, and the best settings of runs of equal N and D."""
+        laws = {what: (law, second.fit.laws[what]) for what, law in first.fit.laws.items()}
+        return compare_settings(names, laws, pairs)
+
+    def panel(self, part: Part, name: str) -> Panel:
+        """Draws the best learning rates, predicted against observed."""
+        title = f"{part.label}: best learning rate" if part.label else "best learning rate"
+        return agreement_panel(name, title, part.fit.learning_rate, "learning rate")
+
+    def panels(self, part: Part, stem: str) -> list[Panel]:
+        """Returns both laws."""
+        return [self.panel(part, f"{stem}law"), curve_panel(f"{stem}batch", "Best batch", part.fit.batch, "batch")]
+
+    def comparison_panels(self, parts: Sequence[Part], comparisons: Sequence[Comparison]) -> list[Panel]:
+        """Returns all groups' best settings, along each input."""
+        panels = []
+        for what, law in parts[0].fit.laws.items():
+            laws = [(part.label, part.fit.laws[what]) for part in parts]
+            word = what.replace("_", " ")
+            for axis, name in enumerate(law.inputs):
+                panels.append(
+                    settings_panel(f"best-{file_name(word)}-{name}", f"Best {word} along {name}", laws, axis, word)
+                )
+        return panels
+
+
 def fit_hyperparameters(
     params: np.ndarray,
     tokens: np.ndarray,
     learning_rate: np.ndarray,
     batch: np.ndarray,
     loss: np.ndarray,
+    options: FitOptions = DEFAULTS,
     *,
     tolerance: float = TOLERANCE,
-    bootstraps: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    weights: np.ndarray | None = None,
-) -> Hyperparameters:
+) -> BestSettings:
     """Fits the laws by least squares in logarithms through each cell's optimum.
 
     A cell (N, D) counts once, at the mean logarithms of its runs near the optimum, and the bootstrap resamples cells:
@@ -109,9 +211,8 @@ def fit_hyperparameters(
 
     Args:
       params, tokens, learning_rate, batch, loss: float[points], each above zero; the batch in any unit.
+      options: of the intervals.
       tolerance: how far above its cell's least loss a run may be, as a share; 0 takes the best run alone.
-      bootstraps, confidence, seed: of the intervals.
-      weights: float64[bootstraps, cells], resamples of the cells, by N and then by D, drawn elsewhere (pairs).
 
     Raises:
       UserError: fewer than four cells, one size or one number of tokens only, or bad values.
@@ -129,12 +230,11 @@ def fit_hyperparameters(
     cells = tuple(_cell(values[labels == k], loss[labels == k], tolerance) for k in range(count))
     n, d, rate, size = (np.array([getattr(cell, name) for cell in cells])
                         for name in ("params", "tokens", "learning_rate", "batch"))  # fmt: skip
-    options = {"bootstraps": bootstraps, "confidence": confidence, "seed": seed, "weights": weights}
-    rate_law = fit_log_linear([n, d], rate, inputs=("N", "D"), output="learning rate", **options)
-    batch_law = fit_log_linear([d], size, inputs=("D",), output="batch", **options)
-    with_size = fit_log_linear([n, d], size, inputs=("N", "D"), output="batch", **options)
+    rate_law = fit_log_linear([n, d], rate, options, inputs=("N", "D"), output="learning rate")
+    batch_law = fit_log_linear([d], size, options, inputs=("D",), output="batch")
+    with_size = fit_log_linear([n, d], size, options, inputs=("N", "D"), output="batch")
     warnings = _warnings(cells, rate_law, batch_law, with_size)
-    return Hyperparameters(rate_law, batch_law, cells, tolerance, len(loss), tuple(warnings))
+    return BestSettings(rate_law, batch_law, cells, tolerance, len(loss), tuple(warnings))
 
 
 def cells_of(values: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
 from triarch.errors import UserError
+from triarch.scaling.figures.optimum_figures import isoflop_panel
+from triarch.scaling.figures.style import Panel
+from triarch.scaling.fitting.allocation import Allocation, allocate
 from triarch.scaling.fitting.bootstrap import places
-from triarch.scaling.fitting.estimate import Sampling
-from triarch.scaling.laws.allocation import Allocation, allocate
-from triarch.scaling.laws.losses import checked
+from triarch.scaling.fitting.options import DEFAULTS, FitOptions
+from triarch.scaling.laws.checked import checked
+from triarch.scaling.laws.costs import flops_of
+from triarch.scaling.laws.found_optima import FoundOptima
+from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import FLOPS, LOSS, PARAMS, TOKENS
 
 # Runs whose FLOPs lie closer together than this factor are of one budget.
 BUDGET_GAP = 1.05
 LEAST_SIZES = 4
 # Optima that lie about their line this many times wider than the noise of runs explains are not on a line.
 EXCESS_SCATTER = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Isoflop(FoundOptima):
+    """Parabolas at equal FLOPs."""
+
+    name = "isoflop"
+    text = "parabolas at equal FLOPs: N = k_N C^a, D = k_D C^b"
+    needs = (PARAMS, TOKENS, LOSS)
+    takes = (FLOPS,)
+    from_flops = True
+
+    window: float | None = setting(
+        None, "isoflop: fit only sizes within this factor of the best", kind=float, metavar="FACTOR"
+    )
+
+    def fit(self, columns: Columns, options: FitOptions) -> Allocation:
+        """Fits the law: see `fit_isoflop`."""
+        v = columns.values
+        return fit_isoflop(v["params"], v["tokens"], v["loss"], flops_of(columns), options, window=self.window)
+
+    def panel(self, part: Part, name: str) -> Panel:
+        """Draws each budget's runs with its parabola."""
+        return isoflop_panel(name, part.fit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +81,9 @@ def fit_isoflop(
     tokens: np.ndarray,
     loss: np.ndarray,
     flops: np.ndarray,
+    options: FitOptions = DEFAULTS,
     *,
     window: float | None = None,
-    bootstraps: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    keys: Sequence[str] | None = None,
     inputs: tuple[str, str] = ("N", "D"),
 ) -> Allocation:
     """Fits log loss as a parabola in log N at each budget; the vertices give N = k_N C^a and D = k_D C^b.
@@ -66,18 +93,15 @@ def fit_isoflop(
 
     Args:
       params, tokens, loss, flops: float[points], each above zero; runs of nearly the same FLOPs are one budget.
+      options: of the intervals; keys name each run, no two alike, and draw residuals of runs of the same names.
       window: fits only sizes within this factor of the one with the least loss; None for all.
-      bootstraps, confidence, seed: of the intervals.
-      keys: a name for each run, no two alike: fits to runs of the same names and seed draw residuals of the same runs
-        (paired); None draws for this fit alone.
       inputs: what N and D are called in messages.
 
     Raises:
       UserError: fewer than two budgets of four sizes, or fewer than two with a minimum inside their sizes, or two runs
         of one name.
     """
-    order = None if keys is None else places(keys)
-    sampling = Sampling(bootstraps, confidence, seed)
+    order = None if options.keys is None else places(options.keys)
     values, loss = checked([params, tokens, flops], loss, (*inputs, "FLOPs"), fewest=2 * LEAST_SIZES)
     if window is not None and not window > 1.0:
         raise UserError(f"the window is {window:g}, expected a factor above 1, such as 8")
@@ -97,13 +121,13 @@ def fit_isoflop(
             + "; ".join(warnings[:3])
         )
     optima = {name: np.array([found[name][0] for _, found in kept]) for name in ("N", "D", "loss")}
-    samples = _draw([budget for budget, _ in kept], sampling, order) if bootstraps else {}
+    samples = _draw([budget for budget, _ in kept], options, order) if options.bootstraps else {}
     if samples:
         warnings += _scatter(kept, optima, samples)
     curves = tuple((one.flops, one.params, one.loss, np.exp(one.fitted)) for one, _ in kept)
     flops_kept = np.array([budget.flops for budget, _ in kept])
     points = int(sum(len(budget.loss) for budget, _ in kept))
-    return allocate("isoflop", flops_kept, optima, samples, sampling, points, warnings, curves)
+    return allocate("isoflop", flops_kept, optima, samples, options, points, warnings, curves)
 
 
 def group_budgets(flops: np.ndarray) -> np.ndarray:
@@ -161,22 +185,22 @@ def _edge(budget: _Budget, found: bool, name: str) -> str:
     return ""
 
 
-def _draw(budgets: list[_Budget], sampling: Sampling, order: np.ndarray | None) -> dict[str, np.ndarray]:
+def _draw(budgets: list[_Budget], options: FitOptions, order: np.ndarray | None) -> dict[str, np.ndarray]:
     """Returns optima of resampled residuals, float64[bootstraps, budgets] each; `order` has a place for each row."""
-    rng = np.random.default_rng(sampling.seed)
+    rng = np.random.default_rng(options.seed)
     pool = np.concatenate([_residuals(budget) for budget in budgets])
     pool -= pool.mean()
 
     def noise(budget: _Budget) -> np.ndarray:
         if order is None:
-            return rng.choice(pool, (sampling.bootstraps, len(budget.loss)))
+            return rng.choice(pool, (options.bootstraps, len(budget.loss)))
         return np.stack([donated(order[row]) for row in budget.rows], axis=1)
 
     def donated(place: int) -> np.ndarray:
         # Whoever has a run of this name draws the same donors for it; one whose budget was left out is drawn again.
-        own = np.random.default_rng([sampling.seed, place])
-        found = by_place[own.integers(len(by_place), size=sampling.bootstraps)]
-        return np.where(np.isnan(found), own.choice(pool, sampling.bootstraps), found)
+        own = np.random.default_rng([options.seed, place])
+        found = by_place[own.integers(len(by_place), size=options.bootstraps)]
+        return np.where(np.isnan(found), own.choice(pool, options.bootstraps), found)
 
     if order is not None:
         by_place = np.full(len(order), np.nan)

@@ -9,17 +9,22 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.curve_objective import CurveObjective
-from triarch.scaling.fitting.estimate import Sampling, estimate
+from triarch.scaling.fitting.estimate import estimate
+from triarch.scaling.fitting.form import Form
+from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.problem import Coordinate, Problem
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.losses import checked
+from triarch.scaling.laws.checked import checked
+from triarch.scaling.laws.parametric import ParametricLaw
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import X, Y
 
 # A Huber loss that turns absolute only here, in log units, is a square everywhere.
 LEAST_SQUARES_DELTA = 50.0
 
 
 @dataclasses.dataclass(frozen=True)
-class LogLinear:
+class ProductOfPowers(Form):
     """y = coefficient * prod_k x_k^exponent_k.
 
     Attributes:
@@ -29,18 +34,15 @@ class LogLinear:
 
     inputs: tuple[str, ...]
     output: str = "y"
-    law: str = "log_linear"
-    log_target: bool = True
+
+    law = "log_linear"
+    delta = LEAST_SQUARES_DELTA
 
     @property
     def names(self) -> tuple[str, ...]:
         if len(self.inputs) == 1:
             return ("coefficient", "exponent")
         return ("coefficient", *(f"exponent_{name}" for name in self.inputs))
-
-    @property
-    def constants(self) -> dict[str, float]:
-        return {}
 
     def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
         """theta = [log coefficient, exponents], logarithms centred; the one start is the least-squares solution."""
@@ -73,15 +75,31 @@ class LogLinear:
         return " * ".join([f"{parameters['coefficient']:.{digits}g}", *powers])
 
 
+@dataclasses.dataclass(frozen=True)
+class LogLinear(ParametricLaw):
+    """y = coefficient * x^exponent, of one or several inputs."""
+
+    name = "log_linear"
+    text = "y = coefficient * x^exponent, least squares in logarithms"
+    needs = (X, Y)
+    least_squares = True
+
+    def form(self, columns: Columns) -> ProductOfPowers:
+        """Returns the product of all inputs' powers."""
+        return ProductOfPowers(tuple(columns.all("x")), columns.names["y"])
+
+    def fit(self, columns: Columns, options: FitOptions) -> Fit:
+        """Fits the law: see `fit_log_linear`."""
+        inputs = columns.all("x")
+        names = {"inputs": tuple(inputs), "output": columns.names["y"]}
+        return fit_log_linear(list(inputs.values()), columns.values["y"], options, **names)
+
+
 def fit_log_linear(
     columns: Sequence[np.ndarray],
     y: np.ndarray,
+    options: FitOptions = DEFAULTS,
     *,
-    bootstraps: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-    weights: np.ndarray | None = None,
-    fixed: Mapping[str, float] | None = None,
     inputs: Sequence[str] = ("x",),
     output: str = "y",
 ) -> Fit:
@@ -90,48 +108,27 @@ def fit_log_linear(
     Args:
       columns: float[points] each, above zero.
       y: float[points], above zero.
-      bootstraps, confidence, seed, weights: of the intervals, as for the laws of the loss.
-      fixed: parameters held at given values.
+      options: how.
       inputs, output: what the columns and y are called.
 
     Raises:
       UserError: fewer different points than parameters, an input with one value, or bad values.
     """
-    form = LogLinear(tuple(inputs), output)
-    values, y = checked(columns, y, form.inputs, len(form.names) - len(fixed or {}))
+    form = ProductOfPowers(tuple(inputs), output)
+    values, y = checked(columns, y, form.inputs, len(form.names) - len(options.fixed))
     for name, column in zip(form.inputs, values.T, strict=True):
         if len(np.unique(column)) < 2:
             raise UserError(f"{name} is {column[0]:g} in every row: it has no exponent")
-    sampling = Sampling(bootstraps, confidence, seed, weights)
     warnings = []
     if len(np.unique(values, axis=0)) == len(form.names):
         warnings.append(f"as many points as parameters ({len(form.names)}): the law passes through every point")
-    leverage = _leverage(form, values, fixed or {})
-    return estimate(form, values, y, sampling, LEAST_SQUARES_DELTA, fixed=fixed, warnings=warnings, leverage=leverage)
+    leverage = _leverage(form, values, options.fixed)
+    return estimate(form, values, y, options, warnings=warnings, leverage=leverage)
 
 
-def _leverage(form: LogLinear, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
+def _leverage(form: ProductOfPowers, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
     """Returns the diagonal of the matrix that projects log y on what is fitted, float64[points]."""
     columns = [np.ones(len(values)), *np.log(values).T]
     design = np.column_stack([c for c, name in zip(columns, form.names, strict=True) if name not in fixed])
     basis, strength, _ = np.linalg.svd(design, full_matrices=False)
     return np.sum(basis[:, strength > 1e-10 * strength.max()] ** 2, axis=1)
-
-
-def lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns intercepts and slopes, float64[fits], of weighted straight lines; NaN where a fit has fewer than two x.
-
-    Args:
-      x: float64[fits or 1, points].
-      y: float64[fits, points].
-      weights: float64[fits, points], zero for a point left out (its y may be anything).
-    """
-    y = np.where(weights > 0, y, 0.0)
-    x = np.broadcast_to(x, y.shape)
-    total = weights.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
-        away = x - mean_x[:, None]
-        spread = (weights * away**2).sum(axis=1)
-        slope = np.where(spread > 1e-12, (weights * away * y).sum(axis=1) / spread, np.nan)
-    return mean_y - slope * mean_x, slope

@@ -1,4 +1,4 @@
-"""The best model and data for a budget, with intervals, from any fit that knows."""
+"""The best model and data for a budget, with intervals."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-
-from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.allocation import Allocation
-from triarch.scaling.laws.cost import Cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,26 +31,22 @@ class Optimum:
     beyond: float
 
 
-def optima(fit: Fit | Allocation, cost: Cost, budgets: Sequence[float]) -> list[Optimum]:
-    """Returns the best run for each budget under a Chinchilla law and a cost, or on the lines of an allocation."""
-    return [_on_lines(fit, cost, one) if isinstance(fit, Allocation) else _of_law(fit, cost, one) for one in budgets]
+@dataclasses.dataclass(frozen=True)
+class Optima:
+    """The best runs for some budgets, and what to know of them."""
+
+    rows: tuple[Optimum, ...]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def checked(cls, rows: Sequence[Optimum], warnings: Sequence[str] = ()) -> Optima:
+        """Returns the rows; none of them where one has no number."""
+        if all(np.isfinite(row.loss) for row in rows):
+            return cls(tuple(rows), tuple(warnings))
+        return cls((), (*warnings, "the loss does not fall along both N and D: the law has no compute optimum"))
 
 
-def _of_law(fit: Fit, cost: Cost, flops: float) -> Optimum:
-    params, tokens = cost.optimum(fit.parameters, flops)
-    loss = fit.predict(params, tokens)
-    intervals: list = [None, None, None]
-    if fit.samples:
-        with np.errstate(all="ignore"):
-            n, d = cost.optimum(fit.samples, flops)
-            drawn = np.column_stack([n, d, fit.form.predict(fit.samples, (n, d))])
-        drawn = drawn[np.isfinite(drawn).all(axis=1)]
-        intervals = [fit.sampling.interval(column) for column in drawn.T] if len(drawn) > 1 else intervals
-    largest = float(np.max(cost.flops(*fit.values[:, :2].T)))
-    return Optimum(flops, cost.name, float(params), intervals[0], float(tokens), intervals[1], float(loss),
-                   intervals[2], flops / largest)  # fmt: skip
-
-
-def _on_lines(fit: Allocation, cost: Cost, flops: float) -> Optimum:
-    found = fit.optimum(flops)
-    return Optimum(flops, cost.name, *found["N"], *found["D"], *found["loss"], flops / float(fit.flops.max()))
+def budgets_or_usual(budgets: Sequence[float], flops: np.ndarray) -> tuple[float, ...]:
+    """Returns the budgets asked for; without any, the largest measured and ten times that."""
+    largest = float(flops.max())
+    return tuple(budgets) or (largest, 10.0 * largest)

@@ -1,1 +1,1 @@
-"""Tables of runs as people have them."""
+"""Tables of runs as people have them, and what their columns stand for."""

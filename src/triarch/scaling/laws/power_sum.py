@@ -1,14 +1,14 @@
-"""The forms a law of the loss can take: how each is posed over data, predicts, and is written."""
+"""Sums of powers and an offset, the form of the power law and of Chinchilla's."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
+from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.objective import HuberObjective
 from triarch.scaling.fitting.problem import Coordinate, Problem
 
@@ -20,35 +20,8 @@ REFERENCE_LOG_INPUTS = np.log([1e9, 2e10])
 REFERENCE_LOG_LOSS = np.log(2.5)
 
 
-class Form(Protocol):
-    """A law's form.
-
-    Attributes:
-      law: its name on the command line.
-      inputs: what each input is called, for sentences and axes.
-      names: its parameters, as they are written.
-      constants: parameters that this form does not fit, with their values.
-      log_target: whether residuals are differences of logarithms (losses) or of the values (accuracies).
-    """
-
-    law: str
-    inputs: tuple[str, ...]
-    names: tuple[str, ...]
-    constants: Mapping[str, float]
-    log_target: bool
-
-    def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
-        """Poses the law over inputs float64[points, T] and what it predicts, float64[points]."""
-
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
-        """Returns the law's value; parameters and inputs broadcast together."""
-
-    def formula(self, parameters: Mapping[str, float], digits: int) -> str:
-        """Returns the law with its numbers."""
-
-
 @dataclasses.dataclass(frozen=True)
-class PowerSum:
+class PowerSum(Form):
     """L(x_1, ..., x_T) = E + sum_k A_k / x_k^alpha_k with T = 1 (a power law) or 2 (Chinchilla's).
 
     With T = 2 the starts are the 4,500 of Hoffmann et al. 2022 (arXiv 2203.15556), section D.3; without an offset the
@@ -61,7 +34,6 @@ class PowerSum:
 
     inputs: tuple[str, ...]
     offset: bool = True
-    log_target: bool = True
 
     @property
     def law(self) -> str:
@@ -95,6 +67,20 @@ class PowerSum:
         for (scale, exponent), name in zip(TERMS, self.inputs, strict=False):
             parts.append(f"{parameters[scale]:.{digits}g} / {name}^{parameters[exponent]:.{digits}g}")
         return " + ".join(parts)
+
+    def exponents(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """Returns beta and alpha over their sum, for N and D, where there are two inputs (Hoffmann et al., eq. 4)."""
+        if len(self.inputs) == 1:
+            return {}
+        total = parameters["alpha"] + parameters["beta"]
+        return {"N": parameters["beta"] / total, "D": parameters["alpha"] / total}
+
+    def as_published(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem | None:
+        """Poses the law of two inputs as Hoffmann et al. did."""
+        if len(self.inputs) == 1 or not self.offset:
+            return None
+        objective = HuberObjective(np.log(values), np.log(target), True, delta)
+        return Problem(objective, hoffmann_grid(), self._coordinates(np.zeros(2), 0.0))
 
     def _coordinates(self, centre: np.ndarray, level: float) -> tuple[Coordinate, ...]:
         terms = len(centre)

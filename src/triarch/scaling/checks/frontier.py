@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from triarch.scaling.fitting.estimate import Sampling
+from triarch.scaling.fitting.allocation import Allocation
+from triarch.scaling.fitting.cost import Cost
+from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.result import Fit
-from triarch.scaling.laws.allocation import Allocation
-from triarch.scaling.laws.cost import Cost
 
 # A crossover is looked for this far beyond what was measured.
 LOOK_BEYOND = 1e3
@@ -25,7 +25,7 @@ class Frontier:
       E, K, gamma: the law E + K / x^gamma.
       samples: float64[bootstraps, 3], the same three for each resample; None without bootstraps.
       low, high: the range of x that was measured.
-      sampling: of the intervals.
+      options: of the intervals.
     """
 
     axis: str
@@ -35,7 +35,7 @@ class Frontier:
     samples: np.ndarray | None
     low: float
     high: float
-    sampling: Sampling
+    options: FitOptions
 
     @classmethod
     def of_power(cls, fit: Fit, axis: str) -> Frontier:
@@ -43,7 +43,7 @@ class Frontier:
         names = ("E", "A", "alpha")
         samples = np.column_stack([fit.samples[name] for name in names]) if fit.samples else None
         x = fit.values[:, 0]
-        return cls(axis, *(fit.parameters[n] for n in names), samples, float(x.min()), float(x.max()), fit.sampling)
+        return cls(axis, *(fit.parameters[n] for n in names), samples, float(x.min()), float(x.max()), fit.options)
 
     @classmethod
     def of_chinchilla(cls, fit: Fit, cost: Cost) -> Frontier:
@@ -56,7 +56,7 @@ class Frontier:
             samples = np.column_stack([fit.samples["E"], *drawn])
         flops = cost.flops(*fit.values[:, :2].T)
         return cls(cost.name, fit.parameters["E"], float(K), float(gamma), samples, float(flops.min()),
-                   float(flops.max()), fit.sampling)  # fmt: skip
+                   float(flops.max()), fit.options)  # fmt: skip
 
     @classmethod
     def of_allocation(cls, fit: Allocation, axis: str) -> Frontier:
@@ -65,7 +65,7 @@ class Frontier:
         samples = None
         if fit.samples:
             samples = np.column_stack([np.zeros(fit.bootstraps), fit.samples["k_L"], -fit.samples["c"]])
-        return cls(axis, 0.0, p["k_L"], -p["c"], samples, float(fit.flops.min()), float(fit.flops.max()), fit.sampling)
+        return cls(axis, 0.0, p["k_L"], -p["c"], samples, float(fit.flops.min()), float(fit.flops.max()), fit.options)
 
     def loss(self, x: np.ndarray | float) -> np.ndarray | float:
         """Returns the loss at x."""
@@ -131,7 +131,7 @@ def crossover(first: Frontier, second: Frontier) -> Crossover:
         share = float(np.mean(np.isfinite(roots)))
         found = roots[np.isfinite(roots)]
         if len(found) > 1 and np.isfinite(root):
-            below, above = first.sampling.interval(found)
+            below, above = first.options.interval(found)
             interval = (float(np.exp(below)), float(np.exp(above)))
     return Crossover(float(np.exp(root)) if np.isfinite(root) else None, interval, share, ahead, measured)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.scaling.checks.comparison import AxisComparison, Comparison, Difference
-from triarch.scaling.fitting.outcome import Outcome
-from triarch.scaling.fitting.request import LAWS
+from triarch.scaling.laws.law import Law
+from triarch.scaling.requests.outcome import Outcome
 from triarch.scaling.words import short_number
 
 
@@ -16,16 +16,16 @@ def describe(outcome: Outcome) -> str:
     blocks = []
     for part in outcome.parts:
         lines = [f"{part.label}:"] if part.label else []
-        blocks.append("\n".join(lines + describe_result(part.result)))
+        blocks.append("\n".join(lines + describe_result(part.result, outcome.request.law)))
     blocks += ["\n".join(describe_comparison(one)) for one in outcome.comparisons]
     notes = outcome.result.get("warnings", []) if outcome.comparisons else []
     blocks += ["\n".join(f"warning: {warning}" for warning in notes)] if notes else []
     return "\n\n".join(blocks)
 
 
-def describe_result(result: Mapping[str, Any]) -> list[str]:
+def describe_result(result: Mapping[str, Any], law: Law) -> list[str]:
     """Returns one fit's JSON as lines."""
-    lines = [f"{LAWS[result['law']][2]}, {result['num_points']} points"]
+    lines = [f"{law.text}, {result['num_points']} points"]
     profiled = result.get("profile_intervals", {})
     fixed = result.get("fixed", {})
     width = max(6, *(len(name) + 2 for name in result["parameters"]))
@@ -39,10 +39,8 @@ def describe_result(result: Mapping[str, Any]) -> list[str]:
             f"  in brackets: {result['confidence']:.0%} intervals, {result['bootstraps']} bootstraps"
             + ("; of the profile likelihood" if profiled else "")
         )
-    lines.append(_objective(result))
-    if "optimal_exponents" in result:
-        exponents = result["optimal_exponents"]
-        lines.append(f"  compute-optimal: N grows as C^{exponents['N']:.3f}, D as C^{exponents['D']:.3f}")
+    lines.append(_objective(result, law))
+    lines += [f"  {line}" for line in law.summary(result)]
     lines += _checks(result) + _optima(result.get("optima_for_budgets", [])) + _laws(result.get("laws_compared", []))
     return lines + [f"warning: {warning}" for warning in result["warnings"]]
 
@@ -108,8 +106,8 @@ def _interval(interval: Sequence[float | None] | None) -> str:
     return f"[{low}, {high}]"
 
 
-def _objective(result: Mapping[str, Any]) -> str:
-    if "huber_delta" not in result or result["law"] == "log_linear":
+def _objective(result: Mapping[str, Any], law: Law) -> str:
+    if law.least_squares:
         return f"  objective {result['objective']:.6g} (half the sum of squares)"
     return f"  objective {result['objective']:.7g} (sum of Huber losses, delta {result['huber_delta']:g})"
 

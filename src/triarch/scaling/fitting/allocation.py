@@ -7,8 +7,7 @@ import dataclasses
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.scaling.fitting.estimate import Sampling
-from triarch.scaling.laws.log_linear import lines
+from triarch.scaling.fitting.options import FitOptions
 
 LINES = {"N": ("k_N", "a"), "D": ("k_D", "b"), "loss": ("k_L", "c")}
 
@@ -27,7 +26,7 @@ class Allocation:
       samples: float64[bootstraps] by parameter.
       objective: half the sum of squared log residuals of N about its line.
       num_points: runs, or points along runs, that the optima were found in.
-      sampling: of the bootstrap.
+      options: of the bootstrap.
       bootstraps: resamples that had optima at two budgets or more.
       warnings: sentences on what the estimates do not show.
       resamples: int[bootstraps], which resample each of `samples` is: those without two optima are left out.
@@ -43,7 +42,7 @@ class Allocation:
     samples: dict[str, np.ndarray]
     objective: float
     num_points: int
-    sampling: Sampling
+    options: FitOptions
     bootstraps: int
     warnings: tuple[str, ...]
     resamples: np.ndarray
@@ -68,9 +67,13 @@ class Allocation:
             value = self.parameters[scale] * flops ** self.parameters[exponent]
             interval = None
             if self.samples:
-                interval = self.sampling.interval(self.samples[scale] * flops ** self.samples[exponent])
+                interval = self.options.interval(self.samples[scale] * flops ** self.samples[exponent])
             found[name] = (float(value), interval)
         return found
+
+    def exponents(self) -> dict[str, tuple[float, np.ndarray | None]]:
+        """Returns how the best "N" and "D" grow with compute: exponents, each with its draws (None without any)."""
+        return {name: (self.parameters[key], self.samples.get(key)) for name, key in (("N", "a"), ("D", "b"))}
 
     def formula(self) -> str:
         """Returns both lines with their numbers."""
@@ -86,10 +89,10 @@ class Allocation:
             "objective": self.objective,
             "num_points": self.num_points,
             "formula": self.formula(),
-            "confidence": self.sampling.confidence,
+            "confidence": self.options.confidence,
             "bootstraps": self.bootstraps,
-            "seed": self.sampling.seed,
-            "optimal_exponents": {"N": self.parameters["a"], "D": self.parameters["b"]},
+            "seed": self.options.seed,
+            "optimal_exponents": {name: value for name, (value, _) in self.exponents().items()},
             "optima": [self._row(index) for index in range(len(self.flops))] if len(self.flops) <= 200 else [],
             "warnings": list(self.warnings),
         }
@@ -101,7 +104,7 @@ class Allocation:
             column = self.samples_optima[name][:, index] if name in self.samples_optima else np.empty(0)
             column = column[np.isfinite(column)]
             if len(column) > 1:
-                row[f"{name}_interval"] = list(self.sampling.interval(column))
+                row[f"{name}_interval"] = list(self.options.interval(column))
         return row
 
 
@@ -110,7 +113,7 @@ def allocate(
     flops: np.ndarray,
     optima: dict[str, np.ndarray],
     samples: dict[str, np.ndarray],
-    sampling: Sampling,
+    options: FitOptions,
     num_points: int,
     warnings: list[str],
     curves: tuple = (),
@@ -147,13 +150,32 @@ def allocate(
         optima=optima,
         samples_optima=samples,
         parameters=parameters,
-        intervals={name: sampling.interval(column) for name, column in drawn.items()},
+        intervals={name: options.interval(column) for name, column in drawn.items()},
         samples=drawn,
         objective=float(0.5 * np.sum(residual**2)),
         num_points=num_points,
-        sampling=sampling,
+        options=options,
         bootstraps=len(next(iter(drawn.values()), ())),
         warnings=tuple(warnings),
         resamples=resamples,
         curves=curves,
     )
+
+
+def lines(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns intercepts and slopes, float64[fits], of weighted straight lines; NaN where a fit has fewer than two x.
+
+    Args:
+      x: float64[fits or 1, points].
+      y: float64[fits, points].
+      weights: float64[fits, points], zero for a point left out (its y may be anything).
+    """
+    y = np.where(weights > 0, y, 0.0)
+    x = np.broadcast_to(x, y.shape)
+    total = weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_x, mean_y = (weights * x).sum(axis=1) / total, (weights * y).sum(axis=1) / total
+        away = x - mean_x[:, None]
+        spread = (weights * away**2).sum(axis=1)
+        slope = np.where(spread > 1e-12, (weights * away * y).sum(axis=1) / spread, np.nan)
+    return mean_y - slope * mean_x, slope

@@ -1,0 +1,1 @@
+"""What `triarch fit` is asked of a table, and what it answers."""

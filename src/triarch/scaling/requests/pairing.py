@@ -1,0 +1,74 @@
+"""Which runs of several groups are pairs, and the resamples that draw both of a pair together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from triarch.errors import UserError
+from triarch.scaling.fitting.bootstrap import paired_weights
+from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.requests.reading import read_columns
+from triarch.scaling.requests.request import Request
+from triarch.scaling.tables.table import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Groups of runs, each with its partners.
+
+    Attributes:
+      tables: the rows of each group that have a partner in every other; all where no pairs were asked for.
+      options: of each group's fit: with resamples of its own, or with those that draw pairs together.
+      count: pairs that are resampled together; 0 where groups are resampled apart.
+      warnings: sentences on what was left out.
+    """
+
+    tables: Mapping[str, Table]
+    options: Mapping[str, FitOptions]
+    count: int
+    warnings: tuple[str, ...]
+
+
+def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
+    """Pairs the runs of groups by the request's pair column.
+
+    A pair of the learning-rate law is a cell, one N and D, of each group: those that share a value of the column.
+
+    Raises:
+      UserError: fewer than two values are shared, or a value ties two cells of one group.
+    """
+    options, law = request.options, request.law
+    apart = {name: options.for_group(index) for index, name in enumerate(tables)}
+    if request.pair is None:
+        return Pairs(tables, apart, 0, ())
+    keys = law.pair_keys(request.pair, tables, lambda own: read_columns(own, request))
+    common = set.intersection(*(set(own) for own in keys.values()))
+    if len(common) < 2:
+        raise UserError(
+            f"{request.pair}: {len(common)} values are shared by all of {', '.join(tables)}: nothing to pair"
+        )
+    kept, warnings = {}, []
+    for name, own in tables.items():
+        rows = [index for index, key in enumerate(keys[name]) if key in common]
+        if len(rows) < len(own):
+            gone = sorted(set(range(len(own))) - set(rows))
+            warnings.append(f"{name}, {own.rows(gone)}: no partner by {request.pair} in every group; left out")
+        kept[name] = own.select(rows)
+        keys[name] = [keys[name][index] for index in rows]
+    columns = {name: read_columns(own, request) for name, own in kept.items()}
+    units = {name: law.units(own) for name, own in columns.items()}
+    if any(own is None for own in units.values()):
+        together = {name: dataclasses.replace(options, keys=keys[name]) for name in kept}
+        return Pairs(kept, together, len(common) if options.bootstraps else 0, tuple(warnings))
+    if not options.bootstraps:
+        return Pairs(kept, apart, 0, tuple(warnings))
+    drawn_by = [[keys[name][row] for row in own.rows] for name, own in units.items()]
+    parameters = law.num_parameters(next(iter(columns.values())))
+    values = [own.values for own in units.values()]
+    drawn = paired_weights(drawn_by, values, options.bootstraps, parameters - len(options.fixed), options.seed)
+    if drawn is None:
+        warnings.append(f"too few pairs by {request.pair} for {parameters} parameters: groups are resampled apart")
+        return Pairs(kept, apart, 0, tuple(warnings))
+    together = {name: dataclasses.replace(options, weights=own) for name, own in zip(kept, drawn, strict=True)}
+    return Pairs(kept, together, len(common), tuple(warnings))

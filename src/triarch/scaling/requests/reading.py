@@ -1,0 +1,128 @@
+"""The numbers of a table that a request needs: chosen, read, worked out where they follow from others, and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triarch.errors import MOST_LISTED, UserError, nearest
+from triarch.scaling.checks import data_checks
+from triarch.scaling.requests.request import Request
+from triarch.scaling.tables.columns import Columns
+from triarch.scaling.tables.roles import Role
+from triarch.scaling.tables.table import Table, is_empty, parse_number
+
+# Which of three follows from the others by C = 6 N D.
+TRAINING_FLOPS = 6.0
+PERPLEXITY = re.compile(r"ppl|perplex", re.IGNORECASE)
+
+
+def chosen_rows(table: Table, request: Request) -> tuple[Table, list[str]]:
+    """Returns the rows a request is about, and warnings on those left out for an empty cell.
+
+    Raises:
+      UserError: a column that the law needs is not named or not there, or no row is left.
+    """
+    _check_named(table, request)
+    for column, relation, value in request.where:
+        table = table.where(column, relation, value)
+    if not request.skip_empty:
+        return table, []
+    empty = sorted({index for name in _named(request) for index in _empty(table, name)})
+    if not empty:
+        return table, []
+    if len(empty) == len(table):
+        raise UserError(f"{table.name}: every row has an empty cell in {', '.join(_named(request))}")
+    kept = table.select(sorted(set(range(len(table))) - set(empty)))
+    return kept, [f"{table.rows(empty)}: left out, a cell is empty or not finite"]
+
+
+def read_columns(table: Table, request: Request) -> Columns:
+    """Reads and checks the columns that a request names; of N, D and C = 6 N D, one not named follows from the others.
+
+    Raises:
+      UserError: a column is missing (the nearest is named), or a cell is not what its column needs (its row is named).
+    """
+    values: dict[str, np.ndarray] = {}
+    several: dict[str, dict[str, np.ndarray]] = {}
+    for name, given in request.columns.items():
+        role = request.role(name)
+        if not given or role.text:
+            continue
+        unit, positive = request.units.get(name, 1.0), role.positive
+        read = {one: unit * table.numbers(one, positive=positive, minimum_rows=2) for one in request.names(name)}
+        values[name] = next(iter(read.values()))
+        if role.several:
+            several[name] = read
+    warnings = []
+    if "loss" in values:
+        values["loss"] = _in_nats(table, request, values["loss"])
+        if request.loss_in != "perplexity" and PERPLEXITY.search(request.columns["loss"]):
+            name = request.columns["loss"]
+            warnings.append(f"{name} sounds like perplexities, and laws are of losses: give --loss_in=perplexity")
+    for role, other in (("params", "tokens"), ("tokens", "params")):
+        if role in request.law.roles() and role not in values:
+            values[role] = values["flops"] / (TRAINING_FLOPS * values[other])
+            warnings.append(f"no --{role}_column: {role} are FLOPs / (6 {other})")
+    return Columns(table, request.columns, values, several, (*warnings, *_warnings(table, request, values)))
+
+
+def _in_nats(table: Table, request: Request, loss: np.ndarray) -> np.ndarray:
+    if request.loss_in == "nats":
+        return loss
+    if request.loss_in == "bits":
+        return loss * math.log(2.0)
+    low = np.flatnonzero(loss <= 1.0)
+    if len(low):
+        raise UserError(
+            f"{table.name}, {table.rows(list(low))}: a perplexity of {loss[low[0]]:g}, expected one above 1"
+        )
+    return np.log(loss)
+
+
+def _named(request: Request) -> list[str]:
+    named = [name for role, given in request.columns.items() if given for name in request.names(role)]
+    return list(dict.fromkeys([*named, *(name for name in (request.group, request.pair) if name)]))
+
+
+def _check_named(table: Table, request: Request) -> None:
+    missing = request.missing()
+    if missing:
+        role, flops = request.role(missing[0]), ""
+        if request.can_follow(missing):
+            flops = " (or --flops_column, which it then follows from)"
+        told = _usual(role, table.columns)
+        raise UserError(f"fit --law={request.law.name} needs {role.flag}=NAME{flops}; {table.name} has {told}")
+    for role, given in request.columns.items():
+        for name in request.names(role) if given else ():
+            if name not in table.columns:
+                hint = nearest(name, table.columns)
+                raise UserError(f"{table.name}: no column {name!r}{hint}; name it with {request.role(role).flag}")
+
+
+def _usual(role: Role, columns: Sequence[str]) -> str:
+    """Returns the columns that are called what a role is usually called; if none is all of them, or the first many."""
+    usual = re.compile(rf"(?:^|[^a-z])(?:{role.usual or re.escape(role.name)})(?:$|[^a-z])")
+    # "numParams" and "num_params" alike are words.
+    alike = [name for name in columns if usual.search(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())]
+    shown = alike or list(columns)
+    more = f" and {len(shown) - MOST_LISTED} more" if len(shown) > MOST_LISTED else ""
+    return ", ".join(map(repr, shown[:MOST_LISTED])) + more
+
+
+def _empty(table: Table, name: str) -> list[int]:
+    found = []
+    for index, cell in enumerate(table.cells(name)):
+        number = parse_number(cell)
+        if is_empty(cell) or (number is not None and not math.isfinite(number)):
+            found.append(index)
+    return found
+
+
+def _warnings(table: Table, request: Request, values: Mapping[str, np.ndarray]) -> list[str]:
+    given = [role for role in ("params", "tokens", "flops") if request.columns.get(role)]
+    known = {role: (request.names(role)[0], values[role]) for role in given}
+    return [*data_checks.duplicates(table, _named(request)), *data_checks.units(table, known)]
