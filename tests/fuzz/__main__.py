@@ -66,6 +66,7 @@ def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     raise
                 failed.add(bench.target.name)
+                error.__notes__ = []  # hypothesis notes the whole input, however long.
                 traceback.print_exception(error, limit=-3)
                 print(f"==> {bench.target.name}: {bench.last[:300]!r}\n    stored as {bench.store()}", flush=True)
         turn += 1

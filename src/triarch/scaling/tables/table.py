@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from triarch.errors import UserError, nearest
+from triarch.files import read_given
 
 MAX_NAMED_ROWS = 5
+MOST_BYTES = 2**30
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
@@ -70,9 +72,7 @@ class Table:
         """
         path = Path(path)
         with opening(path, "a comma-separated table"):
-            packed = path.read_bytes()
-            text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
-            return _parse(str(path), text)
+            return _parse(str(path), content(path).decode("utf-8-sig"))
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -189,6 +189,23 @@ def opening(path: Path, expected: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def content(path: Path) -> bytes:
+    """Returns what a table's file holds, unpacked where its name ends in ".gz".
+
+    Raises:
+      UserError: it is no file, or too large for a table, packed or not.
+      OSError: it cannot be read.
+    """
+    packed = read_given(path, MOST_BYTES)
+    if path.suffix != ".gz":
+        return packed
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        unpacked = file.read(MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
+        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes unpacked, too many for a table")
+    return unpacked
+
+
 def parse_number(cell: object) -> float | None:
     """Returns a cell's number, or None: 1.4e9, "1.4e9", or "1.4B" as model sizes are written (k, M, B or G, and T)."""
     if isinstance(cell, bool):
@@ -215,6 +232,9 @@ def _same(cell: str, value: str) -> bool:
 
 
 def _parse(name: str, text: str) -> Table:
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{name}, line {line}: not a comma-separated table: it holds a NUL character")
     first = QUOTED.sub("", text.lstrip("\r\n").split("\n", 1)[0])
     # A comma wins a tie: names of columns hold other marks more often than commas.
     delimiter = max(",\t;", key=first.count)
