@@ -25,8 +25,6 @@ from tests.fuzz.fuzzing import Bench, settings
 from tests.fuzz.known import KNOWN
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES = 60
-
 
 def main() -> int:
     """Returns the exit status."""
@@ -61,7 +59,7 @@ def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
             if bench.target.name in failed or time.monotonic() >= end:
                 continue
             try:
-                bench.explore(settings(EXAMPLES), seed + turn)
+                bench.explore(settings(bench.target.examples), seed + turn)
             except BaseException as error:  # A panic of a library in Rust is no Exception.
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     raise

@@ -228,7 +228,7 @@ def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
         "role": table.text("role"),
         "scoring": table.text("scoring"),
         "nats_per_token": table.numbers("nats_per_token"),
-        "standard_error": table.numbers("standard_error", positive=False, optional=True),
+        "standard_error": table.numbers("standard_error", positive=False, least=0.0, optional=True),
         "bits_per_byte": table.numbers("bits_per_byte", optional=True),
         "perplexity": table.numbers("perplexity", optional=True),
         "num_tokens": table.numbers("num_tokens"),

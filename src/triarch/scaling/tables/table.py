@@ -21,6 +21,7 @@ from triarch.files import read_given
 
 MAX_NAMED_ROWS = 5
 MOST_BYTES = 2**30
+MOST_WHOLE = 2**53
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
@@ -143,13 +144,20 @@ class Table:
         return ["" if cell is None else str(cell).strip() for cell in self.cells(column)]
 
     def numbers(
-        self, column: str, *, positive: bool = True, optional: bool = False, minimum_rows: int = 1
+        self,
+        column: str,
+        *,
+        positive: bool = True,
+        least: float = -math.inf,
+        optional: bool = False,
+        minimum_rows: int = 1,
     ) -> np.ndarray:
         """Returns a column as float64[rows].
 
         Args:
           column: its name.
-          positive: whether every value must be above zero (a law takes logarithms); otherwise finite is enough.
+          positive: whether every value must be above zero (a law takes logarithms).
+          least: the least value that is allowed otherwise.
           optional: whether an empty cell is allowed and reads as NaN.
           minimum_rows: how many rows there must be.
 
@@ -159,14 +167,26 @@ class Table:
         cells = self.cells(column)
         if len(cells) < minimum_rows:
             raise UserError(f"{self.name}: {len(cells)} rows, at least {minimum_rows} are needed")
-        return np.array([self._number(column, i, cell, positive, optional) for i, cell in enumerate(cells)], np.float64)
+        expected = "a finite number" if math.isinf(least) else f"a number from {least:g} on"
+        if positive:
+            least, expected = math.ulp(0.0), "a number above zero"
+        values = [self._number(column, i, cell, least, expected, optional) for i, cell in enumerate(cells)]
+        return np.array(values, np.float64)
 
-    def _number(self, column: str, index: int, cell: object, positive: bool, optional: bool) -> float:
+    def whole_numbers(self, column: str) -> np.ndarray:
+        """Returns a column of whole numbers from 0 on as int64[rows]. Raises UserError as `numbers` does."""
+        values = self.numbers(column, positive=False, least=0.0)
+        for index, value in enumerate(values):
+            if value != int(value) or value > MOST_WHOLE:
+                where, cell = f"{self.name}, {self.row(index)}", self.cells(column)[index]
+                raise UserError(f"{where}: {column} is {cell!r}, expected a whole number from 0 to {MOST_WHOLE:,}")
+        return values.astype(np.int64)
+
+    def _number(self, column: str, index: int, cell: object, least: float, expected: str, optional: bool) -> float:
         if optional and is_empty(cell):
             return math.nan
-        expected = "a number above zero" if positive else "a finite number"
         value = parse_number(cell)
-        if value is None or not math.isfinite(value) or (positive and value <= 0):
+        if value is None or not math.isfinite(value) or value < least:
             shown = "empty" if is_empty(cell) else repr(cell)
             raise UserError(f"{self.name}, {self.row(index)}: {column} is {shown}, expected {expected}")
         return value
