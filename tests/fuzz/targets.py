@@ -146,7 +146,9 @@ def _read_analysis(folder: Path) -> None:
 
     study = types.SimpleNamespace(folder=folder / "study", runs=())
     tasks = evaluations.study_tasks(study)
-    evaluations.analysis_sections(study, tasks)
+    for *_, panels in evaluations.analysis_sections(study, tasks):
+        for panel in panels:
+            panel.svg()
     evaluations.task_table(tasks)
     evaluations.suite_table(study.folder)
 
@@ -204,7 +206,7 @@ def _analysis(file: str, rows: list[dict]) -> Target:
     lines = [list(rows[0]), *([*row.values()] for row in rows)]
     content = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
     name = f"study/analysis/{file}"
-    return Target(f"analysis {file}", name, mutations.tables(","), _read_analysis, content=content, examples=12)
+    return Target(f"analysis {file}", name, mutations.tables(","), _read_analysis, content=content, examples=8)
 
 
 _ROWS = [dict(zip(TABLE.split("\n")[0].split(","), row.split(","), strict=True)) for row in TABLE.splitlines()[1:]]
@@ -253,7 +255,7 @@ TARGETS = (
     _analysis("tasks.csv", test_tasks.task_rows()),
     Target(
         "analysis generation_throughput.json", "study/analysis/generation_throughput.json", mutations.json_files,
-        _read_analysis, content=json.dumps(test_tasks.MEASURED).encode(), examples=12,
+        _read_analysis, content=json.dumps(test_tasks.MEASURED).encode(), examples=8,
     ),
     Target("prompts.jsonl", "prompts.jsonl", mutations.json_lines, _read_prompts, content=b'{"prompt": "a"}\n' * 3),
 )  # fmt: skip

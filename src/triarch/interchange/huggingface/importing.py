@@ -160,6 +160,7 @@ def carried_files(folder: Path) -> list[Path]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
+        check_regular(folder / CONFIG, folder)
         return schema.read(folder / CONFIG, _SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
         check_kind(folder)
