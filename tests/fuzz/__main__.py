@@ -19,6 +19,8 @@ from pathlib import Path
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from hypothesis.configuration import set_hypothesis_home_dir
+
 from tests.bad_input.case import Folder
 from tests.bad_input.samples import Samples
 from tests.fuzz.fuzzing import Bench, settings
@@ -38,6 +40,7 @@ def main() -> int:
     faulthandler.enable()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
         print(f"seed {seed}; should the process end, the input that ended it lies below {root}", flush=True)
+        set_hypothesis_home_dir(Path(root) / "hypothesis")  # Else it writes below the current folder.
         samples = Samples(Path(root) / "samples")
         samples.folder.mkdir()
         benches = []
@@ -46,8 +49,11 @@ def main() -> int:
             benches.append(Bench(target, Folder(Path(root) / target.name, samples)))
         failed = explore(benches, seed, time.monotonic() + args.seconds)
     for bench in benches:
-        print(f"{bench.target.name:28} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
-    return 1 if failed - KNOWN.keys() else 0
+        print(f"{bench.target.name:36} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
+    total, bad = sum(bench.count for bench in benches), sorted(failed - KNOWN.keys())
+    verdict = f"failed: {', '.join(bad)}" if bad else "each was read or refused"
+    print(f"{total:,} inputs of {len(benches)} formats: {verdict}")
+    return 1 if bad else 0
 
 
 def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
