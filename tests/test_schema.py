@@ -1,5 +1,6 @@
 """JSON of strangers: what is refused, and what the line says."""
 
+import math
 import os
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from triarch import schema
 from triarch.errors import UserError
-from triarch.schema import Anything, Digest, FileName, Flag, Items, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Digest, FileName, Flag, Items, Number, OrNull, Record, Table, Text, Whole
 
 KIND = Record(
     {
@@ -109,3 +110,28 @@ def test_files(tmp_path):
     os.mkfifo(path)
     with pytest.raises(UserError, match=r"a\.json: is a FIFO, expected a regular file"):
         schema.read(path, KIND)
+
+
+def test_half_a_character_is_refused_wherever_it_stands():
+    for text in ('"\\ud800"', '{"a": ["\\udfff"]}', '{"\\uD83D": 1}', '"\ud800"'):
+        with pytest.raises(UserError, match=r"x: not read: half a character"):
+            schema.parse(text, "x")
+    assert schema.parse('"\\ud83d\\ude00"', "x") == "\U0001f600"
+    assert schema.parse(b'\xef\xbb\xbf"a"', "x") == "a"
+    with pytest.raises(UserError, match="x: not UTF-8 text"):
+        schema.parse('"a"'.encode("utf-16"), "x")
+
+
+def test_measurements_may_be_no_numbers():
+    assert schema.parse("[1e999, -Infinity]", "x", finite=False) == [math.inf, -math.inf]
+    for text in ("1e999", "NaN", "-Infinity"):
+        with pytest.raises(UserError, match="no finite number"):
+            schema.parse(text, "x")
+
+
+def test_numbers():
+    for value in (0, -1.5, 10**300):
+        assert schema.check(value, Number(), "x") == value
+    for value in (True, "1", None, math.inf, math.nan, 10**400):
+        with pytest.raises(UserError, match="expected a number"):
+            schema.check(value, Number(), "x")

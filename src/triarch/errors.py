@@ -15,6 +15,7 @@ MOST_LISTED = 12
 FAULT = 70
 _MOST_CHARACTERS = 240
 _FEW_LISTED = 5
+_MOST_OF_A_NAME = 60
 
 
 class UserError(Exception):
@@ -52,9 +53,21 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     options = sorted(set(candidates))
     close = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if close:
-        return f" (did you mean {close[0]!r}?)"
+        return f" (did you mean {_legible(close[0])!r}?)"
     listed = options
     if len(options) > MOST_LISTED or len(", ".join(options)) > _MOST_CHARACTERS:
         listed = difflib.get_close_matches(word, options, n=_FEW_LISTED, cutoff=0.0)
     more = f" and {len(options) - len(listed)} more" if len(options) > len(listed) else ""
-    return f" (one of: {', '.join(listed)}{more})" if options else ""
+    return f" (one of: {', '.join(map(_legible, listed))}{more})" if options else ""
+
+
+def brief(said: object, most: int = 160) -> str:
+    """Returns the first line of what a library says, cut where it would fill the screen."""
+    line = next(iter(str(said).splitlines()), "")
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def _legible(name: str) -> str:
+    """Returns a name as a message shows it: names from damaged files may be long, and hold anything."""
+    shown = name if name.isprintable() else ascii(name)[1:-1]
+    return shown if len(shown) <= _MOST_OF_A_NAME else f"{shown[:_MOST_OF_A_NAME]}..."

@@ -66,6 +66,22 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
         return file.read(most_bytes)
 
 
+def read_given(path: Path, most_bytes: int) -> bytes:
+    """Returns what a file holds that the user named: a regular one, or an open one as /dev/stdin or a shell's <(...).
+
+    Raises:
+      UserError: it is another device or FIFO, a socket or a folder, or holds more than so many bytes.
+      OSError: it cannot be read.
+    """
+    if not _is_open_file(path):
+        return read_regular(path, most_bytes)
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise UserError(f"{path}: holds more than {most_bytes:,} bytes, expected at most that")
+    return content
+
+
 def regular_files(folder: Path, home: Path) -> list[Path]:
     """Returns all files below `folder`, sorted.
 
@@ -176,9 +192,14 @@ def _stays(path: Path) -> bool:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return False
-    while path.is_symlink():
+    return _is_open_file(path) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _is_open_file(path: Path) -> bool:
+    """Whether a path that leads somewhere is an open file by its number: /dev/stdin, /dev/fd/3."""
+    while path.exists() and path.is_symlink():
         path = path.parent.resolve() / path.name
         if path.is_relative_to("/proc"):
             return True
         path = path.parent / path.readlink()
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    return False

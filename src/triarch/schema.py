@@ -13,6 +13,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -29,8 +30,10 @@ MOST_LEVELS = 64
 _MOST_NAME_BYTES = 255
 # Sizes of files and counts of tokens: every double is exact up to it.
 _MOST_WHOLE = 2**53
+_MOST_FLOAT = sys.float_info.max
 _MOST_SHOWN = 60
 _HEX = re.compile("[0-9a-f]+")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 class Kind(Protocol):
@@ -83,6 +86,17 @@ class Whole(_Plain):
 
     def fits(self, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Number(_Plain):
+    """A finite number, whole or not."""
+
+    expected: str = "a number"
+
+    def fits(self, value: Any) -> bool:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and abs(value) <= _MOST_FLOAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,15 +260,22 @@ def check(value: Any, kind: Kind, where: str) -> Any:
     return value
 
 
-def parse(text: str | bytes, where: str) -> Any:
-    """Returns what JSON in UTF-8 holds; `where` names the file, and the line where there are several.
+def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
+    """Returns what JSON in UTF-8 holds, with or without a byte order mark.
+
+    Args:
+      text: the JSON.
+      where: names the file, and the line where there are several.
+      finite: whether NaN and infinities are refused; measurements may hold them.
 
     Raises:
-      UserError: it is not JSON, nests deeper than `MOST_LEVELS`, or holds NaN, an infinity or an integer of more than
-        `MOST_DIGITS` digits.
+      UserError: it is not JSON, nests deeper than `MOST_LEVELS`, or holds a number that is refused, an integer of more
+        than `MOST_DIGITS` digits, or half of a surrogate pair.
     """
+    number = _finite if finite else float
     try:
-        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        value = json.loads(text, parse_int=_integer, parse_float=number, parse_constant=number)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except UnicodeDecodeError as error:
@@ -265,6 +286,8 @@ def parse(text: str | bytes, where: str) -> Any:
         raise UserError(f"{where}: not JSON: {error}") from None
     if _is_deeper(value, MOST_LEVELS):
         raise UserError(f"{where}: not read: JSON nested more than {MOST_LEVELS} levels deep")
+    if _HALF.search(text) and not _is_encodable(value):
+        raise UserError(f"{where}: not read: half a character (\\ud800 to \\udfff alone), which is not UTF-8")
     return value
 
 
@@ -306,6 +329,14 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 def _inner(value: dict | list) -> list:
     return list(value.values()) if isinstance(value, dict) else value
+
+
+def _is_encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_text(value: Any) -> bool:

@@ -32,7 +32,7 @@ VALUES = (
     ("fingerprint", ("0" * 64, None, 7, "")),
     ("tensors", (None, [], {}, 7)),
 )
-LACKING = ("format", "version", "config", "config.head_dim", "objective", "vocabulary", "fingerprint", "tensors")
+LACKING = ("format", "version", "config", "config.head_dim", "vocabulary", "fingerprint", "tensors")
 COMMANDS = (
     ("export --workdir=exprot --output=e", "exprot", "export"),
     ("export --workdir=export --output=e --step=2", "step", ""),

@@ -10,7 +10,7 @@ GENERATE = "generate --model=export"
 FLAGS = (
     ("--prompt=", "--prompt"),
     ("--prompt=' '", "--prompt"),
-    ("--prompt=hello --prompt=", "number 2"),
+    ("--prompt=hello --prompt=", "--prompt="),
     ("--prompts_file=nowhere.txt", "nowhere.txt"),
     ("--prompts_file=.", ""),
     ("--prompts_file=prompts.txt --prompt=hello", "--prompt"),

@@ -137,5 +137,5 @@ def cases() -> Iterator[Case]:
     for name, damage in DAMAGES.items():
         make = edited("run.gin", damage)
         if name not in ("cut in half",):
-            says = "run.gin" if name != "empty" else "ModelConfig.vocab_size"
+            says = "run.gin" if name != "empty" else "RunConfig.objective"
             yield case(f"gin file: {name}", "describe --gin_file=run.gin", says, takes="run.gin", make=make)

@@ -4,9 +4,11 @@ cannot be."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from tests.bad_input.case import Case, case
+from tests.bad_input.case import Case, Folder, case
+from tests.bad_input.stores import DOCUMENTS, TRAIN
 
 LONG = "x" * 300
 DEEP = "/".join(["d" * 200] * 25)
@@ -40,6 +42,31 @@ WRITES = (
     ("report --study=study --output=OUT --bootstraps=0", "study"),
     ("describe --gin_file=run.gin --json=OUT", "run.gin"),
 )
+# A command, the samples that it needs, and files of theirs in whose place a FIFO or a folder is put.
+WITHIN = (
+    ("inspect store", "store", ("store/manifest.json", f"store/{TRAIN}")),
+    ("order run --steps=0", "run", ("run/config.json",)),
+    ("order --gin_file=run.gin --steps=0", "run.gin store", (f"store/{DOCUMENTS}",)),
+    ("train --gin_file=run.gin --workdir=run", "run store run.gin", ("run/config.json", "run/metrics.jsonl")),
+    ("evaluate --model=export --in_domain=store", "export store", ("export/manifest.json", "export/files.json")),
+    (
+        "import hf --output=e",
+        "hf",
+        (
+            *("hf/config.json", "hf/model.safetensors", "hf/tokenizer.json", "hf/tokenizer_config.json"),
+            *("hf/generation_config.json", "hf/special_tokens_map.json"),
+        ),
+    ),
+    (
+        "report --study=study --output=r.html --bootstraps=0",
+        "study",
+        (
+            *("study/study.json", "study/results.csv", "study/runs/redllm-1m/metrics.jsonl"),
+            *("study/runs/redllm-1m/config.gin", "study/analysis/tasks.csv"),
+        ),
+    ),
+    ("describe --gin_file=mine.gin", "run.gin", ("run.gin",)),
+)
 KINDS = {
     "a dangling link": lambda path: path.symlink_to("gone"),
     "a link to itself": lambda path: path.symlink_to(path.name),
@@ -68,6 +95,13 @@ def cases() -> Iterator[Case]:
             yield case(f"path: {short} is {name}", full, "thing", takes=takes, make=put)
         for name, path in {"too long": LONG, "deeper than a path may be": DEEP}.items():
             yield case(f"path: {short} is {name}", command.replace("FOLDER", path), takes=takes)
+    for command, takes, replaced in WITHIN:
+        for file in replaced:
+            for kind, make in {"a FIFO": os.mkfifo, "a folder": os.mkdir}.items():
+                put = lambda folder, file=file, make=make: _replace(folder, file, make)  # noqa: E731
+                files = {"mine.gin": "include 'run.gin'\n"}
+                name, says = f"path: {command} where {file} is {kind}", file.split("/")[0]
+                yield case(name, command, says, takes=takes, files=files, make=put)
     for command, takes in WRITES:
         short = command.split()[0] + " " + next(word for word in command.split() if "OUT" in word)
         for name, path in {
@@ -82,3 +116,10 @@ def cases() -> Iterator[Case]:
             put = lambda folder: (folder.path / "loop").symlink_to("loop")  # noqa: E731
             full = command.replace("OUT", path)
             yield case(f"path: {short} is {name}", full, takes=takes, files={"file": "text"}, make=put)
+
+
+def _replace(folder: Folder, file: str, make: Callable[[Path], object]) -> None:
+    path = folder.path / file
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    make(path)

@@ -126,7 +126,7 @@ def _sentencepiece(folder: Path, path: Path) -> None:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT.splitlines()), model_writer=model, vocab_size=80, hard_vocab_limit=False,
-        byte_fallback=False, minloglevel=2,
+        byte_fallback=False, minloglevel=2, normalization_rule_name="identity",
     )  # fmt: skip
     path.write_bytes(model.getvalue())
 

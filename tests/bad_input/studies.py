@@ -41,8 +41,8 @@ LINES = (
     ("IsoFlop.bugdets = (1e10,)", "bugdets"),
     ("Corpus.role = 'in-domain'", "Corpus.role"),
     ("Corpus.taks = 'stdlib_code'", "taks"),
-    ("Study.corpora = (@a/Corpus(),)\na/Corpus.task = 'stdlib_code'\na/Corpus.role = 'out_of_domain'", "in_domain"),
-    ("Study.corpora = (@a/Corpus(),)\na/Corpus.task = 'stdlib_code'\na/Corpus.store = 'nowhere'", "nowhere"),
+    ("text/Corpus.role = 'out_of_domain'", "in_domain"),
+    ("text/Corpus.store = 'nowhere'", "nowhere"),
 )
 FLAGS = (
     ("sweep --study=nowhere.gin --output=out", "nowhere.gin"),
@@ -59,7 +59,8 @@ FLAGS = (
     ("sweep --study=sweep.gin --output=out --commands=missing/list.txt", "missing"),
     ("sweep --study=sweep.gin --output=out --commands=.", "--commands"),
     ("sweep --study=sweep.gin --output=out --commands=text.txt/list", "--commands"),
-    ("sweep --study=sweep.gin --output=out --gin.Study.parallel=2", "--gin.Study.parallel"),
+    ("sweep --study=sweep.gin --output=out --gin.Study.parallel=0", "Study.parallel"),
+    ("sweep --study=sweep.gin --output=out --gin.Study.paralel=2", "parallel"),
     ("describe --gin_file=sweep.gin --topology=v5p:4x4x5", "v5p:4x4x5"),
     ("describe --gin_file=sweep.gin --topology=v5p:4x4x4 --mfu=0", "--mfu"),
     ("describe --gin_file=sweep.gin --topology=v5p:4x4x4 --mfu=1.5", "--mfu"),

@@ -107,6 +107,13 @@ def test_names_that_are_no_text(capsys):
         assert "expected UTF-8" in said and said.count("\n") == 1 and said.isascii()
 
 
+def test_no_flag_is_given_an_empty_value(capsys):
+    assert main(["prepare", "--task=files", "--output=x", "--vocabulary="]) == 1
+    assert "--vocabulary=: expected a value, or leave the flag out" in capsys.readouterr().err
+    assert main(["describe"]) == 1
+    assert "--gin_file is required" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -19,13 +19,13 @@ from pathlib import Path
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from hypothesis.configuration import set_hypothesis_home_dir
+
 from tests.bad_input.case import Folder
 from tests.bad_input.samples import Samples
 from tests.fuzz.fuzzing import Bench, settings
 from tests.fuzz.known import KNOWN
 from tests.fuzz.targets import TARGETS
-
-EXAMPLES = 60
 
 
 def main() -> int:
@@ -40,6 +40,7 @@ def main() -> int:
     faulthandler.enable()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as root:
         print(f"seed {seed}; should the process end, the input that ended it lies below {root}", flush=True)
+        set_hypothesis_home_dir(Path(root) / "hypothesis")  # Else it writes below the current folder.
         samples = Samples(Path(root) / "samples")
         samples.folder.mkdir()
         benches = []
@@ -48,8 +49,11 @@ def main() -> int:
             benches.append(Bench(target, Folder(Path(root) / target.name, samples)))
         failed = explore(benches, seed, time.monotonic() + args.seconds)
     for bench in benches:
-        print(f"{bench.target.name:28} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
-    return 1 if failed - KNOWN.keys() else 0
+        print(f"{bench.target.name:36} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
+    total, bad = sum(bench.count for bench in benches), sorted(failed - KNOWN.keys())
+    verdict = f"failed: {', '.join(bad)}" if bad else "each was read or refused"
+    print(f"{total:,} inputs of {len(benches)} formats: {verdict}")
+    return 1 if bad else 0
 
 
 def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
@@ -61,11 +65,12 @@ def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
             if bench.target.name in failed or time.monotonic() >= end:
                 continue
             try:
-                bench.explore(settings(EXAMPLES), seed + turn)
+                bench.explore(settings(bench.target.examples), seed + turn)
             except BaseException as error:  # A panic of a library in Rust is no Exception.
                 if isinstance(error, KeyboardInterrupt | SystemExit):
                     raise
                 failed.add(bench.target.name)
+                error.__notes__ = []  # hypothesis notes the whole input, however long.
                 traceback.print_exception(error, limit=-3)
                 print(f"==> {bench.target.name}: {bench.last[:300]!r}\n    stored as {bench.store()}", flush=True)
         turn += 1

@@ -6,6 +6,7 @@ import dataclasses
 import gzip
 import io
 import json
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.bad_input.case import Folder
 from tests.bad_input.samples import RUN, TABLE, TEXT
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Inputs
+from tests.report import test_evaluations, test_tasks
 
 _JSON_LINES = "".join(json.dumps({"text": line, "id": i, "meta": {"a": [1]}}) + "\n" for i, line in enumerate("abcdef"))
 _GIN_WORDS = (
@@ -37,6 +39,7 @@ class Target:
       read: reads what lies in the folder; raises UserError for what is bad.
       takes: samples that lie in the folder.
       content: the good file, where it is in no sample.
+      examples: inputs to try at a time; fewer where each is drawn.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Target:
     read: Callable[[Path], object]
     takes: tuple[str, ...] = ()
     content: bytes | None = None
+    examples: int = 60
 
     def prepare(self, folder: Folder) -> bytes:
         """Puts the good files into the folder; returns the one that is made bad."""
@@ -137,6 +141,18 @@ def _read_study(folder: Path) -> None:
     read_study(folder / "study")
 
 
+def _read_analysis(folder: Path) -> None:
+    from triarch.report import evaluations
+
+    study = types.SimpleNamespace(folder=folder / "study", runs=())
+    tasks = evaluations.study_tasks(study)
+    for *_, panels in evaluations.analysis_sections(study, tasks):
+        for panel in panels:
+            panel.svg()
+    evaluations.task_table(tasks)
+    evaluations.suite_table(study.folder)
+
+
 def _read_ledger(folder: Path) -> None:
     from triarch.sweeps.ledger import Ledger
 
@@ -186,6 +202,13 @@ def _study(file: str, inputs: Inputs) -> Target:
     return Target(f"study {file.rsplit('/', 1)[-1]}", f"study/{file}", inputs, _read_study, ("study",))
 
 
+def _analysis(file: str, rows: list[dict]) -> Target:
+    lines = [list(rows[0]), *([*row.values()] for row in rows)]
+    content = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
+    name = f"study/analysis/{file}"
+    return Target(f"analysis {file}", name, mutations.tables(","), _read_analysis, content=content, examples=8)
+
+
 _ROWS = [dict(zip(TABLE.split("\n")[0].split(","), row.split(","), strict=True)) for row in TABLE.splitlines()[1:]]
 TARGETS = (
     Target("store manifest", "store/manifest.json", mutations.json_files, _read_store, ("store",)),
@@ -221,6 +244,18 @@ TARGETS = (
     Target(
         "ledger.jsonl", "ledger.jsonl", mutations.json_lines, _read_ledger,
         content=b'{"owner": "a", "stage": "train", "status": "failed", "seconds": 1.5}\n' * 3,
+    ),
+    _analysis("suite.csv", test_evaluations.suite_rows(("red", "enc"))),
+    _analysis("extrapolation.csv", test_evaluations.length_rows()),
+    _analysis("positions.csv", [row | {"first": 1, "last": 3} for row in test_evaluations.length_rows()[:6]]),
+    _analysis("attention.csv", test_evaluations.head_rows()),
+    _analysis("locality.csv", test_evaluations.place_rows("locality")),
+    _analysis("keys.csv", test_evaluations.place_rows("mass")),
+    _analysis("map-red-decoder.csv", test_evaluations.map_rows()),
+    _analysis("tasks.csv", test_tasks.task_rows()),
+    Target(
+        "analysis generation_throughput.json", "study/analysis/generation_throughput.json", mutations.json_files,
+        _read_analysis, content=json.dumps(test_tasks.MEASURED).encode(), examples=8,
     ),
     Target("prompts.jsonl", "prompts.jsonl", mutations.json_lines, _read_prompts, content=b'{"prompt": "a"}\n' * 3),
 )  # fmt: skip

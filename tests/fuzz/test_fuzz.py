@@ -8,8 +8,6 @@ from tests.fuzz.fuzzing import Bench, found, settings
 from tests.fuzz.known import KNOWN
 from tests.fuzz.targets import TARGETS
 
-EXAMPLES = 60
-
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory):
@@ -25,7 +23,7 @@ def marked(target):
 def test_a_bad_file_is_read_or_refused(target, samples, tmp_path):
     bench = Bench(target, Folder(tmp_path, samples))
     bench.check(bench.good)
-    bench.explore(settings(EXAMPLES, derandomize=True))
+    bench.explore(settings(target.examples, derandomize=True))
     for path in found(target):
         bench.check(path.read_bytes())
 

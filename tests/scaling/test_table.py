@@ -94,7 +94,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
     write(tmp_path, "a\n1\n", "results.csv")
     with pytest.raises(UserError, match=r"no such file.*'results\.csv'"):
         Table.read_csv(tmp_path / "result.csv")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder, expected a regular file"):
         Table.read_csv(tmp_path)
 
 

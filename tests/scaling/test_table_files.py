@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
@@ -86,8 +87,8 @@ def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
         ("a.json", "3", "expected a list of objects, one for each run, not int"),
         ("a.json", '{"N": [1, 2], "loss": [1]}', "expected a list of objects, one for each run, not an object"),
         ("a.jsonl", '{"a.b": 1, "a": {"b": 2}}\n', r"column 'a\.b' stands there twice"),
-        ("a.json", "[" * 100_000, "not JSON"),
-        ("a.json", "1" * 5_000, "not JSON"),
+        ("a.json", "[" * 100_000, "nested more than 64 levels deep"),
+        ("a.json", "1" * 5_000, "an integer of 5,000 digits"),
         ("a.parquet", "N,loss\n1,2\n", "not a Parquet table"),
     ],
 )
@@ -126,9 +127,35 @@ def test_only_line_feeds_end_lines_of_json(tmp_path):
     assert table.text("name") == ["a\u2028b", "c"] and list(table.numbers("N")) == [1, 2]
 
 
-def test_an_integer_beyond_floats_is_no_finite_number(tmp_path):
-    with pytest.raises(UserError, match=r"row 1: N is 1000+, expected a number above zero"):
-        read_table(write(tmp_path, "a.json", json.dumps([{"N": 10**400}]))).numbers("N")
+def test_a_run_that_diverged_has_a_loss_that_is_no_number(tmp_path):
+    table = read_table(write(tmp_path, "a.json", '[{"N": 1, "loss": NaN}, {"N": 1e999, "loss": 2}]'))
+    with pytest.raises(UserError, match="row 1: loss is nan, expected a number above zero"):
+        table.numbers("loss")
+    with pytest.raises(UserError, match="row 2: N is inf, expected a number above zero"):
+        table.numbers("N")
+
+
+def test_what_is_unpacked_is_no_larger_than_a_table_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr("triarch.scaling.tables.table.MOST_BYTES", 100)
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"N,loss\n" + b"1,2\n" * 23))
+    assert len(read_table(tmp_path / "a.csv.gz")) == 23
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"N,loss\n" + b"1,2\n" * 24))
+    with pytest.raises(UserError, match=r"a\.csv\.gz: holds more than 100 bytes unpacked"):
+        read_table(tmp_path / "a.csv.gz")
+
+
+def test_a_table_may_come_through_a_pipe(tmp_path):
+    """A shell's <(...) is an open file; a FIFO that nobody writes would make reading wait for ever."""
+    reading, writing = os.pipe()
+    os.write(writing, b"N,loss\n1,2\n")
+    os.close(writing)
+    try:
+        assert read_table(f"/dev/fd/{reading}").numbers("loss").tolist() == [2.0]
+    finally:
+        os.close(reading)
+    os.mkfifo(tmp_path / "fifo.csv")
+    with pytest.raises(UserError, match="is a FIFO, expected a regular file"):
+        read_table(tmp_path / "fifo.csv")
 
 
 def test_what_cannot_be_opened_is_one_line(tmp_path):

@@ -172,6 +172,7 @@ def test_runs_are_known_by_what_they_compute(folder, tmp_path):
     _, runs = study_of(folder)
     for run in runs:
         write_folder(tmp_path / run.name, run.config, "", stores)
+        (tmp_path / run.name / "metrics.jsonl").write_text('{"step": 1}\n')
     peak = runs[0].learning_rate
     _, crossed = study_of(folder, "good", "several", f"Study.learning_rates = ({peak}, 1e-3)", "Study.seeds = (0, 5)")
     settled = identity.settled(crossed, tmp_path, stores)
@@ -189,6 +190,10 @@ def test_runs_are_known_by_what_they_compute(folder, tmp_path):
     # The same config on other text is another run.
     with pytest.raises(UserError, match="its text is another"):
         identity.settled(runs, tmp_path, [TokenStore.open(folder / "held_out")])
+    # What failed before its first step binds nobody.
+    for run in runs:
+        (tmp_path / run.name / "metrics.jsonl").unlink()
+    assert [run.owner for run in identity.settled(longer, tmp_path, stores)] == [run.name for run in runs]
 
 
 def test_an_evaluation_is_done_for_what_it_was_made_with_only(folder, tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def test_other_ids_are_another_vocabulary():
     ("first", "second", "message"),
     [
         (ExtraIds(), ExtraIds(mask=True), "has a mask already, id 259: leave out --add_mask"),
-        (ExtraIds(), ExtraIds(sentinels=-1), "add_sentinels=-1: expected 0 or more"),
+        (ExtraIds(), ExtraIds(sentinels=-1), "add_sentinels=-1: expected 0 to 10,000"),
         (ExtraIds(modes=True), ExtraIds(sentinels=1), "has ids added already"),
     ],
 )

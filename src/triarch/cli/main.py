@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     itself, 128 + its number for a signal.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    verb, *flags = argv or [""]
+    verb, *flags = argv or [None]
     args = argparse.Namespace()
     try:
         if verb in VERBS:
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return faults.report(verb, error, flags, args)
 
 
-def _without_verb(word: str) -> int:
-    if word in ("", "-h", "--help", "help"):
+def _without_verb(word: str | None) -> int:
+    if word in (None, "-h", "--help", "help"):
         print(_overview(), flush=True)
         return 0 if word else _USAGE_ERROR
     if word == "--version":
@@ -104,7 +104,7 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
     bindings = [argument for argument in argv if argument.startswith("--gin.")] if takes_gin else []
     parser.parse_args([argument for argument in argv if argument not in bindings], args)
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
-    outputs.check_places(parser, argv)
+    outputs.check_values(parser, argv)
     outputs.check_numbers(args)
     if args.json is not None and args.json != "-":
         outputs.check_file("json", args.json)

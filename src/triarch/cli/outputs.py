@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from triarch.errors import UserError
 from triarch.temporary import clear_leftovers
 
-_PLACES = ("FOLDER", "FILE", "PATH", "DIR", "STORE", "TABLE", "HF_FOLDER", "RUN")
+_PLACES = {"FOLDER", "FILE", "PATH", "DIR", "STORE", "TABLE", "HF_FOLDER", "RUN"}
 _MOST_SEED = 2**32 - 1
 _MOST_NUMBER = 2**63 - 1
 
@@ -77,22 +79,20 @@ def check_new_folder(flag: str, path: Path, overwrite: bool) -> None:
         raise UserError(f"{path}: exists already: choose another --{flag} or give --overwrite")
 
 
-def check_places(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
-    """Makes sure that no flag for a file or folder is given without one, which would mean the current folder.
+def check_values(parser: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    """Makes sure that no flag is given an empty value, which for a file or folder would mean the current folder.
 
     Raises:
       UserError: names the flag.
     """
-    flags = {
-        option
-        for action in parser._actions
-        for option in action.option_strings
-        if action.type is Path or str(action.metavar).split(".")[0] in _PLACES
-    }
-    for argument, following in zip(argv, [*argv[1:], None], strict=True):
+    flags = {option: action for action in parser._actions for option in action.option_strings if action.nargs != 0}
+    for argument, following in itertools.zip_longest(argv, argv[1:]):
         flag, given, value = argument.partition("=")
         if flag in flags and (following if not given else value) == "":
-            raise UserError(f"{flag}=: expected a name; the current folder is called .")
+            words = re.findall(r"[A-Z_]+", str(flags[flag].metavar))
+            is_place = flags[flag].type is Path or not _PLACES.isdisjoint(words)
+            expected = "a name; the current folder is called ." if is_place else "a value, or leave the flag out"
+            raise UserError(f"{flag}=: expected {expected}")
 
 
 def check_numbers(args: argparse.Namespace) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from triarch import schema
 from triarch.decoding.prompt_texts import check_text
 from triarch.errors import UserError
+from triarch.files import read_given
 
 _FIELD = "prompt"
+_MOST_BYTES = 2**30
 
 
 def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
@@ -44,7 +46,7 @@ def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        content = file.read_bytes()
+        content = read_given(file, _MOST_BYTES)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
     lines = _decoded(content, str(file))
@@ -63,10 +65,7 @@ def _decoded(content: bytes, name: str) -> list[str]:
 
 
 def _prompt_of(line: str, place: str) -> str:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: not JSON: {error}") from None
+    fields = schema.parse(line, place, finite=False)
     prompt = fields.get(_FIELD) if isinstance(fields, dict) else None
     if not isinstance(prompt, str):
         raise UserError(f'{place}: expected an object with a text under "{_FIELD}"')

@@ -35,7 +35,8 @@ def load_study(
     _built.cache_clear()  # The files may have changed since the last study.
     gin_files.parse(files, bindings)
     study: Study = gin_files.build("Study")
-    gin_files.check_effects()
+    gin_files.refuse_flags_without_effect()
+    own = gin_files.unused_lines()
     study.validate()
     check_named(study.modules, modules, "Study.modules")
     folders = [gin_files.find(file).parent for file in files]
@@ -55,14 +56,14 @@ def load_study(
         return config
 
     runs = design.runs(study, files_of, config_of)
-    # Settings may serve one family and not another.
-    gin_files.say_without_effect(sorted(set.intersection(*without_effect)))
     for run in runs:
         if run.config.data.window != study.window:
             raise UserError(
                 f"{run.name}: DataConfig.window is {run.config.data.window}, but Study.window, which text is prepared "
                 f"for, is {study.window}: set the same in {study.settings}"
             )
+    # Settings may serve one family and not another.
+    gin_files.say_without_effect([*own, *sorted(set.intersection(*without_effect))])
     return study, runs
 
 

@@ -6,8 +6,9 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.outputs import check_folder
 from triarch.cli.verbs.evaluate import LOSS_HEADER, LOSS_NOTE, loss_cells
-from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
+from triarch.cli.views.model_tables import model_facts, model_names, write_table
 from triarch.cli.views.text_table import aligned
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def run_suite(args: argparse.Namespace, options: Options) -> dict[str, Any]:
     suite = open_suite(args.suite)
     names = model_names(args.model)
     if args.output is not None:
-        make_folder(args.output)
+        check_folder("output", args.output)
     models, rows = [], []
     for name, path in names.items():
         model = load(path, step=args.step, placement=Placement.all_devices())

@@ -199,13 +199,16 @@ def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> tuple[np.ndar
     try:
         check_regular(path, store)
         content = io.BytesIO(read_regular(path, 4 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
+    except FileNotFoundError:
+        raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
+    except OSError as error:
+        raise UserError(f"{path}: the store is cut short: {_reason(error)}; prepare it again") from None
+    try:
         # Not `np.load`, which allocates whatever the header says.
         np.lib.format.read_magic(content)
         shape, _, dtype = np.lib.format.read_array_header_1_0(content)
-    except FileNotFoundError:
-        raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: the store is cut short: {_reason(error)}; prepare it again") from None
+    except Exception as error:  # numpy has Python parse the header, which fails in many ways.
+        raise UserError(f"{path}: the store is damaged: {_reason(error)}; prepare it again") from None
     if shape not in ((vocab_size,), (2, vocab_size)) or dtype != np.uint16:
         raise UserError(f"{path}: found {dtype}{list(shape)}, the manifest's vocabulary needs uint16[{vocab_size}]")
     values = content.read()

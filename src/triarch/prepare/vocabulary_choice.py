@@ -56,7 +56,7 @@ class VocabularyChoice:
             return None
         else:
             path = Path(self.source)
-            if not path.suffix and not path.exists():
+            if not self.source or (not path.suffix and not path.exists()):
                 raise UserError(
                     f"vocabulary={self.source}: expected bytes, sentencepiece, or the path of a .model file, a "
                     "tokenizer.json or a folder that holds one"

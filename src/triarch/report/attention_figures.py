@@ -11,6 +11,7 @@ import matplotlib.figure
 import matplotlib.ticker
 import numpy as np
 
+from triarch.errors import UserError
 from triarch.report.length_figures import panel_of
 from triarch.scaling.figures.style import MARKERS, SERIES, SOFT, Panel, new_axes, styled
 from triarch.scaling.tables.table import Table
@@ -19,6 +20,8 @@ HEADS, LOCALITY, KEYS, MAPS = "attention.csv", "locality.csv", "keys.csv", "map-
 KIND_WORDS = {"encoder": "encoder", "decoder": "decoder", "cross": "cross-attention"}
 # Stretches of positions that a curve along a window is averaged over.
 _STRETCHES = 64
+# Of maps, in one figure.
+_MOST_PICTURES = 1000
 _PAPER = matplotlib.colors.LinearSegmentedColormap.from_list("map", ["#ffffff", SERIES[0], "#0b1d2e"])
 
 
@@ -69,6 +72,8 @@ def along_panel(table: Table, name: str, title: str, column: str) -> Panel:
                 middles, means = _stretches(positions[own], values[own])
                 axes.plot(middles, means, color=colour, linewidth=0.6, alpha=0.45)
                 curves.append(means)
+            if len({len(curve) for curve in curves}) > 1:
+                raise UserError(f"{table.name}: {label}: expected as many positions of each layer")
             axes.plot(middles, np.mean(curves, axis=0), color=colour, label=label)
         axes.set_ylim(bottom=0)
         axes.legend()
@@ -88,7 +93,8 @@ def depth_panel(table: Table, name: str, title: str, column: str, whole: str, re
     """
     layers = table.numbers("layer", positive=False)
     wholes = table.numbers(whole, positive=False)
-    shares = table.numbers(column, positive=False) / np.where(wholes > 0, wholes, 1)
+    wholes = np.where(wholes > 0, wholes, 1)
+    shares = table.numbers(column, positive=False) / wholes
     with styled():
         figure, axes = new_axes(title, "layer", "share")
         for index, (label, rows) in enumerate(_stacks(table)):
@@ -118,9 +124,7 @@ def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
     """
     if size is not None:
         table = _pooled(table, size)
-    layers, heads = (table.numbers(column, positive=False).astype(int) for column in ("layer", "head"))
-    keys = [column for column in table.columns if column not in ("layer", "head", "query")]
-    weights = np.stack([table.numbers(key, positive=False) for key in keys], axis=1)
+    layers, heads, _, weights = _maps(table)
     rows, columns = np.unique(layers), np.unique(heads)
     title = f"Attention weights, {name.removeprefix('map-')}"
     # The name becomes ids in a page, and a model's folder may be called anything.
@@ -144,11 +148,20 @@ def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
     return panel_of(name, title, figure, table)
 
 
+def _maps(table: Table) -> tuple[np.ndarray, np.ndarray, list[str], np.ndarray]:
+    """Returns layer and head of each row, the columns of keys, and the weights, float64[rows, keys]."""
+    layers, heads = table.whole_numbers("layer"), table.whole_numbers("head")
+    keys = [column for column in table.columns if column not in ("layer", "head", "query")]
+    if not keys:
+        raise UserError(f"{table.name}: no column of weights, expected one for each key")
+    if len(set(layers)) * len(set(heads)) > _MOST_PICTURES:
+        raise UserError(f"{table.name}: {len(set(layers))} layers of {len(set(heads))} heads: too many to draw")
+    return layers, heads, keys, np.stack([table.numbers(key, positive=False, least=0.0) for key in keys], axis=1)
+
+
 def _pooled(table: Table, size: int) -> Table:
     """Returns the table of smaller matrices; a stretch goes by its first query or key."""
-    layers, heads = (table.numbers(column, positive=False).astype(int) for column in ("layer", "head"))
-    keys = [column for column in table.columns if column not in ("layer", "head", "query")]
-    weights = np.stack([table.numbers(key, positive=False) for key in keys], axis=1)
+    layers, heads, keys, weights = _maps(table)
     columns = _starts(len(keys), size)
     rows = []
     for layer, head in dict.fromkeys(zip(layers.tolist(), heads.tolist(), strict=True)):

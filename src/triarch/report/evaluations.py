@@ -131,7 +131,7 @@ def suite_table(study: Path) -> SuiteTable | None:
     names = ("model", "source", "domain", "average", "scoring")
     models, sources, domains, averages, scorings = (table.text(name) for name in names)
     losses = table.numbers("nats_per_token")
-    errors = table.numbers("standard_error", positive=False, optional=True)
+    errors = table.numbers("standard_error", positive=False, least=0.0, optional=True)
     scores: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
     for i, scoring in enumerate(scorings):
         if scoring in _COMPARABLE:

@@ -42,7 +42,7 @@ def extrapolation_panel(table: Table) -> Panel:
         standard_error (may be empty).
     """
     losses, lengths = table.numbers("nats_per_token"), table.numbers("length")
-    errors = table.numbers("standard_error", positive=False, optional=True)
+    errors = table.numbers("standard_error", positive=False, least=0.0, optional=True)
     with styled():
         figure, axes = new_axes("Loss against total length", "total length, tokens", "nats per token")
         for label, colour, dash, rows in _lines(table):
@@ -101,16 +101,17 @@ def quality_panels(table: Table) -> list[Panel]:
 
 def _quality_panel(table: Table, column: str, label: str) -> Panel:
     x, losses = table.numbers(column), table.numbers("nats_per_token")
-    errors = np.nan_to_num(table.numbers("standard_error", positive=False, optional=True))
+    errors = np.nan_to_num(table.numbers("standard_error", positive=False, least=0.0, optional=True))
     architectures, models, scorings = table.text("architecture"), table.text("model"), table.text("scoring")
     with styled():
         figure, axes = new_axes(f"Suite loss against {label.split(',')[0]}", label, "nats per token, mean over sources")
         for index, name in enumerate(dict.fromkeys(architectures)):
             rows = [i for i, own in enumerate(architectures) if own == name]
-            hollow = "none" if scorings[rows[0]] != "paired" else SERIES[index % len(SERIES)]
+            colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
+            hollow = "none" if scorings[rows[0]] != "paired" else colour
             axes.errorbar(
-                x[rows], losses[rows], yerr=_Z * errors[rows], fmt=MARKERS[index], markerfacecolor=hollow,
-                color=SERIES[index % len(SERIES)], elinewidth=0.9,
+                x[rows], losses[rows], yerr=_Z * errors[rows], fmt=marker, markerfacecolor=hollow,
+                color=colour, elinewidth=0.9,
                 label=name + ("" if hollow != "none" else " (pseudo-likelihood)"),
             )  # fmt: skip
         for i, model in enumerate(models):
@@ -130,6 +131,7 @@ def _quality_panel(table: Table, column: str, label: str) -> Panel:
 def _lines(table: Table) -> list[tuple[str, str, str, np.ndarray]]:
     """Returns each line's label, colour, dash and rows: a model and a prefix each."""
     models, prefixes = table.text("model"), table.text("prefix")
+    table.numbers("prefix", optional=True)  # They are told as they stand there.
     names = list(dict.fromkeys(models))
     shown = sorted({prefix for prefix in prefixes if prefix}, key=float)
     lines = []

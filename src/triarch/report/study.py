@@ -12,6 +12,7 @@ import numpy as np
 
 from triarch import schema
 from triarch.errors import UserError, nearest
+from triarch.files import read_regular
 from triarch.scaling.tables.table import Table
 
 ROLES = ("in_domain", "out_of_domain")
@@ -23,6 +24,8 @@ NUMBER_COLUMNS = (
     "num_params", "num_params_non_embedding", "train_tokens", "target_tokens", "flops_paper", "flops_train",
     "final_train_loss", "seconds", "tokens_per_second",
 )  # fmt: skip
+# A run that logs each of a million steps writes about 500 MB.
+_MOST_BYTES = 2**32
 METRICS = ("step", "loss", "tokens", "flops_paper", "flops_train")
 
 
@@ -225,7 +228,7 @@ def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
         "role": table.text("role"),
         "scoring": table.text("scoring"),
         "nats_per_token": table.numbers("nats_per_token"),
-        "standard_error": table.numbers("standard_error", positive=False, optional=True),
+        "standard_error": table.numbers("standard_error", positive=False, least=0.0, optional=True),
         "bits_per_byte": table.numbers("bits_per_byte", optional=True),
         "perplexity": table.numbers("perplexity", optional=True),
         "num_tokens": table.numbers("num_tokens"),
@@ -280,7 +283,7 @@ def _metric(entry: dict, path: Path, number: int, key: str) -> float:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular(path, _MOST_BYTES).decode()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; a study folder needs it") from None
     except UnicodeDecodeError as error:

@@ -78,7 +78,7 @@ def read_tasks(path: Path, runs: Sequence[Run] = ()) -> list[TaskPoint]:
     steps = table.numbers("step", positive=False, optional=True)
     so_far = {name: table.numbers(name, positive=False, optional=True) for name in READ_SO_FAR}
     values = table.numbers("value", positive=False)
-    errors = table.numbers("standard_error", positive=False, optional=True)
+    errors = table.numbers("standard_error", positive=False, least=0.0, optional=True)
     known = {run.name: run for run in runs}
     points = []
     for i, name in enumerate(names):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.sweeps.design import Run
-from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, run_fingerprint
+from triarch.training.config_json import read_json
+from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
 
 # Digits of the fingerprint in the name of a folder beside one that holds another run of the same name.
 _DIGITS = 8
@@ -37,7 +37,7 @@ def settled(
         names = held.get(fingerprint, [])
         if names:
             found.append(dataclasses.replace(run, folder=run.name if run.name in names else names[0]))
-        elif not (folder / run.name / CONFIG_JSON).exists():
+        elif not is_begun(folder / run.name):
             found.append(run)
         elif train_changed:
             found.append(dataclasses.replace(run, folder=f"{run.name}_{fingerprint[:_DIGITS]}"))
@@ -52,12 +52,10 @@ def _held(folder: Path) -> dict[str, list[str]]:
     """Returns the names of the folders that hold each run, by its fingerprint."""
     held: dict[str, list[str]] = {}
     for path in sorted(folder.glob(f"*/{CONFIG_JSON}")):
-        try:
-            identity = json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path}: not readable as JSON ({error}); is {path.parent} a run folder?") from error
-        # A run that was trained on under another config than it began with is a run by itself.
-        if not identity.get("earlier_segments"):
+        identity = read_json(path.parent)
+        # A run that was trained on under another config than it began with is a run by itself; one that failed before
+        # its first step is none.
+        if is_begun(path.parent) and not identity.get("earlier_segments"):
             held.setdefault(config_fingerprint(identity), []).append(path.parent.name)
     return held
 

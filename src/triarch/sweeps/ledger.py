@@ -14,6 +14,9 @@ from pathlib import Path
 from triarch import schema
 from triarch.errors import UserError
 from triarch.runtime.lock import NO_LOCKS_HERE
+from triarch.schema import Number, Record, Text
+
+_ENTRY = Record({"owner": Text(), "stage": Text(), "status": Text(), "seconds": Number()}, others=True)
 
 
 class Ledger:
@@ -50,9 +53,7 @@ class Ledger:
         found = []
         for line in self._path.read_text(errors="replace").splitlines():
             with contextlib.suppress(UserError):
-                entry = schema.parse(line, str(self._path))
-                if isinstance(entry, dict) and {"owner", "stage", "status", "seconds"} <= set(entry):
-                    found.append(entry)
+                found.append(schema.check(schema.parse(line, str(self._path)), _ENTRY, str(self._path)))
         return found
 
     def seconds(self) -> dict[tuple[str, str], float]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from triarch import schema
+from triarch.errors import UserError
 from triarch.evaluation import Domain, Options, open_corpus
+from triarch.schema import Anything, Table
 from triarch.sweeps.design import Run
 from triarch.sweeps.study import Corpus, Study
 
@@ -44,8 +46,8 @@ class Stage:
         if self.made_with is None or not self.result.exists():
             return self.result.exists()
         try:
-            return json.loads(self.result.read_text()).get("made_with") == self.made_with
-        except (ValueError, AttributeError):
+            return schema.read(self.result, Table(Anything())).get("made_with") == self.made_with
+        except (OSError, UserError):
             return False
 
     @property

@@ -152,7 +152,7 @@ class Study:
             raise UserError(f"Study.corpora: two texts are called {double!r}: give each a Corpus.name of its own")
         if self.corpora[0].role != "in_domain":
             raise UserError("Study.corpora: the first corpus is trained on, so its role must be 'in_domain'")
-        for field in ("parallel", "attempts"):
+        for field in ("vocabulary_size", "window", "max_windows", "pseudo_positions", "parallel", "attempts"):
             if getattr(self, field) < 1:
                 raise UserError(f"Study.{field} = {getattr(self, field)!r}: expected a whole number from 1 on")
         if self.warmup_fraction is not None and not 0 <= self.warmup_fraction < 1:

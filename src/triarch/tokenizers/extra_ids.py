@@ -16,6 +16,8 @@ from triarch.tokenizers.cuts import TextPart
 
 # UL2 (arXiv 2205.05131): regular span corruption, sequential (prefix LM), extreme span corruption.
 MODES = ("R", "S", "X")
+# T5 has 100, and no text has as many spans as this.
+MOST_SENTINELS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +93,10 @@ def with_extra_ids(base: Tokenizer, extra: ExtraIds) -> Tokenizer:
     """Returns `base` with the ids of `extra`.
 
     Raises:
-      UserError: `base` has such ids already, or the number of sentinels is negative.
+      UserError: `base` has such ids already, or the number of sentinels is negative or above MOST_SENTINELS.
     """
-    if extra.sentinels < 0:
-        raise UserError(f"add_sentinels={extra.sentinels}: expected 0 or more (T5 has 100)")
+    if not 0 <= extra.sentinels <= MOST_SENTINELS:
+        raise UserError(f"add_sentinels={extra.sentinels}: expected 0 to {MOST_SENTINELS:,} sentinels (T5 has 100)")
     if extra.count and isinstance(base, TokenizerWithExtraIds):
         raise UserError("the vocabulary has ids added already: leave out --add_mask, --add_modes and --add_sentinels")
     special = base.info.special

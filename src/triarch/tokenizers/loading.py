@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triarch.data.manifest import FILE_NAME, VOCABULARY, Vocabulary
+from triarch import schema
+from triarch.data.manifest import FILE_NAME, VOCABULARY, Vocabulary, parse_vocabulary
 from triarch.errors import UserError
 from triarch.files import check_regular, regular_files
+from triarch.schema import Anything, Items, OrNull, Record
 from triarch.tokenizers import bytes as byte_level
 from triarch.tokenizers import huggingface, sentencepiece
 from triarch.tokenizers.base import Tokenizer
 from triarch.tokenizers.bytes import ByteTokenizer
-from triarch.tokenizers.extra_ids import ExtraIds, with_extra_ids
+from triarch.tokenizers.extra_ids import MOST_SENTINELS, ExtraIds, with_extra_ids
 from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
 from triarch.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
 from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
@@ -24,8 +25,7 @@ if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
 KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND)
 # What Hugging Face folders call their SentencePiece model.
 _MODEL_NAMES = (MODEL_FILE, "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
-
-_MOST_SENTINELS = 10_000
+_TOKENIZER_CONFIG = Record({"additional_special_tokens": OrNull(Items(Anything()))}, others=True)
 
 
 def given_tokenizer(path: Path) -> Tokenizer:
@@ -61,22 +61,24 @@ def given_tokenizer(path: Path) -> Tokenizer:
 def _sentinels_behind(base: SentencePieceTokenizer, folder: Path) -> int:
     """Returns how many of T5's sentinels stand behind the pieces, as transformers' T5Tokenizer puts them there."""
     try:
-        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-        named = fields.get("additional_special_tokens") or ()
-        count = fields.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
-    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
+        fields = schema.read(folder / TOKENIZER_CONFIG, _TOKENIZER_CONFIG)
+    except (OSError, UserError):
         return 0
-    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= _MOST_SENTINELS
+    named = fields.get("additional_special_tokens") or ()
+    count = fields.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
+    is_count = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= MOST_SENTINELS
     return count if is_count and "sentinels" not in base.info.special else 0
 
 
 def _own_tokenizer(folder: Path) -> Tokenizer | None:
     """Returns the vocabulary of ours that an exported Hugging Face tokenizer is, if it still is that."""
     try:
-        fields = json.loads((folder / TOKENIZER_CONFIG).read_text(encoding="utf-8"))
-        tokenizer = read_tokenizer(Vocabulary(**fields[OWN_VOCABULARY]), folder, str(folder))
+        check_regular(folder / TOKENIZER_CONFIG, folder)
+        fields = schema.read(folder / TOKENIZER_CONFIG, _TOKENIZER_CONFIG)
+        own = parse_vocabulary(fields.get(OWN_VOCABULARY), str(folder))
+        tokenizer = read_tokenizer(own, folder, str(folder))
         size = HuggingFaceTokenizer.load(folder).size
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, UserError):
+    except (OSError, UserError):
         return None
     return tokenizer if size == tokenizer.info.size else None
 

@@ -13,7 +13,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
-from triarch.errors import UserError
+from triarch.errors import UserError, brief
 from triarch.files import read_regular
 from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
@@ -47,9 +47,12 @@ class SentencePieceTokenizer(TokenizerInParts):
         try:
             self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise UserError(f"{name}: not a SentencePiece model: {str(error).splitlines()[0]}") from None
-        self.space_symbol_ids = self._find_space_symbol_ids()
-        self._special = self._find_special()
+            raise UserError(f"{name}: not a SentencePiece model: {brief(error)}") from None
+        try:
+            self.space_symbol_ids = self._find_space_symbol_ids()
+            self._special = self._find_special()
+        except UnicodeDecodeError:
+            raise UserError(f"{name}: a damaged SentencePiece model: one of its pieces is not UTF-8") from None
 
     def __reduce__(self):
         return SentencePieceTokenizer, (self.model, self._name)

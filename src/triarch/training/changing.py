@@ -77,13 +77,21 @@ def open_change(workdir: Path, inputs: Inputs) -> Change | None:
     return Change(workdir, inputs, (*read_earlier(workdir), Segment(before, order)), tuple(changed))
 
 
-def in_order(workdir: Path, inputs: Inputs, beginning: StartingPoint | None) -> Inputs:
+def in_order(
+    workdir: Path, inputs: Inputs, beginning: StartingPoint | None = None, *, even_unbegun: bool = False
+) -> Inputs:
     """Returns a run's inputs where they are in the order of data: that of its folder, or of the run it begins from.
+
+    Args:
+      workdir: the run folder.
+      inputs: as if the run read from the beginning.
+      beginning: what it begins from.
+      even_unbegun: whether the order of a run counts that never trained.
 
     Raises:
       UserError: config.json is damaged.
     """
-    order = read_order(workdir) if is_begun(workdir) else None
+    order = read_order(workdir) if even_unbegun or is_begun(workdir) else None
     if order is not None:
         return dataclasses.replace(inputs, order=order, earlier=read_earlier(workdir))
     if beginning is None or beginning.segment is None:

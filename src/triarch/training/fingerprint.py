@@ -165,7 +165,7 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{workdir}: expected a folder")
     for name in (*_FILES, *_FOLDERS):
         path = workdir / name
-        if path.exists() and path.is_dir() != (name in _FOLDERS):
+        if path.exists() and not (path.is_dir() if name in _FOLDERS else path.is_file()):
             raise UserError(f"{path}: expected a {'folder' if name in _FOLDERS else 'file'}: move it away")
     if (workdir / MANIFEST).exists():
         raise UserError(f"{workdir}: holds a token store or an export, not a run: choose another --workdir")

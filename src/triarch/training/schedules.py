@@ -7,6 +7,7 @@ where said otherwise); the formulas below hold after that. `total_steps` is the 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Protocol
 
 import jax
@@ -52,7 +53,7 @@ class _Warmed:
         return self.peak
 
     def validate(self, total_steps: int) -> None:
-        _require(self.peak > 0, self, "peak", "a positive number")
+        _require(0 < self.peak < math.inf, self, "peak", "a positive number")
         _require(0 <= self.warmup_steps <= total_steps, self, "warmup_steps", f"0 to the run's {total_steps} steps")
 
     def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
@@ -169,7 +170,7 @@ class Rsqrt:
 
     def validate(self, total_steps: int) -> None:
         del total_steps  # T5's own runs were at times shorter than the 10,000 steps.
-        _require(self.base > 0, self, "base", "a positive number")
+        _require(0 < self.base < math.inf, self, "base", "a positive number")
         _require(self.warmup_steps >= 1, self, "warmup_steps", "at least 1")
 
     def __call__(self, step: Scalar, total_steps: int) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -52,8 +53,8 @@ class StableAdamW:
             if not 0 <= getattr(self, field) < 1:
                 raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected 0 up to but not 1")
         for field in ("epsilon", "weight_decay"):
-            if getattr(self, field) < 0:
-                raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected no negative number")
+            if not 0 <= getattr(self, field) < math.inf:
+                raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected a number from 0 on")
 
     def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
         """Returns the transformation, without global clipping, for a rate as a function of updates made."""

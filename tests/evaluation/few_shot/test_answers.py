@@ -60,10 +60,24 @@ def test_files_that_do_not_fit(tmp_path):
         Answers(path, IDENTITY)
     with pytest.raises(UserError, match="under another model"):
         Answers(path, IDENTITY | {"model": [1, 3]})
-    for text in ('{"format": "other"}\n', "words\n", "words", "[1]\n", "a\nb", '{"format": "triarch.answers"}\n5\n'):
+    for text in ('{"format": "other"}\n', "words\n", "words", "[1]\n", "a\nb", "[" * 10**5 + "\n"):
         (tmp_path / "other").write_text(text)
         with pytest.raises(UserError, match="not a file of answers"):
             Answers(tmp_path / "other", IDENTITY)
         assert (tmp_path / "other").read_text() == text
+    header, _ = path.read_text().split("\n")
+    key = "0" * 64
+    for line in (
+        "5",
+        "{}",
+        f'["{key}"]',
+        f'["{key}", null]',
+        f'["{key}", ["a", true]]',
+        '["a", 1]',
+        f'["{key}", [1, 2]]',
+    ):
+        (tmp_path / "other").write_text(f"{header}\n{line}\n")
+        with pytest.raises(UserError, match="other: not a file of answers: line 2"):
+            Answers(tmp_path / "other", IDENTITY)
     with pytest.raises(UserError, match="No such file"):
         Answers(tmp_path / "missing" / "answers", IDENTITY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -199,11 +198,12 @@ def _parsed(corpus: str, role: str) -> tuple[Path, str, str | None, str | None]:
 
 def _checkpoint(path: Path, step: int | None) -> str | None:
     """Returns what identifies a run's checkpoint; None for an export."""
+    from triarch.training.config_json import read_json
     from triarch.training.fingerprint import CONFIG_JSON, checkpoint_id, config_fingerprint
 
     if step is None or not (path / CONFIG_JSON).is_file():
         return None
-    return checkpoint_id(config_fingerprint(json.loads((path / CONFIG_JSON).read_text())), step)
+    return checkpoint_id(config_fingerprint(read_json(path)), step)
 
 
 def _domain_cell(evaluation: Evaluation) -> str:

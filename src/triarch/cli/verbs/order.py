@@ -35,7 +35,12 @@ _JSON_ROWS = 10**6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch order`."""
     add = parser.add_argument
-    add("run", nargs="?", type=Path, help="run folder; without one, a run that --gin_file describes")
+    add(
+        "run",
+        nargs="?",
+        type=Path,
+        help="run folder, which gin flags must fit; without one, the run they describe",
+    )
     add("--steps", required=True, metavar="A:B", help="steps A to B - 1, as between two checkpoints; A: to the end; A")
     add("--host", metavar="I/N", help="the rows that host I of N reads, from 0 on (default: the whole batch)")
     add("--output", type=Path, metavar="FILE", help="write a .jsonl, .csv or .parquet file instead of printing")
@@ -132,7 +137,7 @@ def _segments(args: argparse.Namespace) -> list[Inputs]:
     if args.run is None:
         return [inputs]
     check_folder(args.run, config, inputs.stores, even_unbegun=True)
-    return all_segments(in_order(args.run, inputs, None))
+    return all_segments(in_order(args.run, inputs, even_unbegun=True))
 
 
 def _steps(text: str, run_steps: int) -> range:

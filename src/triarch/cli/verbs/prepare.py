@@ -79,9 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--window", type=int, default=512, help="tokens an example; not of pairs (default: %(default)s)")
     add(
         "--vocabulary",
-        default="sentencepiece",
         help="bytes, sentencepiece (trained), a SentencePiece .model, a Hugging Face tokenizer.json, or a model's "
-        "folder that holds one (default: %(default)s)",
+        "folder that holds one (default: sentencepiece)",
     )
     add("--vocabulary_size", type=int, default=32768, help="ids of a trained vocabulary (default: %(default)s)")
     add("--vocabulary_model", default="bpe", help="of a trained vocabulary: bpe or unigram (default: %(default)s)")
@@ -118,11 +117,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.cli.views.store_summary import summary
     from triarch.prepare.corpora.selection import Filters
     from triarch.prepare.pipeline import VocabularyChoice, prepare
+    from triarch.prepare.vocabulary_choice import SENTENCEPIECE
     from triarch.tokenizers import ExtraIds
 
     start = time.monotonic()
     extra = ExtraIds(args.add_mask, args.add_modes, args.add_sentinels)
-    choice = VocabularyChoice(args.vocabulary, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
+    if args.vocabulary is not None and args.vocabulary_from is not None:
+        raise UserError(f"--vocabulary={args.vocabulary} beside --vocabulary_from={args.vocabulary_from}: name one")
+    source = args.vocabulary or SENTENCEPIECE
+    choice = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
     store = prepare(
         _corpus(args),
         args.task,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.outputs import check_folder
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def open_models(args: argparse.Namespace) -> tuple[TokenStore, Iterator[tuple[st
       UserError: the store or a model is missing or damaged, two models go by one name, or the output cannot be made.
     """
     names = model_names(args.model)
-    make_folder(args.output)
+    check_folder("output", args.output)
     from triarch.data.store import TokenStore
     from triarch.interchange import Placement
     from triarch.loading import checkpoint_steps, load

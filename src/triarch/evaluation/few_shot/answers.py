@@ -10,8 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from triarch import schema
 from triarch.errors import UserError
 from triarch.files import check_regular
+from triarch.schema import Anything, Digest, Items
 
 FORMAT = "triarch.answers"
 VERSION = 1
@@ -86,11 +88,7 @@ class Answers:
         self._file.flush()
 
     def _read(self, path: Path, lines: list[bytes], header: Mapping[str, Any]) -> None:
-        try:
-            found = json.loads(lines[0])
-            self._known = dict(json.loads(line) for line in lines[1:])
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"{path}: not a file of answers: {error}") from None
+        found = schema.parse(lines[0], f"{path}: not a file of answers: line 1")
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise UserError(f"{path}: not a file of answers")
         changed = [name for name in header if found.get(name) != header[name]]
@@ -99,6 +97,19 @@ class Answers:
                 f"{path}: holds answers given under another {', '.join(changed)}: name another file with --answers, or "
                 "delete it"
             )
+        for number, line in enumerate(lines[1:], 2):
+            place = f"{path}: not a file of answers: line {number}"
+            key, answer = schema.check(schema.parse(line, place, finite=False), Items(Anything(), 2, 2), place)
+            self._known[schema.check(key, Digest(), place)] = _checked(answer, place)
+
+
+def _checked(answer: Any, where: str) -> Any:
+    """Returns an answer if it is one: a text, a log-likelihood, or one with whether the text was the likeliest."""
+    number, *more = answer if isinstance(answer, list) and len(answer) == 2 else [answer]
+    is_number = isinstance(number, int | float) and not isinstance(number, bool)
+    if isinstance(answer, str) or (is_number and all(isinstance(one, bool) for one in more)):
+        return answer
+    raise UserError(f"{where}: {str(answer)[:60]!r} is no answer of a model")
 
 
 def _key(kind: str, arguments: Any) -> str:

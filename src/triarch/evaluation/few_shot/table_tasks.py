@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from triarch import schema
 from triarch.errors import UserError, nearest
-from triarch.files import write_whole
+from triarch.files import read_given, write_whole
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*_DELIMITERS, ".jsonl")
+_MOST_BYTES = 2**30
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Row = Mapping[str, Any]
@@ -134,7 +136,7 @@ def _read(path: Path) -> list[Row]:
     if path.suffix not in SUFFIXES:
         raise UserError(f"--task_file={path}: unknown kind of file{nearest(path.suffix, SUFFIXES)}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_given(path, _MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"--task_file={path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -150,10 +152,7 @@ def _json_lines(path: Path, text: str) -> list[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} line {number}: not JSON: {error}") from None
+        row = schema.parse(line, f"{path} line {number}", finite=False)
         if not isinstance(row, dict):
             raise UserError(f"{path} line {number}: expected an object, found a {type(row).__name__}")
         rows.append(row)

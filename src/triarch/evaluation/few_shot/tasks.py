@@ -104,8 +104,8 @@ def _local_configs(folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     for path in (path for folder in folders for path in sorted(folder.glob("**/*.yaml"))):
         try:
             config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError:
-            continue  # The harness's own tags: it reads this file itself.
+        except (yaml.YAMLError, ValueError, RecursionError):
+            continue  # The harness's own tags, or no YAML: it reads this file itself.
         options = config.get("dataset_kwargs") if isinstance(config, dict) and "include" not in config else None
         if isinstance(options, dict) and isinstance(options.get("data_files"), dict) and isinstance(
             config.get("task"), str

@@ -9,6 +9,7 @@ from typing import Any
 
 from triarch import schema
 from triarch.errors import UserError
+from triarch.files import check_regular
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.manifest import Origin
@@ -67,7 +68,10 @@ def read_generation_config(
       UserError: it is not a JSON object, or what should be an id is not one.
     """
     path = folder / GENERATION_CONFIG
-    fields = schema.read(path, Table(Anything())) if path.is_file() else None
+    fields = None
+    if path.exists():
+        check_regular(path, folder)
+        fields = schema.read(path, Table(Anything()))
     files = {folder / "config.json": {**_from_config(config), _START: family.labels_start(config)}}
     files |= {} if fields is None else {path: fields}
     for where, said in files.items():

@@ -28,7 +28,7 @@ from triarch.interchange.orbax_folder import DTYPES, Leaf
 from triarch.interchange.parameters import check_distinct_layers, specs
 from triarch.interchange.streamed import write_leaves
 from triarch.models import ModelConfig
-from triarch.schema import Anything, Table
+from triarch.schema import Items, OrNull, Record, Text
 
 Advance = Callable[[int], None]
 Parts = Callable[[int], Iterator[np.ndarray]]
@@ -36,6 +36,7 @@ Parts = Callable[[int], Iterator[np.ndarray]]
 Shapes = Mapping[str, tuple[int, ...]]
 
 CONFIG = "config.json"
+_SCHEMA = Record({"architectures": OrNull(Items(Text()))}, others=True)
 # By this a config.json asks for Python files of the model's own.
 CODE = "auto_map"
 # What to look through at a time for numbers that are none.
@@ -159,7 +160,8 @@ def carried_files(folder: Path) -> list[Path]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        return schema.read(folder / CONFIG, Table(Anything()))
+        check_regular(folder / CONFIG, folder)
+        return schema.read(folder / CONFIG, _SCHEMA)
     except (FileNotFoundError, NotADirectoryError):
         check_kind(folder)
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
@@ -189,8 +191,7 @@ def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
 
 
 def _classes(fields: Mapping[str, Any], family: Family) -> list[Any]:
-    classes = fields.get("architectures") or [family.class_name]
-    return classes if isinstance(classes, list) else [classes]
+    return fields.get("architectures") or [family.class_name]
 
 
 def _notes(folder: Path, fields: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from triarch import schema
-from triarch.errors import UserError
+from triarch.errors import UserError, brief
 from triarch.files import check_regular
 from triarch.interchange.orbax_folder import DTYPES
 from triarch.schema import FileName, Record, Table
@@ -165,4 +165,4 @@ def _entries(file: Path) -> dict[str, Entry]:
 def _damaged(file: Path, error: Exception) -> UserError:
     if isinstance(error, OSError):
         return UserError(f"{file}: cannot be read: {error.strerror or error}")
-    return UserError(f"{file}: cut short, or not a safetensors file: {error}")
+    return UserError(f"{file}: cut short, or not a safetensors file: {brief(error)}")

@@ -17,8 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from triarch.errors import UserError, nearest
+from triarch.files import read_given
 
 MAX_NAMED_ROWS = 5
+MOST_BYTES = 2**30
+MOST_WHOLE = 2**53
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
@@ -70,9 +73,7 @@ class Table:
         """
         path = Path(path)
         with opening(path, "a comma-separated table"):
-            packed = path.read_bytes()
-            text = (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
-            return _parse(str(path), text)
+            return _parse(str(path), content(path).decode("utf-8-sig"))
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -143,13 +144,20 @@ class Table:
         return ["" if cell is None else str(cell).strip() for cell in self.cells(column)]
 
     def numbers(
-        self, column: str, *, positive: bool = True, optional: bool = False, minimum_rows: int = 1
+        self,
+        column: str,
+        *,
+        positive: bool = True,
+        least: float = -math.inf,
+        optional: bool = False,
+        minimum_rows: int = 1,
     ) -> np.ndarray:
         """Returns a column as float64[rows].
 
         Args:
           column: its name.
-          positive: whether every value must be above zero (a law takes logarithms); otherwise finite is enough.
+          positive: whether every value must be above zero (a law takes logarithms).
+          least: the least value that is allowed otherwise.
           optional: whether an empty cell is allowed and reads as NaN.
           minimum_rows: how many rows there must be.
 
@@ -159,14 +167,26 @@ class Table:
         cells = self.cells(column)
         if len(cells) < minimum_rows:
             raise UserError(f"{self.name}: {len(cells)} rows, at least {minimum_rows} are needed")
-        return np.array([self._number(column, i, cell, positive, optional) for i, cell in enumerate(cells)], np.float64)
+        expected = "a finite number" if math.isinf(least) else f"a number from {least:g} on"
+        if positive:
+            least, expected = math.ulp(0.0), "a number above zero"
+        values = [self._number(column, i, cell, least, expected, optional) for i, cell in enumerate(cells)]
+        return np.array(values, np.float64)
 
-    def _number(self, column: str, index: int, cell: object, positive: bool, optional: bool) -> float:
+    def whole_numbers(self, column: str) -> np.ndarray:
+        """Returns a column of whole numbers from 0 on as int64[rows]. Raises UserError as `numbers` does."""
+        values = self.numbers(column, positive=False, least=0.0)
+        for index, value in enumerate(values):
+            if value != int(value) or value > MOST_WHOLE:
+                where, cell = f"{self.name}, {self.row(index)}", self.cells(column)[index]
+                raise UserError(f"{where}: {column} is {cell!r}, expected a whole number from 0 to {MOST_WHOLE:,}")
+        return values.astype(np.int64)
+
+    def _number(self, column: str, index: int, cell: object, least: float, expected: str, optional: bool) -> float:
         if optional and is_empty(cell):
             return math.nan
-        expected = "a number above zero" if positive else "a finite number"
         value = parse_number(cell)
-        if value is None or not math.isfinite(value) or (positive and value <= 0):
+        if value is None or not math.isfinite(value) or value < least:
             shown = "empty" if is_empty(cell) else repr(cell)
             raise UserError(f"{self.name}, {self.row(index)}: {column} is {shown}, expected {expected}")
         return value
@@ -187,6 +207,23 @@ def opening(path: Path, expected: str) -> Iterator[None]:
         raise UserError(f"{path}: not a whole gzip file: {error}") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def content(path: Path) -> bytes:
+    """Returns what a table's file holds, unpacked where its name ends in ".gz".
+
+    Raises:
+      UserError: it is no file, or too large for a table, packed or not.
+      OSError: it cannot be read.
+    """
+    packed = read_given(path, MOST_BYTES)
+    if path.suffix != ".gz":
+        return packed
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        unpacked = file.read(MOST_BYTES + 1)
+    if len(unpacked) > MOST_BYTES:
+        raise UserError(f"{path}: holds more than {MOST_BYTES:,} bytes unpacked, too many for a table")
+    return unpacked
 
 
 def parse_number(cell: object) -> float | None:
@@ -215,6 +252,9 @@ def _same(cell: str, value: str) -> bool:
 
 
 def _parse(name: str, text: str) -> Table:
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{name}, line {line}: not a comma-separated table: it holds a NUL character")
     first = QUOTED.sub("", text.lstrip("\r\n").split("\n", 1)[0])
     # A comma wins a tie: names of columns hold other marks more often than commas.
     delimiter = max(",\t;", key=first.count)

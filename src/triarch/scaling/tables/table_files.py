@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from triarch.errors import UserError
-from triarch.scaling.tables.table import Table, opening
+from triarch import schema
+from triarch.errors import UserError, brief
+from triarch.scaling.tables.table import Table, content, opening
 
 KINDS = "CSV, TSV, JSON lines, JSON or Parquet, or a folder of JSON objects"
 
@@ -40,15 +39,11 @@ def read_table(path: str | Path) -> Table:
 
 def _text(path: Path) -> str:
     with opening(path, KINDS):
-        packed = path.read_bytes()
-        return (gzip.decompress(packed) if path.suffix == ".gz" else packed).decode("utf-8-sig")
+        return content(path).decode("utf-8-sig")
 
 
 def _parsed(name: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: not JSON: {error}") from None
+    return schema.parse(text, name, finite=False)  # A run that diverged has a loss of NaN.
 
 
 def _folder(path: Path) -> Table:
@@ -132,11 +127,11 @@ def _parquet(path: Path) -> Table:
     from pyarrow import parquet
 
     with opening(path, KINDS):
-        packed = path.read_bytes()
+        file = io.BytesIO(content(path))
         try:
-            table = parquet.read_table(io.BytesIO(gzip.decompress(packed) if path.suffix == ".gz" else packed))
+            table = parquet.read_table(file)
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{path}: not a Parquet table: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{path}: not a Parquet table: {brief(error)}") from None
     while any(pyarrow.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})

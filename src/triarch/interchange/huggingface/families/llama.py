@@ -20,7 +20,7 @@ def read(fields: Fields) -> ModelConfig:
         d_model=d_model,
         d_ff=fields.count("intermediate_size"),
         num_heads=num_heads,
-        head_dim=fields.get("head_dim", None) or d_model // num_heads,
+        head_dim=d_model // num_heads if fields.get("head_dim", None) is None else fields.count("head_dim"),
         num_decoder_layers=fields.count("num_hidden_layers"),
         num_kv_heads=fields.get("num_key_value_heads", None),
         activation=fields.activation("hidden_act", "silu"),
