@@ -120,6 +120,7 @@ class Manifest:
         several are packed; None in the other layouts.
       source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out.
       provenance: of each split; None in stores made before there was any.
+      gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
     """
 
     task: str
@@ -131,6 +132,7 @@ class Manifest:
     source: Mapping[str, Any]
     lengths: Mapping[str, int] | None = None
     provenance: Mapping[str, SplitProvenance] | None = None
+    gap: int | None = None
 
     def files(self) -> Iterator[StoreFile | TableFile]:
         """Yields the files of all splits and of their provenance."""
@@ -190,6 +192,7 @@ _SCHEMA = Record(
         "source": Table(Anything()),
         "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
         "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
+        "gap": OrNull(Whole(1, MOST_TOKENS)),
     }
 )
 
@@ -217,6 +220,7 @@ def read_manifest(store: Path) -> Manifest:
         source=fields["source"],
         lengths=fields.get("lengths"),
         provenance=_provenance(fields.get("provenance")),
+        gap=fields.get("gap"),
     )
     _check_counts(path, manifest)
     return manifest

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from
+from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from, packing
 from triarch.objectives.base import Features
 
 Example = Mapping[str, np.ndarray]
@@ -129,6 +129,7 @@ def pseudo_likelihood(
     window: int,
     positions: int | None,
     seed: int,
+    add_special_tokens: bool = False,
 ) -> Scoring:
     """Scores the tokens that paired scoring scores, each masked alone.
 
@@ -139,44 +140,68 @@ def pseudo_likelihood(
       window: tokens of an example.
       positions: tokens of each example to score, 1 or more, drawn without replacement; None scores all.
       seed: of the draw; an example's draw depends on (seed, its index) only.
+      add_special_tokens: whether rows are those of `MaskedLM.add_special_tokens`: then end tokens are not scored.
 
     Raises:
-      UserError: the vocabulary has no mask token.
+      UserError: the vocabulary has no mask token, or no start token that is asked for.
     """
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
     transform = objective.transform("decoder-only", special, vocab_size, window)
     most = objective.num_scored("decoder-only", window)
+    if add_special_tokens:
+        packing.require_frame(special, "MaskedLM.add_special_tokens")
     count = most if positions is None else min(positions, most)
 
     def rows(example: Example, index: int) -> list[Features]:
         rng = np.random.default_rng([seed, index])
         laid = transform(example, rng)
-        candidates = np.flatnonzero(laid["decoder_loss_weights"])
+        is_scored = laid["decoder_loss_weights"] > 0
+        if add_special_tokens:
+            is_scored &= laid["decoder_target_tokens"] != special.eos
+        candidates = np.flatnonzero(is_scored)
         chosen = np.sort(rng.permutation(len(candidates))[:count])
         targets, segments = laid["decoder_target_tokens"], laid.get("decoder_segment_ids")
         first = _first_tokens(targets, segments, special.eos, _begins(example, special.eos))
-        rows = [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
-        return [row | {"scored_first": first[place, None]} for row, place in zip(rows, candidates[chosen], strict=True)]
+        places = candidates[chosen]
+        if not len(places):
+            return []
+        tokens, features, moved = _as_encoder_reads(laid, special if add_special_tokens else None)
+        return [
+            {
+                **features,
+                "encoder_input_tokens": _masked(tokens, moved[place], special.mask),
+                "scored_positions": moved[place, None].astype(np.int32),
+                "scored_targets": targets[place, None],
+                "scored_weights": np.ones(1, np.float32),
+                "scored_first": first[place, None],
+            }
+            for place in places
+        ]
 
     return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
 
 
-def _masked_row(laid: Features, position: int, mask: int) -> Features:
-    tokens, weights = laid["decoder_target_tokens"], laid["decoder_loss_weights"]
-    inputs = tokens.copy()
-    inputs[position] = mask
+def _as_encoder_reads(laid: Features, frame: SpecialTokens | None) -> tuple[np.ndarray, Features, np.ndarray]:
+    """Returns what an encoder reads of an example laid out for a decoder, each document framed unless `frame` is None.
+
+    These are its tokens, its other features, and where each of the decoder's tokens stands.
+    """
+    tokens, places = laid["decoder_target_tokens"], np.arange(len(laid["decoder_target_tokens"]))
     # Without segment ids all is one text, which ends with the last target.
-    one_text = (np.arange(len(tokens)) <= np.flatnonzero(weights)[-1]).astype(np.int32)
-    features = {
-        "encoder_input_tokens": inputs,
-        "encoder_segment_ids": laid.get("decoder_segment_ids", one_text),
-        "scored_positions": np.array([position], np.int32),
-        "scored_targets": tokens[position : position + 1],
-        "scored_weights": np.ones(1, np.float32),
-    }
-    return features | ({"encoder_positions": laid["decoder_positions"]} if "decoder_positions" in laid else {})
+    one_text = (places <= np.flatnonzero(laid["decoder_loss_weights"])[-1]).astype(np.int32)
+    segments = laid.get("decoder_segment_ids", one_text)
+    if frame is not None:
+        tokens, segments, places = packing.framed(tokens, segments, frame, len(tokens) + packing.FRAME)
+    positions = packing.features("encoder", segments) if "decoder_positions" in laid else {}
+    return tokens, {"encoder_segment_ids": segments, **positions}, places
+
+
+def _masked(tokens: np.ndarray, place: int, mask: int) -> np.ndarray:
+    masked = tokens.copy()
+    masked[place] = mask
+    return masked
 
 
 def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, begins: bool) -> np.ndarray:
