@@ -169,6 +169,29 @@ def test_bytes_are_those_of_the_texts(layout, tmp_path):
     assert scorer.window_sums(windows, scoring).bytes.sum() == expected
 
 
+@pytest.mark.parametrize("architecture", ["encoder-decoder", "decoder-only"])
+def test_spans_that_begin_a_document_are_told(architecture):
+    """Of every span the token before it in the window says so, wherever the window was cut."""
+    special = SpecialTokens(0, 1, 2, None, tuple(range(99, 79, -1)), {"R": 60})
+    found = set()
+    for objective in (SpanCorruption(0.4, 2.0), SpanCorruption(0.4, 2.0, mode="R")):
+        scoring = by_objective("native", objective, architecture, special, 100, 30, 0)
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            # No token comes twice, so that each tells its place; one in three ends a document.
+            window = rng.permutation(np.arange(3, 33)).astype(np.int32)
+            window[rng.random(30) < 0.3] = special.eos
+            for previous in ({}, {"previous_token": special.eos}, {"previous_token": 50}):
+                (row,) = scoring.rows({"tokens": window, **previous}, seed)
+                starts = {int(window[place]) for place in range(1, 30) if window[place - 1] == special.eos}
+                starts |= {int(window[0])} if previous.get("previous_token") != 50 else set()
+                for target, first in zip(row["scored_targets"], row["scored_first"], strict=True):
+                    if 3 <= target < 33:
+                        assert first == (int(target) in starts)
+                        found.add(bool(first))
+    assert found == {False, True}
+
+
 def _padded(*parts: np.ndarray) -> np.ndarray:
     return np.pad(np.concatenate(parts), (0, _WINDOW - sum(map(len, parts))))
 

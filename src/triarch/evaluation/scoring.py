@@ -101,12 +101,15 @@ def by_objective(
 
     def rows(example: Example, index: int) -> list[Features]:
         features = transform(example, np.random.default_rng([seed, index]))
-        begins = _begins(example, special.eos)
+        begins = window_begins = _begins(example, special.eos)
         if "encoder_input_tokens" in features and side == "decoder":
             begins = _ended(features, special.eos) and not getattr(objective, "append_eos", False)
         targets = features.pop(f"{side}_target_tokens")
         weights = features.pop(f"{side}_loss_weights")
         first = _first_tokens(targets, features.get(f"{side}_segment_ids"), special.eos, begins)
+        # Where there is one side, what is cut up stands before its spans.
+        cut_up = features.get("encoder_input_tokens", targets)
+        _tell_spans(first, targets, cut_up, special, window_begins)
         scored = np.flatnonzero(weights)
         padding = (0, width - len(scored))
         return [
@@ -210,6 +213,25 @@ def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, be
     if segments is not None:
         first[1:] |= segments[1:] != segments[:-1]
     return first
+
+
+def _tell_spans(
+    first: np.ndarray, targets: np.ndarray, cut_up: np.ndarray, special: SpecialTokens, begins: bool
+) -> None:
+    """Sets in `first` whether each span's first token is the first of a text: of what its sentinel stands behind.
+
+    Args:
+      first: bool[targets], changed in place.
+      targets: int32[targets]: spans, each after its sentinel.
+      cut_up: int32[inputs]: the text with sentinels where the spans were.
+      special: of the vocabulary.
+      begins: whether the window's first token is the first of a text.
+    """
+    text = cut_up[~np.isin(cut_up, list(special.modes.values()))]
+    # The token before each; that before the first one is not known but by `begins`.
+    before = dict(reversed([*zip(text.tolist(), [special.eos if begins else -1, *text[:-1].tolist()], strict=True)]))
+    for place in np.flatnonzero(np.isin(targets[:-1], special.sentinels)):
+        first[place + 1] = before.get(int(targets[place])) == special.eos
 
 
 def _begins(example: Example, eos: int) -> bool:

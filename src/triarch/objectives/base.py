@@ -174,9 +174,7 @@ def require_layout(
             "another --layout"
         )
     if layout == "packed" and not gap and adds_special_tokens(objective):
-        raise UserError(
-            f"{store}: its rows have no room for MaskedLM.add_special_tokens: prepare it with --gap=1"
-        )
+        raise UserError(f"{store}: its rows have no room for MaskedLM.add_special_tokens: prepare it with --gap=1")
     expected = getattr(objective, "pair_lengths", lengths)
     if lengths is not None and expected != lengths:
         raise UserError(
