@@ -32,11 +32,19 @@ VOCABULARY = "vocabulary"
 
 @dataclasses.dataclass(frozen=True)
 class StoreFile:
-    """One ArrayRecord file: its name in the store, its number of examples, its size in bytes."""
+    """One ArrayRecord file.
+
+    Attributes:
+      name: in the store.
+      examples: how many it has.
+      size: in bytes.
+      sha256: (hex) of all its records, one after another; None in stores made before it was recorded.
+    """
 
     name: str
     examples: int
     size: int
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +153,15 @@ class Manifest:
         """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         fields = {name: value for name, value in fields.items() if value is not None}
+        for split in fields["splits"].values():
+            split["files"] = [{key: item for key, item in file.items() if item is not None} for file in split["files"]]
         return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @property
     def fingerprint(self) -> str:
         """Identifies what the store holds, wherever it lies and whatever it was made from: sha256 (hex).
+
+        Of its records by their own hashes; a store made before these were recorded, by their number and size alone.
 
         So a run goes on, and its order can be told, when its store is prepared anew from files that have moved.
         """
@@ -175,7 +187,7 @@ VOCABULARY_SCHEMA = Record(
 _SPLIT = Record(
     {
         **dict.fromkeys(("examples", "documents", "tokens", "dropped_tokens", "bytes"), Whole()),
-        "files": Items(Record({**_FILE, "examples": Whole()})),
+        "files": Items(Record({**_FILE, "examples": Whole(), "sha256": OrNull(Digest())})),
     }
 )
 _TABLES = Items(Record({**_FILE, "rows": Whole(), "sha256": Digest()}))

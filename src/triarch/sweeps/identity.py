@@ -10,7 +10,7 @@ from pathlib import Path
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.sweeps.design import Run
-from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, run_fingerprint
+from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
 
 # Digits of the fingerprint in the name of a folder beside one that holds another run of the same name.
 _DIGITS = 8
@@ -37,7 +37,7 @@ def settled(
         names = held.get(fingerprint, [])
         if names:
             found.append(dataclasses.replace(run, folder=run.name if run.name in names else names[0]))
-        elif not (folder / run.name / CONFIG_JSON).exists():
+        elif not is_begun(folder / run.name):  # One that failed before its first step binds nobody.
             found.append(run)
         elif train_changed:
             found.append(dataclasses.replace(run, folder=f"{run.name}_{fingerprint[:_DIGITS]}"))
