@@ -1,5 +1,6 @@
 """A store gives back what was written, and nothing damaged passes for whole."""
 
+import hashlib
 import json
 import os
 import re
@@ -42,13 +43,25 @@ def test_manifest_round_trip(tmp_path):
     store = write_store(tmp_path / "store", numbered_windows(3))
     manifest = store.manifest
     file = tmp_path / "store" / "train-00000-of-00001.array_record"
-    assert manifest.splits["train"] == Split(3, 3, 24, 0, 24, (StoreFile(file.name, 3, file.stat().st_size),))
+    digest = hashlib.sha256(numbered_windows(3).astype("<u2").tobytes()).hexdigest()
+    assert manifest.splits["train"] == Split(3, 3, 24, 0, 24, (StoreFile(file.name, 3, file.stat().st_size, digest),))
     fields = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert fields["format"] == "triarch.token_store" and fields["version"] == 1
     special = {"pad": 0, "bos": 0, "eos": 1, "mask": None}
     assert manifest.vocabulary == Vocabulary("bytes", VOCAB_SIZE, "0" * 64, special)
     assert (manifest.task, manifest.layout, manifest.window, manifest.dtype) == ("test", "windows", 8, "uint16")
     assert set(os.listdir(store.path)) == {"manifest.json", file.name, "token_bytes.npy"}
+
+
+def test_stores_from_before_records_were_hashed_are_read_and_stay_what_they_were(tmp_path):
+    store = write_store(tmp_path / "store", numbered_windows(3))
+    path = store.path / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["splits"]["train"]["files"][0]["sha256"]
+    path.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    old = TokenStore.open(store.path).manifest
+    assert old.to_json() == path.read_text()
+    assert old.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest() != store.manifest.fingerprint
 
 
 def _edit(field, value):

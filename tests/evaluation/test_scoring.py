@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation import domains
-from triarch.cli.verbs.evaluate import loss_cells
+from triarch.cli.verbs.evaluate import LOSS_HEADER, loss_cells
 from triarch.evaluation.held_out import summarise
 from triarch.evaluation.sampling import Sample, SampledWindows, Scored
 from triarch.evaluation.scoring import by_objective, paired_objective, pseudo_likelihood
 from triarch.evaluation.suites import SuiteDomain, averages
 from triarch.evaluation.sums import Scorer, WindowSums
-from triarch.objectives import UL2, CausalLM, PrefixLM, SpanCorruption, SpecialTokens, Supervised
+from triarch.objectives import UL2, CausalLM, MaskedLM, PrefixLM, SpanCorruption, SpecialTokens, Supervised
 from triarch.tokenizers import SentencePieceTokenizer
 
 SPECIAL = domains.special_tokens()
@@ -61,6 +61,31 @@ def test_pseudo_likelihood_hides_one_target_a_row_and_nothing_else(length, posit
         assert (row["scored_positions"][0], row["scored_targets"][0]) == (position, window[position])
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_an_encoder_between_cls_and_sep_is_scored_on_the_rows_that_it_was_trained_on(is_packed):
+    size, eos = domains.VOCAB_SIZE, SPECIAL.eos
+    first, second = [*range(4, 12), eos], [*range(20, 25), eos]
+    window = np.array(first + second, np.int32)
+    example = {"tokens": window}
+    if is_packed:
+        example |= {"segment_ids": np.repeat([1, 2], [len(first), len(second)]).astype(np.int32)}
+    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, size, len(window), None, 0, add_special_tokens=True)
+    objective = MaskedLM(add_special_tokens=True)
+    trained = objective.transform("encoder-only", SPECIAL, size, len(window))(example, np.random.default_rng(0))
+    rows = scoring.rows(example, 0)
+    for row in rows:
+        ((place,), (target,)) = row["scored_positions"], row["scored_targets"]
+        whole = row["encoder_input_tokens"].copy()
+        assert whole[place] == SPECIAL.mask
+        whole[place] = target
+        np.testing.assert_array_equal(whole, trained["encoder_target_tokens"])
+        np.testing.assert_array_equal(row["encoder_segment_ids"], trained["encoder_segment_ids"])
+        assert set(row) - set(trained) == {name for name in row if name.startswith("scored")}
+    scored = [int(row["scored_targets"][0]) for row in rows]
+    # The second half of each text, but no end token.
+    assert scored == ([9, 10, 11, 23, 24] if is_packed else [20, 21, 22, 23, 24])
+
+
 def test_paired_cuts_in_the_middle_whatever_the_training_cut():
     assert paired_objective(PrefixLM(0.25, bidirectional_prefix=True)) == PrefixLM(0.5, bidirectional_prefix=True)
     assert paired_objective(PrefixLM(split="uniform", append_eos=True)) == PrefixLM(0.5)
@@ -93,17 +118,17 @@ def test_standard_error_of_unequal_windows_equals_the_jackknife_to_first_order()
 def test_perplexity_beyond_a_number(nats, perplexity, shown):
     """Of a loss that is finite: e^709.782 is the largest number of 64 bits."""
     tokens = np.ones(2)
-    loss = summarise(WindowSums(nats * tokens, tokens, tokens))
-    mean = averages("paired", [(SuiteDomain("a", "b", None), WindowSums(nats * tokens, tokens, tokens))])
+    loss = summarise(Scored.whole(WindowSums(nats * tokens, tokens, tokens)))
+    mean = averages("paired", [(SuiteDomain("a", "b", None), Scored.whole(WindowSums(nats * tokens, tokens, tokens)))])
     assert [one.perplexity for one in mean] == [loss.perplexity] * len(mean)
     assert loss.nats_per_token == nats and loss.perplexity == (perplexity and pytest.approx(perplexity, rel=1e-12))
-    assert loss_cells(loss)[3] == shown
+    assert loss_cells(loss)[LOSS_HEADER.index("perplexity")] == shown
 
 
 def test_perplexity_of_no_tokens():
     nothing = np.zeros(2)
-    loss = summarise(WindowSums(nothing, nothing, nothing))
-    assert loss.perplexity is None and loss_cells(loss)[3] == "-"
+    loss = summarise(Scored.whole(WindowSums(nothing, nothing, nothing)))
+    assert loss.perplexity is None and loss_cells(loss)[LOSS_HEADER.index("perplexity")] == "-"
 
 
 @pytest.mark.parametrize("layout", ["windows", "packed", "pairs"])
@@ -142,6 +167,29 @@ def test_bytes_are_those_of_the_texts(layout, tmp_path):
     )
     windows = SampledWindows(examples, Sample(np.arange(len(examples)), len(examples)))
     assert scorer.window_sums(windows, scoring).bytes.sum() == expected
+
+
+@pytest.mark.parametrize("architecture", ["encoder-decoder", "decoder-only"])
+def test_spans_that_begin_a_document_are_told(architecture):
+    """Of every span the token before it in the window says so, wherever the window was cut."""
+    special = SpecialTokens(0, 1, 2, None, tuple(range(99, 79, -1)), {"R": 60})
+    found = set()
+    for objective in (SpanCorruption(0.4, 2.0), SpanCorruption(0.4, 2.0, mode="R")):
+        scoring = by_objective("native", objective, architecture, special, 100, 30, 0)
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            # No token comes twice, so that each tells its place; one in three ends a document.
+            window = rng.permutation(np.arange(3, 33)).astype(np.int32)
+            window[rng.random(30) < 0.3] = special.eos
+            for previous in ({}, {"previous_token": special.eos}, {"previous_token": 50}):
+                (row,) = scoring.rows({"tokens": window, **previous}, seed)
+                starts = {int(window[place]) for place in range(1, 30) if window[place - 1] == special.eos}
+                starts |= {int(window[0])} if previous.get("previous_token") != 50 else set()
+                for target, first in zip(row["scored_targets"], row["scored_first"], strict=True):
+                    if 3 <= target < 33:
+                        assert first == (int(target) in starts)
+                        found.add(bool(first))
+    assert found == {False, True}
 
 
 def _padded(*parts: np.ndarray) -> np.ndarray:

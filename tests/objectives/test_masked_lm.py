@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, chisquare
 
+from tests.tokenizers.huggingface import write_folder
 from triarch.errors import UserError
-from triarch.objectives import MaskedLM, SpecialTokens
+from triarch.objectives import MaskedLM, Mixture, SpecialTokens
+from triarch.objectives.base import require_layout
+from triarch.prepare.corpora.files import Files
+from triarch.prepare.layouts import FirstFit
+from triarch.prepare.pipeline import VocabularyChoice, prepare
 
 SPECIAL = SpecialTokens(pad=0, bos=1, eos=2, mask=3)
 VOCAB = 50
@@ -101,3 +106,105 @@ def test_what_makes_no_sense_is_refused_in_one_line():
         MaskedLM(rate=0.01).num_scored("encoder-only", 10)
     with pytest.raises(UserError, match=r"MaskedLM\.rate = 1\.0 chooses 10 of 10 tokens"):
         MaskedLM(rate=1.0).num_scored("encoder-only", 10)
+
+
+FRAMED = MaskedLM(rate=0.5, add_special_tokens=True)
+# All of letters that the vocabulary has: an unknown token is a special one for transformers, and text here.
+TEXTS = [
+    "letters and words",
+    "a b c d",
+    "rest in the sun and on the land near the tide",
+    "a",
+    "x u f c d e",
+    "nouns and letters",
+]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A BERT tokenizer's folder, and transformers' own account of it."""
+    transformers = pytest.importorskip("transformers")
+    special = dict(cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", mask_token="[MASK]", unk_token="[UNK]")
+    folder = write_folder(tmp_path_factory.mktemp("bert"), "bert", tokenizer_config=special)
+    file = str(folder / "tokenizer.json")
+    return folder, transformers.PreTrainedTokenizerFast(tokenizer_file=file, **special)
+
+
+@pytest.fixture
+def lines(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(TEXTS) + "\n")
+    return Files.matching([str(file)], unit="line")
+
+
+@pytest.mark.parametrize("layout", ["packed", "windows"])
+def test_rows_between_cls_and_sep_are_what_transformers_makes_of_the_texts(bert, lines, layout, tmp_path):
+    folder, tokenizer = bert
+    choice = VocabularyChoice(str(folder))
+    gap = 1 if layout == "packed" else 0
+    store = prepare(
+        lines, "x", tmp_path / "store", choice, 30, validation_fraction=0, workers=1, layout=layout, gap=gap
+    )
+    special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
+    vocab_size = store.manifest.vocabulary.size
+    assert FRAMED.lengths("encoder-only", 30) == {"encoder": 32}
+    transform = FRAMED.transform("encoder-only", special, vocab_size, 30)
+    split = store.split("train")
+    rows = [transform(split[index], np.random.default_rng(index)) for index in range(len(split))]
+    assert len(rows) > 1
+    found = []
+    for row in rows:
+        tokens, segments = row["encoder_target_tokens"], row["encoder_segment_ids"]
+        assert len(tokens) == 32 and (tokens[segments == 0] == tokenizer.pad_token_id).all()
+        special_places = tokenizer.get_special_tokens_mask(tokens.tolist(), already_has_special_tokens=True)
+        kept = np.array(special_places, bool)
+        assert not row["encoder_loss_weights"][kept].any()
+        np.testing.assert_array_equal(row["encoder_input_tokens"][kept], tokens[kept])
+        assert row["encoder_loss_weights"].sum() == round(0.5 * (~kept).sum())
+        if layout == "packed":
+            for number in range(1, segments.max() + 1):
+                found.append(tokens[segments == number].tolist())
+                positions = row["encoder_positions"][segments == number].tolist()
+                assert positions == list(range(len(found[-1])))
+        else:
+            found.append(tokens[segments > 0].tolist())
+    if layout == "packed":
+        assert sorted(found) == sorted(tokenizer(TEXTS)["input_ids"])
+    else:  # A window is one text, which may cut documents: [CLS] and [SEP] stand around it.
+        ids = [index for one in TEXTS for index in tokenizer(one)["input_ids"][1:]]
+        windows = [ids[start : start + 30] for start in range(0, len(ids) - 29, 30)]
+        sep = tokenizer.sep_token_id
+        assert found == [[tokenizer.cls_token_id, *one] + [sep] * (one[-1] != sep) for one in windows]
+
+
+def test_long_documents_in_pieces_stand_between_start_and_end_too():
+    layout = FirstFit([10], SPECIAL.pad, gap=1)
+    transform = FRAMED.transform("encoder-only", SPECIAL, VOCAB, 10)
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 26, 60)
+    documents = [np.append(rng.integers(4, VOCAB, length), SPECIAL.eos) for length in lengths]
+    made = [layout.add(one, np.array([len(one)])) for one in documents] + [layout.finish()]
+    pieces = []
+    for examples in made:
+        for tokens, segments in zip(examples.tokens, examples.segment_ids, strict=True):
+            row = transform({"tokens": tokens, "segment_ids": segments}, np.random.default_rng(0))
+            for number in range(1, segments.max() + 1):
+                piece = row["encoder_target_tokens"][row["encoder_segment_ids"] == number].tolist()
+                assert piece[0] == SPECIAL.bos and piece[-1] == SPECIAL.eos
+                pieces.append(piece[1:-1])
+    expected = [one[start : start + 10].tolist() for one in documents for start in range(0, len(one), 10)]
+    assert sorted(pieces) == sorted(one[:-1] if one[-1] == SPECIAL.eos else one for one in expected)
+
+
+def test_rows_without_room_for_start_tokens_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"stores/a: its rows have no room for .*: prepare it with --gap=1"):
+        require_layout(FRAMED, "packed", "stores/a")
+    with pytest.raises(UserError, match="no room"):
+        require_layout(Mixture((MaskedLM(), FRAMED), (1, 1)), "packed", "stores/a", None, 0)
+    require_layout(FRAMED, "packed", "stores/a", None, 1)
+    require_layout(FRAMED, "windows", "stores/a")
+    full = {"tokens": np.full(WINDOW, 9, np.int32), "segment_ids": np.arange(1, WINDOW + 1, dtype=np.int32)}
+    with pytest.raises(UserError, match="a row of 40 documents has no room"):
+        FRAMED.transform("encoder-only", SPECIAL, VOCAB, WINDOW)(full, np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"add_special_tokens needs a start token such as \[CLS\]"):
+        FRAMED.transform("encoder-only", dataclasses.replace(SPECIAL, bos=0), VOCAB, WINDOW)

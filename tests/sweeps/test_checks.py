@@ -172,6 +172,10 @@ def test_runs_are_known_by_what_they_compute(folder, tmp_path):
     _, runs = study_of(folder)
     for run in runs:
         write_folder(tmp_path / run.name, run.config, "", stores)
+    # What never trained binds nobody.
+    unbegun = [dataclasses.replace(run, config=dataclasses.replace(run.config, steps=7)) for run in runs]
+    assert [run.owner for run in identity.settled(unbegun, tmp_path, stores)] == [run.name for run in runs]
+    for run in runs:
         (tmp_path / run.name / "metrics.jsonl").write_text('{"step": 1}\n')
     peak = runs[0].learning_rate
     _, crossed = study_of(folder, "good", "several", f"Study.learning_rates = ({peak}, 1e-3)", "Study.seeds = (0, 5)")

@@ -10,8 +10,8 @@ from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
+from triarch.training.config_classes import to_plain
 from triarch.training.config_json import check_modules, read_config
-from triarch.training.fingerprint import to_plain
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
 
@@ -50,16 +50,16 @@ def changed(plain, key, value):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("steps", "7", "RunConfig.steps = '7': expected a whole number"),
+        ("steps", "7", "RunConfig.steps: '7' is no value of that field"),
         ("steps", None, "RunConfig.steps is missing"),
         ("model.d_model", None, "ModelConfig.d_model is missing"),
         ("model.d_modl", 8, "ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
         ("objective.class", "CausalLN", "no config class 'CausalLN' (did you mean 'CausalLM'?)"),
         ("objective.class", ["CausalLM"], "no config class ['CausalLM']"),
-        ("objective.class", "AdamW", "AdamW.learning_rate is missing"),
-        ("objective.class", "Cosine", "Cosine.peak is missing"),
-        ("objective", 5, "RunConfig.objective = 5: expected a reference"),
-        ("optimizer.learning_rate", {"class": "CausalLM"}, "AdamW.learning_rate = @CausalLM(): expected a reference"),
+        ("objective.class", "AdamW", "RunConfig.objective: AdamW does not go there"),
+        ("objective.class", "Cosine", "RunConfig.objective: Cosine does not go there"),
+        ("objective", 5, "RunConfig.objective: '5' is no value of that field"),
+        ("optimizer.learning_rate", {"class": "CausalLM"}, "AdamW.learning_rate: CausalLM does not go there"),
         ("objective.from", {"module": "os", "sha256": "x"}, "needs CausalLM of a module: give --module=os"),
     ],
 )

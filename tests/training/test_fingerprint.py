@@ -1,7 +1,9 @@
 """Configs compared, and files that are whole or absent."""
 
 import dataclasses
+import json
 import os
+import shutil
 
 import pytest
 
@@ -9,7 +11,14 @@ from tests.training import tiny
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
-from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder
+from triarch.training.config_classes import config_classes, to_plain, without_defaults
+from triarch.training.fingerprint import (
+    check_folder,
+    config_fingerprint,
+    differences,
+    run_fingerprint,
+    write_folder,
+)
 
 
 def begin(workdir):
@@ -62,6 +71,44 @@ def test_a_folder_holds_one_run(tmp_path, changes, line):
             check_folder(tmp_path / "run", changed, [store])
 
 
+@pytest.mark.parametrize(
+    ("key", "inner"), [("init_from", None), ("z_loss", None), ("model", "mlp_bias"), ("optimizer", "weight_decay")]
+)
+def test_a_run_from_before_a_field_was_there_goes_on(tmp_path, key, inner):
+    """What an older triarch did not write is as by default, and neither a difference nor part of the identity."""
+    config = tiny.run_config("store")
+    store = TokenStore.open(tiny.write_store(tmp_path / "store"))
+    write_folder(tmp_path / "run", config, "text", [store])
+    begin(tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    identity = json.loads(file.read_text())
+    owner = identity if inner is None else identity[key]
+    value = owner.pop(inner or key)
+    file.write_text(json.dumps(identity))
+    check_folder(tmp_path / "run", config, [store])
+    assert config_fingerprint(identity) == run_fingerprint(config, [store])
+    other = {None: 7, 1e-4: 0.5, False: True}.get(value, 0.25)
+    owner[inner or key] = other
+    assert config_fingerprint(identity) != run_fingerprint(config, [store])
+    part = config if inner is None else getattr(config, key)
+    changed = dataclasses.replace(part, **{inner or key: other})
+    changed = changed if inner is None else dataclasses.replace(config, **{key: changed})
+    del owner[inner or key]
+    file.write_text(json.dumps(identity))
+    with pytest.raises(UserError, match=f"{f'{key}.{inner}' if inner else key}: {value!r} -> {other!r}"):
+        check_folder(tmp_path / "run", changed, [store])
+
+
+def test_only_what_was_set_stands_for_a_config():
+    assert without_defaults(to_plain(tiny.run_config("store")))["optimizer"] == {
+        "class": "AdamW",
+        "learning_rate": {"class": "Cosine", "peak": 3e-3, "warmup_steps": 5},
+    }
+    unknown = {"class": "Unknown", "x": [{"class": "Constant", "peak": 1.0, "warmup_steps": 0}]}
+    assert without_defaults(unknown) == {"class": "Unknown", "x": [{"class": "Constant", "peak": 1.0}]}
+    assert "Unknown" not in config_classes()
+
+
 def test_what_never_trained_binds_nobody(tmp_path):
     """As after too little memory: the folder takes another config, with its vocabulary, until a step is kept."""
     workdir, config = tmp_path / "run", tiny.run_config("store")
@@ -111,6 +158,28 @@ def test_another_store_is_another_run(tmp_path):
     begin(tmp_path / "run")
     with pytest.raises(UserError, match=r"store_fingerprint: '\w{64}' -> '\w{64}'"):
         check_folder(tmp_path / "run", config, [other])
+
+
+def test_a_store_replaced_by_one_of_the_same_sizes_is_another_run(tmp_path):
+    config = tiny.run_config("store")
+    folder = tiny.write_store(tmp_path / "store")
+    store = TokenStore.open(folder)
+    write_folder(tmp_path / "run", config, "text", [store])
+    begin(tmp_path / "run")
+    plain = store.manifest.to_json()
+    shutil.rmtree(folder)
+    assert TokenStore.open(tiny.write_store(folder)).manifest.to_json() == plain
+    shutil.rmtree(folder)
+    other = TokenStore.open(tiny.write_store(folder, seed=1))
+    fields, others = json.loads(plain), json.loads(other.manifest.to_json())
+    for split in (*fields["splits"].values(), *others["splits"].values()):
+        for file in split["files"]:
+            # How well it is compressed may differ.
+            del file["sha256"], file["size"]
+    assert fields == others
+    with pytest.raises(UserError, match="store_fingerprint: "):
+        check_folder(tmp_path / "run", config, [other])
+    assert run_fingerprint(config, [store]) != run_fingerprint(config, [other])
 
 
 def test_provenance_is_no_part_of_a_stores_identity(tmp_path):

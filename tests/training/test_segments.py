@@ -20,8 +20,8 @@ from triarch.objectives import CausalLM, PrefixLM
 from triarch.training import CheckpointConfig, DataConfig, loop, train
 from triarch.training.adafactor import Adafactor
 from triarch.training.changing import all_segments, in_order
+from triarch.training.config_classes import to_plain
 from triarch.training.config_json import from_plain, read_config
-from triarch.training.fingerprint import to_plain
 from triarch.training.inputs import open_inputs
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Constant, Cosine, Rsqrt, Trapezoid
@@ -227,7 +227,7 @@ def test_a_config_is_read_as_it_was_written(config):
     ("path", "value", "message"),
     [
         (("optimizer", "class"), "subprocess.Popen", r"RunConfig.optimizer: no config class 'subprocess.Popen'"),
-        (("optimizer", "class"), "Cosine", r"RunConfig.optimizer: a Cosine does not go there"),
+        (("optimizer", "class"), "Cosine", r"RunConfig.optimizer: Cosine does not go there"),
         (("optimizer", "beta3"), 0.1, r"AdamW has no field 'beta3' \(did you mean 'beta"),
         (("steps",), "12", r"RunConfig.steps: '12' is no value of that field"),
         (("steps",), True, r"RunConfig.steps: 'True' is no value"),

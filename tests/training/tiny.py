@@ -26,9 +26,9 @@ LAYERS = {"encoder-only": (3, 0), "decoder-only": (0, 3), "encoder-decoder": (2,
 OBJECTIVES = {"encoder-only": MaskedLM(), "decoder-only": CausalLM(), "encoder-decoder": PrefixLM()}
 
 
-def write_store(path: Path, examples: int = 64) -> Path:
+def write_store(path: Path, examples: int = 64, seed: int = 0) -> Path:
     """Writes a store whose windows repeat a short motif, so that there is something to learn."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     special = {"pad": 0, "bos": 1, "eos": 2, "mask": 3}
     splits = {}
     with StoreWriter(path, WINDOW, "uint16") as writer:

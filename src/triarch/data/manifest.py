@@ -32,11 +32,19 @@ VOCABULARY = "vocabulary"
 
 @dataclasses.dataclass(frozen=True)
 class StoreFile:
-    """One ArrayRecord file: its name in the store, its number of examples, its size in bytes."""
+    """One ArrayRecord file.
+
+    Attributes:
+      name: in the store.
+      examples: how many it has.
+      size: in bytes.
+      sha256: (hex) of all its records, one after another; None in stores made before it was recorded.
+    """
 
     name: str
     examples: int
     size: int
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +128,7 @@ class Manifest:
         several are packed; None in the other layouts.
       source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out.
       provenance: of each split; None in stores made before there was any.
+      gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
     """
 
     task: str
@@ -131,6 +140,7 @@ class Manifest:
     source: Mapping[str, Any]
     lengths: Mapping[str, int] | None = None
     provenance: Mapping[str, SplitProvenance] | None = None
+    gap: int | None = None
 
     def files(self) -> Iterator[StoreFile | TableFile]:
         """Yields the files of all splits and of their provenance."""
@@ -143,11 +153,15 @@ class Manifest:
         """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         fields = {name: value for name, value in fields.items() if value is not None}
+        for split in fields["splits"].values():
+            split["files"] = [{key: item for key, item in file.items() if item is not None} for file in split["files"]]
         return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @property
     def fingerprint(self) -> str:
         """Identifies what the store holds, wherever it lies and whatever it was made from: sha256 (hex).
+
+        Of its records by their own hashes; a store made before these were recorded, by their number and size alone.
 
         So a run goes on, and its order can be told, when its store is prepared anew from files that have moved.
         """
@@ -173,7 +187,7 @@ VOCABULARY_SCHEMA = Record(
 _SPLIT = Record(
     {
         **dict.fromkeys(("examples", "documents", "tokens", "dropped_tokens", "bytes"), Whole()),
-        "files": Items(Record({**_FILE, "examples": Whole()})),
+        "files": Items(Record({**_FILE, "examples": Whole(), "sha256": OrNull(Digest())})),
     }
 )
 _TABLES = Items(Record({**_FILE, "rows": Whole(), "sha256": Digest()}))
@@ -190,6 +204,7 @@ _SCHEMA = Record(
         "source": Table(Anything()),
         "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
         "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
+        "gap": OrNull(Whole(1, MOST_TOKENS)),
     }
 )
 
@@ -217,6 +232,7 @@ def read_manifest(store: Path) -> Manifest:
         source=fields["source"],
         lengths=fields.get("lengths"),
         provenance=_provenance(fields.get("provenance")),
+        gap=fields.get("gap"),
     )
     _check_counts(path, manifest)
     return manifest

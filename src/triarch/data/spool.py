@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,12 @@ class FileFormat(Protocol):
 
 
 class WrittenFile(NamedTuple):
-    """A file's name in the store, its number of records, its size in bytes."""
+    """A file's name in the store, its number of records, its size in bytes, the sha256 (hex) of its records."""
 
     name: str
     records: int
     size: int
+    sha256: str
 
 
 class SpooledFiles:
@@ -51,6 +53,7 @@ class SpooledFiles:
         self._record_bytes = record_bytes
         self._file_records = file_records
         self._counts: list[int] = []
+        self._digests: list[str] = []
         self._spooled = 0
         self._spool: Any = None
 
@@ -76,9 +79,9 @@ class SpooledFiles:
         if self._spool is not None:
             self._spool.flush()
             os.fsync(self._spool.fileno())
-        return {"counts": list(self._counts), "spooled": self._spooled}
+        return {"counts": list(self._counts), "digests": list(self._digests), "spooled": self._spooled}
 
-    def restore(self, counts: list[int], spooled: int) -> set[Path]:
+    def restore(self, counts: list[int], digests: list[str], spooled: int) -> set[Path]:
         """Takes up what `flush` described and returns the files that belong to it.
 
         Raises:
@@ -97,7 +100,7 @@ class SpooledFiles:
             files.add(spool)
         for path in files:
             path.stat()
-        self._counts, self._spooled = list(counts), spooled
+        self._counts, self._digests, self._spooled = list(counts), list(digests), spooled
         return files
 
     def remove_converted(self) -> None:
@@ -116,10 +119,10 @@ class SpooledFiles:
         if self._spooled:
             self._convert()
         files = []
-        for index, records in enumerate(self._counts):
+        for index, (records, digest) in enumerate(zip(self._counts, self._digests, strict=True)):
             name = f"{self._name}-{index:05d}-of-{len(self._counts):05d}{self._format.suffix}"
             path = self._path(index).rename(self._folder / name)
-            files.append(WrittenFile(name, records, path.stat().st_size))
+            files.append(WrittenFile(name, records, path.stat().st_size, digest))
         return files
 
     def _convert(self) -> None:
@@ -127,10 +130,14 @@ class SpooledFiles:
         path = self._path(len(self._counts))
         with self._spool_path(len(self._counts)).open("rb") as spool:
             block_bytes = self._format.block_records * self._record_bytes
-            self._format.write(path, iter(lambda: spool.read(block_bytes), b""), self._record_bytes)
+            # Of the records, not of the file: how it is compressed may change with a library.
+            digest = hashlib.sha256()
+            blocks = _digested(iter(lambda: spool.read(block_bytes), b""), digest)
+            self._format.write(path, blocks, self._record_bytes)
         with path.open("rb") as file:
             os.fsync(file.fileno())
         self._counts.append(self._spooled)
+        self._digests.append(digest.hexdigest())
         self._spooled = 0
 
     def _path(self, index: int) -> Path:
@@ -138,3 +145,10 @@ class SpooledFiles:
 
     def _spool_path(self, index: int) -> Path:
         return self._scratch / f"{self._name}-{index:05d}.spool"
+
+
+def _digested(blocks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    """Yields the blocks, each taken into `digest` on its way."""
+    for block in blocks:
+        digest.update(block)
+        yield block

@@ -148,7 +148,7 @@ class StoreWriter:
         with explained(self.output):
             documents, pieces = (
                 tuple(
-                    manifests.TableFile(*file, sha256(self.folder / file.name))
+                    manifests.TableFile(file.name, file.records, file.size, sha256(self.folder / file.name))
                     for file in self._spooled(kind, split).finish()
                 )
                 for kind in (_DOCUMENTS, _PIECES)

@@ -12,6 +12,7 @@ from triarch.errors import UserError
 from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.huggingface.generation import Generation
 from triarch.objectives import Mixture, Objective, SpecialTokens, objective_from
+from triarch.objectives.base import adds_special_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Conventions:
     ) -> Conventions:
         """Returns the conventions of a model's training; of an imported model, those of its tokenizer.
 
-        A model of this project reads bos first; a prefix LM's mode token stands before the prompt, and the prompt ends
-        with eos where the objective ends its inputs so. An imported model gets what its tokenizer puts around a text,
+        A model of this project reads bos first, an encoder bos and eos around the prompt if its objective adds special
+        tokens; a prefix LM's mode token stands before the prompt, and the prompt ends with eos where the objective ends
+        its inputs so. An imported model gets what its tokenizer puts around a text,
         but that a decoder's prompt has no end. Where the tokenizer does not say, a decoder-only model gets nothing, an
         encoder-decoder eos after the prompt, an encoder bos ([CLS]) before and eos ([SEP]) after it. How a decoder's
         text begins and ends, its generation_config.json says, even if it was trained here since: but that what training
@@ -67,7 +69,9 @@ class Conventions:
         objective = objective_from(fields, str(model.path))
         before = _mode(objective, mode, special)
         if model.config.architecture == "encoder-only":
-            return cls((), before, (), False, None, (special.eos,))
+            framed = adds_special_tokens(objective)
+            start, after = ((special.bos,), (special.eos,)) if framed else ((), ())
+            return cls((), (*start, *before), after, False, None, (special.eos,))
         said = Generation.of(model.origin)
         has_encoder = model.config.architecture == "encoder-decoder"
         return cls(

@@ -19,7 +19,8 @@ from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.interchange import LoadedModel
-from triarch.objectives import PrefixLM, SpecialTokens
+from triarch.objectives import Objective, PrefixLM, SpecialTokens
+from triarch.objectives.base import adds_special_tokens
 from triarch.progress import Progress
 
 # Stretches of positions whose losses are averaged for the loss by position.
@@ -164,11 +165,12 @@ def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progr
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
     longest = _windows(store, options)
     scorer = Scorer.of(model, store, options.batch_size, progress)
+    framed = adds_special_tokens(_trained_objective(model))
     for length in options.lengths:
         # All but the first token are candidates, whatever the prefix of other models.
         objective = PrefixLM(prefix_fraction=1 / length)
         size, count = store.manifest.vocabulary.size, options.pseudo_positions
-        one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed)
+        one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed, framed)
         windows = [(number, {"tokens": example["tokens"][:length]}) for number, example in longest]
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
         sums = scorer.window_sums(windows, one)
@@ -178,8 +180,12 @@ def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progr
 
 
 def _prefix_objective(model: LoadedModel) -> PrefixLM:
+    return scorings.paired_objective(_trained_objective(model))
+
+
+def _trained_objective(model: LoadedModel) -> Objective | None:
     fields = model.origin.objective
-    return scorings.paired_objective(scorings.trained_objective(fields, str(model.path)) if fields else None)
+    return scorings.trained_objective(fields, str(model.path)) if fields else None
 
 
 def _scoring(model: LoadedModel, store: TokenStore, objective: PrefixLM, length: int) -> Scoring:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from
+from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from, packing
 from triarch.objectives.base import Features
 
 Example = Mapping[str, np.ndarray]
@@ -101,12 +101,15 @@ def by_objective(
 
     def rows(example: Example, index: int) -> list[Features]:
         features = transform(example, np.random.default_rng([seed, index]))
-        begins = _begins(example, special.eos)
+        begins = window_begins = _begins(example, special.eos)
         if "encoder_input_tokens" in features and side == "decoder":
             begins = _ended(features, special.eos) and not getattr(objective, "append_eos", False)
         targets = features.pop(f"{side}_target_tokens")
         weights = features.pop(f"{side}_loss_weights")
         first = _first_tokens(targets, features.get(f"{side}_segment_ids"), special.eos, begins)
+        # Where there is one side, what is cut up stands before its spans.
+        cut_up = features.get("encoder_input_tokens", targets)
+        _tell_spans(first, targets, cut_up, special, window_begins)
         scored = np.flatnonzero(weights)
         padding = (0, width - len(scored))
         return [
@@ -129,6 +132,7 @@ def pseudo_likelihood(
     window: int,
     positions: int | None,
     seed: int,
+    add_special_tokens: bool = False,
 ) -> Scoring:
     """Scores the tokens that paired scoring scores, each masked alone.
 
@@ -139,44 +143,68 @@ def pseudo_likelihood(
       window: tokens of an example.
       positions: tokens of each example to score, 1 or more, drawn without replacement; None scores all.
       seed: of the draw; an example's draw depends on (seed, its index) only.
+      add_special_tokens: whether rows are those of `MaskedLM.add_special_tokens`: then end tokens are not scored.
 
     Raises:
-      UserError: the vocabulary has no mask token.
+      UserError: the vocabulary has no mask token, or no start token that is asked for.
     """
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
     transform = objective.transform("decoder-only", special, vocab_size, window)
     most = objective.num_scored("decoder-only", window)
+    if add_special_tokens:
+        packing.require_frame(special, "MaskedLM.add_special_tokens")
     count = most if positions is None else min(positions, most)
 
     def rows(example: Example, index: int) -> list[Features]:
         rng = np.random.default_rng([seed, index])
         laid = transform(example, rng)
-        candidates = np.flatnonzero(laid["decoder_loss_weights"])
+        is_scored = laid["decoder_loss_weights"] > 0
+        if add_special_tokens:
+            is_scored &= laid["decoder_target_tokens"] != special.eos
+        candidates = np.flatnonzero(is_scored)
         chosen = np.sort(rng.permutation(len(candidates))[:count])
         targets, segments = laid["decoder_target_tokens"], laid.get("decoder_segment_ids")
         first = _first_tokens(targets, segments, special.eos, _begins(example, special.eos))
-        rows = [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
-        return [row | {"scored_first": first[place, None]} for row, place in zip(rows, candidates[chosen], strict=True)]
+        places = candidates[chosen]
+        if not len(places):
+            return []
+        tokens, features, moved = _as_encoder_reads(laid, special if add_special_tokens else None)
+        return [
+            {
+                **features,
+                "encoder_input_tokens": _masked(tokens, moved[place], special.mask),
+                "scored_positions": moved[place, None].astype(np.int32),
+                "scored_targets": targets[place, None],
+                "scored_weights": np.ones(1, np.float32),
+                "scored_first": first[place, None],
+            }
+            for place in places
+        ]
 
     return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
 
 
-def _masked_row(laid: Features, position: int, mask: int) -> Features:
-    tokens, weights = laid["decoder_target_tokens"], laid["decoder_loss_weights"]
-    inputs = tokens.copy()
-    inputs[position] = mask
+def _as_encoder_reads(laid: Features, frame: SpecialTokens | None) -> tuple[np.ndarray, Features, np.ndarray]:
+    """Returns what an encoder reads of an example laid out for a decoder, each document framed unless `frame` is None.
+
+    These are its tokens, its other features, and where each of the decoder's tokens stands.
+    """
+    tokens, places = laid["decoder_target_tokens"], np.arange(len(laid["decoder_target_tokens"]))
     # Without segment ids all is one text, which ends with the last target.
-    one_text = (np.arange(len(tokens)) <= np.flatnonzero(weights)[-1]).astype(np.int32)
-    features = {
-        "encoder_input_tokens": inputs,
-        "encoder_segment_ids": laid.get("decoder_segment_ids", one_text),
-        "scored_positions": np.array([position], np.int32),
-        "scored_targets": tokens[position : position + 1],
-        "scored_weights": np.ones(1, np.float32),
-    }
-    return features | ({"encoder_positions": laid["decoder_positions"]} if "decoder_positions" in laid else {})
+    one_text = (places <= np.flatnonzero(laid["decoder_loss_weights"])[-1]).astype(np.int32)
+    segments = laid.get("decoder_segment_ids", one_text)
+    if frame is not None:
+        tokens, segments, places = packing.framed(tokens, segments, frame, len(tokens) + packing.FRAME)
+    positions = packing.features("encoder", segments) if "decoder_positions" in laid else {}
+    return tokens, {"encoder_segment_ids": segments, **positions}, places
+
+
+def _masked(tokens: np.ndarray, place: int, mask: int) -> np.ndarray:
+    masked = tokens.copy()
+    masked[place] = mask
+    return masked
 
 
 def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, begins: bool) -> np.ndarray:
@@ -185,6 +213,25 @@ def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, be
     if segments is not None:
         first[1:] |= segments[1:] != segments[:-1]
     return first
+
+
+def _tell_spans(
+    first: np.ndarray, targets: np.ndarray, cut_up: np.ndarray, special: SpecialTokens, begins: bool
+) -> None:
+    """Sets in `first` whether each span's first token is the first of a text: of what its sentinel stands behind.
+
+    Args:
+      first: bool[targets], changed in place.
+      targets: int32[targets]: spans, each after its sentinel.
+      cut_up: int32[inputs]: the text with sentinels where the spans were.
+      special: of the vocabulary.
+      begins: whether the window's first token is the first of a text.
+    """
+    text = cut_up[~np.isin(cut_up, list(special.modes.values()))]
+    # The token before each; that before the first one is not known but by `begins`.
+    before = dict(reversed([*zip(text.tolist(), [special.eos if begins else -1, *text[:-1].tolist()], strict=True)]))
+    for place in np.flatnonzero(np.isin(targets[:-1], special.sentinels)):
+        first[place + 1] = before.get(int(targets[place])) == special.eos
 
 
 def _begins(example: Example, eos: int) -> bool:

@@ -16,7 +16,7 @@ from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.sums import Scorer
 from triarch.interchange import LoadedModel
 from triarch.objectives import Objective, SpecialTokens, Supervised
-from triarch.objectives.base import require_layout
+from triarch.objectives.base import adds_special_tokens, require_layout
 from triarch.progress import Progress
 
 
@@ -122,10 +122,12 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
     wanted: dict[object, list[str]] = {}
     for kind in _kinds(options, native, manifest.layout):
         objective = paired if kind == scorings.PAIRED else native
-        require_layout(objective, manifest.layout, str(store.path), manifest.lengths)
+        require_layout(objective, manifest.layout, str(store.path), manifest.lengths, manifest.gap)
         if kind == scorings.PAIRED and architecture == "encoder-only":
             count = options.pseudo_positions
-            one = scorings.pseudo_likelihood(paired, special, vocab_size, window, count, seed)
+            one = scorings.pseudo_likelihood(
+                paired, special, vocab_size, window, count, seed, adds_special_tokens(native)
+            )
             yield [scorings.PSEUDO_LIKELIHOOD], one
         else:
             wanted.setdefault(objective, []).append(kind)

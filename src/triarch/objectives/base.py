@@ -145,14 +145,36 @@ def require_architecture(objective: str, architecture: str, allowed: tuple[str, 
         )
 
 
-def require_layout(objective: Objective, layout: str, store: str, lengths: Mapping[str, int] | None = None) -> None:
-    """Raises UserError unless `objective` takes the examples of `store`: of `layout` and, of pairs, such `lengths`."""
+def adds_special_tokens(objective: Objective | None) -> bool:
+    """Returns whether an objective, or one of a mixture, reads documents between start and end tokens."""
+    parts = getattr(objective, "objectives", ())
+    return bool(getattr(objective, "add_special_tokens", False)) or any(map(adds_special_tokens, parts))
+
+
+def require_layout(
+    objective: Objective,
+    layout: str,
+    store: str,
+    lengths: Mapping[str, int] | None = None,
+    gap: int | None = None,
+) -> None:
+    """Raises UserError unless `objective` takes the examples of `store`.
+
+    Args:
+      objective: that reads them.
+      layout: of the store.
+      store: its name, for messages.
+      lengths: of pairs, how long both sides are at most.
+      gap: of packed documents, tokens left free between them.
+    """
     if layout not in objective.layouts:
         wanted = " or ".join(objective.layouts) or "no layout: its objectives have none in common"
         raise UserError(
             f"{store}: its layout is {layout!r}, but objective {objective.name} reads {wanted}: prepare the store with "
             "another --layout"
         )
+    if layout == "packed" and not gap and adds_special_tokens(objective):
+        raise UserError(f"{store}: its rows have no room for MaskedLM.add_special_tokens: prepare it with --gap=1")
     expected = getattr(objective, "pair_lengths", lengths)
     if lengths is not None and expected != lengths:
         raise UserError(

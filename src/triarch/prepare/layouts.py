@@ -105,6 +105,9 @@ class FirstFit:
     Documents of two sides, inputs and targets, need room on both: so a row fits an encoder and a decoder, and both
     together a decoder alone (SeqIO's `trim_and_pack_dataset`, which has one open row). They come by twos, no longer
     than the sides.
+
+    Between documents of one text `gap` tokens may be left free: all of a row's padding comes last, and an objective
+    that puts tokens of its own before each document finds room for them.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class FirstFit:
         examples: int = 0,
         documents: int = 0,
         open_rows: int = _OPEN_ROWS,
+        gap: int = 0,
     ):
         """Packs rows of `sum(sides)` tokens.
 
@@ -125,16 +129,19 @@ class FirstFit:
           examples: how many were done at that state.
           documents: how many were taken until then.
           open_rows: how many rows may be open.
+          gap: tokens left free for each document of a row but one.
         """
         self._sides = tuple(sides)
         self._window = sum(sides)
         self._pad = pad
         self._open_rows = open_rows
+        self._gap = gap
         self._rows = [_Row([np.array(tokens, np.int32)], [tuple(piece) for piece in pieces]) for tokens, pieces in rows]
-        # Of each side int64[rows]: the room that is left.
+        # Of each side int64[rows]: the room that is left. Every document takes its gap, the first one too.
+        self._most = [most + gap for most in sides]
         self._free = [
-            np.array([most - row.lengths[side :: len(sides)].sum() for row in self._rows], np.int64)
-            for side, most in enumerate(sides)
+            np.array([most - (row.lengths[side :: len(sides)] + gap).sum() for row in self._rows], np.int64)
+            for side, most in enumerate(self._most)
         ]
         self._examples = examples
         self._documents = documents
@@ -198,28 +205,28 @@ class FirstFit:
         if row is None and len(self._rows) < self._open_rows:
             row = len(self._rows)
             self._rows.append(_Row())
-            self._free = [np.append(free, most) for free, most in zip(self._free, self._sides, strict=True)]
+            self._free = [np.append(free, most) for free, most in zip(self._free, self._most, strict=True)]
         elif row is None:
             row = self._fullest()
             done.append(self._rows[row])
             self._rows[row] = _Row()
-            for free, most in zip(self._free, self._sides, strict=True):
+            for free, most in zip(self._free, self._most, strict=True):
                 free[row] = most
         self._rows[row].put(part, (self._documents, start, *texts))
         for free, length in zip(self._free, texts, strict=True):
-            free[row] -= length
+            free[row] -= length + self._gap
 
     def _with_room(self, texts: list[int]) -> int | None:
-        fits = self._free[0] >= texts[0]
+        fits = self._free[0] >= texts[0] + self._gap
         for free, length in zip(self._free[1:], texts[1:], strict=True):
-            fits &= free >= length
+            fits &= free >= length + self._gap
         row = int(fits.argmax()) if len(fits) else 0
         numbered = len(fits) > 0 and len(self._rows[row].pieces) < _MAX_SEGMENTS // len(texts)
         return row if numbered and fits[row] else None
 
     def _fullest(self) -> int:
         """Returns the row with the least room on one of its sides, each measured by its length."""
-        shares = [free / most for free, most in zip(self._free, self._sides, strict=True)]
+        shares = [free / most for free, most in zip(self._free, self._most, strict=True)]
         return int(np.min(shares, axis=0).argmin())
 
     def _laid_out(self, rows: list[_Row]) -> Examples:
@@ -299,8 +306,12 @@ def make_layout(
     pad: int,
     state: dict[str, Any] | None = None,
     lengths: Mapping[str, int] | None = None,
+    gap: int | None = None,
 ) -> Layout:
-    """Returns the layout `name`, as it was at `state`; where pairs are packed, with a row's `lengths` of both sides."""
+    """Returns the layout `name`, as it was at `state`.
+
+    Where pairs are packed it has a row's `lengths` of both sides; where documents are, a `gap` between them.
+    """
     if name == WINDOWS:
         return Windows(window, **(state or {}))
     if name == PAIRS:
@@ -308,4 +319,4 @@ def make_layout(
     if name == PACKED_PAIRS:
         assert lengths is not None
         return FirstFit([lengths["inputs"], lengths["targets"]], pad, **(state or {}))
-    return FirstFit([window], pad, **(state or {}))
+    return FirstFit([window], pad, **(state or {}), gap=gap or 0)

@@ -26,7 +26,7 @@ from triarch.prepare.corpora.duplicates import Duplicates, digests, find_duplica
 from triarch.prepare.corpora.selection import Filters, selected
 from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, Splitting, split_names
 from triarch.prepare.counts import Counts
-from triarch.prepare.layouts import OF_PAIRS, WINDOWS, make_layout
+from triarch.prepare.layouts import OF_PAIRS, PACKED, WINDOWS, make_layout
 from triarch.prepare.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
 from triarch.prepare.vocabulary_choice import VocabularyChoice, training_texts
 from triarch.progress import Progress
@@ -61,6 +61,7 @@ def prepare(
     lengths: Mapping[str, int] | None = None,
     beam: Beam | None = None,
     hold_out: tuple[str, ...] = (),
+    gap: int = 0,
 ) -> TokenStore:
     """Writes `corpus` as a token store.
 
@@ -87,6 +88,7 @@ def prepare(
       lengths: of pairs, how many tokens "inputs" and "targets" may have, ends included.
       beam: tokenizes on other machines, file by file, in place of processes here.
       hold_out: patterns of documents that go to a split "test" beside these, see `splits.Splitting`.
+      gap: in the layout "packed", tokens left free for each document of a row but one, see `layouts.FirstFit`.
 
     Raises:
       UserError: bad text, an empty corpus, a split shorter than one window, a vocabulary too large for the text, an
@@ -100,13 +102,19 @@ def prepare(
         window = _pairs_window(corpus, task, layout, lengths or {})
     if window < 1:
         raise UserError(f"window={window}: expected at least 1")
+    if gap and layout != PACKED:
+        raise UserError(f"gap={gap}: tokens are left free between documents in the layout {PACKED!r}, not {layout!r}")
+    if not 0 <= gap < window:
+        raise UserError(f"gap={gap}: expected 0 or more, below the window of {window}")
     workers = workers if workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
         raise UserError(f"workers={workers}: expected at least 1")
     check_output(output, overwrite)
     if layout not in OF_PAIRS:
         lengths = None
-    preparation = _Preparation(corpus, task, vocabulary, layout, window, lengths, splitting, filters or Filters(), beam)
+    preparation = _Preparation(
+        corpus, task, vocabulary, layout, window, lengths, splitting, filters or Filters(), beam, gap or None
+    )
     with (
         Progress(show_progress) as progress,
         StoreWriter(
@@ -132,6 +140,7 @@ class _Preparation:
         splitting: Splitting,
         filters: Filters,
         beam: Beam | None,
+        gap: int | None,
     ):
         self._corpus = corpus
         self._task = task
@@ -142,6 +151,7 @@ class _Preparation:
         self._splitting = splitting
         self._filters = filters
         self._beam = beam
+        self._gap = gap
         self._given = vocabulary.existing()
         num_ids = vocabulary.size + vocabulary.extra.count if self._given is None else self._given.info.size
         self.dtype = "uint16" if num_ids <= UINT16_IDS else "int32"
@@ -159,6 +169,7 @@ class _Preparation:
             self._splitting,
             self._filters,
             self._beam is not None,
+            self._gap,
         )
         return repr((__version__, self._corpus.version, *options))
 
@@ -178,6 +189,7 @@ class _Preparation:
             source=self._source(counts),
             lengths=self._lengths,
             provenance={name: writer.finish_provenance(name) for name in counts.splits},
+            gap=self._gap,
         )
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
@@ -227,7 +239,7 @@ class _Preparation:
         progress: Progress,
     ) -> Counts:
         pad = tokenizer.info.special["pad"]
-        make = functools.partial(make_layout, self._layout, self._window, pad, lengths=self._lengths)
+        make = functools.partial(make_layout, self._layout, self._window, pad, lengths=self._lengths, gap=self._gap)
         counts = Counts.from_json(writer.state, self._splitting.names, make)
         work = ChunkTokenizer(
             tokenizer, self.dtype, self._splitting.validation_fraction, self._lengths, self._splitting.hold_out

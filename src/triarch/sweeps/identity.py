@@ -37,7 +37,7 @@ def settled(
         names = held.get(fingerprint, [])
         if names:
             found.append(dataclasses.replace(run, folder=run.name if run.name in names else names[0]))
-        elif not is_begun(folder / run.name):
+        elif not is_begun(folder / run.name):  # One that failed before its first step binds nobody.
             found.append(run)
         elif train_changed:
             found.append(dataclasses.replace(run, folder=f"{run.name}_{fingerprint[:_DIGITS]}"))

@@ -19,9 +19,12 @@ class Size:
     Attributes:
       name: what the size is called; without `like` also the model file, as for a size given by its name alone.
       like: size whose model file the shape below is laid over.
-      d_model, d_ff, num_heads, num_kv_heads, head_dim: of the network, as in `ModelConfig`; None leaves them to that
-        file.
-      num_layers: of each side that the family has, encoder and decoder.
+      d_model: width of the network, as in `ModelConfig`; None leaves it, as the four below, to that file.
+      d_ff: width of the feed-forward.
+      num_heads: of attention.
+      num_kv_heads: of keys and values.
+      head_dim: width of a head.
+      num_layers: of each side that the family has, encoder and decoder; None leaves them to that file.
       steps: updates of a run; not beside a `Study.budget`, which says how long runs are.
       batch_size: sequences an update, in place of `Study.batch_sizes`.
       learning_rates: peaks of the schedule, in place of `Study.learning_rates`.

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from triarch.errors import UserError
+from triarch.training.config_classes import to_plain
 from triarch.training.config_json import read_config, read_json
-from triarch.training.fingerprint import CONFIG_JSON, changed_keys, differences, is_begun, to_plain
+from triarch.training.fingerprint import CONFIG_JSON, changed_keys, differences, is_begun
 from triarch.training.inputs import Inputs, next_order, open_inputs
 from triarch.training.run import Run, assemble
 from triarch.training.segments import Segment, check_changes, describe_schedule, read_earlier, read_order

@@ -10,27 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from triarch import registry, schema
-from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError, nearest
-from triarch.models import RopeScaling
-from triarch.objectives import OBJECTIVES
 from triarch.schema import Anything, Table
-from triarch.sharding import ActivationRules, ParameterRules
-from triarch.training.adafactor import Adafactor
 from triarch.training.config import RunConfig
+from triarch.training.config_classes import config_classes
 from triarch.training.fingerprint import CONFIG_JSON
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine, OneMinusSqrt, Rsqrt, Trapezoid
-from triarch.training.stable_adamw import StableAdamW
-
-
-def config_classes() -> dict[str, type]:
-    """Returns the classes that a run's config may hold, by name."""
-    fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
-    parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
-    chosen = (AdamW, StableAdamW, Adafactor, Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)
-    own = {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
-    return own | registry.registered()
 
 
 def read_config(workdir: Path, classes: Mapping[str, type] | None = None) -> RunConfig:
@@ -77,7 +61,7 @@ def from_plain(fields: Mapping[str, Any], where: str, classes: Mapping[str, type
     """Returns the run that plain values describe; what they hold beside RunConfig's own fields is passed over.
 
     Args:
-      fields: as `fingerprint.to_plain` makes them.
+      fields: as `config_classes.to_plain` makes them.
       where: what holds them, for messages.
       classes: see `read_config`.
 
@@ -97,10 +81,11 @@ def _built(cls: type, fields: Mapping[str, Any], where: str, classes: Mapping[st
             raise UserError(f"{where}: {cls.__name__} has no field {name!r}{nearest(name, known)}")
     owner = f"{where}: {cls.__name__}"
     values = {name: _value(value, hints[name], f"{owner}.{name}", where, classes) for name, value in fields.items()}
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise UserError(f"{where}: {cls.__name__}: {str(error).partition('() ')[2] or error}") from None
+    for field in dataclasses.fields(cls):
+        is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if is_required and field.name not in values:
+            raise UserError(f"{owner}.{field.name} is missing")
+    return cls(**values)
 
 
 def _value(plain: Any, hint: Any, field: str, where: str, classes: Mapping[str, type]) -> Any:
@@ -108,7 +93,7 @@ def _value(plain: Any, hint: Any, field: str, where: str, classes: Mapping[str, 
     if isinstance(plain, Mapping) and "class" in plain:
         cls = registry.find(plain, classes, "config class", field)
         if not any(_takes(option, cls) for option in _options(hint)):
-            raise UserError(f"{field}: a {cls.__name__} does not go there")
+            raise UserError(f"{field}: {cls.__name__} does not go there")
         own = {key: item for key, item in plain.items() if key not in ("class", registry.ORIGIN)}
         return _built(cls, own, where, classes)
     for option in _options(hint):

@@ -18,7 +18,8 @@ from triarch.errors import UserError
 from triarch.runtime import multihost
 from triarch.temporary import temporary_path
 from triarch.training.config import RunConfig
-from triarch.training.fingerprint import differences, to_plain
+from triarch.training.config_classes import to_plain
+from triarch.training.fingerprint import differences
 
 # A folder made on one host of a network file system may take this long to be seen on another.
 _SEEN_WITHIN_SECONDS = 30.0

@@ -20,6 +20,7 @@ from triarch.files import copy_regular, write_whole
 from triarch.schema import Anything, Table
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
+from triarch.training.config_classes import completed, to_plain, without_defaults
 from triarch.training.metrics import FILE_NAME as METRICS
 from triarch.training.metrics import TENSORBOARD
 
@@ -30,22 +31,6 @@ SUMMARY = "summary.json"
 _FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
 # Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
 HISTORY_KEYS = ("data_order", "earlier_segments")
-
-
-def to_plain(value: Any) -> Any:
-    """Returns a config as nested dicts, lists and scalars, each dataclass with its name under "class".
-
-    A class of a user's own module also says which, see `registry.origin`.
-    """
-    if dataclasses.is_dataclass(value):
-        fields = {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        origin = registry.origin(type(value))
-        return {"class": type(value).__name__, **({registry.ORIGIN: origin} if origin else {}), **fields}
-    if isinstance(value, dict):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    return value
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -64,8 +49,11 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 
 
 def config_fingerprint(identity: dict[str, Any]) -> str:
-    """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on."""
-    flat = _flat(identity, "")
+    """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on.
+
+    Fields at their defaults do not count, so that the digits stay when triarch gets a new one.
+    """
+    flat = _flat(without_defaults(identity), "")
     lasting = sorted((key, value) for key, value in flat.items() if not _free(key) and not _is_history(key))
     return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
 
@@ -93,7 +81,7 @@ def changes(workdir: Path, config: RunConfig) -> list[str]:
     old = _saved(workdir)
     if old is None or not is_begun(workdir):
         return []
-    new = json.loads(json.dumps(to_plain(config)))
+    old, new = completed(old), json.loads(json.dumps(to_plain(config)))
     return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
 
 
@@ -130,7 +118,7 @@ def changed_keys(old: dict[str, Any], config: RunConfig, stores: Sequence[TokenS
       config: of the new segment.
       stores: that it reads.
     """
-    own = {key: value for key, value in old.items() if key not in HISTORY_KEYS}
+    own = completed({key: value for key, value in old.items() if key not in HISTORY_KEYS})
     return [line for line in differences(own, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
 
 

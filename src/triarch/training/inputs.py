@@ -178,7 +178,7 @@ def _open_store(folder: str, config: RunConfig) -> TokenStore:
             f"{folder}: its vocabulary has {manifest.vocabulary.size} tokens, but the model's vocab_size is "
             f"{config.model.vocab_size}: prepare a store with a smaller vocabulary, or raise ModelConfig.vocab_size"
         )
-    require_layout(config.objective, manifest.layout, folder, manifest.lengths)
+    require_layout(config.objective, manifest.layout, folder, manifest.lengths, manifest.gap)
     store.split(config.data.train_split)
     if config.eval_every is not None:
         store.split(config.data.validation_split)

@@ -98,6 +98,9 @@ def train(
                 _write_folder(workdir, inputs, config_text)
                 (workdir / SUMMARY).unlink(missing_ok=True)
         progress.say(_opening_line(run, start, beginning))
+        if not start:
+            for line in _never_used(run):
+                progress.say(line)
         for line in change.describe(start) if change is not None else ():
             progress.say(line)
         log = None
@@ -194,6 +197,13 @@ def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
     origin = f"going on from step {start}" if start else "from step 0"
     origin = beginning.describe() if beginning is not None else origin
     return f"{model.architecture}, {shortened(model.num_params())} parameters, {mesh} on {kind}, {origin}"
+
+
+def _never_used(run: Run) -> Iterator[str]:
+    """Yields a line where the model has more ids than the stores, as it may to be split evenly."""
+    rows, size = run.config.model.vocab_size, run.inputs.stores[0].manifest.vocabulary.size
+    if rows > size:
+        yield f"the model has {rows:,} ids, the text's vocabulary {size:,}: the rest are never used"
 
 
 def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:

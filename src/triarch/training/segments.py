@@ -21,8 +21,9 @@ from triarch.errors import UserError
 from triarch.models import abstract
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
+from triarch.training.config_classes import to_plain
 from triarch.training.config_json import from_plain, read_json
-from triarch.training.fingerprint import CONFIG_JSON, to_plain
+from triarch.training.fingerprint import CONFIG_JSON
 
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (

@@ -218,17 +218,17 @@ def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def index_of(name):
+def index_of(weight_map):
     def write(folder):
         (folder / "model.safetensors").unlink()
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
     return write
 
 
-def fifo(name):
+def fifo(name, instead=None):
     def make(folder):
-        (folder / name).unlink(missing_ok=True)
+        (folder / (instead or name)).unlink(missing_ok=True)
         os.mkfifo(folder / name)
 
     return make
@@ -298,13 +298,10 @@ BAD = {
     ),
     "index names more": (index_that_names_more, "tensor 'model.extra' is missing, although"),
     "index leads elsewhere": (
-        index_of("../../secret.safetensors"),
+        index_of({"a": "../../secret.safetensors"}),
         r"index.json: weight_map.a = '\.\./\.\./secret.safetensors': expected the name of a file of this folder",
     ),
-    "an index of nothing": (
-        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
-        "index.json: weight_map = {}: expected an object with 1 or more entries",
-    ),
+    "an index of nothing": (index_of({}), "index.json: weight_map = {}: expected an object with 1 or more entries"),
     "too many layers": (configure(num_hidden_layers=10**5), "num_hidden_layers = 100000: expected at most 4,096"),
     "endless layers": (configure(num_hidden_layers=10**60), "num_hidden_layers = 1.*: expected at most 4,096"),
     "an endless size": (configure(intermediate_size=2**30), "ModelConfig.d_ff = 1073741824 must be at most"),
@@ -312,7 +309,10 @@ BAD = {
     "an infinity": (configure(rms_norm_eps=float("inf")), "config.json: not read: Infinity is no finite number"),
     "a FIFO for a config": (fifo("config.json"), "config.json: is a FIFO, expected a regular file"),
     "a FIFO for weights": (fifo("model.safetensors"), "model.safetensors: is a FIFO, expected a regular file"),
-    "a FIFO for an index": (fifo("model.safetensors.index.json"), "index.json: is a FIFO, expected a regular file"),
+    "a FIFO for an index": (
+        fifo("model.safetensors.index.json", instead="model.safetensors"),
+        "index.json: is a FIFO, expected a regular file",
+    ),
     "a FIFO for a tokenizer": (fifo("tokenizer.json"), "tokenizer.json: is a FIFO, expected a regular file"),
     "a link to a stranger's vocabulary": (link_out("vocab.txt"), "vocab.txt: a link out of .* is not followed"),
     "a link to strangers' weights": (link_out("model.safetensors"), "model.safetensors: a link out of"),

@@ -78,6 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_targets", type=int, default=512, help="of pairs, likewise of the targets (default: %(default)s)")
     add("--window", type=int, default=512, help="tokens an example; not of pairs (default: %(default)s)")
     add(
+        "--gap",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of packed, tokens left free between documents; 1 makes room for MaskedLM.add_special_tokens "
+        "(default: %(default)s)",
+    )
+    add(
         "--vocabulary",
         help="bytes, sentencepiece (trained), a SentencePiece .model, a Hugging Face tokenizer.json, or a model's "
         "folder that holds one (default: sentencepiece)",
@@ -141,6 +149,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
         beam=_beam(args),
         hold_out=tuple(args.hold_out),
+        gap=args.gap,
     )
     seconds = time.monotonic() - start
     print(*summary(store), f"  in {seconds:.1f} s", sep="\n")

@@ -46,7 +46,8 @@ def show_batch(
         raise UserError(f"--step={args.step}: expected 0 or more")
     check_alike(stores)
     manifest = stores[0].manifest
-    require_layout(objective, manifest.layout, str(stores[0].path), manifest.lengths)
+    for store in stores:
+        require_layout(objective, manifest.layout, str(store.path), manifest.lengths, store.manifest.gap)
     architecture = args.architecture or _architecture(objective, manifest.window)
     special = SpecialTokens.from_manifest(manifest.vocabulary.special)
     transform = objective.transform(architecture, special, manifest.vocabulary.size, manifest.window)

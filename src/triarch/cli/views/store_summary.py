@@ -43,9 +43,9 @@ def summary(store: TokenStore) -> list[str]:
 
 def _layout(manifest: Manifest) -> str:
     if manifest.lengths is None:
-        return (
-            f"{'rows of whole documents' if manifest.layout == 'packed' else 'windows'} of {manifest.window:,} tokens"
-        )
+        kind = "rows of whole documents" if manifest.layout == "packed" else "windows"
+        gap = f", {manifest.gap:,} free between documents" if manifest.gap else ""
+        return f"{kind} of {manifest.window:,} tokens{gap}"
     sides = " and ".join(f"{most:,} tokens of {side}" for side, most in manifest.lengths.items())
     return f"rows of packed pairs, {sides}" if manifest.layout == "packed_pairs" else f"pairs, at most {sides}"
 
