@@ -28,8 +28,8 @@ Example = Mapping[str, np.ndarray]
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)
 # Version of each measure, and of the draw of windows: raised by hand with every change of code that changes a loss by
-# more than rounding, so that a study evaluates again what the older code evaluated.
-MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 1, "sample": 1}
+# more than rounding, or its error, so that a study evaluates again what the older code evaluated.
+MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 2, "sample": 2}
 
 # Wide rows are padded to a multiple of this, so that their number of positions has a divisor to cut them by.
 _WIDTH_STEP = 16
@@ -45,14 +45,19 @@ class Scoring:
       rows: from an example, as a store's reader gives it (of a window of running text also "previous_token", the one
         before it), and its index in its split to the rows: the model's inputs,
         `scored_positions`, `scored_targets` (int32), `scored_weights` (float32) and `scored_first` (bool: whether
-        a target is the first token of a text), [targets] each.
-      share: of the targets that it could score in an example, how many it does.
+        a target is the first token of a text), [targets] each. Targets that are drawn stand for all that could be
+        scored in their example: their weights come to as many.
+      drawn: targets that are drawn in an example at most; None where all are scored.
     """
 
     name: str
     rows_per_window: int
     rows: Callable[[Example, int], list[Features]]
-    share: float = 1.0
+    drawn: int | None = None
+
+    def share(self, targets: np.ndarray) -> np.ndarray:
+        """Returns float64[windows]: of the `targets` that could be scored in each window, how many are."""
+        return np.ones(len(targets)) if self.drawn is None else np.minimum(1, self.drawn / np.maximum(targets, 1))
 
 
 def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective:
@@ -157,13 +162,14 @@ def pseudo_likelihood(
         chosen = np.sort(rng.permutation(len(candidates))[:count])
         targets, segments = laid["decoder_target_tokens"], laid.get("decoder_segment_ids")
         first = _first_tokens(targets, segments, special.eos, _begins(example, special.eos))
-        rows = [_masked_row(laid, position, special.mask) for position in candidates[chosen]]
+        weight = len(candidates) / max(len(chosen), 1)
+        rows = [_masked_row(laid, position, special.mask, weight) for position in candidates[chosen]]
         return [row | {"scored_first": first[place, None]} for row, place in zip(rows, candidates[chosen], strict=True)]
 
-    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
+    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count)
 
 
-def _masked_row(laid: Features, position: int, mask: int) -> Features:
+def _masked_row(laid: Features, position: int, mask: int, weight: float) -> Features:
     tokens, weights = laid["decoder_target_tokens"], laid["decoder_loss_weights"]
     inputs = tokens.copy()
     inputs[position] = mask
@@ -174,7 +180,7 @@ def _masked_row(laid: Features, position: int, mask: int) -> Features:
         "encoder_segment_ids": laid.get("decoder_segment_ids", one_text),
         "scored_positions": np.array([position], np.int32),
         "scored_targets": tokens[position : position + 1],
-        "scored_weights": np.ones(1, np.float32),
+        "scored_weights": np.array([weight], np.float32),
     }
     return features | ({"encoder_positions": laid["decoder_positions"]} if "decoder_positions" in laid else {})
 
