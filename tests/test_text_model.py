@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -155,6 +156,31 @@ def test_text_is_generated_as_transformers_does(folders, loaded):
         ours.generate("a", max_tokens=3)
     filled = loaded["bert"].generate("the [MASK] fox")
     assert filled.startswith("the") and filled.endswith("fox") and "[MASK]" not in filled
+
+
+def test_texts_begin_and_end_as_generation_config_says(folders, tmp_path):
+    """A forced first token, and several that end a text: as transformers has it, here and in `triarch generate`."""
+    folder, model = folders["t5"]
+    own = tmp_path / "t5"
+    shutil.copytree(folder, own)
+    torch = test_gpt2.parity.torch
+    said = dict(decoder_start_token_id=0, forced_bos_token_id=7, pad_token_id=0)
+    free = dict(max_new_tokens=8, do_sample=False, eos_token_id=1)
+    (own / "generation_config.json").write_text(json.dumps(said | dict(eos_token_id=1)))
+    ids = triarch.load(own).read("the quick")
+    whole = model.generate(torch.tensor([ids]), **said, **free)[0].tolist()
+    assert whole[1] == 7
+    other = next(token for token in whole[2:] if token not in (0, 1, 7))
+    until = whole[1 : whole.index(other)]
+    (own / "generation_config.json").write_text(json.dumps(said | dict(eos_token_id=[1, other])))
+    ours = triarch.load(own)
+    assert ours.generate("the quick", max_new_tokens=8) == ours.detokenize(until)
+    assert ours.generate("the quick", max_new_tokens=1) == ours.detokenize([7])
+    flags = ["--prompt=the quick", "--max_new_tokens=8", f"--json={tmp_path / 'answers'}"]
+    assert main(["import", str(own), f"--output={tmp_path / 'export'}"]) == 0
+    assert main(["generate", f"--model={tmp_path / 'export'}", *flags]) == 0
+    (answer,) = json.loads((tmp_path / "answers").read_text())["completions"]
+    assert answer["tokens"] == until
 
 
 def test_what_is_no_text_is_one_line(loaded):

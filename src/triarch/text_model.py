@@ -16,17 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from triarch.decoding import (
-    Conventions,
-    GenerationSettings,
-    Generator,
-    StopTexts,
-    fill_masks,
-    generate_by_masks,
-    rolling,
-    score,
-)
-from triarch.decoding.prompt_texts import check_stops, decode, encode, token_texts
+from triarch.decoding import Conventions, GenerationSettings, Writer, rolling, score
+from triarch.decoding.prompt_texts import check_stops, decode, encode
 from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.decoding.scoring import Continuation, Pseudo
 from triarch.errors import UserError, nearest
@@ -44,6 +35,8 @@ Pooling = Literal["mean", "cls", "last"]
 POOLING = ("mean", "cls", "last")
 # What is read at once of a model whose positions have no end, as in `triarch evaluate --tasks`.
 _LENGTH = 2048
+# Settings that are the model's, not the caller's.
+_OWN = ("first_token", "stop_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,24 +226,13 @@ class Model(LoadedModel):
         """
         texts, alone = _listed(prompts)
         check_stops(stop, self.tokenizer, "stop")
-        known = [field.name for field in dataclasses.fields(GenerationSettings) if field.name != "stop_tokens"]
+        known = [name for name in (field.name for field in dataclasses.fields(GenerationSettings)) if name not in _OWN]
         for name in settings:
             if name not in known:
                 raise UserError(f"generate has no setting {name!r}{nearest(name, known)}")
-        conventions = self._conventions if mode is None else self._conventions_of(mode)
-        chosen = GenerationSettings(**settings, stop_tokens=() if ignore_eos else ((conventions.eos,),))
-        stops = StopTexts.of(stop, token_texts(self.tokenizer, self.special)) if stop else None
-        ids = [conventions.around(np.array(self.tokenize(text), np.int32)) for text in texts]
-        if self.config.architecture == "encoder-only":
-            answers = self._filled(ids, chosen, conventions, stops, batch_size)
-        else:
-            generator = Generator(
-                self,
-                start=conventions.decoder_start,
-                bidirectional_prompt=conventions.bidirectional_prompt,
-                stop_texts=stops,
-            )
-            answers = generator.generate(ids, chosen, batch_size)
+        chosen = GenerationSettings(**settings)
+        writer = Writer.of(self, self.tokenizer, chosen, stops=stop, ignore_eos=ignore_eos, mode=mode)
+        answers = writer.write([writer.encode(text) for text in texts], batch_size)
         written = [self._written(text, tokens, stop) for text, tokens in zip(texts, answers, strict=True)]
         return written[0] if alone else written
 
@@ -295,10 +277,7 @@ class Model(LoadedModel):
 
     @functools.cached_property
     def _conventions(self) -> Conventions:
-        return self._conventions_of(None)
-
-    def _conventions_of(self, mode: str | None) -> Conventions:
-        return Conventions.of(self, mode, getattr(self.tokenizer, "frame", None))
+        return Conventions.of(self, tokenizer_frame=getattr(self.tokenizer, "frame", None))
 
     @functools.cached_property
     def _frame(self) -> Frame:
@@ -402,26 +381,6 @@ class Model(LoadedModel):
         before, whole = self.detokenize(context), self.detokenize([*context, *tokens])
         text = whole[len(before) :] if whole.startswith(before) else self.detokenize(tokens)
         return text[: min((place for place in map(text.find, stops) if place >= 0), default=len(text))]
-
-    def _filled(
-        self,
-        prompts: Sequence[Sequence[int]],
-        settings: GenerationSettings,
-        conventions: Conventions,
-        stops: StopTexts | None,
-        batch_size: int,
-    ) -> list[list[int]]:
-        mask = self.special.mask
-        if mask is None:
-            raise UserError(f"{self.path}: an encoder writes by filling masks, and its vocabulary has no mask")
-        masked = {mask in prompt for prompt in prompts}
-        if len(masked) > 1:
-            raise UserError("some prompts have masks to fill and some have none: give them in two calls")
-        if masked == {True}:
-            return fill_masks(self, prompts, mask, settings, batch_size)
-        after = conventions.after
-        before = [prompt[: len(prompt) - len(after)] for prompt in prompts]
-        return generate_by_masks(self, before, mask, settings, after, batch_size, 0, stops)
 
 
 def _last_states(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Array:

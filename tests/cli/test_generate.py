@@ -163,7 +163,7 @@ MISTAKES = {
     "temperature=-1.0: expected 0 or more": ("decoder", ["--prompt=a", "--temperature=-1"]),
     "num_beams=0: expected at least 1": ("decoder", ["--prompt=a", "--num_beams=0"]),
     "is not UTF-8 text: invalid start byte at byte 2": ("decoder", ["--prompts_file={}/bytes.txt"]),
-    "--prompt number 1: is not UTF-8 text": ("decoder", ["--prompt=a\udcff"]),
+    "expected UTF-8 without NUL characters": ("decoder", ["--prompt=a\udcff"]),
     "line 1: is not UTF-8 text": ("decoder", ["--prompts_file={}/half.jsonl"]),
     "has 4 sentinels": ("decoder", ["--prompt=<extra_id_4>"]),
     "did you mean": ("decoder", ["--prompt=a", "--mode=s"]),

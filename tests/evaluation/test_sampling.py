@@ -10,6 +10,7 @@ from triarch.data.store import TokenStore
 from triarch.evaluation.held_out import summarise
 from triarch.evaluation.sampling import Sample, SampledWindows, Scored, draw, sample_windows
 from triarch.evaluation.sums import WindowSums
+from triarch.tokenizers import ByteTokenizer
 
 DRAWS = 3000
 Z = 1.96
@@ -105,3 +106,29 @@ def test_windows_count_towards_the_document_that_most_of_them_is_from(tmp_path):
     drawn = sample_windows(range(6), store, "validation", 8, 3, seed=4).sample
     whole = sample_windows(range(6), store, "validation", 8, None, seed=4).sample
     assert drawn.documents.tolist() == whole.documents[drawn.numbers].tolist() and drawn.share == 0.5
+
+
+def test_rows_of_a_packed_document_are_that_documents(tmp_path):
+    """A document longer than a row fills several, which are no samples of their own."""
+    lengths = [50, 3, 25, 4, 12]
+    for index, length in enumerate(lengths):
+        (tmp_path / f"{index}.txt").write_text("abcde"[index] * length)
+    arguments = ["prepare", "--task=files", f"--files={tmp_path / '*.txt'}", f"--output={tmp_path / 'store'}"]
+    arguments += ["--vocabulary=bytes", "--window=8", "--layout=packed", "--validation_fraction=1", "--workers=1"]
+    assert main(arguments) == 0
+    store = TokenStore.open(tmp_path / "store")
+    rows = store.split("validation")
+    letters = store.token_bytes > 0
+    for sample in (None, 5):
+        found = sample_windows(rows, store, "validation", 8, sample, seed=4).sample
+        for number, document in zip(found.numbers, found.documents, strict=True):
+            tokens = rows[int(number)]["tokens"]
+            counts = np.bincount(tokens[letters[tokens]])
+            # By one token, its end, which letters do not count, a document may be the greater one.
+            assert counts[np.unique(tokens[letters[tokens]])].max() <= counts[_letter(document)] + 1
+    assert len(set(found.documents)) < len(found.numbers)
+
+
+def _letter(document: int) -> int:
+    (token,) = np.unique(ByteTokenizer().encode("abcde"[document]))
+    return int(token)

@@ -198,3 +198,29 @@ def _padded(*parts: np.ndarray) -> np.ndarray:
 
 def _numbered(parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
     return [np.full(len(part), number, np.int32) for number, part in enumerate(parts, 1)]
+
+
+def test_drawn_tokens_stand_for_all_of_their_window():
+    """A few of each window: a text of long windows weighs by its tokens, and so does the longer one of two pairs."""
+    few, strata = 3, []
+    for window, count, nats in ((16, 4, 2.0), (64, 2, 5.0)):
+        scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.VOCAB_SIZE, window, few, 0)
+        scorer = Scorer(
+            lambda batch, nats=nats: np.full(batch["scored_targets"].shape, nats),
+            np.ones(domains.VOCAB_SIZE), np.ones(domains.VOCAB_SIZE), 4, lambda rows: None,
+        )  # fmt: skip
+        windows = [(n, {"tokens": tokens}) for n, tokens in enumerate(domains.random_windows(count, window))]
+        sums = scorer.window_sums(windows, scoring)
+        assert sums.tokens == pytest.approx(np.full(count, window / 2))
+        sample = Sample(np.arange(count), count)
+        strata.append((SuiteDomain("s", str(window), None), Scored(sums, sample, scoring.share(sums.tokens))))
+    (micro,) = [loss for loss in averages("pseudo_likelihood", strata) if (loss.average, loss.source) == ("micro", "s")]
+    assert micro.nats_per_token == pytest.approx((4 * 8 * 2.0 + 2 * 32 * 5.0) / (4 * 8 + 2 * 32))
+    assert (micro.num_tokens, micro.num_bytes) == (6 * few, 6 * few)
+    pairs = pseudo_likelihood(Supervised(4, 8), SPECIAL, domains.VOCAB_SIZE, 12, few, 0)
+    for targets, scored in ((1, 1), (7, few)):
+        example = {"inputs": np.arange(4, 6, dtype=np.int32), "targets": np.arange(6, 6 + targets, dtype=np.int32)}
+        rows = pairs.rows(example, 0)
+        assert len(rows) == scored
+        assert sum(float(row["scored_weights"].sum()) for row in rows) == pytest.approx(targets)
+        assert pairs.share(np.array([targets])) == pytest.approx(scored / targets)

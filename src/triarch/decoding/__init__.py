@@ -6,6 +6,7 @@ from triarch.decoding.mask_filling import fill_masks, generate_by_masks
 from triarch.decoding.scoring import Continuation, Score, rolling, score
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stop_texts import StopTexts
+from triarch.decoding.writer import Writer
 
 __all__ = [
     "Continuation",
@@ -14,6 +15,7 @@ __all__ = [
     "Generator",
     "Score",
     "StopTexts",
+    "Writer",
     "decoder_start",
     "fill_masks",
     "generate",

@@ -175,7 +175,7 @@ def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progr
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
         sums = scorer.window_sums(windows, one)
         check_finite(sums.nats, model, store)
-        loss = summarise(Scored(sums, longest.sample, one.share))
+        loss = summarise(Scored(sums, longest.sample, one.share(sums.tokens)))
         yield LengthLoss(**vars(loss), scoring=one.name, prefix=None, length=length)
 
 

@@ -56,12 +56,12 @@ class Loss:
         where all were; None for one window of several.
       bits_per_byte: cross-entropy of the scored tokens in bits over their UTF-8 bytes; None if they have none.
       perplexity: exp(nats_per_token); None above 1.8e308, what a number can hold.
-      num_tokens: scored tokens.
+      num_tokens: scored tokens; where positions are drawn, those alone, which stand for all of their window.
       num_bytes: UTF-8 bytes they stand for.
       num_windows: windows, or examples, they are from.
       share: of the split's windows, how many these are, from 0 to 1.
-      num_documents: documents that most of each window is from, over which the error is; where windows hold documents
-        of their own, or a store does not say which are in them, windows.
+      num_documents: documents that most of each window is from, over which the error is; where examples are pairs, or
+        a store does not say which documents are in them, windows.
     """
 
     nats_per_token: float
@@ -152,7 +152,7 @@ def summarise(*strata: Scored) -> Loss:
 
     Args:
       strata: what was scored of each text, which are samples of their own: a text counts as large as it is, however
-        small a share of it was scored.
+        small a share of its windows, and of their tokens, was scored.
     """
     weights = [1 / scored.sample.share for scored in strata]
     nats, tokens, num_bytes = (
@@ -166,7 +166,7 @@ def summarise(*strata: Scored) -> Loss:
         documents = _by_document(residuals, sample.documents)
         num_documents += len(documents)
         over_documents += weight**2 * _variance_of_sum(documents)
-        left_out = 1 - sample.share * share
+        left_out = 1 - sample.share * float(np.average(np.broadcast_to(share, sums.tokens.shape)))
         over_windows += weight**2 * left_out * _variance_of_sum(residuals) if left_out else 0.0
     return Loss(
         nats_per_token=nats_per_token,
@@ -174,8 +174,8 @@ def summarise(*strata: Scored) -> Loss:
         split_error=_error(over_windows, tokens),
         bits_per_byte=nats / (math.log(2) * num_bytes) if num_bytes else None,
         perplexity=perplexity(nats_per_token),
-        num_tokens=round(sum(float(scored.sums.tokens.sum()) for scored in strata)),
-        num_bytes=round(sum(float(scored.sums.bytes.sum()) for scored in strata)),
+        num_tokens=round(sum(float((scored.sums.tokens * scored.share).sum()) for scored in strata)),
+        num_bytes=round(sum(float((scored.sums.bytes * scored.share).sum()) for scored in strata)),
         num_windows=sum(len(scored.sums.nats) for scored in strata),
         share=sum(len(scored.sums.nats) for scored in strata) / sum(scored.sample.population for scored in strata),
         num_documents=num_documents,

@@ -30,8 +30,8 @@ class Sample:
     Attributes:
       numbers: int64[windows]: those scored, ascending.
       population: windows that there are.
-      documents: int64[windows]: the document that most of each window is from; None where windows hold documents of
-        their own, or the store does not say.
+      documents: int64[windows]: the document that most of each window is from; None where examples are pairs, of which
+        no two share one, or the store does not say.
     """
 
     numbers: np.ndarray
@@ -50,12 +50,13 @@ class Scored(NamedTuple):
     Attributes:
       sums: of each window.
       sample: which windows they are.
-      share: of what the scoring could score of each window, how much it does: less than 1 where positions are drawn.
+      share: of what could be scored of each window, how much was: less than 1 where positions were drawn. The sums
+        stand for all that could be; float64[windows], or one number for all.
     """
 
     sums: WindowSums
     sample: Sample
-    share: float = 1.0
+    share: np.ndarray | float = 1.0
 
     @classmethod
     def whole(cls, sums: WindowSums) -> Scored:
@@ -118,9 +119,12 @@ def sample_windows(
 
 
 def _documents(store: TokenStore, split: str, numbers: np.ndarray, length: int) -> np.ndarray | None:
-    """Returns the document that most of each window is from; None where no two windows share one, or none is known."""
+    """Returns the document that most of each window is from; None for pairs, and where none is known.
+
+    A document longer than a row fills several, of a packed store too.
+    """
     manifest = store.manifest
-    if manifest.layout != LAYOUTS[0] or split not in (manifest.provenance or {}):
+    if manifest.layout not in LAYOUTS[:2] or split not in (manifest.provenance or {}):
         return None
     first, last = numbers * length // manifest.window, ((numbers + 1) * length - 1) // manifest.window
     place = np.repeat(np.arange(len(numbers)), last - first + 1)

@@ -28,8 +28,8 @@ Example = Mapping[str, np.ndarray]
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)
 # Version of each measure, and of the draw of windows: raised by hand with every change of code that changes a loss by
-# more than rounding, so that a study evaluates again what the older code evaluated.
-MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 1, "sample": 1}
+# more than rounding, or its error, so that a study evaluates again what the older code evaluated.
+MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 2, "sample": 2}
 
 # Wide rows are padded to a multiple of this, so that their number of positions has a divisor to cut them by.
 _WIDTH_STEP = 16
@@ -45,14 +45,19 @@ class Scoring:
       rows: from an example, as a store's reader gives it (of a window of running text also "previous_token", the one
         before it), and its index in its split to the rows: the model's inputs,
         `scored_positions`, `scored_targets` (int32), `scored_weights` (float32) and `scored_first` (bool: whether
-        a target is the first token of a text), [targets] each.
-      share: of the targets that it could score in an example, how many it does.
+        a target is the first token of a text), [targets] each. Targets that are drawn stand for all that could be
+        scored in their example: their weights come to as many.
+      drawn: targets that are drawn in an example at most; None where all are scored.
     """
 
     name: str
     rows_per_window: int
     rows: Callable[[Example, int], list[Features]]
-    share: float = 1.0
+    drawn: int | None = None
+
+    def share(self, targets: np.ndarray) -> np.ndarray:
+        """Returns float64[windows]: of the `targets` that could be scored in each window, how many are."""
+        return np.ones(len(targets)) if self.drawn is None else np.minimum(1, self.drawn / np.maximum(targets, 1))
 
 
 def trained_objective(fields: Mapping[str, Any] | None, model: str) -> Objective:
@@ -170,6 +175,7 @@ def pseudo_likelihood(
         places = candidates[chosen]
         if not len(places):
             return []
+        weight = len(candidates) / len(places)
         tokens, features, moved = _as_encoder_reads(laid, special if add_special_tokens else None)
         return [
             {
@@ -177,13 +183,13 @@ def pseudo_likelihood(
                 "encoder_input_tokens": _masked(tokens, moved[place], special.mask),
                 "scored_positions": moved[place, None].astype(np.int32),
                 "scored_targets": targets[place, None],
-                "scored_weights": np.ones(1, np.float32),
+                "scored_weights": np.array([weight], np.float32),
                 "scored_first": first[place, None],
             }
             for place in places
         ]
 
-    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count / most)
+    return Scoring(PSEUDO_LIKELIHOOD, count, rows, count)
 
 
 def _as_encoder_reads(laid: Features, frame: SpecialTokens | None) -> tuple[np.ndarray, Features, np.ndarray]:

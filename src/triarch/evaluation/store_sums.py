@@ -78,7 +78,7 @@ def store_sums(
         if not sums.tokens.sum():
             raise UserError(f"{store.path}: the windows of split {options.split!r} hold no token to score {names[0]}")
         check_finite(sums.nats, model, store)
-        yield from ((name, Scored(sums, windows.sample, one.share)) for name in names)
+        yield from ((name, Scored(sums, windows.sample, one.share(sums.tokens))) for name in names)
 
 
 def windows_to_score(store: TokenStore, options: Options) -> SampledWindows:

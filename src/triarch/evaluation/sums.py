@@ -37,8 +37,8 @@ class WindowSums(NamedTuple):
 
     Attributes:
       nats: cross-entropy.
-      tokens: number of scored tokens.
-      bytes: UTF-8 bytes that the scored tokens stand for.
+      tokens: number of scored tokens; where some are drawn, of all that they are drawn from.
+      bytes: UTF-8 bytes that these tokens stand for.
     """
 
     nats: np.ndarray

@@ -6,18 +6,18 @@ import argparse
 import dataclasses
 import functools
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli.prompts import read_prompts
 from triarch.cli.views.batch_view import legible
 from triarch.cli.views.text_stream import TextStream
-from triarch.decoding.prompt_texts import check_stops, decode, encode, token_texts, unfinished
+from triarch.decoding.prompt_texts import check_stops, decode, encode, unfinished
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.decoding import Conventions, GenerationSettings
+    from triarch.decoding import GenerationSettings
     from triarch.interchange import LoadedModel
     from triarch.tokenizers import Tokenizer
 
@@ -70,15 +70,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.loading import load, tokenizer_of
 
     model = load(args.model, step=args.step)
-    writer = _Writer(args, model, tokenizer_of(model))
-    only_encoder = model.config.architecture == "encoder-only"
-    answers = writer.fill(texts) if only_encoder else writer.answer(texts)
-    settings = dataclasses.asdict(writer.settings) | {"stop": args.stop}
+    printer = _Printer(args, model, tokenizer_of(model))
+    answers = printer.answer(texts)
+    settings = dataclasses.asdict(printer.writer.settings) | {"stop": args.stop}
     return {"model": str(args.model), "settings": settings, "completions": answers}
 
 
-def _settings(args: argparse.Namespace, conventions: Conventions | None = None) -> GenerationSettings:
-    """Returns what the flags ask for, and with `conventions` how the model's texts begin and end."""
+def _settings(args: argparse.Namespace) -> GenerationSettings:
+    """Returns what the flags ask for."""
     from triarch.decoding import GenerationSettings
 
     return GenerationSettings(
@@ -89,87 +88,42 @@ def _settings(args: argparse.Namespace, conventions: Conventions | None = None) 
         min_p=args.min_p,
         num_beams=args.num_beams,
         length_penalty=args.length_penalty,
-        first_token=conventions.first_token if conventions is not None else None,
-        stop_tokens=tuple((end,) for end in conventions.ends) if conventions and not args.ignore_eos else (),
         seed=args.seed,
     )
 
 
-class _Writer:
+class _Printer:
     """Generates with a model and prints as it goes."""
 
     def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer):
-        from triarch.decoding import Conventions, StopTexts
-        from triarch.objectives import SpecialTokens
+        from triarch.decoding import Writer
 
+        check_stops(args.stop, tokenizer)
         self.args = args
-        self.model = model
-        self.tokenizer = tokenizer
-        self.conventions = Conventions.of(model, args.mode, getattr(tokenizer, "frame", None))
-        self.special = SpecialTokens.from_manifest(self.tokenizer.info.special)
-        self.decode = functools.partial(decode, tokenizer=self.tokenizer, special=self.special)
+        self.writer = Writer.of(
+            model, tokenizer, _settings(args), stops=args.stop, ignore_eos=args.ignore_eos, mode=args.mode
+        )
+        self.decode = functools.partial(decode, tokenizer=tokenizer, special=self.writer.special)
         self.probes = unfinished(tokenizer)
-        check_stops(args.stop, self.tokenizer)
-        self.settings = _settings(args, self.conventions)
-        self.stop_texts = None
-        if args.stop:
-            self.stop_texts = StopTexts.of(args.stop, token_texts(self.tokenizer, self.special))
 
     def answer(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Continues prompts, or answers them behind an encoder: one as its tokens come, several batch by batch."""
-        from triarch.decoding import Generator
+        """Fills the masks of prompts, or continues or answers them: one as its tokens come, several by batches."""
+        prompts = [self.writer.encode(text) for text in texts]
+        if self.writer.fills(prompts):
+            filled = self.writer.write(prompts, self.args.batch_size)
+            return [self._filled(*one) for one in zip(texts, prompts, filled, strict=True)]
+        self.writer.check(prompts)  # Before the first answer is printed.
+        has_decoder = self.writer.model.config.architecture != "encoder-only"
+        if len(texts) == 1 and self.args.num_beams == 1 and has_decoder:
+            return [self._streamed(texts[0], (piece for (piece,) in self.writer.stream(prompts, _CHUNK)))]
+        return self._in_batches(texts, prompts)
 
-        prompts = [self._encoded(text) for text in texts]
-        generator = Generator(
-            self.model,
-            start=self.conventions.decoder_start,
-            bidirectional_prompt=self.conventions.bidirectional_prompt,
-            stop_texts=self.stop_texts,
-        )
-        generator.check(prompts, self.settings)  # Before the first answer is printed.
-        if len(texts) == 1 and self.args.num_beams == 1:
-            pieces = generator.stream(prompts, self.settings, _CHUNK)
-            return [self._streamed(texts[0], (piece for (piece,) in pieces))]
-
-        def batch(chosen: slice, number: int) -> list[list[int]]:
-            return generator.generate(prompts[chosen], self.settings, self.args.batch_size, number)
-
-        return self._in_batches(texts, batch)
-
-    def fill(self, texts: Sequence[str]) -> list[dict[str, Any]]:
-        """Fills the masks of prompts, or continues them mask by mask."""
-        from triarch.decoding import fill_masks, generate_by_masks
-        from triarch.decoding.mask_filling import check_texts, places_behind
-
-        mask = self.special.mask
-        if mask is None:
-            raise UserError(f"{self.model.path}: an encoder writes by filling masks, and its vocabulary has no mask")
-        prompts = [self._encoded(text) for text in texts]
-        have_masks = {mask in prompt for prompt in prompts}
-        if len(have_masks) > 1:
-            raise UserError("some prompts have masks to fill and some have none: give them in two calls")
-        if have_masks == {True}:
-            filled = fill_masks(self.model, prompts, mask, self.settings, self.args.batch_size)
-            return [self._filled(*one, mask) for one in zip(texts, prompts, filled, strict=True)]
-        after = self.conventions.after
-        before = [prompt[: len(prompt) - len(after)] for prompt in prompts]
-        check_texts(self.model, before, self.settings, places_behind(self.settings.max_new_tokens, after))
-
-        def batch(chosen: slice, number: int) -> list[list[int]]:
-            return generate_by_masks(
-                self.model, before[chosen], mask, self.settings, after, self.args.batch_size, number, self.stop_texts
-            )
-
-        return self._in_batches(texts, batch)
-
-    def _encoded(self, text: str) -> list[int]:
-        return self.conventions.around(encode(text, self.tokenizer, self.special))
-
-    def _in_batches(self, texts: Sequence[str], batch: Callable[[slice, int], list[list[int]]]) -> list[dict[str, Any]]:
-        answers = []
-        for first in range(0, len(texts), self.args.batch_size):
-            chosen = slice(first, first + self.args.batch_size)
-            for text, tokens in zip(texts[chosen], batch(chosen, first), strict=True):
+    def _in_batches(self, texts: Sequence[str], prompts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+        answers, size = [], self.args.batch_size
+        for first in range(0, len(texts), size):
+            chosen = slice(first, first + size)
+            written = self.writer.write(prompts[chosen], size, first)
+            for text, tokens in zip(texts[chosen], written, strict=True):
                 if len(texts) > 1:
                     print(f"==> {_printable(text)}")
                 answers.append(self._streamed(text, [tokens]))
@@ -177,8 +131,9 @@ class _Writer:
 
     def _streamed(self, text: str, pieces: Iterable[list[int]]) -> dict[str, Any]:
         """Prints an answer as its tokens come, and returns it."""
-        continues = self.model.config.architecture == "decoder-only"
-        context = encode(text, self.tokenizer, self.special).tolist() if continues else []
+        writer = self.writer
+        continues = writer.model.config.architecture == "decoder-only"
+        context = encode(text, writer.tokenizer, writer.special).tolist() if continues else []
         stream = TextStream(self.decode, context, self.args.stop, self.probes)
         count = 0
         for piece in pieces:
@@ -191,8 +146,8 @@ class _Writer:
         reason = "stop" if ended else "length"
         return {"prompt": text, "text": stream.text, "tokens": stream.tokens, "finish_reason": reason}
 
-    def _filled(self, text: str, prompt: Sequence[int], filled: Sequence[int], mask: int) -> dict[str, Any]:
-        chosen = [token for token, old in zip(filled, prompt, strict=True) if old == mask]
+    def _filled(self, text: str, prompt: Sequence[int], filled: Sequence[int]) -> dict[str, Any]:
+        chosen = [token for token, old in zip(filled, prompt, strict=True) if old == self.writer.special.mask]
         whole = self.decode(filled)
         print(_printable(whole))
         return {"prompt": text, "text": whole, "tokens": chosen, "words": [self.decode([token]) for token in chosen]}

@@ -75,6 +75,12 @@ class Opened:
     notes: tuple[str, ...] = ()
 
     @property
+    def source(self) -> dict[str, Any]:
+        """What an export says of where its parameters come from, see `Origin`."""
+        names = {"huggingface": self.family.class_name, "folder": self.folder.absolute().name}
+        return names | {"config": self.fields, "generation_config": self.generation}
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of all tensors that are part of the network."""
         tensors, sizes = self.tensors, (link.theirs for link in self.links)
@@ -129,9 +135,7 @@ def write_import(
       UserError: `output` exists or cannot be written, or a tensor cannot be read.
     """
     leaves, kept = make_leaves(opened, advance)
-    source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name}
-    source |= {"config": opened.fields, "generation_config": opened.generation}
-    source |= {"tensor_types": kept, "left_out": list(opened.left_out)}
+    source = opened.source | {"tensor_types": kept, "left_out": list(opened.left_out)}
 
     def fill_all(making: Path) -> None:
         (making / VOCABULARY).mkdir()

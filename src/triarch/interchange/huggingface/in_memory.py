@@ -41,10 +41,9 @@ def read_folder(
     for name, leaf in leaves.items():
         values = np.concatenate(list(leaf.parts(max(leaf.shape[0], 1))))
         tensors[name] = jax.device_put(values.astype(np.float32), places[name])
-    source = {"huggingface": opened.family.class_name, "folder": opened.folder.absolute().name, "config": opened.fields}
     return LoadedModel(
         path=opened.folder,
         model=assemble(opened.config, execution or Execution(), tensors, placement.constrain),
-        origin=Origin(opened.family.objective, vocabulary, source=source),
+        origin=Origin(opened.family.objective, vocabulary, source=opened.source),
         placement=placement,
     )
