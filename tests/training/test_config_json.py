@@ -1,5 +1,6 @@
 """The config of a run read back from its config.json: the same values, and one line for whatever is no config."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,8 +11,9 @@ from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
-from triarch.training.config_json import check_modules, read_config
+from triarch.training.config_json import check_modules, config_classes, read_config
 from triarch.training.fingerprint import to_plain
+from triarch.training.schedules import SCHEDULES
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
 
@@ -50,16 +52,16 @@ def changed(plain, key, value):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("steps", "7", "RunConfig.steps = '7': expected a whole number"),
+        ("steps", "7", "RunConfig.steps: '7' is no value of that field"),
         ("steps", None, "RunConfig.steps is missing"),
         ("model.d_model", None, "ModelConfig.d_model is missing"),
         ("model.d_modl", 8, "ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
         ("objective.class", "CausalLN", "no config class 'CausalLN' (did you mean 'CausalLM'?)"),
         ("objective.class", ["CausalLM"], "no config class ['CausalLM']"),
-        ("objective.class", "AdamW", "AdamW.learning_rate is missing"),
-        ("objective.class", "Cosine", "Cosine.peak is missing"),
-        ("objective", 5, "RunConfig.objective = 5: expected a reference"),
-        ("optimizer.learning_rate", {"class": "CausalLM"}, "AdamW.learning_rate = @CausalLM(): expected a reference"),
+        ("objective.class", "AdamW", "RunConfig.objective: a AdamW does not go there"),
+        ("objective.class", "Cosine", "RunConfig.objective: a Cosine does not go there"),
+        ("objective", 5, "RunConfig.objective: '5' is no value of that field"),
+        ("optimizer.learning_rate", {"class": "CausalLM"}, "AdamW.learning_rate: a CausalLM does not go there"),
         ("objective.from", {"module": "os", "sha256": "x"}, "needs CausalLM of a module: give --module=os"),
     ],
 )
@@ -82,3 +84,22 @@ def test_no_config_at_all(text, tmp_path):
         assert str(caught.value).startswith(str(tmp_path)) and len(str(caught.value)) < 400
     with pytest.raises(UserError, match="no such run folder"):
         read_config(tmp_path / "none")
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nrate"), KeyError("b3"), ZeroDivisionError()])
+def test_a_class_of_ones_own_may_raise_anything(error, tmp_path):
+    config = tiny.run_config("store")
+
+    @dataclasses.dataclass(frozen=True)
+    class Touchy(type(config.optimizer)):
+        def __post_init__(self):
+            raise error
+
+    folder = written(tmp_path, config)
+    with pytest.raises(UserError, match=r"config\.json: Touchy: (no such|'b3'|ZeroDivisionError)$"):
+        read_config(folder, config_classes() | {type(config.optimizer).__name__: Touchy})
+
+
+def test_gin_and_runs_know_the_same_schedules():
+    known = gin_files.configurables()
+    assert SCHEDULES.items() <= config_classes().items() <= known.items()

@@ -9,7 +9,7 @@ from tests.training import tiny
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
-from triarch.training.fingerprint import check_folder, differences, to_plain, write_folder
+from triarch.training.fingerprint import check_folder, differences, saved_steps, to_plain, write_folder
 
 
 def begin(workdir):
@@ -141,3 +141,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_whole(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_steps_are_named_as_orbax_names_them(tmp_path):
+    for name in ("0", "12", "3", "\u00b2", "\u0663", "007", "4.orbax-checkpoint-tmp", "9" * 30):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert saved_steps(tmp_path) == [0, 3, 12]
+    assert saved_steps(tmp_path / "none") == []

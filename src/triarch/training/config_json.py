@@ -11,7 +11,7 @@ from typing import Any
 
 from triarch import registry, schema
 from triarch.data.mixture import MixturePhase, StoreMixture
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError, brief, nearest
 from triarch.models import RopeScaling
 from triarch.objectives import OBJECTIVES
 from triarch.schema import Anything, Table
@@ -20,7 +20,7 @@ from triarch.training.adafactor import Adafactor
 from triarch.training.config import RunConfig
 from triarch.training.fingerprint import CONFIG_JSON
 from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine, OneMinusSqrt, Rsqrt, Trapezoid
+from triarch.training.schedules import SCHEDULES
 from triarch.training.stable_adamw import StableAdamW
 
 
@@ -28,8 +28,8 @@ def config_classes() -> dict[str, type]:
     """Returns the classes that a run's config may hold, by name."""
     fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
     parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
-    chosen = (AdamW, StableAdamW, Adafactor, Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)
-    own = {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
+    chosen = (*OBJECTIVES.values(), AdamW, StableAdamW, Adafactor, *SCHEDULES.values())
+    own = {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *chosen)}
     return own | registry.registered()
 
 
@@ -96,11 +96,17 @@ def _built(cls: type, fields: Mapping[str, Any], where: str, classes: Mapping[st
         if name not in known:
             raise UserError(f"{where}: {cls.__name__} has no field {name!r}{nearest(name, known)}")
     owner = f"{where}: {cls.__name__}"
+    for field in dataclasses.fields(cls):
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        if field.init and is_required and field.name not in fields:
+            raise UserError(f"{owner}.{field.name} is missing")
     values = {name: _value(value, hints[name], f"{owner}.{name}", where, classes) for name, value in fields.items()}
     try:
         return cls(**values)
-    except TypeError as error:
-        raise UserError(f"{where}: {cls.__name__}: {str(error).partition('() ')[2] or error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # A class of the user's own may raise anything.
+        raise UserError(f"{owner}: {brief(error) or type(error).__name__}") from error
 
 
 def _value(plain: Any, hint: Any, field: str, where: str, classes: Mapping[str, type]) -> Any:

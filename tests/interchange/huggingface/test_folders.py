@@ -218,17 +218,17 @@ def pickled(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def index_of(name):
+def index_of(places):
     def write(folder):
         (folder / "model.safetensors").unlink()
-        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
 
     return write
 
 
-def fifo(name):
+def fifo(name, without=None):
     def make(folder):
-        (folder / name).unlink(missing_ok=True)
+        (folder / (without or name)).unlink(missing_ok=True)
         os.mkfifo(folder / name)
 
     return make
@@ -258,7 +258,7 @@ BAD = {
     ),
     "no family": (configure(model_type=None), "model_type = None is not a family that triarch reads"),
     "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
-    "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
+    "a number of classes": (configure(architectures=5), "architectures = 5: expected a list"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),
     "another class": (
@@ -298,11 +298,11 @@ BAD = {
     ),
     "index names more": (index_that_names_more, "tensor 'model.extra' is missing, although"),
     "index leads elsewhere": (
-        index_of("../../secret.safetensors"),
+        index_of({"a": "../../secret.safetensors"}),
         r"index.json: weight_map.a = '\.\./\.\./secret.safetensors': expected the name of a file of this folder",
     ),
     "an index of nothing": (
-        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
+        index_of({}),
         "index.json: weight_map = {}: expected an object with 1 or more entries",
     ),
     "too many layers": (configure(num_hidden_layers=10**5), "num_hidden_layers = 100000: expected at most 4,096"),
@@ -312,9 +312,17 @@ BAD = {
     "an infinity": (configure(rms_norm_eps=float("inf")), "config.json: not read: Infinity is no finite number"),
     "a FIFO for a config": (fifo("config.json"), "config.json: is a FIFO, expected a regular file"),
     "a FIFO for weights": (fifo("model.safetensors"), "model.safetensors: is a FIFO, expected a regular file"),
-    "a FIFO for an index": (fifo("model.safetensors.index.json"), "index.json: is a FIFO, expected a regular file"),
+    "a FIFO for an index": (
+        fifo("model.safetensors.index.json", without="model.safetensors"),
+        "index.json: is a FIFO, expected a regular file",
+    ),
     "a FIFO for a tokenizer": (fifo("tokenizer.json"), "tokenizer.json: is a FIFO, expected a regular file"),
     "a link to a stranger's vocabulary": (link_out("vocab.txt"), "vocab.txt: a link out of .* is not followed"),
+    "a link to a stranger's config": (link_out("config.json"), "config.json: a link out of .* is not followed"),
+    "a link to a stranger's ids": (
+        link_out("generation_config.json"),
+        "generation_config.json: a link out of .* is no",
+    ),
     "a link to strangers' weights": (link_out("model.safetensors"), "model.safetensors: a link out of"),
     "pickle": (pickled, "pytorch_model.bin: pickled weights are not read, .* runs whatever code .*save_pretrained"),
     "nothing": (lambda f: (f / "model.safetensors").unlink(), "holds neither model.safetensors nor"),
