@@ -224,7 +224,7 @@ def test_missing_file():
     ("binding", "message"),
     [
         ("steps=7", "steps names no config class (did you mean 'RunConfig.steps' or 'Size.steps'?)"),
-        ("batch_size=2", "batch_size names no config class (did you mean 'RunConfig.batch_size' or 'Size.batch_size'?)"),
+        ("batch_size=2", "batch_size names no config class (did you mean 'RunConfig.batch_size' or 'Size.batch_size'?"),
         ("peak=2", "peak names no config class (did you mean 'Constant.peak' or 'Cosine.peak' or 'Trapezoid.peak'?)"),
         ("RunConfig=3", "RunConfig names no field: expected RunConfig.FIELD = VALUE"),
         ("stepz=7", "stepz names no config class, and no %stepz refers to it (did you mean 'steps'?)"),
