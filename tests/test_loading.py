@@ -16,9 +16,11 @@ import pytest
 
 import triarch
 from tests.training import tiny
+from triarch.cli.export_tokenizer import tokenizer_files
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.interchange.parameters import flatten, unnest
+from triarch.loading import open_stored
 from triarch.objectives import PrefixLM
 from triarch.training import CheckpointConfig, train
 
@@ -166,3 +168,10 @@ def test_evaluate_verb_agrees_with_the_training_loop(folder, tmp_path, capsys):
     ):
         assert main([*arguments, *extra]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_vocabulary_is_looked_at_before_it_is_read(run, capsys):
+    (run / "vocabulary").mkdir(exist_ok=True)
+    os.mkfifo(run / "vocabulary" / "merges.txt")
+    assert tokenizer_files(open_stored(run)).keys() == {"tokenizer_config.json"}
+    assert "merges.txt: is a FIFO, expected a regular file" in capsys.readouterr().err

@@ -135,3 +135,29 @@ def test_numbers():
     for value in (True, "1", None, math.inf, math.nan, 10**400):
         with pytest.raises(UserError, match="expected a number"):
             schema.check(value, Number(), "x")
+
+
+def test_a_link_is_followed_within_its_home_alone(tmp_path):
+    folder, secret = tmp_path / "model", tmp_path / "secret.json"
+    (folder / "inner").mkdir(parents=True)
+    secret.write_text("[1]")
+    (folder / "own.json").write_text("[2]")
+    (folder / "out.json").symlink_to("../secret.json")
+    (folder / "inner" / "up.json").symlink_to("../own.json")
+    (folder / "loop.json").symlink_to("loop.json")
+    for path, home in {folder / "out.json": None, folder / "inner" / "up.json": None}.items():
+        with pytest.raises(UserError, match=rf"{path.name}: a link out of .* is not followed"):
+            schema.read(path, Items(Whole()), home=home)
+    with pytest.raises(UserError, match=r"loop\.json: cannot be read: Too many levels of symbolic links"):
+        schema.read(folder / "loop.json", Items(Whole()))
+    assert schema.read(folder / "inner" / "up.json", Items(Whole()), home=folder) == [2]
+    assert schema.read(folder / "out.json", Items(Whole()), home=schema.ANYWHERE) == [1]
+
+
+def test_files_of_hugging_faces_cache_are_links_within_it(tmp_path):
+    folder, blob = tmp_path / "models--a--b" / "snapshots" / "1f", tmp_path / "models--a--b" / "blobs" / "2e"
+    for path in (folder, blob.parent):
+        path.mkdir(parents=True)
+    blob.write_text("[1]")
+    (folder / "config.json").symlink_to("../../blobs/2e")
+    assert schema.read(folder / "config.json", Items(Whole())) == [1]

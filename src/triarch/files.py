@@ -45,13 +45,20 @@ def check_regular(path: Path, home: Path | None = None) -> int:
     return status.st_size
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
+def read_regular(path: Path, most_bytes: int, home: Path | None = None) -> bytes:
     """Returns what a regular file of at most so many bytes holds.
 
+    Args:
+      path: the file, or a link to it.
+      most_bytes: it may have.
+      home: see `check_regular`.
+
     Raises:
-      UserError: it is a device, FIFO, socket or folder, or larger.
+      UserError: it is a device, FIFO, socket or folder, a link that leaves `home`, or larger.
       OSError: it cannot be read.
     """
+    if home is not None:
+        _check_inside(path, home)
     # Between a look at the file and its opening it may become another one, and a FIFO blocks who opens it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -177,7 +184,8 @@ def _check_kind(path: Path, status: os.stat_result) -> None:
 
 
 def _check_inside(path: Path, home: Path) -> None:
-    target, root = path.resolve(), home.resolve()
+    # Not `resolve`, which raises RuntimeError on a loop of links.
+    target, root = Path(os.path.realpath(path)), Path(os.path.realpath(home))
     homes = [root]
     for folder in (root, *root.parents):
         if folder.parent.name == "snapshots" and _CACHED.fullmatch(folder.parent.parent.name):

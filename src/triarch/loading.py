@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
-# As Orbax names checkpoints; what else consists of digits is no step.
-_STEP = re.compile("0|[1-9][0-9]{0,17}")
 _RUN_CONFIG_SCHEMA = Record(
     {
         "model": Table(Anything()),
@@ -141,7 +138,7 @@ def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -
       UserError: the folder holds neither, or there is no checkpoint (of that step).
     """
     folder = Path(path)
-    return _steps(folder / CHECKPOINTS, step)[::-1] if _is_run(folder, step) else []
+    return _steps(folder, step)[::-1] if _is_run(folder, step) else []
 
 
 def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> StoredModel:
@@ -159,7 +156,7 @@ def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> Sto
         return open_export(folder)
     fields = _read_config(folder / RUN_CONFIG)
     config = _network(folder, fields)
-    step, parameters = _newest_whole(folder / CHECKPOINTS, step, lambda found: _check_step(found, config))
+    step, parameters = _newest_whole(folder, step, lambda found: _check_step(found, config))
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
 
@@ -187,9 +184,7 @@ def _read_run(
     fields = _read_config(workdir / RUN_CONFIG)
     registry.check_origins(fields["objective"], str(workdir))
     config = _network(workdir, fields)
-    step, values = _newest_whole(
-        workdir / CHECKPOINTS, step, lambda found: _restore(_check_step(found, config), config, placement)
-    )
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), config, placement))
     return LoadedModel(
         path=workdir,
         model=tensors.assemble(config, execution, values, placement.constrain),
@@ -223,24 +218,26 @@ def _read_config(path: Path) -> dict[str, Any]:
     return found | {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
 
 
-def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
+def _newest_whole(workdir: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
     """Reads the checkpoint of `step`, or the newest one that is whole; changes nothing in the run."""
     faults = []
-    for candidate in _steps(folder, step):
+    for candidate in _steps(workdir, step):
         try:
-            found = read(folder / str(candidate))
+            found = read(workdir / CHECKPOINTS / str(candidate))
         except UserError as error:
             faults.append(str(error))
             continue
         for fault in faults:
             print(f"triarch: {fault}; using step {candidate}", file=sys.stderr)
         return candidate, found
-    raise UserError(f"{folder}: no whole checkpoint: {faults[0]}")
+    raise UserError(f"{workdir / CHECKPOINTS}: no whole checkpoint: {faults[0]}")
 
 
-def _steps(folder: Path, step: int | None) -> list[int]:
+def _steps(workdir: Path, step: int | None) -> list[int]:
     """Returns the steps there are, newest first, or `step` alone."""
-    steps = sorted((int(entry.name) for entry in folder.iterdir() if _STEP.fullmatch(entry.name)), reverse=True)
+    from triarch.training.fingerprint import saved_steps
+
+    folder, steps = workdir / CHECKPOINTS, saved_steps(workdir)[::-1]
     if not steps:
         raise UserError(f"{folder}: the run has no checkpoint yet")
     if step is not None and step not in steps:

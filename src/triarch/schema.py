@@ -26,6 +26,8 @@ from triarch.files import read_regular
 MOST_BYTES = 2**26
 MOST_DIGITS = 64
 MOST_LEVELS = 64
+# The home of a file that the user named.
+ANYWHERE = Path("/")
 # A name of the file system's is at most this long.
 _MOST_NAME_BYTES = 255
 # Sizes of files and counts of tokens: every double is exact up to it.
@@ -291,15 +293,23 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
     return value
 
 
-def read(path: Path, kind: Kind, most_bytes: int = MOST_BYTES) -> Any:
-    """Returns the value of a JSON file.
+def read(path: Path, kind: Kind, *, home: Path | None = None, most_bytes: int = MOST_BYTES) -> Any:
+    """Returns the value of a JSON file of a folder that anyone may have written.
+
+    Args:
+      path: the file, or a link to it.
+      kind: of the value.
+      home: the folder that the file must not leave by way of a link, as in `files.check_regular`; None for the folder
+        that it lies in. The user may name a link to anywhere: `ANYWHERE`.
+      most_bytes: it may have.
 
     Raises:
       FileNotFoundError, NotADirectoryError: there is none.
-      UserError: it cannot be read, is no regular file, is larger than `most_bytes`, is not JSON, or not of `kind`.
+      UserError: it cannot be read, is a link out of `home` or no regular file, is larger than `most_bytes`, is not
+        JSON, or not of `kind`.
     """
     try:
-        content = read_regular(path, most_bytes)
+        content = read_regular(path, most_bytes, path.parent if home is None else home)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:

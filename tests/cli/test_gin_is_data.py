@@ -220,6 +220,25 @@ def test_includes_that_double(tmp_path):
         gin_files.parse([str(tmp_path / "0.gin")], [])
 
 
+def test_files_that_take_long(tmp_path):
+    """Of 10,000 strings one behind the other gin's parser would make one in 20 s, in a file of 40 KB."""
+    path = tmp_path / "mine.gin"
+    for text in ("A.b = " + "'a' " * 10_000, "A.b = [\n" + "'a'  # A comment.\n" * 10_000 + "]\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"line \d+: More than 32 strings stand one behind the other\.") as caught:
+            gin_files.parse([str(path)], [])
+        assert len(str(caught.value)) < 400
+    path.write_text("RunConfig.init_from = (" + "'a'\n" * 32 + ")\nRunConfig.seed = 3\n")
+    gin_files.parse([str(path)], [])
+    path.write_text("RunConfig.seed = 1\n" * 14_000)
+    with pytest.raises(UserError, match=r"mine\.gin: gin files of more than 262,144 bytes in all are not read"):
+        gin_files.parse([str(path)], [])
+    (tmp_path / "part.gin").write_text("#" * 2000 + "\n")
+    path.write_text("include 'part.gin'\n" * 150)
+    with pytest.raises(UserError, match=r"part\.gin: gin files of more than 262,144 bytes in all"):
+        gin_files.parse([str(path)], [])
+
+
 def test_lines_of_other_files_are_not_shown(tmp_path):
     """A file that is no gin by its name, a link, and an included file: where the mistake is, not what stands there."""
     secret = "password is hunter2\n"

@@ -8,6 +8,7 @@ import pytest
 from triarch.cli.gin_statements import read_flag
 from triarch.cli.main import main
 from triarch.cli.studies import load_study
+from triarch.errors import UserError
 from triarch.sweeps.stages import run_stages
 
 STUDY = """
@@ -119,3 +120,9 @@ def test_a_sweep_in_a_folder_of_any_name_with_a_module(study, tmp_path):
     assert main([*sweep, f"--module={tmp_path / 'mine.py'}"]) == 0
     config = json.loads((output / "runs" / "decllm_nano" / "config.json").read_text())
     assert config["objective"]["from"]["module"] == "mine"
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".gin", "a/" * 3000 + "b.gin"])
+def test_settings_of_a_name_that_no_file_has(name, study):
+    with pytest.raises(UserError, match=r"no gin file a"):
+        load_study([str(study)], [f"Study.settings={name!r}"])

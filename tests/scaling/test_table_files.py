@@ -109,7 +109,7 @@ def test_a_parquet_table_with_a_name_twice_is_one_line(tmp_path):
 
     twice = pyarrow.Table.from_arrays([pyarrow.array([1.0])] * 2, names=["N", "N"])
     parquet.write_table(twice, tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="not a Parquet table: Multiple matches"):
+    with pytest.raises(UserError, match="column 'N' stands there twice"):
         read_table(tmp_path / "a.parquet")
 
 
@@ -166,3 +166,11 @@ def test_what_cannot_be_opened_is_one_line(tmp_path):
         read_table(tmp_path / "half.csv")
     with pytest.raises(UserError, match=r"without \.json files; expected CSV"):
         read_table(tmp_path)
+
+
+def test_a_small_parquet_file_of_endless_cells(tmp_path, monkeypatch):
+    path = parquet(tmp_path)
+    assert len(read_table(path)) == 2
+    monkeypatch.setattr("triarch.scaling.tables.table_files._MOST_CELLS", 5)
+    with pytest.raises(UserError, match=r"runs\.parquet: has 6 cells, expected at most 5 of a table"):
+        read_table(path)

@@ -162,6 +162,12 @@ def test_ledger_survives_a_torn_line(tmp_path):
     assert ledger.seconds() == {("a", "train"): 3.5}
 
 
+def test_a_ledger_that_is_none_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "ledger.jsonl")
+    with pytest.raises(UserError, match=r"ledger\.jsonl: is a FIFO"):
+        Ledger(tmp_path / "ledger.jsonl").entries()
+
+
 def test_time_left_follows_the_work():
     states = {"a": ("", "done"), "b": ("", "done"), "c": ("train", "waiting"), "d": ("train", "waiting")}
     work = {"a": 1.0, "b": 3.0, "c": 10.0, "d": 20.0}

@@ -1,6 +1,7 @@
 """The library `tokenizers` itself is the reference for every layout of tokenizer.json."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 
 import tokenizers
 from tests.tokenizers import huggingface
-from tests.tokenizers.texts import HARD_TEXTS, Documents, texts
+from tests.tokenizers.texts import HARD_TEXTS, Documents, small_sentencepiece, texts
 from tokenizers import models, processors
 from triarch.errors import UserError
 from triarch.tokenizers import HuggingFaceTokenizer, cuts, given_tokenizer
@@ -166,7 +167,7 @@ def test_long_texts_are_cut_where_it_does_not_show(loaded, layout, monkeypatch):
         ({}, r"model: holds neither tokenizer\.json nor a SentencePiece model"),
         ({"tokenizer.json": "{"}, r"model: not a Hugging Face tokenizer\.json: "),
         ({"tokenizer.json": "[]"}, r"model: not a Hugging Face tokenizer\.json: "),
-        ({"tokenizer_config.json": "{"}, r"model: its tokenizer_config\.json: not JSON"),
+        ({"tokenizer_config.json": "{"}, r"model/tokenizer_config\.json: not JSON"),
         ({"tokenizer_config.json": "[]"}, r"tokenizer_config\.json: the value = \[\]: expected an object"),
         ({"tokenizer_config.json": '{"eos_token": "<end>"}'}, r"names '<end>' as eos_token, which is not in tokenizer"),
         ({"manifest.json": "{}"}, r"a store's vocabulary is taken with --vocabulary_from="),
@@ -247,3 +248,41 @@ def test_a_vocabulary_is_what_it_does(tmp_path):
     ):
         (tmp_path / "tokenizer.json").write_text(json.dumps(fields | {part: change}))
         assert HuggingFaceTokenizer.load(tmp_path).info.fingerprint != first.fingerprint
+
+
+def word_level(vocab):
+    """Returns the text of a tokenizer.json of whole words, one of which ends documents."""
+    end = {"id": vocab["</s>"], "content": "</s>", "special": True}
+    end |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "</s>"}
+    return json.dumps(
+        {"version": "1.0", "added_tokens": [end], "pre_tokenizer": {"type": "Whitespace"}, "model": model}
+    )
+
+
+def test_an_id_beyond_all_vocabularies(tmp_path):
+    """The library would allocate 17 GB for it, and abort the process where there is less."""
+    (tmp_path / "tokenizer.json").write_text(word_level({"</s>": 0, "a": 2**32 - 6}))
+    with pytest.raises(UserError, match=r"its tokenizer\.json has id 4,294,967,290, expected ids below 67,108,864"):
+        given_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(word_level({"</s>": 0, "a": 9}))
+    assert given_tokenizer(tmp_path).info.size == 10
+
+
+@pytest.mark.parametrize("kind", ["link", "device", "FIFO"])
+def test_what_stands_beside_a_sentencepiece_model_is_its_folders(kind, tmp_path):
+    """T5's sentinels stand there: without them the vocabulary would be another one."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    small_sentencepiece().save(folder)
+    config = folder / "tokenizer_config.json"
+    if kind == "FIFO":
+        os.mkfifo(config)
+    else:
+        (tmp_path / "secret.json").write_text('{"extra_ids": 100}')
+        config.symlink_to("../secret.json" if kind == "link" else "/dev/zero")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: (a link out of|is a FIFO)"):
+        given_tokenizer(folder)
+    config.unlink()
+    config.write_text('{"extra_ids": 100}')
+    assert given_tokenizer(folder).info.special["sentinels"][1] == 100

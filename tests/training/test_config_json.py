@@ -1,5 +1,6 @@
 """The config of a run read back from its config.json: the same values, and one line for whatever is no config."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,8 +11,9 @@ from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
-from triarch.training.config_classes import to_plain
+from triarch.training.config_classes import config_classes, to_plain
 from triarch.training.config_json import check_modules, read_config
+from triarch.training.schedules import SCHEDULES
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
 
@@ -82,3 +84,22 @@ def test_no_config_at_all(text, tmp_path):
         assert str(caught.value).startswith(str(tmp_path)) and len(str(caught.value)) < 400
     with pytest.raises(UserError, match="no such run folder"):
         read_config(tmp_path / "none")
+
+
+@pytest.mark.parametrize("error", [ValueError("no such\nrate"), KeyError("b3"), ZeroDivisionError()])
+def test_a_class_of_ones_own_may_raise_anything(error, tmp_path):
+    config = tiny.run_config("store")
+
+    @dataclasses.dataclass(frozen=True)
+    class Touchy(type(config.optimizer)):
+        def __post_init__(self):
+            raise error
+
+    folder = written(tmp_path, config)
+    with pytest.raises(UserError, match=r"config\.json: Touchy: (no such|'b3'|ZeroDivisionError)$"):
+        read_config(folder, config_classes() | {type(config.optimizer).__name__: Touchy})
+
+
+def test_gin_and_runs_know_the_same_schedules():
+    known = gin_files.configurables()
+    assert SCHEDULES.items() <= config_classes().items() <= known.items()

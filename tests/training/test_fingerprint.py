@@ -17,6 +17,7 @@ from triarch.training.fingerprint import (
     config_fingerprint,
     differences,
     run_fingerprint,
+    saved_steps,
     write_folder,
 )
 
@@ -210,3 +211,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_whole(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_steps_are_named_as_orbax_names_them(tmp_path):
+    for name in ("0", "12", "3", "\u00b2", "\u0663", "007", "4.orbax-checkpoint-tmp", "9" * 30):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert saved_steps(tmp_path) == [0, 3, 12]
+    assert saved_steps(tmp_path / "none") == []

@@ -1,9 +1,11 @@
 """The log of a run, before and after a crash."""
 
 import json
+import os
 
 import pytest
 
+from triarch.errors import UserError
 from triarch.training.metrics import MetricsLog, read_lines
 
 
@@ -57,3 +59,17 @@ def test_tensorboard_gets_every_number(tmp_path):
         values |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
         data = data[16 + size :]
     assert values == {("loss", 3): 2.5}
+
+
+def test_a_log_that_is_none_is_not_read(tmp_path):
+    (tmp_path / "secret.jsonl").write_text('{"step": 1}\n')
+    path = tmp_path / "run" / "metrics.jsonl"
+    assert read_lines(path) == []
+    path.parent.mkdir()
+    path.symlink_to("../secret.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: a link out of"):
+        read_lines(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: is a FIFO"):
+        read_lines(path)

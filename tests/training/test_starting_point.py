@@ -152,6 +152,13 @@ def test_a_run_that_cannot_be_begun_from(config, other, tmp_path, changes, messa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_is_no_step_is_no_checkpoint(config, other, tmp_path):
+    copy = shutil.copytree(other, tmp_path / "other")
+    (copy / "checkpoints" / "\u00b2").mkdir()
+    with pytest.raises(UserError, match=r"has no checkpoint of it \(there are 4, 6\)"):
+        train(begun_from(copy, config, init_step=5), tmp_path / "run", "")
+
+
 def test_an_export_has_one_step_and_no_optimizer(config, start, tmp_path):
     with pytest.raises(
         UserError, match=r"RunConfig.init_optimizer: .* is an export, which holds the parameters of one"

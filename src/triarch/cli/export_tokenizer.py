@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from triarch.errors import UserError
+from triarch.files import read_regular, regular_files
 from triarch.loading import tokenizer_of
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     try:
         from triarch.decoding import Conventions
         from triarch.tokenizers.as_huggingface import Reading, huggingface_files
+        from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
 
         conventions, architecture = Conventions.of(model), model.config.architecture
         start = conventions.decoder_start if architecture == "decoder-only" else ()
@@ -36,11 +38,11 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
             mask=architecture == "encoder-only",
             sentinels=architecture == "encoder-decoder",
         )
-        found = (
-            {path.name: path.read_bytes() for path in model.vocabulary_files.iterdir()}
-            if model.vocabulary_files
-            else {}
-        )
+        folder = model.vocabulary_files
+        found = {
+            path.name: read_regular(path, MOST_TOKENIZER_BYTES, folder.parent)
+            for path in (regular_files(folder, folder.parent) if folder else ())
+        }
         files = huggingface_files(tokenizer_of(model), found, reading)
     except UserError as error:
         return _without(str(error))

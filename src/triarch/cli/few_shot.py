@@ -104,18 +104,15 @@ def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
         if given:
             raise UserError(f"--{given} is for a table of your own: name it with --task_file=FILE")
         return _run_tasks(args)
+    # Not --output: tasks that lie there already may run code, and the user named it for what is written.
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        if args.output is not None:
-            make_folder(args.output)
-            folder = args.output
-        args.include_path = [*args.include_path, folder]
-        args.tasks = ",".join(filter(None, [args.tasks, _write_table_task(args, folder)]))
+        args.include_path = [*args.include_path, Path(scratch)]
+        args.tasks = ",".join(filter(None, [args.tasks, _write_table_task(args, Path(scratch))]))
         return _run_tasks(args)
 
 
-def _write_table_task(args: argparse.Namespace, folder: Path) -> str:
-    """Writes the definition of --task_file's task, and returns its name."""
+def _write_table_task(args: argparse.Namespace, scratch: Path) -> str:
+    """Writes the definition of --task_file's task to `scratch`, and one to keep to --output; returns its name."""
     from triarch.evaluation.few_shot.table_tasks import TableTask
 
     for name in _TABLE_FLAGS:
@@ -123,7 +120,10 @@ def _write_table_task(args: argparse.Namespace, folder: Path) -> str:
             raise UserError(f"--task_file={args.task_file}: give --{name}=COLUMN too")
     columns = tuple(name.strip() for name in args.choices.split(","))
     task = TableTask(args.task_file, args.question, columns, args.answer)
-    told = task.write(folder)
+    told = task.write(scratch)
+    if args.output is not None:
+        make_folder(args.output)
+        task.write(args.output)
     print(f"{args.task_file}: task {task.name}, answers read as {told}")
     return task.name
 

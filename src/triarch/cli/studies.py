@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def load_study(
 
     def beside(name: str) -> str | None:
         """Returns the path of a file beside the study, None if there is none."""
-        return next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
+        return next((str(folder / name) for folder in folders if os.path.isfile(folder / name)), None)
 
     def files_of(family: str, size: str) -> tuple[str, ...]:
         model = beside(f"{family}/{size}.gin") or f"models/{family}/{size}.gin"

@@ -60,7 +60,7 @@ def _panel(column: str, sides: Mapping[str, Mapping[str, Any]]) -> Panel:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        fields = schema.read(path, Anything())
+        fields = schema.read(path, Anything(), home=schema.ANYWHERE)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     for key in _KEYS:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from triarch import schema
 from triarch.errors import UserError
+from triarch.files import read_regular
 from triarch.runtime.lock import NO_LOCKS_HERE
 from triarch.schema import Number, Record, Text
 
+_MOST_BYTES = 2**30
 _ENTRY = Record({"owner": Text(), "stage": Text(), "status": Text(), "seconds": Number()}, others=True)
 
 
@@ -51,7 +53,7 @@ class Ledger:
         if not self._path.exists():
             return []
         found = []
-        for line in self._path.read_text(errors="replace").splitlines():
+        for line in read_regular(self._path, _MOST_BYTES, self._path.parent).decode(errors="replace").splitlines():
             with contextlib.suppress(UserError):
                 found.append(schema.check(schema.parse(line, str(self._path)), _ENTRY, str(self._path)))
         return found

@@ -14,9 +14,9 @@ import numpy as np
 import tokenizers.models
 
 import tokenizers
-from triarch.data.manifest import Vocabulary
+from triarch.data.manifest import MOST_IDS, Vocabulary
 from triarch.errors import UserError
-from triarch.files import check_regular, read_regular
+from triarch.files import read_regular
 from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
@@ -70,7 +70,10 @@ class HuggingFaceTokenizer(TokenizerInParts):
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._added = self._tokenizer.get_added_tokens_decoder()
-        self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
+        if self.size > MOST_IDS:
+            # The library allocates for every id below the largest, and where that fails ends the process.
+            raise UserError(f"{name}: its {TOKENIZER_FILE} has id {self.size - 1:,}, expected ids below {MOST_IDS:,}")
         if special is None:
             added = {token.content: index for index, token in self._added.items() if token.special}
             special = find_special(name, files, added, self._tokenizer.token_to_id)
@@ -96,8 +99,7 @@ class HuggingFaceTokenizer(TokenizerInParts):
         for name, file in names.items():
             try:
                 # A file that the user names may be a link; what lies beside it is the folder's.
-                check_regular(file, None if file == path else folder)
-                files[name] = read_regular(file, MOST_TOKENIZER_BYTES)
+                files[name] = read_regular(file, MOST_TOKENIZER_BYTES, None if file == path else folder)
             except FileNotFoundError as error:
                 if name == TOKENIZER_FILE:
                     raise UserError(f"{file}: cannot be read: {error.strerror}") from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triarch import schema
 from triarch.data.manifest import FILE_NAME, VOCABULARY, Vocabulary, parse_vocabulary
@@ -39,7 +40,8 @@ def given_tokenizer(path: Path) -> Tokenizer:
             raise UserError(f"{path}: cannot be read: No such file or directory")
         return HuggingFaceTokenizer.load(path) if path.suffix == ".json" else SentencePieceTokenizer.load(path)
     for folder in (path, path / VOCABULARY):
-        own = _own_tokenizer(folder)
+        config = _tokenizer_config(folder, path)
+        own = _own_tokenizer(folder, config)
         if own is not None:
             return own
         if (folder / TOKENIZER_FILE).is_file():
@@ -49,7 +51,7 @@ def given_tokenizer(path: Path) -> Tokenizer:
             if (folder / name).is_file():
                 check_regular(folder / name, path)
                 base = SentencePieceTokenizer.load(folder / name)
-                return with_extra_ids(base, ExtraIds(sentinels=_sentinels_behind(base, folder)))
+                return with_extra_ids(base, ExtraIds(sentinels=_sentinels_behind(base, config)))
     if (path / FILE_NAME).is_file():
         raise UserError(f"{path}: no tokenizer's folder: a store's vocabulary is taken with --vocabulary_from={path}")
     raise UserError(
@@ -58,27 +60,31 @@ def given_tokenizer(path: Path) -> Tokenizer:
     )
 
 
-def _sentinels_behind(base: SentencePieceTokenizer, folder: Path) -> int:
-    """Returns how many of T5's sentinels stand behind the pieces, as transformers' T5Tokenizer puts them there."""
+def _tokenizer_config(folder: Path, home: Path) -> Mapping[str, Any]:
+    """Returns what a folder's tokenizer_config.json holds; nothing where there is none."""
     try:
-        fields = schema.read(folder / TOKENIZER_CONFIG, _TOKENIZER_CONFIG)
-    except (OSError, UserError):
-        return 0
-    named = fields.get("additional_special_tokens") or ()
-    count = fields.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
+        return schema.read(folder / TOKENIZER_CONFIG, _TOKENIZER_CONFIG, home=home)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+
+
+def _sentinels_behind(base: SentencePieceTokenizer, config: Mapping[str, Any]) -> int:
+    """Returns how many of T5's sentinels stand behind the pieces, as transformers' T5Tokenizer puts them there."""
+    named = config.get("additional_special_tokens") or ()
+    count = config.get("extra_ids", sum(str(name).startswith("<extra_id_") for name in named))
     is_count = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= MOST_SENTINELS
     return count if is_count and "sentinels" not in base.info.special else 0
 
 
-def _own_tokenizer(folder: Path) -> Tokenizer | None:
+def _own_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
     """Returns the vocabulary of ours that an exported Hugging Face tokenizer is, if it still is that."""
+    if OWN_VOCABULARY not in config:
+        return None
     try:
-        check_regular(folder / TOKENIZER_CONFIG, folder)
-        fields = schema.read(folder / TOKENIZER_CONFIG, _TOKENIZER_CONFIG)
-        own = parse_vocabulary(fields.get(OWN_VOCABULARY), str(folder))
+        own = parse_vocabulary(config[OWN_VOCABULARY], str(folder))
         tokenizer = read_tokenizer(own, folder, str(folder))
         size = HuggingFaceTokenizer.load(folder).size
-    except (OSError, UserError):
+    except UserError:
         return None
     return tokenizer if size == tokenizer.info.size else None
 
@@ -111,9 +117,9 @@ def read_tokenizer(info: Vocabulary, folder: Path, name: str) -> Tokenizer:
     if info.kind == byte_level.KIND:
         base: Tokenizer = ByteTokenizer()
     elif info.kind == sentencepiece.KIND:
-        base = SentencePieceTokenizer.load(folder / MODEL_FILE)
+        base = SentencePieceTokenizer.load(folder / MODEL_FILE, folder.parent)
     else:
-        base = HuggingFaceTokenizer.load(folder / TOKENIZER_FILE, info.special)
+        base = HuggingFaceTokenizer.load(folder, info.special)
     tokenizer = with_extra_ids(base, ExtraIds.found_in(info, base.info.size))
     if tokenizer.info.fingerprint != info.fingerprint:
         raise UserError(f"{name}: the vocabulary does not match the manifest: prepare the store again")

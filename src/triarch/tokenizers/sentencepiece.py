@@ -58,14 +58,14 @@ class SentencePieceTokenizer(TokenizerInParts):
         return SentencePieceTokenizer, (self.model, self._name)
 
     @classmethod
-    def load(cls, path: Path) -> SentencePieceTokenizer:
-        """Reads a `.model` file.
+    def load(cls, path: Path, home: Path | None = None) -> SentencePieceTokenizer:
+        """Reads a `.model` file; `home` is the folder that it must not leave by way of a link, if any.
 
         Raises:
           UserError: it cannot be read or is no usable model.
         """
         try:
-            return cls(read_regular(path, MOST_TOKENIZER_BYTES), str(path))
+            return cls(read_regular(path, MOST_TOKENIZER_BYTES, home), str(path))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from None
 

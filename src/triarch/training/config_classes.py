@@ -16,7 +16,7 @@ from triarch.sharding import ActivationRules, ParameterRules
 from triarch.training.adafactor import Adafactor
 from triarch.training.config import RunConfig
 from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine, OneMinusSqrt, Rsqrt, Trapezoid
+from triarch.training.schedules import SCHEDULES
 from triarch.training.stable_adamw import StableAdamW
 
 
@@ -72,7 +72,7 @@ def without_defaults(plain: Any) -> Any:
 def _own_classes() -> dict[str, type]:
     fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
     parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
-    chosen = (AdamW, StableAdamW, Adafactor, Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)
+    chosen = (AdamW, StableAdamW, Adafactor, *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
 
 

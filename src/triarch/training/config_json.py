@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triarch import registry, schema
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError, brief, nearest
 from triarch.schema import Anything, Table
 from triarch.training.config import RunConfig
 from triarch.training.config_classes import config_classes
@@ -80,12 +80,17 @@ def _built(cls: type, fields: Mapping[str, Any], where: str, classes: Mapping[st
         if name not in known:
             raise UserError(f"{where}: {cls.__name__} has no field {name!r}{nearest(name, known)}")
     owner = f"{where}: {cls.__name__}"
-    values = {name: _value(value, hints[name], f"{owner}.{name}", where, classes) for name, value in fields.items()}
     for field in dataclasses.fields(cls):
-        is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if is_required and field.name not in values:
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        if field.init and is_required and field.name not in fields:
             raise UserError(f"{owner}.{field.name} is missing")
-    return cls(**values)
+    values = {name: _value(value, hints[name], f"{owner}.{name}", where, classes) for name, value in fields.items()}
+    try:
+        return cls(**values)
+    except UserError:
+        raise
+    except Exception as error:  # A class of the user's own may raise anything.
+        raise UserError(f"{owner}: {brief(error) or type(error).__name__}") from error
 
 
 def _value(plain: Any, hint: Any, field: str, where: str, classes: Mapping[str, type]) -> Any:

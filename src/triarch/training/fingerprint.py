@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from triarch.training.metrics import TENSORBOARD
 CONFIG_TEXT = "config.gin"
 CONFIG_JSON = "config.json"
 CHECKPOINTS = "checkpoints"
+# As Orbax names checkpoints; what else consists of digits is no step.
+_STEP = re.compile("0|[1-9][0-9]{0,17}")
 SUMMARY = "summary.json"
 _FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
 # Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
@@ -60,7 +63,7 @@ def config_fingerprint(identity: dict[str, Any]) -> str:
 
 def saved_steps(workdir: Path) -> list[int]:
     """Returns the steps that a run folder has checkpoints of, whole or not, oldest first."""
-    return sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
+    return sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if _STEP.fullmatch(path.name))
 
 
 def checkpoint_id(fingerprint: str, step: int) -> str:

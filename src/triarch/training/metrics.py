@@ -10,10 +10,12 @@ from typing import Any
 
 from triarch import schema
 from triarch.errors import UserError
-from triarch.files import write_whole
+from triarch.files import read_regular, write_whole
 
 FILE_NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+# A run that logs each of a million steps writes about 500 MB.
+_MOST_BYTES = 2**32
 
 Line = Mapping[str, Any]
 
@@ -74,10 +76,12 @@ class MetricsLog:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Returns the whole lines of a `metrics.jsonl`; a line cut short by a crash is left out."""
-    if not path.exists():
+    try:
+        content = read_regular(path, _MOST_BYTES, path.parent)
+    except (FileNotFoundError, NotADirectoryError):
         return []
     lines = []
-    for text in path.read_text(errors="replace").splitlines():
+    for text in content.decode(errors="replace").splitlines():
         try:
             line = schema.parse(text, str(path))
         except UserError:

@@ -22,7 +22,7 @@ from triarch.schema import Anything, Table
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, find_faults
 from triarch.training.config import RunConfig
 from triarch.training.config_json import from_plain, read_json
-from triarch.training.fingerprint import CHECKPOINTS, CONFIG_JSON
+from triarch.training.fingerprint import CHECKPOINTS, CONFIG_JSON, saved_steps
 from triarch.training.segments import Segment, optimizer_shapes, read_earlier, read_order
 from triarch.training.state import TrainState
 
@@ -141,7 +141,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
 def _whole_step(checkpoints: Path, config: RunConfig) -> int:
     """Returns the step of `config.init_step`, or of the newest checkpoint that is whole."""
     items = (PARAMS, OPTIMIZER) if config.init_optimizer else (PARAMS,)
-    steps = sorted(int(entry.name) for entry in checkpoints.iterdir() if entry.name.isdigit())
+    steps = saved_steps(checkpoints.parent)
     if config.init_step is not None and config.init_step not in steps:
         known = f"there are {', '.join(map(str, steps))}" if steps else "there is none yet"
         raise UserError(f"RunConfig.init_step = {config.init_step}: {checkpoints} has no checkpoint of it ({known})")

@@ -10,6 +10,7 @@ import yaml
 
 from tests.evaluation.few_shot.test_tasks import export
 from tests.models import tiny
+from triarch.cli import few_shot
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.table_tasks import TableTask
@@ -104,3 +105,23 @@ def test_a_table_is_evaluated_as_the_harness_does_its_yaml(tmp_path, capsys):
     assert "give --answer=COLUMN too" in capsys.readouterr().err
     assert main([*base, "--tasks=odd", "--answer=b"]) == 1
     assert "name it with --task_file=FILE" in capsys.readouterr().err
+
+
+def test_tasks_in_the_folder_of_results_are_not_read(tmp_path, monkeypatch):
+    """They may run code (!function), as tasks in an --include_path may, which the user trusts."""
+    output, seen = tmp_path / "results", []
+    output.mkdir()
+    (output / "theirs.yaml").write_text("task: theirs\ndoc_to_text: !function theirs.run\n")
+    (tmp_path / "own.csv").write_text("q,a,b,right\nIs it?,yes,no,yes\n")
+
+    def run(args):
+        seen.extend(args.include_path)
+        assert [sorted(path.name for path in folder.iterdir()) for folder in seen] == [["own.jsonl", "own.yaml"]]
+        return {}
+
+    monkeypatch.setattr(few_shot, "_run_tasks", run)
+    columns = ("--question=q", "--choices=a,b", "--answer=right")
+    flags = ["evaluate", f"--model={tmp_path}", f"--task_file={tmp_path / 'own.csv'}", *columns, f"--output={output}"]
+    assert main(flags) == 0 and len(seen) == 1
+    assert sorted(path.name for path in output.iterdir()) == ["own.jsonl", "own.yaml", "theirs.yaml"]
+    assert str(output / "own.jsonl") in (output / "own.yaml").read_text()

@@ -258,7 +258,7 @@ BAD = {
     ),
     "no family": (configure(model_type=None), "model_type = None is not a family that triarch reads"),
     "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
-    "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
+    "a number of classes": (configure(architectures=5), "architectures = 5: expected a list"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),
     "another class": (
@@ -315,6 +315,11 @@ BAD = {
     ),
     "a FIFO for a tokenizer": (fifo("tokenizer.json"), "tokenizer.json: is a FIFO, expected a regular file"),
     "a link to a stranger's vocabulary": (link_out("vocab.txt"), "vocab.txt: a link out of .* is not followed"),
+    "a link to a stranger's config": (link_out("config.json"), "config.json: a link out of .* is not followed"),
+    "a link to a stranger's ids": (
+        link_out("generation_config.json"),
+        "generation_config.json: a link out of .* is no",
+    ),
     "a link to strangers' weights": (link_out("model.safetensors"), "model.safetensors: a link out of"),
     "pickle": (pickled, "pytorch_model.bin: pickled weights are not read, .* runs whatever code .*save_pretrained"),
     "nothing": (lambda f: (f / "model.safetensors").unlink(), "holds neither model.safetensors nor"),

@@ -87,7 +87,7 @@ def test_pickles_without_a_config(tmp_path):
     assert "pytorch_model.bin: pickled weights are not read" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("layers", [4, 10**9])
+@pytest.mark.parametrize("layers", [4, 4096])
 @pytest.mark.parametrize("shards", [1, 3])
 def test_layers_that_are_not_there_are_named_at_once(layers, shards, tmp_path):
     folder = folders.llama(tmp_path / "hf", shards=shards, num_hidden_layers=layers)

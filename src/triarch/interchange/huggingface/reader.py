@@ -143,7 +143,7 @@ def _open_shards(path: Path) -> Tensors:
     names = sorted(set(places.values()))
     entries: dict[str, Entry] = {}
     for name in names:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise UserError(f"{folder / name}: missing, although {path.name} lists it")
         entries |= _entries(folder / name)
     for tensor, name in places.items():

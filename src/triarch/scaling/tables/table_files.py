@@ -10,6 +10,7 @@ from triarch import schema
 from triarch.errors import UserError, brief
 from triarch.scaling.tables.table import Table, content, opening
 
+_MOST_CELLS = 10**8
 KINDS = "CSV, TSV, JSON lines, JSON or Parquet, or a folder of JSON objects"
 
 
@@ -129,12 +130,16 @@ def _parquet(path: Path) -> Table:
     with opening(path, KINDS):
         file = io.BytesIO(content(path))
         try:
-            table = parquet.read_table(file)
+            found = parquet.ParquetFile(file)
+            # A few bytes can stand for any number of cells: Parquet packs what repeats.
+            if (cells := found.metadata.num_rows * found.metadata.num_columns) > _MOST_CELLS:
+                raise UserError(f"{path}: has {cells:,} cells, expected at most {_MOST_CELLS:,} of a table")
+            table = found.read()
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{path}: not a Parquet table: {brief(error)}") from None
     while any(pyarrow.types.is_struct(field.type) for field in table.schema):
         table = table.flatten()
     repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if repeated:
-        raise UserError(f"{path}: column {repeated[0]!r} stands there twice, once as a field of a struct")
+        raise UserError(f"{path}: column {repeated[0]!r} stands there twice, or once as a field of a struct")
     return Table(str(path), {name: table[name].to_pylist() for name in table.column_names})
