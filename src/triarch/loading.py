@@ -200,7 +200,10 @@ def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
 
 
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
+    from triarch.training.fingerprint import checkpoint_id
+
     source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
+    source |= {"checkpoint": checkpoint_id(fields["fingerprint"], step)}
     path = workdir / f"{TUNED_FROM}.json"
     source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
     return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
@@ -211,11 +214,14 @@ def _vocabulary_files(workdir: Path) -> Path | None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    from triarch.training.fingerprint import config_fingerprint
+
     fields = schema.read(path, _RUN_CONFIG_SCHEMA)
     parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
     found = {key: fields[key] for key in keys}
-    return found | {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+    found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+    return found | {"fingerprint": config_fingerprint(fields)}
 
 
 def _newest_whole(workdir: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:

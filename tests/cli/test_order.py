@@ -21,10 +21,12 @@ from triarch.prepare.corpora.files import Files
 from triarch.prepare.corpora.selection import Filters
 from triarch.prepare.pipeline import VocabularyChoice, prepare
 from triarch.tokenizers import load_tokenizer
-from triarch.training import DataConfig
+from triarch.training import DataConfig, train
 from triarch.training import order as orders
 from triarch.training.fingerprint import write_folder
 from triarch.training.inputs import next_order, open_inputs
+from triarch.training.optimizers import AdamW
+from triarch.training.schedules import Constant
 from triarch.training.segments import history
 
 LENGTHS = {"inputs": 9, "targets": 15}
@@ -217,6 +219,7 @@ def test_segments_of_a_run_each_have_batches_of_their_own(tmp_path, stores, caps
     second = open_inputs(config)
     second = dataclasses.replace(second, order=next_order(second, first.segment, 5), earlier=(first.segment,))
     write_folder(run, config, "", second.stores, history(second.order, second.earlier))
+    (run / "metrics.jsonl").write_text('{"step": 1}\n')
     _order(run, "--steps=3:8", f"--output={tmp_path / 'order.jsonl'}")
     rows = _read(tmp_path / "order.jsonl")
     assert capsys.readouterr().out.startswith("from step 0 on: batches of 10\nfrom step 5 on: batches of 4\n")
@@ -229,4 +232,39 @@ def test_segments_of_a_run_each_have_batches_of_their_own(tmp_path, stores, caps
         batches = (first if step < 5 else second).training()
         for row, tokens in enumerate(batches.batch(step)["decoder_target_tokens"].tolist()):
             assert found[step, row] == tokens
+    for step in (4, 5, 7):
+        assert main(["inspect", str(run), f"--step={step}", "--examples=4", f"--json={tmp_path / 'shown'}"]) == 0
+        shown = json.loads((tmp_path / "shown").read_text())["rows"]
+        expected = (first if step < 5 else second).training().batch(step)["decoder_target_tokens"][:4].tolist()
+        assert [row["features"]["decoder_target_tokens"] for row in shown] == expected
+        assert [row["store"] for row in shown] == _stores(rows, step)[:4]
+    assert main(["inspect", f"--gin_file={run / 'config.gin'}", "--step=5"]) == 1
+    assert f"triarch inspect {run} shows its batches" in capsys.readouterr().err
     assert {row["store"] for row in rows if row["step"] >= 5} == {str(store.path) for store in stores["windows"]}
+
+
+def _stores(rows, step):
+    """Returns the store of each row of a step."""
+    return list({row["row"]: row["store"] for row in rows if row["step"] == step}.values())
+
+
+def test_a_run_that_reads_on_after_another_is_told_before_it_is_begun(tmp_path, stores, capsys):
+    """With `init_data`, steps are those that the other run would have made next, in a folder or in gin alone."""
+    other, first = _run(tmp_path, stores, "windows", False)
+    optimizer = AdamW(Constant(1e-3, warmup_steps=0))
+    short = dataclasses.replace(first.config, steps=2, tensorboard=False, optimizer=optimizer)
+    write_folder(other, short, render(short), first.stores)
+    train(short, other, render(short))
+    config = dataclasses.replace(short, steps=4, init_from=str(other), init_data=True)
+    write_folder(tmp_path / "unbegun", config, render(config), first.stores)
+    wanted = first.training().batch(3)["decoder_target_tokens"].tolist()
+    for number, named in enumerate([tmp_path / "unbegun", f"--gin_file={tmp_path / 'unbegun' / 'config.gin'}"]):
+        _order(named, "--steps=0:2", f"--output={tmp_path / f'{number}.jsonl'}")
+        found = _read(tmp_path / f"{number}.jsonl")
+        assert found[0]["example"] == first.training().example_ids(2)[0].index
+        assert found[-1]["example"] == first.training().example_ids(3)[-1].index
+    assert main(["inspect", str(tmp_path / "unbegun"), "--step=1", f"--json={tmp_path / 'shown'}"]) == 0
+    shown = json.loads((tmp_path / "shown").read_text())["rows"]
+    assert [row["features"]["decoder_target_tokens"] for row in shown] == wanted[:2]
+    assert main(["inspect", f"--gin_file={tmp_path / 'unbegun' / 'config.gin'}", "--step=1"]) == 1
+    assert "reads on after the data of another run" in capsys.readouterr().err

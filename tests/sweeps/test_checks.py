@@ -13,7 +13,10 @@ from triarch.errors import UserError
 from triarch.sweeps import identity, stages
 from triarch.sweeps.runner import Failure, described
 from triarch.sweeps.study import Corpus, Study
+from triarch.training import train
 from triarch.training.fingerprint import checkpoint_id, run_fingerprint, write_folder
+from triarch.training.optimizers import AdamW
+from triarch.training.schedules import Constant
 
 STUDY = "experiments/isoflop_laptop/study.gin"
 BINDINGS = ["Study.families = ('decllm',)", "Study.labels = ('D',)", "Ladder.targets = (9e3, 16e3)",
@@ -166,6 +169,26 @@ wide/Size.learning_rates = (5e-3,)
     assert {run.config.model.d_ff for run in runs} == {80}
 
 
+def log(workdir):
+    """Makes a run one that was begun."""
+    (workdir / "metrics.jsonl").write_text('{"step": 1}\n')
+
+
+def test_runs_that_never_made_a_step_bind_no_study(folder, tmp_path):
+    """One that ran out of memory is there, with its config: a smaller batch takes its folder."""
+    stores = [TokenStore.open(folder / "good")]
+    _, runs = study_of(folder)
+    for run in runs:
+        write_folder(tmp_path / run.name, run.config, "", stores)
+    smaller = [dataclasses.replace(run, config=dataclasses.replace(run.config, batch_size=1)) for run in runs]
+    renamed = [dataclasses.replace(run, name=f"{run.name}_again") for run in runs]
+    for changed in (smaller, renamed):
+        assert [run.owner for run in identity.settled(changed, tmp_path, stores)] == [run.name for run in changed]
+    log(tmp_path / runs[0].name)
+    with pytest.raises(UserError, match=r"batch_size: \d+ -> 1\)"):
+        identity.settled(smaller, tmp_path, stores)
+
+
 def test_runs_are_known_by_what_they_compute(folder, tmp_path):
     """A design that calls a run otherwise finds it; a folder of the name that holds another run is not taken for it."""
     stores = [TokenStore.open(folder / "good")]
@@ -176,7 +199,7 @@ def test_runs_are_known_by_what_they_compute(folder, tmp_path):
     unbegun = [dataclasses.replace(run, config=dataclasses.replace(run.config, steps=7)) for run in runs]
     assert [run.owner for run in identity.settled(unbegun, tmp_path, stores)] == [run.name for run in runs]
     for run in runs:
-        (tmp_path / run.name / "metrics.jsonl").write_text('{"step": 1}\n')
+        log(tmp_path / run.name)
     peak = runs[0].learning_rate
     _, crossed = study_of(folder, "good", "several", f"Study.learning_rates = ({peak}, 1e-3)", "Study.seeds = (0, 5)")
     settled = identity.settled(crossed, tmp_path, stores)
@@ -235,6 +258,29 @@ def test_an_evaluation_is_done_for_what_it_was_made_with_only(folder, tmp_path, 
     # What an older version wrote does not say what it was made with.
     evaluate.result.write_text(json.dumps({"evaluations": []}))
     assert not evaluate.done
+
+
+def test_an_export_is_done_for_its_runs_checkpoint_only(folder, tmp_path):
+    """A run that was trained anew otherwise is exported anew."""
+    study, runs = study_of(folder, "good", "several", "Study.exports = True")
+    stores = [TokenStore.open(folder / "good")]
+
+    def exported(config) -> bool:
+        record = {"checkpoint": checkpoint_id(run_fingerprint(config, stores), config.steps)}
+        return stages.run_stages(study, runs[0], tmp_path, record)[2].done
+
+    changes = dict(steps=1, eval_every=None, tensorboard=False, optimizer=AdamW(Constant(1e-3, warmup_steps=0)))
+    data = dataclasses.replace(runs[0].config.data, store=str(folder / "good"))
+    config = dataclasses.replace(runs[0].config, data=data, **changes)
+    workdir = stages.run_folder(runs[0], tmp_path)
+    train(config, workdir, "")
+    output = stages.export_folder(runs[0], tmp_path)
+    assert not exported(config)
+    assert main(["export", f"--workdir={workdir}", "--format=orbax", f"--output={output}"]) == 0
+    assert exported(config)
+    assert not exported(dataclasses.replace(config, seed=5))
+    assert not exported(dataclasses.replace(config, steps=2))
+    assert stages.run_stages(study, runs[0], tmp_path)[2].done
 
 
 def test_failures_of_one_reason_are_one_line(tmp_path):

@@ -13,12 +13,16 @@ from tests.interchange import exports
 from tests.models import tiny as tiny_models
 from tests.training import tiny
 from triarch.cli.main import main
+from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.interchange.parameters import flatten
-from triarch.training import DataConfig, train
+from triarch.training import DataConfig, loop, train
+from triarch.training.config_json import read_json
+from triarch.training.fingerprint import config_fingerprint, run_fingerprint
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Constant
 from triarch.training.stable_adamw import StableAdamW
+from triarch.training.starting_point import to_be_taken
 
 UNKNOWN_VOCABULARY = dataclasses.replace(exports.ORIGIN, vocabulary=None)
 
@@ -63,6 +67,25 @@ def test_an_imported_model_is_tuned(store, cache, start, tmp_path):
     config = tiny.run_config(store, compilation_cache=cache, init_from=str(back))
     summary = train(config, tmp_path / "run", "")
     assert summary["status"] == "complete"
+
+
+def test_what_an_import_said_goes_with_a_run_that_never_trained(config, tmp_path, monkeypatch):
+    """A run that failed before its first step leaves nothing of its import to the fresh one in its folder."""
+
+    def fail(*arguments):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    said = {"huggingface": "LlamaForCausalLM", "config": {"eos_token_id": 5}, "generation_config": None}
+    origin = dataclasses.replace(UNKNOWN_VOCABULARY, source=said)
+    imported = exports.export(tmp_path, config.model, origin)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_loop", fail)
+        with pytest.raises(UserError, match="out of memory"):
+            train(dataclasses.replace(config, init_from=str(imported)), tmp_path / "run", "")
+    train(still(config, steps=1), tmp_path / "run", "")
+    assert triarch.load(tmp_path / "run").origin.imported is None
+    train(still(config, steps=1, init_from=str(imported)), tmp_path / "tuned", "")
+    assert triarch.load(tmp_path / "tuned").origin.imported == said
 
 
 def test_options_that_differ_are_said(config, start, tmp_path, capsys):
@@ -157,6 +180,31 @@ def test_a_folder_that_is_no_step_is_no_checkpoint(config, other, tmp_path):
     (copy / "checkpoints" / "\u00b2").mkdir()
     with pytest.raises(UserError, match=r"has no checkpoint of it \(there are 4, 6\)"):
         train(begun_from(copy, config, init_step=5), tmp_path / "run", "")
+
+
+def test_a_run_begins_again_with_the_parameters_that_it_took(config, other, tmp_path):
+    """Where it logged steps and saved none, its source's newest checkpoint may be another one by now."""
+    source = shutil.copytree(other, tmp_path / "source", ignore=shutil.ignore_patterns("6"))
+    tuned = begun_from(source, config, steps=2)
+    train(tuned, tmp_path / "run", "")
+    losses, stores = tiny.losses(tmp_path / "run"), [TokenStore.open(config.data.store)]
+    before = config_fingerprint(read_json(tmp_path / "run"))
+    assert before == run_fingerprint(tuned, stores, to_be_taken(tuned, stores[0]))
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.copytree(other / "checkpoints" / "6", source / "checkpoints" / "6")
+    train(tuned, tmp_path / "run", "")
+    assert tiny.losses(tmp_path / "run") == losses
+    # What begins with the newer one is another run, whose losses and evaluations are its own.
+    train(tuned, tmp_path / "later", "")
+    assert tiny.losses(tmp_path / "later") != losses
+    after = config_fingerprint(read_json(tmp_path / "later"))
+    assert before != after == run_fingerprint(tuned, stores, to_be_taken(tuned, stores[0]))
+    assert config_fingerprint(read_json(tmp_path / "run")) == before
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.rmtree(source / "checkpoints" / "4")
+    (source / "checkpoints" / "6").rename(source / "checkpoints" / "4")
+    with pytest.raises(UserError, match=f"{source}': holds other parameters than those that {tmp_path / 'run'} began"):
+        train(tuned, tmp_path / "run", "")
 
 
 def test_an_export_has_one_step_and_no_optimizer(config, start, tmp_path):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triarch.cli.gin_files import load_run
+
+if TYPE_CHECKING:
+    from triarch.training.inputs import Inputs
 
 
 def config_of(workdir: Path, files: Sequence[str] = (), bindings: Sequence[str] = ()) -> tuple[Any, str]:
@@ -22,3 +25,30 @@ def config_of(workdir: Path, files: Sequence[str] = (), bindings: Sequence[str] 
 
     changes = argparse.Namespace(gin_file=list(files), gin_bindings=list(bindings))
     return load_run(changes, read_config(workdir))
+
+
+def segments_of(workdir: Path | None, files: Sequence[str], bindings: Sequence[str]) -> list[Inputs]:
+    """Returns what each segment of a run reads; of a run folder, checked to be what it was begun with.
+
+    Args:
+      workdir: the run folder; None for the run that gin alone describes.
+      files: gin files.
+      bindings: gin bindings.
+
+    Raises:
+      UserError: there is no such run, its config or stores are others, or it cannot begin from what it names.
+    """
+    from triarch.training import changing
+    from triarch.training.config import validate
+    from triarch.training.fingerprint import check_folder
+    from triarch.training.inputs import open_inputs
+
+    if workdir is None:
+        config = load_run(argparse.Namespace(gin_file=list(files), gin_bindings=list(bindings)))[0]
+    else:
+        config = config_of(workdir, files, bindings)[0]
+    validate(config)
+    inputs = open_inputs(config)
+    if workdir is not None:
+        check_folder(workdir, config, inputs.stores, even_unbegun=True)
+    return changing.segments_of(workdir, inputs)

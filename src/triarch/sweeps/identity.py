@@ -11,6 +11,7 @@ from triarch.errors import UserError
 from triarch.sweeps.design import Run
 from triarch.training.config_json import read_json
 from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
+from triarch.training.starting_point import read_taken, to_be_taken
 
 # Digits of the fingerprint in the name of a folder beside one that holds another run of the same name.
 _DIGITS = 8
@@ -20,6 +21,8 @@ def settled(
     runs: Sequence[Run], folder: Path, stores: Sequence[TokenStore], train_changed: bool = False
 ) -> tuple[Run, ...]:
     """Returns the runs, each with the folder that holds it already under whatever name, or else one of its own.
+
+    A folder in which no step was made binds nobody, as `check_folder` has it.
 
     Args:
       runs: of a design.
@@ -33,7 +36,7 @@ def settled(
     held = _held(folder)
     changed, found = [], []
     for run in runs:
-        fingerprint = run_fingerprint(run.config, stores)
+        fingerprint = fingerprint_of(run, stores)
         names = held.get(fingerprint, [])
         if names:
             found.append(dataclasses.replace(run, folder=run.name if run.name in names else names[0]))
@@ -44,8 +47,17 @@ def settled(
         else:
             changed.append(run)
     if changed:
-        raise UserError(_refusal(changed, folder))
+        raise UserError(_refusal(changed, folder, stores))
     return tuple(found)
+
+
+def fingerprint_of(run: Run, stores: Sequence[TokenStore]) -> str:
+    """Returns the fingerprint of a run as it would be trained now.
+
+    Raises:
+      UserError: there is nothing where it is to begin from, or what does not fit.
+    """
+    return run_fingerprint(run.config, stores, to_be_taken(run.config, stores[0]))
 
 
 def _held(folder: Path) -> dict[str, list[str]]:
@@ -60,10 +72,13 @@ def _held(folder: Path) -> dict[str, list[str]]:
     return held
 
 
-def _refusal(changed: Sequence[Run], folder: Path) -> str:
+def _refusal(changed: Sequence[Run], folder: Path, stores: Sequence[TokenStore]) -> str:
     first = changed[0]
     own = folder / first.name
-    how = "; ".join(changes(own, first.config)) or "its text is another: the store was replaced or prepared anew"
+    how = "; ".join(changes(own, first.config))
+    if not how and read_taken(own) != to_be_taken(first.config, stores[0]):
+        how = f"{first.config.init_from} holds other parameters now: RunConfig.init_step names those of one step"
+    how = how or "its text is another: the store was replaced or prepared anew"
     more = {1: "", 2: ", and another likewise"}.get(len(changed), f", and {len(changed) - 1} others likewise")
     return (
         f"{own} holds a run under another config ({how}){more}: set these back, choose another --output, or give "

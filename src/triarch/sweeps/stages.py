@@ -26,7 +26,7 @@ class Stage:
       arguments: of `triarch`.
       result: written last, and whole or not at all.
       log: takes what the command prints.
-      made_with: what the result, a JSON file, must say under this name: the stage is done for these inputs only. None
+      made_with: what the result, a JSON file, must say, by dotted keys: the stage is done for these inputs only. None
         where the presence of the result is enough.
     """
 
@@ -46,14 +46,21 @@ class Stage:
         if self.made_with is None or not self.result.exists():
             return self.result.exists()
         try:
-            return schema.read(self.result, Table(Anything())).get("made_with") == self.made_with
-        except (OSError, UserError):
+            said = schema.read(self.result, Table(Anything()))
+            return all(_at(said, key) == value for key, value in self.made_with.items())
+        except (OSError, UserError, TypeError, KeyError):
             return False
 
     @property
     def command(self) -> str:
         """The command as one types it, quoted for a shell."""
         return shlex.join(("triarch", *self.arguments))
+
+
+def _at(fields: Any, key: str) -> Any:
+    for name in key.split("."):
+        fields = fields[name]
+    return fields
 
 
 def store_folder(corpus: Corpus, output: Path) -> Path:
@@ -127,7 +134,15 @@ def evaluation_options(study: Study) -> Options:
 
 
 def run_stages(study: Study, run: Run, output: Path, made_with: Mapping[str, Any] | None = None) -> list[Stage]:
-    """Returns what is to be done for one run, in order; `made_with` is what its evaluation has to be made with."""
+    """Returns what is to be done for one run, in order.
+
+    Args:
+      study: that it belongs to.
+      run: of the study.
+      output: folder of the study.
+      made_with: what its evaluation has to be made with, of the checkpoint that is exported too; None to take whatever
+        is there.
+    """
     folder, export = run_folder(run, output), export_folder(run, output)
     train = (
         "train",
@@ -151,9 +166,12 @@ def run_stages(study: Study, run: Run, output: Path, made_with: Mapping[str, Any
     )
     to_orbax = ("export", f"--workdir={folder}", "--format=orbax", f"--output={export}", "--overwrite")
     stages = [("train", train, folder / "summary.json", None)]
-    stages.append(("evaluate", evaluate, folder / "evaluations.json", made_with))
+    evaluated, exported = None, None
+    if made_with is not None:
+        evaluated, exported = {"made_with": made_with}, {"source.checkpoint": made_with["checkpoint"]}
+    stages.append(("evaluate", evaluate, folder / "evaluations.json", evaluated))
     if study.exports:
-        stages.append(("export", to_orbax, export / "manifest.json", None))
+        stages.append(("export", to_orbax, export / "manifest.json", exported))
     return [
         Stage(run.owner, name, arguments, result, folder / f"{name}.log", inputs)
         for name, arguments, result, inputs in stages

@@ -15,7 +15,7 @@ from triarch.training.fingerprint import CONFIG_JSON, changed_keys, differences,
 from triarch.training.inputs import Inputs, next_order, open_inputs
 from triarch.training.run import Run, assemble
 from triarch.training.segments import Segment, check_changes, describe_schedule, read_earlier, read_order
-from triarch.training.starting_point import StartingPoint
+from triarch.training.starting_point import StartingPoint, open_starting_point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,27 +78,41 @@ def open_change(workdir: Path, inputs: Inputs) -> Change | None:
     return Change(workdir, inputs, (*read_earlier(workdir), Segment(before, order)), tuple(changed))
 
 
-def in_order(
-    workdir: Path, inputs: Inputs, beginning: StartingPoint | None = None, *, even_unbegun: bool = False
-) -> Inputs:
+def in_order(workdir: Path | None, inputs: Inputs, beginning: StartingPoint | None) -> Inputs:
     """Returns a run's inputs where they are in the order of data: that of its folder, or of the run it begins from.
 
     Args:
-      workdir: the run folder.
-      inputs: as if the run read from the beginning.
-      beginning: what it begins from.
-      even_unbegun: whether the order of a run counts that never trained.
+      workdir: the run folder; None where there is none yet.
+      inputs: of the run.
+      beginning: what it begins from; it does not matter where a step was made.
 
     Raises:
       UserError: config.json is damaged.
     """
-    order = read_order(workdir) if even_unbegun or is_begun(workdir) else None
+    order = read_order(workdir) if workdir is not None and is_begun(workdir) else None
     if order is not None:
         return dataclasses.replace(inputs, order=order, earlier=read_earlier(workdir))
     if beginning is None or beginning.segment is None:
         return inputs
     _check_same_data(inputs, beginning)
     return dataclasses.replace(inputs, order=next_order(inputs, beginning.segment, beginning.step, first_step=0))
+
+
+def segments_of(workdir: Path | None, inputs: Inputs) -> list[Inputs]:
+    """Returns the inputs of each segment of a run, begun or not, in the order of data in which it reads them.
+
+    Args:
+      workdir: the run folder; None where there is none yet.
+      inputs: of its last segment.
+
+    Raises:
+      UserError: config.json is damaged, or what the run reads on after cannot be begun from.
+    """
+    begun = workdir is not None and is_begun(workdir)
+    beginning = None
+    if inputs.config.init_data and not begun:
+        beginning = open_starting_point(inputs.config, inputs.stores[0])
+    return all_segments(in_order(workdir, inputs, beginning))
 
 
 def all_segments(inputs: Inputs) -> list[Inputs]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ _SEEN_WITHIN_SECONDS = 30.0
 _TEXT_BYTES = 512
 
 
-def check_same_run(config: RunConfig, stores: Sequence[TokenStore], has_starting_point: bool) -> None:
+def check_same_run(config: RunConfig, stores: Sequence[TokenStore], began_from: Mapping[str, Any] | None) -> None:
     """Makes sure that all processes run the same config on the same data.
 
-    Where the stores and the compilation cache lie may differ; what is in the stores may not.
+    They also begin from the same parameters: `began_from` says which, see `StartingPoint.taken`, and is None for fresh
+    ones. Where the stores and the compilation cache lie may differ; what is in the stores may not.
 
     Raises:
       UserError: this process's run is not that of process 0; names what differs.
@@ -40,7 +41,7 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], has_starting
     ours = to_plain(dataclasses.replace(config, **local))
     ours["store_fingerprints"] = [store.manifest.fingerprint for store in stores]
     ours["mixture"] = None if isinstance(config.data.store, str) else _without_folders(to_plain(config.data.store))
-    ours["begins from an export"] = has_starting_point
+    ours["parameters to begin from"] = began_from
     first = json.loads(_from_first(json.dumps(ours)))
     changed = differences(first, json.loads(json.dumps(ours)))
     if changed:

@@ -18,6 +18,7 @@ from triarch.data.mixture import StoreMixture
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import copy_regular, write_whole
+from triarch.interchange.manifest import TUNED_FROM
 from triarch.schema import Anything, Table
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
@@ -34,6 +35,8 @@ SUMMARY = "summary.json"
 _FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
 # Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
 HISTORY_KEYS = ("data_order", "earlier_segments")
+# Beside them, of a run with `init_from`: which parameters it took, see `StartingPoint.taken`.
+BEGAN_FROM = "began_from"
 
 
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
@@ -71,9 +74,14 @@ def checkpoint_id(fingerprint: str, step: int) -> str:
     return f"{fingerprint} at step {step}"
 
 
-def run_fingerprint(config: RunConfig, stores: Sequence[TokenStore]) -> str:
-    """Returns the fingerprint that the config.json of a run of `config` on `stores` will have."""
-    return config_fingerprint(_identity(config, stores))
+def run_fingerprint(
+    config: RunConfig, stores: Sequence[TokenStore], began_from: Mapping[str, Any] | None = None
+) -> str:
+    """Returns the fingerprint that the config.json of a run of `config` on `stores` will have.
+
+    Where the run begins from parameters that are there, `began_from` says which, see `StartingPoint.taken`.
+    """
+    return config_fingerprint(_identity(config, stores) | ({BEGAN_FROM: began_from} if began_from else {}))
 
 
 def changes(workdir: Path, config: RunConfig) -> list[str]:
@@ -121,7 +129,7 @@ def changed_keys(old: dict[str, Any], config: RunConfig, stores: Sequence[TokenS
       config: of the new segment.
       stores: that it reads.
     """
-    own = completed({key: value for key, value in old.items() if key not in HISTORY_KEYS})
+    own = completed({key: value for key, value in old.items() if key not in (*HISTORY_KEYS, BEGAN_FROM)})
     return [line for line in differences(own, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
 
 
@@ -135,12 +143,13 @@ def write_folder(
     """Creates the run folder if need be; writes the config into it, as gin text and as JSON, and the vocabulary.
 
     With its vocabulary a run can be evaluated and exported wherever its token store has gone. `history` holds values of
-    HISTORY_KEYS, see `segments.history`.
+    HISTORY_KEYS, see `segments.history`, and of BEGAN_FROM. What a run that never trained left there is removed.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     vocabulary, own = stores[0].vocabulary_folder, workdir / VOCABULARY
     if not is_begun(workdir):
         shutil.rmtree(own, ignore_errors=True)
+        (workdir / f"{TUNED_FROM}.json").unlink(missing_ok=True)
     if vocabulary.is_dir() and not own.exists():
         with temporary_folder(own) as partial:
             copy_regular(vocabulary, partial / VOCABULARY)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from triarch.training.changing import described_segments, earlier_runs, in_order
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
 from triarch.training.consistency import check_same_folder, check_same_run
-from triarch.training.fingerprint import CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
+from triarch.training.fingerprint import BEGAN_FROM, CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
 from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.memory import check_memory, explain
 from triarch.training.metrics import MetricsLog
@@ -34,7 +34,7 @@ from triarch.training.progress import Progress, shortened
 from triarch.training.reporter import Pending, Reporter
 from triarch.training.run import Run, assemble
 from triarch.training.segments import history
-from triarch.training.starting_point import StartingPoint, open_starting_point
+from triarch.training.starting_point import StartingPoint, open_starting_point, read_taken
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.watchdog import Watchdog
@@ -70,7 +70,8 @@ def train(
     beginning = _starting_point(config, workdir, inputs.stores[0])
     inputs = in_order(workdir, inputs, beginning)
     _use_compilation_cache(config.compilation_cache)
-    check_same_run(config, inputs.stores, beginning is not None)
+    began_from = read_taken(workdir) if beginning is None else beginning.taken
+    check_same_run(config, inputs.stores, began_from)
     run = assemble(config, inputs)
     check_memory(run)
     is_first = jax.process_index() == 0
@@ -83,7 +84,7 @@ def train(
         if is_first:
             stack.enter_context(locked(workdir))
             if change is None:
-                _write_folder(workdir, inputs, config_text)
+                _write_folder(workdir, inputs, config_text, began_from)
             if beginning is not None:
                 beginning.write(workdir)
         check_same_folder(workdir)
@@ -95,7 +96,7 @@ def train(
             inputs = change.at(start)
             run = dataclasses.replace(run, inputs=inputs)
             if is_first:
-                _write_folder(workdir, inputs, config_text)
+                _write_folder(workdir, inputs, config_text, began_from)
                 (workdir / SUMMARY).unlink(missing_ok=True)
         progress.say(_opening_line(run, start, beginning))
         if not start:
@@ -166,8 +167,8 @@ def _loop(
     raise AssertionError("batches never end")
 
 
-def _write_folder(workdir: Path, inputs: Inputs, text: str) -> None:
-    record = history(inputs.order, inputs.earlier)
+def _write_folder(workdir: Path, inputs: Inputs, text: str, began_from: Mapping[str, Any] | None) -> None:
+    record = history(inputs.order, inputs.earlier) | ({BEGAN_FROM: began_from} if began_from else {})
     write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
 
 
@@ -187,7 +188,7 @@ def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> Star
     """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to go on from."""
     if config.init_from is None or saved_steps(workdir):
         return None
-    return open_starting_point(config, store)
+    return open_starting_point(config, store, workdir)
 
 
 def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:

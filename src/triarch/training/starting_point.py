@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +19,16 @@ from triarch.files import write_whole
 from triarch.interchange import Placement, model_config, orbax_folder, parameters, read_export, read_manifest
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig
-from triarch.schema import Anything, Table
-from triarch.training.checkpoints import OPTIMIZER, PARAMS, find_faults
+from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
+from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
 from triarch.training.config_json import from_plain, read_json
-from triarch.training.fingerprint import CHECKPOINTS, CONFIG_JSON, saved_steps
+from triarch.training.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
 from triarch.training.segments import Segment, optimizer_shapes, read_earlier, read_order
 from triarch.training.state import TrainState
 
 # These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
+_TAKEN = Record({"step": OrNull(Whole()), "parameters": Text()})
 _NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
 
 
@@ -37,6 +39,8 @@ class StartingPoint:
     Attributes:
       folder: the run or export.
       step: updates that were made there; None if an export does not know.
+      parameters: fingerprint of what is there: an export's own, or sha256 of the list of the checkpoint's files with
+        their sizes and checksums.
       differences: options in which the run's network is another, as "option: value there -> value here".
       checkpoint: folder of the run's checkpoint; None for an export.
       optimizer: whether the optimizer's state is taken over too.
@@ -46,11 +50,17 @@ class StartingPoint:
 
     folder: Path
     step: int | None
+    parameters: str
     differences: tuple[str, ...]
     checkpoint: Path | None = None
     optimizer: bool = False
     segment: Segment | None = None
     imported: Mapping[str, Any] | None = None
+
+    @property
+    def taken(self) -> dict[str, Any]:
+        """Which parameters are taken over, as a run's config.json keeps it: part of what the run is."""
+        return {"step": self.step, "parameters": self.parameters}
 
     def describe(self) -> str:
         """Returns a line for the user: what is taken over, and what is not."""
@@ -86,17 +96,54 @@ class StartingPoint:
         return state
 
 
-def open_starting_point(config: RunConfig, store: TokenStore) -> StartingPoint:
+def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | None = None) -> StartingPoint:
     """Makes sure that what `config.init_from` names fits the run's network and store; touches no device.
 
+    Args:
+      config: of the run.
+      store: that it reads.
+      workdir: of the run, where there is one: once a step was made, it begins with the same parameters again.
+
     Raises:
-      UserError: there is no run or export; a parameter is missing, is one too many or has another shape (named); its
-        vocabulary is known and is not the store's; the run has no such checkpoint, or its optimizer's state is another.
+      UserError: there is no run or export, or its parameters are not those that the run took before; a parameter is
+        missing, is one too many or has another shape (named); its vocabulary is known and is not the store's; the run
+        has no such checkpoint, or its optimizer's state is another.
     """
     folder = Path(config.init_from)
+    taken = None if workdir is None else read_taken(workdir)
     if not (folder / CONFIG_JSON).is_file() or not (folder / CHECKPOINTS).is_dir():
-        return _from_export(folder, config, store)
-    return _from_run(folder, config, store)
+        start = _from_export(folder, config, store)
+    else:
+        start = _from_run(
+            folder, config if taken is None else dataclasses.replace(config, init_step=taken["step"]), store
+        )
+    if taken is not None and start.taken != taken:
+        raise UserError(
+            f"RunConfig.init_from = {str(folder)!r}: holds other parameters than those that {workdir} began with: put "
+            "these back, or choose another --workdir"
+        )
+    return start
+
+
+def read_taken(workdir: Path) -> dict[str, Any] | None:
+    """Returns what a run folder says that its run began from; None where no step was made, or it began from nothing.
+
+    Raises:
+      UserError: config.json is damaged.
+    """
+    if not is_begun(workdir) or not (workdir / CONFIG_JSON).is_file():
+        return None
+    taken = read_json(workdir).get(BEGAN_FROM)
+    return None if taken is None else schema.check(taken, _TAKEN, f"{workdir / CONFIG_JSON}: {BEGAN_FROM}")
+
+
+def to_be_taken(config: RunConfig, store: TokenStore) -> dict[str, Any] | None:
+    """Returns which parameters a run of `config` would begin from now; None for fresh ones.
+
+    Raises:
+      UserError: as `open_starting_point`.
+    """
+    return None if config.init_from is None else open_starting_point(config, store).taken
 
 
 def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
@@ -108,7 +155,8 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
     parameters.check(parameters.specs(config.model), stored, f"RunConfig.init_from = {str(folder)!r}")
     differences = _differences(manifest.config, config.model)
-    return StartingPoint(folder, manifest.origin.step, differences, imported=manifest.origin.imported)
+    origin = manifest.origin
+    return StartingPoint(folder, origin.step, manifest.fingerprint, differences, imported=origin.imported)
 
 
 def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
@@ -130,6 +178,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
     return StartingPoint(
         folder=folder,
         step=step,
+        parameters=hashlib.sha256((checkpoint / PARAMS / RECORD).read_bytes()).hexdigest(),
         differences=_differences(there, config.model),
         checkpoint=checkpoint,
         optimizer=config.init_optimizer,

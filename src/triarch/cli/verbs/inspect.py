@@ -1,4 +1,4 @@
-"""`triarch inspect`: what a token store or a mixture holds, and what an objective makes of it."""
+"""`triarch inspect`: what a token store or a mixture holds, what an objective makes of it, and what a run is fed."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from triarch.cli.gin_files import add_gin_arguments, build_field, parse
 from triarch.cli.views import example_view
 from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_batch
 from triarch.cli.views.provenance_view import origins, shown
+from triarch.data.manifest import FILE_NAME as MANIFEST
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
 HELP = (
     "show what a token store holds: counts, vocabulary, a few examples as text and where they come from; "
-    "with --gin_file, what a model is fed: rows of a batch, in colour, of a store or of the stores that gin names"
+    "with --gin_file, what a model is fed: rows of a batch, in colour, of a store or of the stores that gin names; of "
+    "a run folder, what the run was fed at a step, over all its segments"
 )
 EXAMPLE = (
     "triarch inspect stores/code --split=validation --examples=2\n"
     "triarch inspect stores/code --check\n"
     "triarch inspect stores/code --gin_file=objectives/span_corruption.gin --architecture=decoder-only\n"
-    "triarch inspect --gin_file=runs/first/config.gin --step=100"
+    "triarch inspect runs/first --step=100"
 )
 
 # Of a store of which a disk has eaten all, a page of lines says enough.
@@ -42,7 +44,7 @@ _MOST_FAULTS = 50
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch inspect`."""
     add = parser.add_argument
-    add("store", type=Path, nargs="?", help="folder of the store (default: DataConfig.store of --gin_file)")
+    add("store", type=Path, nargs="?", help="folder of a store or a run (default: DataConfig.store of --gin_file)")
     add("--split", help="split of the examples shown (default: the first)")
     add("--examples", type=int, default=2, help="examples or rows to show (default: %(default)s)")
     add("--first", type=int, default=0, help="index of the first example shown (default: %(default)s)")
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ARCHITECTURES,
         help="with --gin_file: whose features to show (default: the model's, or the first that the objective trains)",
     )
-    add("--step", type=int, default=0, help="with --gin_file: the batch to show (default: %(default)s)")
+    add("--step", type=int, default=0, help="of a run or --gin_file: the batch to show (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -66,11 +68,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.data.store import TokenStore
     from triarch.tokenizers import load_tokenizer
 
-    if args.gin_bindings and not args.gin_file:
+    is_run = args.store is not None and _is_run(args.store)
+    if args.gin_bindings and not args.gin_file and not is_run:
         raise UserError("--gin.NAME=VALUE changes a gin file: give one with --gin_file")
     if args.examples < 0:
         raise UserError(f"--examples={args.examples}: expected 0 or more")
+    if is_run:
+        return _run_of(args)
     if args.gin_file:
+        _refuse_continued(args.gin_file)
         parse(args.gin_file, args.gin_bindings)
     folders, phases = _chosen(args)
     stores = [TokenStore.open(folder) for folder in folders]
@@ -89,6 +95,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.gin_file:
         return result | show_batch(args, stores, phases, name, tokenizer, console)
     return result | {"examples": _show_examples(args, stores[0], name, tokenizer, console)}
+
+
+def _is_run(folder: Path) -> bool:
+    if (folder / MANIFEST).exists() or not folder.is_dir():
+        return False  # Said first, for a store is shown without importing anything of training.
+    from triarch.training.fingerprint import CONFIG_JSON
+
+    return (folder / CONFIG_JSON).is_file()
+
+
+def _run_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Prints the stores of a run's segment, and what the run was or will be fed at a step of it."""
+    from triarch.cli.run_config import segments_of
+    from triarch.cli.views.inspect_batch import segment_at, show_run
+    from triarch.cli.views.store_summary import summary
+    from triarch.tokenizers import load_tokenizer
+
+    for name in ("split", "architecture"):
+        if getattr(args, name) is not None:
+            raise UserError(f"--{name}: {args.store} is a run, which has its own")
+    segments = segments_of(args.store, args.gin_file, args.gin_bindings)
+    stores = segment_at(segments, max(args.step, 0)).stores
+    for store in stores:
+        print(*summary(store), sep="\n")
+    if args.check:
+        _check(stores)
+    shown = show_run(args, segments, load_tokenizer(stores[0]), rich.console.Console(highlight=False))
+    return {"run": str(args.store), "stores": {str(s.path): dataclasses.asdict(s.manifest) for s in stores}} | shown
+
+
+def _refuse_continued(files: Sequence[str]) -> None:
+    """Raises UserError for the gin text of a run of several segments, which does not say what each of them reads."""
+    from triarch.training.fingerprint import CONFIG_JSON, CONFIG_TEXT
+    from triarch.training.segments import read_earlier
+
+    for file in map(Path, files):
+        if file.name == CONFIG_TEXT and (file.parent / CONFIG_JSON).is_file() and read_earlier(file.parent):
+            raise UserError(
+                f"{file}: the run was trained on under another config: triarch inspect {file.parent} shows its batches"
+            )
 
 
 def _check(stores: Sequence[TokenStore]) -> None:

@@ -7,15 +7,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.gin_files import add_gin_arguments, load_run
-from triarch.cli.run_config import config_of
+from triarch.cli.gin_files import add_gin_arguments
+from triarch.cli.run_config import segments_of
 from triarch.cli.views.provenance_view import described
 from triarch.errors import UserError
 from triarch.progress import Progress
 
 if TYPE_CHECKING:
     from triarch.cli.views.order_files import OrderTable
-    from triarch.training.inputs import Inputs
     from triarch.training.order import DataOrder
 
 HELP = (
@@ -59,7 +58,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.output is not None:
         order_files.check_output(args.output)
-    segments = _segments(args)
+    if args.run is None and not args.gin_file:
+        raise UserError("name a run folder, or describe a run with --gin_file")
+    segments = segments_of(args.run, args.gin_file, args.gin_bindings)
     config = segments[-1].config
     steps = _steps(args.steps, config.steps)
     check_steps(steps, config.steps)
@@ -120,24 +121,6 @@ def _print(order: DataOrder, table: OrderTable, steps: range, keep: bool) -> dic
                 "write them with --output=FILE.jsonl"
             )
     return {"rows": rows, "tokens": tokens, **({"order": kept} if keep else {})}
-
-
-def _segments(args: argparse.Namespace) -> list[Inputs]:
-    """Returns the inputs of a run's segments; of a run folder, checked to be those that it was begun with."""
-    from triarch.training.changing import all_segments, in_order
-    from triarch.training.config import validate
-    from triarch.training.fingerprint import check_folder
-    from triarch.training.inputs import open_inputs
-
-    if args.run is None and not args.gin_file:
-        raise UserError("name a run folder, or describe a run with --gin_file")
-    config = load_run(args)[0] if args.run is None else config_of(args.run, args.gin_file, args.gin_bindings)[0]
-    validate(config)
-    inputs = open_inputs(config)
-    if args.run is None:
-        return [inputs]
-    check_folder(args.run, config, inputs.stores, even_unbegun=True)
-    return all_segments(in_order(args.run, inputs, even_unbegun=True))
 
 
 def _steps(text: str, run_steps: int) -> range:

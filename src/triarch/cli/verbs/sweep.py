@@ -150,12 +150,12 @@ def _run(study: Study, runs: Sequence[Run], prepare: list[Stage], output: Path, 
 def _made_with(study: Study, runs: Sequence[Run], store: TokenStore, output: Path) -> dict[str, dict]:
     """Returns what the evaluation of each run has to be made with, by the run's name."""
     from triarch.evaluation import made_with
-    from triarch.sweeps import stages
-    from triarch.training.fingerprint import checkpoint_id, run_fingerprint
+    from triarch.sweeps import identity, stages
+    from triarch.training.fingerprint import checkpoint_id
 
     domains, options = stages.domains(study, output), stages.evaluation_options(study)
     return {
-        run.name: made_with(checkpoint_id(run_fingerprint(run.config, [store]), run.config.steps), domains, options)
+        run.name: made_with(checkpoint_id(identity.fingerprint_of(run, [store]), run.config.steps), domains, options)
         for run in runs
     }
 

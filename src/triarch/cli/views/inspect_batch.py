@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import rich.console
@@ -15,9 +15,12 @@ from triarch.data.mixture import MixturePhase
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
+    from triarch.data.batches import Batches
     from triarch.data.store import TokenStore
     from triarch.data.streams import ExampleId
+    from triarch.objectives import Objective
     from triarch.tokenizers import Tokenizer
+    from triarch.training.inputs import Inputs
 
 ARCHITECTURES = ("encoder-decoder", "decoder-only", "encoder-only")
 
@@ -40,6 +43,11 @@ def show_batch(
     from triarch.training.inputs import check_alike, fresh_order, make_batches
 
     objective = build_field("RunConfig.objective")
+    if build_field("RunConfig.init_data"):
+        raise UserError(
+            f"{', '.join(args.gin_file)}: reads on after the data of another run (RunConfig.init_data): name the run's "
+            "folder, as triarch inspect RUN"
+        )
     if objective is None:
         raise UserError(f"{', '.join(args.gin_file)}: sets no RunConfig.objective (see gin_configs/objectives)")
     if args.step < 0:
@@ -56,6 +64,48 @@ def show_batch(
     seed = build_field("RunConfig.seed") or 0
     order = fresh_order(stores, split, phases, batch_size)
     batches = make_batches(stores, split, transform, order, batch_size, seed, rows)
+    return _show_rows(args, batches, dict(enumerate(stores)), split, objective, architecture, tokenizer, console)
+
+
+def show_run(
+    args: argparse.Namespace, segments: Sequence[Inputs], tokenizer: Tokenizer, console: rich.console.Console
+) -> dict[str, Any]:
+    """Prints the first rows of a batch that a run was or will be fed, and returns them.
+
+    Raises:
+      UserError: the run has no such step.
+    """
+    from triarch.training.order import check_steps
+
+    check_steps(range(args.step, args.step + 1), segments[-1].config.steps)
+    inputs = segment_at(segments, args.step)
+    config = inputs.config
+    batches = inputs.training(slice(0, min(max(args.examples, 1), config.batch_size)))
+    stores = dict(zip(inputs.order.numbers(inputs.source_names), inputs.stores, strict=True))
+    architecture = config.model.architecture
+    return _show_rows(
+        args, batches, stores, config.data.train_split, config.objective, architecture, tokenizer, console
+    )
+
+
+def segment_at(segments: Sequence[Inputs], step: int) -> Inputs:
+    """Returns the inputs of the segment of a run that makes `step`, counted from 0."""
+    return [inputs for inputs in segments if inputs.order.step <= step][-1]
+
+
+def _show_rows(
+    args: argparse.Namespace,
+    batches: Batches,
+    stores: Mapping[int, TokenStore],
+    split: str,
+    objective: Objective,
+    architecture: str,
+    tokenizer: Tokenizer,
+    console: rich.console.Console,
+) -> dict[str, Any]:
+    from triarch.objectives import SpecialTokens
+
+    special = SpecialTokens.from_manifest(tokenizer.info.special)
     batch = batches.batch(args.step)
     found = []
     console.print(batch_view.legend())
@@ -79,10 +129,10 @@ def show_batch(
     return {"objective": objective.name, "architecture": architecture, "step": args.step, "rows": found}
 
 
-def _origins(stores: Sequence[TokenStore], split: str, ids: Sequence[ExampleId]) -> dict[int, list[dict[str, Any]]]:
+def _origins(stores: Mapping[int, TokenStore], split: str, ids: Sequence[ExampleId]) -> dict[int, list[dict[str, Any]]]:
     """Returns, by number, where those of the examples `ids` come from whose store tells; each is opened once."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for source, store in enumerate(stores):
+    for source, store in stores.items():
         numbers = [number for number, example in enumerate(ids) if example.source == source]
         told = origins(store, split, [ids[number].index for number in numbers]) if numbers else None
         found |= dict(zip(numbers, told or (), strict=False))
