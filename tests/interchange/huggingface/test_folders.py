@@ -226,9 +226,9 @@ def index_of(name):
     return write
 
 
-def fifo(name):
+def fifo(name, instead=None):
     def make(folder):
-        (folder / name).unlink(missing_ok=True)
+        (folder / (instead or name)).unlink(missing_ok=True)
         os.mkfifo(folder / name)
 
     return make
@@ -258,7 +258,7 @@ BAD = {
     ),
     "no family": (configure(model_type=None), "model_type = None is not a family that triarch reads"),
     "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
-    "a number of classes": (configure(architectures=5), "architectures = 5: of this family, known are"),
+    "a number of classes": (configure(architectures=5), "architectures = 5: expected a list"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),
     "another class": (
@@ -302,7 +302,7 @@ BAD = {
         r"index.json: weight_map.a = '\.\./\.\./secret.safetensors': expected the name of a file of this folder",
     ),
     "an index of nothing": (
-        lambda f: (f / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
+        lambda f: (f / "model.safetensors").rename(f / "model.safetensors.index.json").write_text('{"weight_map": {}}'),
         "index.json: weight_map = {}: expected an object with 1 or more entries",
     ),
     "too many layers": (configure(num_hidden_layers=10**5), "num_hidden_layers = 100000: expected at most 4,096"),
@@ -312,7 +312,10 @@ BAD = {
     "an infinity": (configure(rms_norm_eps=float("inf")), "config.json: not read: Infinity is no finite number"),
     "a FIFO for a config": (fifo("config.json"), "config.json: is a FIFO, expected a regular file"),
     "a FIFO for weights": (fifo("model.safetensors"), "model.safetensors: is a FIFO, expected a regular file"),
-    "a FIFO for an index": (fifo("model.safetensors.index.json"), "index.json: is a FIFO, expected a regular file"),
+    "a FIFO for an index": (
+        fifo("model.safetensors.index.json", "model.safetensors"),
+        "index.json: is a FIFO, expected a regular file",
+    ),
     "a FIFO for a tokenizer": (fifo("tokenizer.json"), "tokenizer.json: is a FIFO, expected a regular file"),
     "a link to a stranger's vocabulary": (link_out("vocab.txt"), "vocab.txt: a link out of .* is not followed"),
     "a link to strangers' weights": (link_out("model.safetensors"), "model.safetensors: a link out of"),

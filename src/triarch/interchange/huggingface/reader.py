@@ -93,7 +93,7 @@ def open_tensors(folder: Path, named: Any = None) -> Tensors:
         expected = "expected the name of a safetensors file, or of an index of such files, beside it"
         raise UserError(f"{folder / 'config.json'}: transformers_weights = {named!r}: {expected}")
     names = (WEIGHTS, INDEX) if named is None else (named,)
-    source = next((folder / name for name in names if (folder / name).is_file()), None)
+    source = next((folder / name for name in names if (folder / name).exists()), None)
     if source is not None:
         return _open_shards(source) if source.suffix == ".json" else Tensors(source, _entries(source))
     check_kind(folder)
@@ -143,7 +143,7 @@ def _open_shards(path: Path) -> Tensors:
     names = sorted(set(places.values()))
     entries: dict[str, Entry] = {}
     for name in names:
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise UserError(f"{folder / name}: missing, although {path.name} lists it")
         entries |= _entries(folder / name)
     for tensor, name in places.items():
