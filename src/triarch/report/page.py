@@ -18,7 +18,7 @@ from triarch.report.evaluations import analysis_sections, study_tasks, suite_tab
 from triarch.report.explorer import explorer_data, packed_plotly
 from triarch.report.findings import Finding, findings
 from triarch.report.study import ROLE_WORDS, Corpus, Run, Study, read_study
-from triarch.scaling.figures import panels
+from triarch.scaling.figures.panels import Curve, Series, frontier_panel, scaling_panel, training_panel
 from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, four_decimals, scientific, short_number
@@ -192,10 +192,10 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _curves(study: Study, family: str, axis: str) -> list[tuple[figures.Curve, Run]]:
+def _curves(study: Study, family: str, axis: str) -> list[tuple[Curve, Run]]:
     runs = [run for run in study.of_family(family) if len(run.metrics["step"]) > 1]
     label = study.label(family)
-    return [(panels.Curve(run.size, label, run.metrics[axis], run.metrics["loss"]), run) for run in runs]
+    return [(Curve(run.size, label, run.metrics[axis], run.metrics["loss"]), run) for run in runs]
 
 
 def _training_section(study: Study) -> Section:
@@ -205,7 +205,7 @@ def _training_section(study: Study) -> Section:
         longest = {run.size: run for run in sorted(study.of_family(family), key=lambda r: r.numbers["train_tokens"])}
         curves = [curve for curve, run in _curves(study, family, "tokens") if longest[run.size] is run]
         if curves:
-            panels.append(panels.training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
+            panels.append(training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
     text = (
         "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each family's"
         " loss is that of its own objective, so curves are comparable within a panel, not between panels."
@@ -223,7 +223,7 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
                 title = f"{corpus.title}{convention}"
                 name = f"{axis.replace('_', '-')}-{corpus.slug}"
                 x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
-                panels.append(panels.scaling_panel(name, title, series, x_label, powers=kind == "flops"))
+                panels.append(scaling_panel(name, title, series, x_label, powers=kind == "flops"))
     explained = (
         "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands"
         " their bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
@@ -237,12 +237,12 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
     return Section("Loss against compute", explained + conventions, panels)
 
 
-def _series(study: Study, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> figures.Series | None:
+def _series(study: Study, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> Series | None:
     for law in laws:
         if (law.family, law.corpus, law.axis) == (family, corpus, axis):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]
             names = [f"{study.label(family)} {run.size}" for run in law.runs]
-            return panels.Series(study.label(family), names, law.x, law.loss, law.error, law.fit, note)
+            return Series(study.label(family), names, law.x, law.loss, law.error, law.fit, note)
     return None
 
 
@@ -254,7 +254,7 @@ def _frontier_section(study: Study) -> Section:
         if curves:
             title = "Paper convention" if axis == "flops_paper" else "Train convention"
             name = f"frontier-{axis.removeprefix('flops_')}"
-            panels.append(panels.frontier_panel(name, title, curves, groups, label))
+            panels.append(frontier_panel(name, title, curves, groups, label))
     text = (
         "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached"
         " with so much compute. Families train on their own objectives; a masked-language-model loss is not a causal"
