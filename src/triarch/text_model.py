@@ -238,7 +238,10 @@ class Model(LoadedModel):
             if name not in known:
                 raise UserError(f"generate has no setting {name!r}{nearest(name, known)}")
         conventions = self._conventions if mode is None else self._conventions_of(mode)
-        chosen = GenerationSettings(**settings, stop_tokens=() if ignore_eos else ((conventions.eos,),))
+        forced = {"first_token": conventions.first_token}
+        forced |= {} if ignore_eos else {"last_token": conventions.last_token}
+        ends = () if ignore_eos else tuple((end,) for end in conventions.ends)
+        chosen = GenerationSettings(**(forced | settings), stop_tokens=ends)
         stops = StopTexts.of(stop, token_texts(self.tokenizer, self.special)) if stop else None
         ids = [conventions.around(np.array(self.tokenize(text), np.int32)) for text in texts]
         if self.config.architecture == "encoder-only":

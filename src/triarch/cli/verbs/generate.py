@@ -90,6 +90,7 @@ def _settings(args: argparse.Namespace, conventions: Conventions | None = None) 
         num_beams=args.num_beams,
         length_penalty=args.length_penalty,
         first_token=conventions.first_token if conventions is not None else None,
+        last_token=conventions.last_token if conventions is not None and not args.ignore_eos else None,
         stop_tokens=tuple((end,) for end in conventions.ends) if conventions and not args.ignore_eos else (),
         seed=args.seed,
     )
