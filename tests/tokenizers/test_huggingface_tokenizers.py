@@ -121,6 +121,10 @@ def test_what_the_folder_says_counts_first(tmp_path):
     )
     assert given_tokenizer(start).info.special["bos"] == 1
     assert given_tokenizer(start / "tokenizer.json").info == given_tokenizer(start).info
+    # As T5Gemma: config.json has one inside for each side.
+    nested = {"decoder": {"decoder_start_token_id": 1}, "decoder_start_token_id": None}
+    sides = huggingface.write_folder(tmp_path / "d", "gemma", tokenizer_config=config, config=nested)
+    assert given_tokenizer(sides).info.special["bos"] == 1
 
 
 def test_text_that_reads_like_a_special_token_is_text(loaded):

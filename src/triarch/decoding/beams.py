@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from triarch.decoding.loop import next_logits
-from triarch.decoding.sampling import forced
+from triarch.decoding.sampling import Forced
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
 from triarch.models import Transformer
@@ -35,7 +35,7 @@ class Rules:
     Attributes:
       stops: what ends a beam.
       length_penalty: see `GenerationSettings`.
-      first_token: likewise.
+      forced: tokens that are not chosen.
       max_new_tokens: after which beams end anyway.
       beams: running side by side.
       candidates: continuations looked at in each step.
@@ -43,7 +43,7 @@ class Rules:
 
     stops: Stops
     length_penalty: Float[Array, ""]
-    first_token: Int[Array, ""] | None
+    forced: Forced
     max_new_tokens: Int[Array, ""]
     beams: int = dataclasses.field(metadata={"static": True})
     candidates: int = dataclasses.field(metadata={"static": True})
@@ -52,9 +52,8 @@ class Rules:
     def of(cls, settings: GenerationSettings, stops: Stops) -> Rules:
         """Takes what concerns the search."""
         penalty, most = jnp.float32(settings.length_penalty), jnp.int32(settings.max_new_tokens)
-        first = None if settings.first_token is None else jnp.int32(settings.first_token)
         candidates = max(2, 1 + settings.num_single_stops) * settings.num_beams
-        return cls(stops, penalty, first, most, settings.num_beams, candidates)
+        return cls(stops, penalty, Forced.of(settings), most, settings.num_beams, candidates)
 
     def penalised(self, scores: Float[Array, "..."], length: Int[Array, ""]) -> Float[Array, "..."]:
         """Returns what beams of `length` new tokens are worth, once finished."""
@@ -187,7 +186,7 @@ def _candidates(
     """Returns the best continuations by one token, and the beams they continue."""
     vocab_size = logits.shape[-1]
     running = search.running
-    logits = forced(logits.astype(jnp.float32), rules.first_token, search.step)
+    logits = rules.forced.only(logits.astype(jnp.float32), search.step)
     scores = jax.nn.log_softmax(logits).reshape(*running.scores.shape, vocab_size)
     scores = (scores + running.scores[..., None]).reshape(len(running.scores), -1)
     scores, indices = jax.lax.top_k(scores, rules.candidates)

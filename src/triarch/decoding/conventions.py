@@ -26,6 +26,8 @@ class Conventions:
       bidirectional_prompt: whether a decoder-only model sees its prompt in both directions.
       first_token: what an answer begins with, whatever the model makes of it; None for its own choice.
       ends: the ids that each end a text.
+      last_token: what an answer ends with that is as long as it may be, whatever the model makes of it; None for its
+        own choice.
     """
 
     decoder_start: tuple[int, ...]
@@ -34,6 +36,7 @@ class Conventions:
     bidirectional_prompt: bool
     first_token: int | None
     ends: tuple[int, ...]
+    last_token: int | None = None
 
     @classmethod
     def of(
@@ -82,6 +85,7 @@ class Conventions:
             and any(getattr(part, "bidirectional_prefix", False) for part in _parts(objective)),
             first_token=said.forced_first if has_encoder else None,
             ends=_ends(model, said, special) if special.eos in said.ends else (special.eos,),
+            last_token=_last(model, said),
         )
 
     def around(self, prompt: np.ndarray) -> list[int]:
@@ -109,6 +113,7 @@ def _imported(
         bidirectional_prompt=False,
         first_token=said.forced_first if has_both else None,
         ends=_ends(model, said, special),
+        last_token=None if architecture == "encoder-only" else _last(model, said),
     )
 
 
@@ -118,6 +123,10 @@ def _start(model: LoadedModel, said: Generation) -> tuple[int, ...]:
 
 def _ends(model: LoadedModel, said: Generation, special: SpecialTokens) -> tuple[int, ...]:
     return tuple(end for end in said.ends if 0 <= end < model.config.vocab_size) or (special.eos,)
+
+
+def _last(model: LoadedModel, said: Generation) -> int | None:
+    return said.forced_last if said.forced_last is not None and said.forced_last < model.config.vocab_size else None
 
 
 def _parts(objective: Objective) -> tuple[Objective, ...]:

@@ -13,12 +13,44 @@ from triarch.decoding.settings import GenerationSettings
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Forced:
+    """Tokens that stand at certain places whatever the model makes of them, each None for its own choice.
+
+    Attributes:
+      first: of every row.
+      last: of rows that are `length` tokens long.
+      length: new tokens of a row at most.
+    """
+
+    first: Int[Array, ""] | None
+    last: Int[Array, ""] | None
+    length: Int[Array, ""]
+
+    @classmethod
+    def of(cls, settings: GenerationSettings) -> Forced:
+        """Takes what concerns them."""
+        first, last = (
+            None if token is None else jnp.int32(token) for token in (settings.first_token, settings.last_token)
+        )
+        return cls(first, last, jnp.int32(settings.max_new_tokens))
+
+    def only(self, logits: Float[Array, "batch vocab"], step: Int[Array, ""]) -> Float[Array, "batch vocab"]:
+        """Returns logits that leave nothing but the token which stands at `step`; unchanged if there is none."""
+        for token, place in ((self.first, 0), (self.last, self.length - 1)):
+            if token is not None:
+                one = jnp.where(jnp.arange(logits.shape[-1]) == token, 0.0, -jnp.inf).astype(logits.dtype)
+                logits = jnp.where(step == place, one, logits)
+        return logits
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Sampler:
     """`GenerationSettings` as a compiled program takes them: numbers may change, which filters there are may not.
 
     Attributes:
       seed: of all draws.
-      first_token: what every row begins with; None for a choice.
+      forced: tokens that are not chosen.
       temperature: None for the likeliest token.
       top_k: see `GenerationSettings`; None: no such filter.
       top_p: likewise.
@@ -26,7 +58,7 @@ class Sampler:
     """
 
     seed: Int[Array, ""]
-    first_token: Int[Array, ""] | None
+    forced: Forced
     temperature: Float[Array, ""] | None
     top_k: Int[Array, ""] | None
     top_p: Float[Array, ""] | None
@@ -41,8 +73,8 @@ class Sampler:
 
         top_k = None if settings.top_k is None else jnp.int32(min(settings.top_k, vocab_size))
         temperature = number(settings.temperature) if settings.samples else None
-        first = None if settings.first_token is None else jnp.int32(settings.first_token)
-        return cls(jnp.uint32(settings.seed), first, temperature, top_k, number(settings.top_p), number(settings.min_p))
+        filters = temperature, top_k, number(settings.top_p), number(settings.min_p)
+        return cls(jnp.uint32(settings.seed), Forced.of(settings), *filters)
 
     def choose(
         self, logits: Float[Array, "batch vocab"], rows: Int[Array, " batch"], step: Int[Array, ""]
@@ -54,7 +86,7 @@ class Sampler:
           rows: number of each row among all prompts, so that its draws do not depend on which share its batch.
           step: tokens generated so far.
         """
-        logits = forced(logits, self.first_token, step)
+        logits = self.forced.only(logits, step)
         if self.temperature is None:
             return jnp.argmax(logits, axis=-1).astype(jnp.int32)
         filtered = self.filtered(logits)
@@ -81,13 +113,3 @@ class Sampler:
             before = jnp.cumsum(probabilities, axis=-1) - probabilities
             kept = jnp.where((before < self.top_p) | (ranks == 0), kept, -jnp.inf)
         return jnp.min(jnp.where(kept == -jnp.inf, jnp.inf, kept), axis=-1, keepdims=True)
-
-
-def forced(
-    logits: Float[Array, "batch vocab"], first_token: Int[Array, ""] | None, step: Int[Array, ""]
-) -> Float[Array, "batch vocab"]:
-    """Returns logits that, at step 0, leave nothing but `first_token`; unchanged if there is none."""
-    if first_token is None:
-        return logits
-    only = jnp.where(jnp.arange(logits.shape[-1]) == first_token, 0.0, -jnp.inf).astype(logits.dtype)
-    return jnp.where(step == 0, only, logits)

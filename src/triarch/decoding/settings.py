@@ -30,6 +30,8 @@ class GenerationSettings:
         s / n^length_penalty: above 0 favours long ones. As `generate` of Hugging Face has it.
       first_token: what every row begins with, whatever the model makes of it; None for its own choice. It counts as a
         new token, of log-probability 0 (`forced_bos_token_id` of Hugging Face's `generate`).
+      last_token: what a row that is `max_new_tokens` long ends with, likewise (`forced_eos_token_id`); None for the
+        model's own choice. A stop token, as it usually is, is left out of the row.
       stop_tokens: sequences of token ids; the first to appear ends a row and is left out of it.
       seed: of sampling: a token is a pure function of its logits, (seed, row, step) and the settings.
     """
@@ -42,6 +44,7 @@ class GenerationSettings:
     num_beams: int = 1
     length_penalty: float = 1.0
     first_token: int | None = None
+    last_token: int | None = None
     stop_tokens: tuple[tuple[int, ...], ...] = ()
     seed: int = 0
 
@@ -72,9 +75,10 @@ class GenerationSettings:
             self._require(name, not idle, "has no effect at temperature 0: set a temperature")
         both = self.num_beams > 1 and self.samples
         self._require("num_beams", not both, "goes with temperature 0: beam search does not sample")
-        first = self.first_token
-        known = first is None or (_is_whole(first, 0) and (vocab_size is None or first < vocab_size))
-        self._require("first_token", known, "expected an id of the vocabulary")
+        for name in ("first_token", "last_token"):
+            token = getattr(self, name)
+            known = token is None or (_is_whole(token, 0) and (vocab_size is None or token < vocab_size))
+            self._require(name, known, "expected an id of the vocabulary")
         for sequence in self.stop_tokens:
             self._require("stop_tokens", len(sequence) > 0, "holds an empty sequence")
             if vocab_size is not None:

@@ -64,7 +64,8 @@ class Writer:
         conventions = Conventions.of(model, mode, getattr(tokenizer, "frame", None))
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         ends = () if ignore_eos else tuple((end,) for end in conventions.ends)
-        chosen = dataclasses.replace(settings, first_token=conventions.first_token, stop_tokens=ends)
+        last = None if ignore_eos else conventions.last_token
+        chosen = dataclasses.replace(settings, first_token=conventions.first_token, last_token=last, stop_tokens=ends)
         stop_texts = StopTexts.of(stops, token_texts(tokenizer, special)) if stops else None
         return cls(model, tokenizer, special, conventions, chosen, stop_texts)
 

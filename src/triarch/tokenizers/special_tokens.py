@@ -63,7 +63,10 @@ def find_special(
         )
     if special["pad"] is None:
         special["pad"] = special["eos"]
-    start = _fields(name, MODEL_CONFIG, files).get("decoder_start_token_id")
+    config = _fields(name, MODEL_CONFIG, files)
+    sides = (config, config.get("decoder"))  # T5Gemma's config.json has one inside for each side.
+    starts = [side.get("decoder_start_token_id") for side in sides if isinstance(side, Mapping)]
+    start = next((index for index in starts if isinstance(index, int)), None)
     special["bos"] = next(index for index in (start, special["bos"], special["pad"]) if index is not None)
     return {**special, **_sentinels(added)}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.interchange.huggingface import (
     parity,
     test_bart,
@@ -13,6 +15,7 @@ from tests.interchange.huggingface import (
 )
 from tests.interchange.huggingface.parity import torch
 from triarch.decoding import GenerationSettings, generate
+from triarch.interchange.huggingface.generation import Generation
 
 EOS, START, PAD = 5, 3, 0
 NEW_TOKENS = 8
@@ -37,7 +40,7 @@ MODELS = {
 }
 
 
-def theirs(model, prompts, beams, length_penalty):
+def theirs(model, prompts, beams, length_penalty, forced_end=None):
     """Returns what transformers generates, up to its eos; prompts are padded on the left, an encoder's on the right."""
     two_sided = model.config.is_encoder_decoder
     longest = max(map(len, prompts))
@@ -54,7 +57,7 @@ def theirs(model, prompts, beams, length_penalty):
         do_sample=False,
         eos_token_id=EOS,
         pad_token_id=PAD,
-        forced_eos_token_id=None,
+        forced_eos_token_id=forced_end,
         **start,
     )
     skip = 1 if two_sided else longest
@@ -76,3 +79,26 @@ def test_tokens_are_the_same(name, tmp_path):
         )
         found = generate(imported.loaded, PROMPTS, settings, start=start)
         assert found == theirs(model, PROMPTS, beams, length_penalty), (beams, length_penalty)
+
+
+@parity.cases(MODELS, "bart")
+def test_a_forced_end_is_the_same(name, tmp_path):
+    """As `forced_eos_token_id` has it: what is as long as it may be ends with it, in beams at no cost."""
+    model = MODELS[name]()
+    imported = parity.import_model(model, tmp_path)
+    start = (START,) if model.config.is_encoder_decoder else ()
+    # None of the likeliest, so that nothing ends by itself, and then one that some texts may end with early.
+    for end in (29, EOS):
+        for beams, length_penalty in ((1, 1.0), (3, 1.0), (3, 2.0)):
+            options = dict(num_beams=beams, length_penalty=length_penalty, last_token=end, stop_tokens=((EOS,),))
+            found = generate(imported.loaded, PROMPTS, GenerationSettings(NEW_TOKENS, **options), start=start)
+            assert found == theirs(model, PROMPTS, beams, length_penalty, end), (end, beams, length_penalty)
+            assert all(len(row) < NEW_TOKENS or row[-1] == end for row in found)
+
+
+@pytest.mark.parametrize(
+    ("said", "last"), [({}, None), ({"forced_eos_token_id": 2}, 2), ({"forced_eos_token_id": [9, 5]}, 5)]
+)
+def test_a_forced_end_is_read(said, last):
+    assert Generation.from_fields({}, said).forced_last == last
+    assert Generation.from_fields({"decoder": said}, None).forced_last == last

@@ -193,7 +193,9 @@ class HarnessModel(LM):
             chosen = {"num_beams": options["num_beams"]}
         frame = self.reader.frame
         ends = tuple((end,) for end in frame.ends)
-        settings = GenerationSettings(count, first_token=frame.first_token, stop_tokens=ends, **chosen)
+        settings = GenerationSettings(
+            count, first_token=frame.first_token, last_token=frame.last_token, stop_tokens=ends, **chosen
+        )
         settings.validate(self.model.config.vocab_size)
         return settings
 

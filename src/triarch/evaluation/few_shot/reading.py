@@ -47,6 +47,7 @@ class Frame:
       decoder_start: what the decoder of an encoder-decoder reads first; () for others.
       ends: the ids that each end a text.
       first_token: what an answer begins with, whatever the model makes of it; None for its own choice.
+      last_token: what an answer ends with that is as long as it may be; None for the model's own choice.
       is_imported: whether it is a tokenizer that puts these around texts: then long ones lose their beginning with it,
         and the texts of `rolling` are scored with it, as in the harness. A model of this project always reads what
         stands before its texts, as in training.
@@ -58,6 +59,7 @@ class Frame:
     decoder_start: tuple[int, ...]
     ends: tuple[int, ...]
     first_token: int | None = None
+    last_token: int | None = None
     is_imported: bool = False
 
     @classmethod
@@ -79,8 +81,8 @@ class Frame:
         otherwise = special.eos if architecture == "encoder-decoder" else special.bos
         prefix = before[0] if before else otherwise
         is_imported = tokenizer_frame is not None and model.origin.is_imported
-        start, first = decoder_start(model), conventions.first_token
-        return cls(before, conventions.after, prefix, start, conventions.ends, first, is_imported)
+        forced = conventions.first_token, conventions.last_token
+        return cls(before, conventions.after, prefix, decoder_start(model), conventions.ends, *forced, is_imported)
 
     def with_bos(self, add: bool, bos: int) -> Frame:
         """Returns the frame with the token `bos` before every text, or without."""

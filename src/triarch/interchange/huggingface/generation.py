@@ -17,7 +17,8 @@ from triarch.models import ModelConfig
 from triarch.schema import Anything, Table
 
 GENERATION_CONFIG = "generation_config.json"
-_ENDS, _START, _FORCED = "eos_token_id", "decoder_start_token_id", "forced_bos_token_id"
+_ENDS, _START = "eos_token_id", "decoder_start_token_id"
+_FORCED, _FORCED_END = "forced_bos_token_id", "forced_eos_token_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,14 @@ class Generation:
     Attributes:
       decoder_start: what a decoder behind an encoder reads first; None if nothing is said.
       forced_first: what such a decoder writes first, whatever the logits are; None for the likeliest.
+      forced_last: what a text that is as long as it may be ends with, likewise; of several the one with the lowest id,
+        as the likeliest of equals is.
       ends: the ids that each end a text.
     """
 
     decoder_start: int | None = None
     forced_first: int | None = None
+    forced_last: int | None = None
     ends: tuple[int, ...] = ()
 
     @classmethod
@@ -49,6 +53,7 @@ class Generation:
         return cls(
             decoder_start=start if _is_whole(start) else None,
             forced_first=forced if _is_whole(forced) else None,
+            forced_last=min(filter(_is_whole, _as_tuple(fields.get(_FORCED_END))), default=None),
             ends=tuple(filter(_is_whole, _as_tuple(fields.get(_ENDS)))),
         )
 
@@ -79,9 +84,10 @@ def read_generation_config(
             value, most = said.get(key), network.vocab_size - 1
             if value is not None and not (_is_whole(value) and 0 <= value <= most):
                 raise UserError(f"{where}: {key} = {value!r}: expected a token id, 0 to {most}")
-        ends = said.get(_ENDS)
-        if not all(map(_is_whole, _as_tuple(ends))):
-            raise UserError(f"{where}: {_ENDS} = {ends!r}: expected a token id, or a list of them")
+        for key in (_ENDS, _FORCED_END):
+            ends = said.get(key)
+            if not all(map(_is_whole, _as_tuple(ends))):
+                raise UserError(f"{where}: {key} = {ends!r}: expected a token id, or a list of them")
     return fields
 
 
