@@ -27,6 +27,8 @@ T5 = dict(
 
 def minimal(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns T5X's parameters of the minimal layout, by names joined with "/", from the class's tensors."""
+    # Of a T5 one layer of each side has biases, of a UMT5 each.
+    own_biases = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight" in tensors
     found = {"token_embedder/embedding": tensors["shared.weight"]}
     if "lm_head.weight" in tensors:
         found["decoder/logits_dense/kernel"] = tensors["lm_head.weight"].T
@@ -45,7 +47,7 @@ def minimal(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         elif module == "DenseReluDense":
             found[f"{layer}/mlp/{leaf[0]}/kernel"] = value.T
         elif leaf[0] == "relative_attention_bias":
-            found[f"{side}/relpos_bias/rel_embedding"] = value.T
+            found[f"{layer if own_biases else side}/relpos_bias/rel_embedding"] = value.T
         else:
             attention = "attention" if side == "encoder" else "self_attention"
             attention = "encoder_decoder_attention" if module == "EncDecAttention" else attention

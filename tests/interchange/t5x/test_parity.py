@@ -1,4 +1,4 @@
-"""T5X checkpoints of both layouts against transformers' `T5ForConditionalGeneration` with the same weights."""
+"""T5X checkpoints of both layouts against transformers' class with the same weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from triarch.interchange.t5x import open_checkpoint, write_import
 VERSIONS = {
     "1.0": T5,
     "1.1": T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    # What a scanned T5 is if its layers' biases differ.
+    "1.1 with own biases": T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }
 LAYOUTS = {"minimal": lambda parameters: parameters, "scanned": scanned}
 
 
 def make(version):
-    model = parity.make("T5ForConditionalGeneration", "T5Config", **VERSIONS[version])
-    if version == "1.1":
+    prefix = "UM" if version.endswith("own biases") else ""
+    model = parity.make(f"{prefix}T5ForConditionalGeneration", f"{prefix}T5Config", **VERSIONS[version])
+    if version != "1.0":
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(parity.VOCAB, T5["d_model"]))
         model.all_tied_weights_keys.pop("lm_head.weight")
     return model
@@ -56,6 +59,7 @@ def check_logits(model, loaded):
     [
         ("1.0", "minimal"),
         ("1.1", "scanned"),
+        ("1.1 with own biases", "scanned"),
         # That both layouts are one and the same network, `test_formats` says as well.
         pytest.param("1.0", "scanned", marks=pytest.mark.slow),
         pytest.param("1.1", "minimal", marks=pytest.mark.slow),
@@ -68,6 +72,8 @@ def test_logits(version, layout, tmp_path):
     opened = open_checkpoint(folder)
     write_import(opened, tmp_path / "export")
     loaded = read_export(tmp_path / "export")
+    assert opened.family.class_name == type(model).__name__
+    assert loaded.config.num_params() == sum(value.size for value in tensors_of(model).values())
     check_logits(model, loaded)
     assert loaded.origin.step == 1000
     assert opened.left_out == ("state",)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 HELP = """Takes a model from a Hugging Face folder (config.json and safetensors) as an export, which `triarch evaluate`
 and `triarch.load` read like any other; parameters keep the types that they have. Known are BERT, ModernBERT, Ettin,
-GPT-2, Llama 1 to 3.2, SmolLM2, T5 1.0 and 1.1, BART, T5Gemma, and what `triarch export --format=huggingface` writes.
+GPT-2, Llama 1 to 3.2, SmolLM2, T5 1.0 and 1.1, UMT5, BART, T5Gemma, and what `triarch export
+--format=huggingface` writes.
 
 Or takes a checkpoint of T5X (checkpoint_STEP, with the msgpack file `checkpoint` and its zarr arrays): T5 1.0 and 1.1,
 layer by layer or scanned, without the optimizer's state. The network is read from the arrays' shapes and from the run's

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.interchange.huggingface.families.t5 import FAMILY
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.importing import CONFIG, Advance, make_leaves
 from triarch.interchange.huggingface.table import Link, links
@@ -94,10 +93,11 @@ def open_checkpoint(folder: Path, said: Said | None = None) -> Opened:
     index = read_index(path)
     tensors = with_shared_biases(by_layer(open_arrays(index), path))
     fields, notes = network.fields_of(tensors, said)
-    config = network.network_of(fields, str(path))
+    family = network.family_of(tensors)
+    config = network.network_of(family, fields, str(path))
     found = links(config, network.rules(config), "a T5X checkpoint")
     _check(tensors, found, config.num_heads)
-    return Opened(folder, FAMILY, fields, config, index, tensors, found, notes)
+    return Opened(folder, family, fields, config, index, tensors, found, notes)
 
 
 def write_import(

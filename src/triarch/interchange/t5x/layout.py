@@ -123,23 +123,15 @@ def by_layer(arrays: Mapping[str, Array], source: Path) -> Tensors:
 
 
 def with_shared_biases(tensors: Tensors) -> Tensors:
-    """Returns the parameters with the biases of each side's first layer as those of all, where all have the same.
-
-    Raises:
-      UserError: a layer has others.
-    """
+    """Returns the parameters, with one table of relative biases a side where all its layers have the same."""
     entries = dict(tensors.entries)
     for side in SIDES:
         names = [name for name in entries if name.startswith(f"{side}/layers_") and name.endswith(f"/{BIASES}")]
-        if f"{side}/{BIASES}" in entries or not names:
-            continue
+        if not names or len({entries[name].shape for name in names}) > 1:
+            return tensors
         first = tensors.read(names[0])
-        for name in names:
-            if entries[name].shape != entries[names[0]].shape or not np.array_equal(first, tensors.read(name)):
-                raise UserError(
-                    f"{entries[name].file}: {name!r} differs from {names[0]!r}: relative biases of each layer's own, "
-                    "as scanned T5X networks are trained with, have no equivalent here"
-                )
+        if not all(np.array_equal(first, tensors.read(name)) for name in names):
+            return tensors
         entries[f"{side}/{BIASES}"] = entries[names[0]]
         entries = {name: entry for name, entry in entries.items() if name not in names}
     return dataclasses.replace(tensors, entries=entries)

@@ -1,5 +1,7 @@
 """The network of a T5X checkpoint: a T5 of Hugging Face's, read from the shapes of its parameters.
 
+Where layers have relative biases of their own, as scanned ones do, it is a UMT5.
+
 Shapes say all but which activation the feed-forward has, which stands in gin alone: without it, relu where there is one
 matrix (T5 1.0) and the approximated GELU where there are two (T5 1.1; flax's `gelu` is the approximated one). In both
 layouts biases of near and far distances are as T5's (128 tokens), the scale of attention is 1, norms have an epsilon of
@@ -14,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
-from triarch.interchange.huggingface.families.t5 import FAMILY
+from triarch.interchange.huggingface.families import t5
+from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER, Rule, same, transposed
 from triarch.interchange.t5x.layout import BIASES, SIDES, Tensors
@@ -70,13 +73,15 @@ def fields_of(tensors: Tensors, said: Said | None) -> tuple[dict[str, Any], tupl
       UserError: a parameter that a T5 has is missing, shapes do not fit, or the gin file says otherwise.
     """
     vocab_size, d_model = _shape(tensors, EMBEDDING)
-    heads, buckets = _shape(tensors, f"encoder/{BIASES}")
+    biases = _biases(tensors)
+    family = family_of(tensors)
+    heads, buckets = _shape(tensors, biases)
     _, inner = _shape(tensors, "encoder/layers_0/attention/query/kernel")
     if not heads or inner % heads:
         name = "encoder/layers_0/attention/query/kernel"
         raise UserError(
             f"{tensors.entries[name].file}: {name!r} has {inner} columns, not a multiple of the {heads} heads of "
-            f"'encoder/{BIASES}'"
+            f"{biases!r}"
         )
     gated = "encoder/layers_0/mlp/wi_0/kernel" in tensors.entries
     _, d_ff = _shape(tensors, f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")
@@ -95,8 +100,8 @@ def fields_of(tensors: Tensors, said: Said | None) -> tuple[dict[str, Any], tupl
     activations, notes = _activations(said, 2 if gated else 1)
     _check_said(said, found)
     fields = {
-        "model_type": FAMILY.model_type,
-        "architectures": [FAMILY.class_name],
+        "model_type": family.model_type,
+        "architectures": [family.class_name],
         "vocab_size": vocab_size,
         "d_model": d_model,
         "d_kv": inner // heads,
@@ -116,7 +121,12 @@ def fields_of(tensors: Tensors, said: Said | None) -> tuple[dict[str, Any], tupl
     return fields, notes
 
 
-def network_of(fields: Mapping[str, Any], where: str) -> ModelConfig:
+def family_of(tensors: Tensors) -> Family:
+    """Returns Hugging Face's class of the network."""
+    return t5.FAMILY if _biases(tensors) == f"encoder/{BIASES}" else t5.UMT5
+
+
+def network_of(family: Family, fields: Mapping[str, Any], where: str) -> ModelConfig:
     """Returns the network that `fields_of` describes.
 
     Raises:
@@ -125,7 +135,7 @@ def network_of(fields: Mapping[str, Any], where: str) -> ModelConfig:
     is_tied = fields["tie_word_embeddings"]
     names = {"shared.weight"} if is_tied else {"shared.weight", "lm_head.weight"}
     try:
-        config = FAMILY.read(Fields(fields, where, FAMILY.class_name, TensorFacts(frozenset(names))))
+        config = family.read(Fields(fields, where, family.class_name, TensorFacts(frozenset(names))))
         config.validate()
     except UserError as error:
         text = str(error)
@@ -142,7 +152,9 @@ def _both_sides(config: ModelConfig) -> Iterator[Rule]:
     branches = {"wi_0": "gate", "wi_1": "up"} if config.gated_mlp else {"wi": "up"}
     for side in SIDES:
         theirs, ours = f"{side}/layers_{LAYER}", f"{side}/{LAYER}"
+        # A network has one or the other.
         yield transposed(f"{side}/{BIASES}", f"{side}/relative_bias")
+        yield transposed(f"{theirs}/{BIASES}", f"{ours}/relative_bias")
         for name, norm, our_name, our_norm in _ATTENTIONS[side]:
             yield same(f"{theirs}/{norm}/scale", f"{ours}/{our_norm}/scale")
             for projection, our_projection in _PROJECTIONS.items():
@@ -152,6 +164,12 @@ def _both_sides(config: ModelConfig) -> Iterator[Rule]:
             yield same(f"{theirs}/mlp/{branch}/kernel", f"{ours}/mlp/{our_branch}")
         yield same(f"{theirs}/mlp/wo/kernel", f"{ours}/mlp/down")
         yield same(f"{side}/{side}_norm/scale", f"{side}/final_norm/scale")
+
+
+def _biases(tensors: Tensors) -> str:
+    """Returns the name of the first table of relative biases; of the one that all layers share, if there is none."""
+    own = f"encoder/layers_0/{BIASES}"
+    return own if own in tensors.entries else f"encoder/{BIASES}"
 
 
 def _shape(tensors: Tensors, name: str) -> tuple[int, int]:
