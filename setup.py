@@ -55,6 +55,8 @@ setup(
         "flax>=0.12.8,<0.13",
         "optax>=0.2.8,<0.3",
         "orbax-checkpoint>=0.12.8,<0.13",
+        "tensorstore>=0.1.80,<0.2",
+        "msgpack>=1.1,<2",
         "array-record>=0.8,<0.9",
         "grain>=0.2.18,<0.3",
         "gin-config>=0.5,<0.6",

@@ -19,6 +19,7 @@ OTHERS = {
         tiny.T5GEMMA, num_encoder_layers=1, decoder_sliding_window=None, global_every=3, first_global=0
     ),
     "window of none": dataclasses.replace(tiny.ETTIN_DECODER, num_decoder_layers=2, sliding_window=0, global_every=2),
+    "relative bias of each layer": dataclasses.replace(tiny.T5, relative_bias_per_layer=True),
     "relative bias without an encoder": dataclasses.replace(tiny.T5, num_encoder_layers=0),
     "bidirectional prefix, extra norms": dataclasses.replace(tiny.DECLLM, attention_output_norm="all_heads"),
 }

@@ -21,9 +21,10 @@ _NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedToke
 def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     """Returns contents by file name; says on standard error where AutoTokenizer will not give the model's ids.
 
-    Nothing for an imported model, whose files go along as they are, nor where the vocabulary is unknown.
+    Nothing for a model from a Hugging Face folder, whose files go along as they are, nor where the vocabulary is
+    unknown.
     """
-    if model.vocabulary is None or "huggingface" in (model.origin.source or {}):
+    if model.vocabulary is None or (model.origin.is_imported and "t5x" not in model.origin.source):
         return {}
     try:
         from triarch.decoding import Conventions

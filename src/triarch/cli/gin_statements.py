@@ -158,6 +158,20 @@ def read_files(paths: Sequence[Path], own: Path) -> list[Binding]:
     return [binding for path in paths for binding in reader.read(path, path.name not in _RESOLVED, ())]
 
 
+def read_others(path: Path) -> list[Binding]:
+    """Returns the bindings of another project's gin file; what it imports and includes is passed over.
+
+    Raises:
+      UserError: naming file and line, where it is unreadable or no gin.
+    """
+    statements = _statements(path, quoted=False)
+    return [
+        _binding(found, where, named=False)
+        for found, where in statements
+        if isinstance(found, config_parser.BindingStatement)
+    ]
+
+
 class _Reader:
     """Reads files and what they include, so much in all."""
 

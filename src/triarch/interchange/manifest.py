@@ -80,7 +80,7 @@ class Origin:
 
     @property
     def is_imported(self) -> bool:
-        """Whether the parameters are those of a Hugging Face folder, not trained since."""
+        """Whether the parameters are those of a Hugging Face folder, or of a T5X checkpoint, not trained since."""
         return "huggingface" in (self.source or {})
 
     @property

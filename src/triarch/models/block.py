@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from triarch.models import parameters
 from triarch.models.attention import Angles, Attention
 from triarch.models.cache import BlockCache, KeyValues, Update
 from triarch.models.config import LayerSpec, ModelConfig, Side
@@ -29,7 +30,7 @@ class Surroundings:
       attend: the attention kernel.
       mask: of self-attention in global layers.
       angles: rotary angles for each rotation that occurs.
-      bias: of self-attention's logits by distance, if positions are relative biases.
+      bias: of self-attention's logits by distance, if positions are relative biases that all layers share.
       memory: the encoder's output, for blocks with cross-attention; None where its keys and values are in a cache.
       memory_mask: which of its tokens each decoder token sees.
       memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
@@ -67,6 +68,8 @@ class Block(nnx.Module):
         attention_stds = _stds(config, config.num_layers(side), config.num_heads * config.head_dim)
         mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
         both = config.norm_position == "pre_and_post"
+        self.relative_bias = relative_bias_table(config, rngs) if config.relative_bias_per_layer else None
+        self.max_distance = config.relative_max_distance
         self.attention_norm = Norm(config) if spec.attention_norm else None
         self.attention = Attention(config, execution, *attention_stds, rngs, constrain)
         self.post_attention_norm = Norm(config) if both else None
@@ -94,7 +97,10 @@ class Block(nnx.Module):
     def _attend(self, x: jax.Array, around: Surroundings, kept: KeyValues | None) -> tuple[jax.Array, KeyValues | None]:
         angles = around.angles.get(self.spec.rope)
         mask = around.mask.with_window(self.spec.window)
-        return self.attention(x, x, mask, around.attend, angles, angles, around.bias, around.update, kept)
+        bias = around.bias
+        if self.relative_bias is not None:
+            bias = RelativeBias(self.relative_bias[...], not around.mask.causal, self.max_distance)
+        return self.attention(x, x, mask, around.attend, angles, angles, bias, around.update, kept)
 
     def _attend_across(
         self, x: jax.Array, around: Surroundings, kept: KeyValues | None
@@ -113,6 +119,14 @@ class Block(nnx.Module):
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
         update = update if post_norm is None else post_norm(update)
         return self.constrain(x + update, ("batch", "length", "embed"))
+
+
+def relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
+    """Makes the biases by distance of a stack, or of one layer; None where positions are something else."""
+    if config.position_encoding != "relative_bias":
+        return None
+    shape = (config.relative_buckets, config.num_heads)
+    return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"))
 
 
 def _stds(config: ModelConfig, num_layers: int, residual_fan_in: int) -> tuple[float, float]:

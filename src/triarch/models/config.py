@@ -77,6 +77,7 @@ class ModelConfig:
       learned_position_offset: the row of place 0 (BART: 2).
       relative_buckets: rows of the table of relative biases.
       relative_max_distance: distance from which on all share the last bucket.
+      relative_bias_per_layer: whether each layer has a table of its own (UMT5, T5X's scanned T5), not each stack.
       decoder_positions: "continuous" lets the decoder go on where the encoder's last real token stopped (RedLLM);
         "restart" begins again at zero (T5Gemma, BART).
       cross_attention_rope: rotate queries and keys of cross-attention (RedLLM yes, T5Gemma no).
@@ -137,6 +138,7 @@ class ModelConfig:
     learned_position_offset: int = 0
     relative_buckets: int = 32
     relative_max_distance: int = 128
+    relative_bias_per_layer: bool = False
     decoder_positions: Literal["continuous", "restart"] = "continuous"
     cross_attention_rope: bool = True
 

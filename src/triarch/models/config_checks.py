@@ -105,6 +105,8 @@ def _check_positions(config: ModelConfig) -> None:
         _require(config, "decoder_positions", begins_anew, "goes beyond a table of learned_positions: use 'restart'")
     else:
         _require(config, "learned_positions", rows is None, "goes with position_encoding = 'learned' only")
+    has_tables = kind == "relative_bias" or not config.relative_bias_per_layer
+    _require(config, "relative_bias_per_layer", has_tables, "goes with position_encoding = 'relative_bias' only")
     if kind == "relative_bias":
         exact = config.relative_buckets // (4 if config.num_encoder_layers else 2)
         _require(config, "relative_buckets", exact > 0, "must be at least 4 in an encoder, 2 in a decoder")

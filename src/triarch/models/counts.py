@@ -36,7 +36,8 @@ def _stack_params(config: ModelConfig, side: Side) -> int:
     total += config.d_model * ((config.learned_positions or 0) + config.token_types)
     total += _norm_params(config) * (config.embedding_norm + config.final_norm)
     if config.position_encoding == "relative_bias":
-        total += config.relative_buckets * config.num_heads
+        tables = config.num_layers(side) if config.relative_bias_per_layer else 1
+        total += tables * config.relative_buckets * config.num_heads
     return total
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from triarch.models import parameters
-from triarch.models.block import Block, Surroundings
+from triarch.models.block import Block, Surroundings, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.execution import Constrain, Execution
@@ -64,7 +62,7 @@ class Stack(nnx.Module):
         self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
         self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
-        self.relative_bias = _relative_bias_table(config, rngs)
+        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(config, rngs)
         self.max_distance = config.relative_max_distance
         self.final_norm = Norm(config) if config.final_norm else None
 
@@ -168,14 +166,6 @@ class Stack(nnx.Module):
             x, held = group(x, layers)
             kept.append(held)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
-
-
-def _relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
-    """Makes the biases by distance that all layers of a stack share."""
-    if config.position_encoding != "relative_bias":
-        return None
-    shape = (config.relative_buckets, config.num_heads)
-    return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"))
 
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""T5 1.0 and 1.1 against transformers' `T5ForConditionalGeneration`."""
+"""T5 1.0 and 1.1 against transformers' `T5ForConditionalGeneration`, and UMT5 against its class."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ BASE = dict(
 CASES = {
     "1.0": BASE,
     "1.1": BASE | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False, num_decoder_layers=3),
+    "UMT5": BASE | dict(num_decoder_layers=3),
     "tied without the factor": BASE | dict(feed_forward_proj="gated-silu", tie_word_embeddings=False, num_layers=1),
 }
 
 
 def make(name):
-    model = parity.make("T5ForConditionalGeneration", "T5Config", **CASES[name])
+    prefix = "UM" if name == "UMT5" else ""
+    model = parity.make(f"{prefix}T5ForConditionalGeneration", f"{prefix}T5Config", **CASES[name])
     if name == "1.1":
         # The class ties what its own 1.1 checkpoints do not: as after loading one of these.
         model.lm_head.weight = torch.nn.Parameter(0.3 * torch.randn(parity.VOCAB, 20))
@@ -41,7 +43,7 @@ def test_parity(name, tmp_path):
     theirs |= {"decoder_input_ids": target.tokens, "decoder_attention_mask": target.real}
     ours = {"encoder_input_tokens": source.tokens, "decoder_input_tokens": target.tokens}
     parity.check(imported, theirs, ours | {"decoder_segment_ids": target.segments}, target.real)
-    parity.check_round_trip(imported, "t5")
+    parity.check_round_trip(imported, "umt5" if name == "UMT5" else "t5")
 
 
 def test_a_copy_of_the_embedding_is_no_output_matrix(tmp_path):

@@ -8,7 +8,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -46,6 +46,38 @@ CARRIED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "*.model"),
     *("vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja"),
 )
+
+
+class Readable(Protocol):
+    """A folder's tensors.
+
+    Attributes:
+      entries: by name; each has the `file` that holds it.
+    """
+
+    entries: Mapping[str, Any]
+
+    def dtype(self, name: str) -> np.dtype:
+        """Returns the type of a tensor."""
+        ...
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """Reads a tensor, or some of its rows."""
+        ...
+
+
+class Source(Protocol):
+    """What parameters are made of.
+
+    Attributes:
+      config: the network.
+      tensors: of the folder.
+      links: which tensor is which parameter.
+    """
+
+    config: ModelConfig
+    tensors: Readable
+    links: Sequence[Link]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -281,7 +313,7 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
     return np.array_equal(*(np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (first, second)))
 
 
-def make_leaves(opened: Opened, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
+def make_leaves(opened: Source, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
     """Returns what makes each parameter, and the types of tensors that are not those of their parameters."""
     sources: dict[str, dict[int, tuple[Link, int]]] = collections.defaultdict(dict)
     for link in opened.links:
@@ -303,7 +335,7 @@ def make_leaves(opened: Opened, advance: Advance) -> tuple[dict[str, Leaf], dict
     return leaves, kept
 
 
-def _layers(tensors: Tensors, sources: Sequence[tuple[Link, int]], dtype: np.dtype, advance: Advance) -> Parts:
+def _layers(tensors: Readable, sources: Sequence[tuple[Link, int]], dtype: np.dtype, advance: Advance) -> Parts:
     """Makes a stacked parameter of each layer's tensor."""
 
     def parts(rows: int) -> Iterator[np.ndarray]:
@@ -315,7 +347,7 @@ def _layers(tensors: Tensors, sources: Sequence[tuple[Link, int]], dtype: np.dty
     return parts
 
 
-def _rows(tensors: Tensors, link: Link, index: int, dtype: np.dtype, advance: Advance) -> Parts:
+def _rows(tensors: Readable, link: Link, index: int, dtype: np.dtype, advance: Advance) -> Parts:
     """Makes a parameter of one tensor, some rows at a time where theirs are ours: tables of embeddings are large."""
 
     def parts(rows: int) -> Iterator[np.ndarray]:
@@ -330,7 +362,7 @@ def _rows(tensors: Tensors, link: Link, index: int, dtype: np.dtype, advance: Ad
     return parts
 
 
-def _read(tensors: Tensors, name: str, rows: slice | None = None) -> np.ndarray:
+def _read(tensors: Readable, name: str, rows: slice | None = None) -> np.ndarray:
     """Returns a tensor, or some of its rows, of finite numbers."""
     values = tensors.read(name, rows)
     if not _is_finite(values):

@@ -11,6 +11,7 @@ FAMILIES = {
         gpt2.FAMILY,
         llama.FAMILY,
         t5.FAMILY,
+        t5.UMT5,
         bart.FAMILY,
         t5gemma.FAMILY,
         own.FAMILY,

@@ -1,12 +1,13 @@
-"""T5 1.0 and 1.1: `T5ForConditionalGeneration` (arXiv 1910.10683, 2002.05202).
+"""T5 1.0 and 1.1: `T5ForConditionalGeneration` (arXiv 1910.10683, 2002.05202); UMT5 (arXiv 2304.09151).
 
 1.0 multiplies states by 1/sqrt(d_model) before a tied output matrix, 1.1 has an output matrix of its own. In
 config.json `tie_word_embeddings` stands for the factor; whether the matrix is tied, transformers 5 sees from the
-tensors, and so does this.
+tensors, and so does this. UMT5 is a T5 whose layers each have relative biases of their own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,20 +16,42 @@ from triarch.interchange.huggingface.fields import ACTIVATIONS, Fields
 from triarch.interchange.huggingface.table import Rule, norm, same, transposed
 from triarch.models import ModelConfig
 
+_IGNORED = (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",)
 _INPUT, _OUTPUT = "shared.weight", "lm_head.weight"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Defaults:
+    """Of a class's config.json, where the classes differ."""
+
+    vocab_size: int = 32128
+    d_ff: int = 2048
+    num_layers: int = 6
+    num_heads: int = 8
+    feed_forward_proj: str = "relu"
+    relative_bias_per_layer: bool = False
+
+
 def read(fields: Fields) -> ModelConfig:
-    """Returns the network that a config.json describes."""
-    gated, activation = _feed_forward(fields)
-    num_layers = fields.count("num_layers", 6)
+    """Returns the network that a config.json of T5's describes."""
+    return _read(fields, _Defaults())
+
+
+def read_umt5(fields: Fields) -> ModelConfig:
+    """Returns the network that a config.json of UMT5's describes."""
+    return _read(fields, _Defaults(250112, 1024, 8, 6, "gated-gelu", relative_bias_per_layer=True))
+
+
+def _read(fields: Fields, defaults: _Defaults) -> ModelConfig:
+    gated, activation = _feed_forward(fields, defaults.feed_forward_proj)
+    num_layers = fields.count("num_layers", defaults.num_layers)
     scaled = fields.flag("scale_decoder_outputs", fields.get("tie_word_embeddings", None) is not False)
     tied = not fields.tensors.has_own(_OUTPUT, _INPUT)
     return ModelConfig(
-        vocab_size=fields.count("vocab_size", 32128),
+        vocab_size=fields.count("vocab_size", defaults.vocab_size),
         d_model=fields.count("d_model", 512),
-        d_ff=fields.count("d_ff", 2048),
-        num_heads=fields.count("num_heads", 8),
+        d_ff=fields.count("d_ff", defaults.d_ff),
+        num_heads=fields.count("num_heads", defaults.num_heads),
         head_dim=fields.count("d_kv", 64),
         num_encoder_layers=num_layers,
         num_decoder_layers=fields.get("num_decoder_layers", None) or num_layers,
@@ -39,6 +62,7 @@ def read(fields: Fields) -> ModelConfig:
         position_encoding="relative_bias",
         relative_buckets=fields.count("relative_attention_num_buckets", 32),
         relative_max_distance=fields.count("relative_attention_max_distance", 128),
+        relative_bias_per_layer=defaults.relative_bias_per_layer,
         decoder_positions="restart",
         tied_embeddings=tied,
         logits_scale="rsqrt_d_model" if scaled else 1.0,
@@ -46,8 +70,8 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-def _feed_forward(fields: Fields) -> tuple[bool, str]:
-    given = fields.get("feed_forward_proj", "relu")
+def _feed_forward(fields: Fields, default: str) -> tuple[bool, str]:
+    given = fields.get("feed_forward_proj", default)
     kind, _, name = str(given).rpartition("-")
     gated = kind == "gated"
     # The class means the approximated GELU by this one spelling.
@@ -96,9 +120,11 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
 
 def _stack(config: ModelConfig, side: str, feed_forward: int) -> list[Rule]:
     block, ours = f"{side}.block.{{layer}}.layer", f"{side}/{{layer}}"
-    bias = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    bias = "0.SelfAttention.relative_attention_bias.weight"
     found = [
-        same(bias, f"{side}/relative_bias"),
+        # A network has one or the other.
+        same(f"{side}.block.0.layer.{bias}", f"{side}/relative_bias"),
+        same(f"{block}.{bias}", f"{ours}/relative_bias"),
         *norm(f"{block}.0.layer_norm", f"{ours}/attention_norm"),
         *_attention(f"{block}.0.SelfAttention", f"{ours}/attention"),
     ]
@@ -133,5 +159,8 @@ FAMILY = Family(
     also=("T5WithLMHeadModel",),
     copies={"encoder.embed_tokens.weight": _INPUT, "decoder.embed_tokens.weight": _INPUT, _OUTPUT: _INPUT},
     labels_start=lambda fields: fields.get("decoder_start_token_id"),
-    ignored=(r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",),
+    ignored=_IGNORED,
+)
+UMT5 = dataclasses.replace(
+    FAMILY, name="umt5", model_type="umt5", class_name="UMT5ForConditionalGeneration", read=read_umt5, also=()
 )
