@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import logging
-import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli import seqio_tasks
+from triarch.cli.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -29,6 +27,8 @@ EXAMPLE = (
     "--output=stores/flan"
 )
 
+# Modules that `--module` names register tasks: SeqIO is there before they are imported.
+before_modules = import_seqio
 LOCAL, BEAM = "local", "beam"
 FILES_TASK = "files"
 TFDS_TASK = "tfds:"
@@ -180,21 +180,6 @@ def _beam(args: argparse.Namespace) -> Beam | None:
     return Beam(tuple(args.beam_option), args.beam_folder)
 
 
-@contextlib.contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Keeps TensorFlow, whose C++ reports on missing GPUs whatever its log level, from writing to stderr."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
-
-
 def _corpus(args: argparse.Namespace) -> Corpus:
     if args.task != FILES_TASK and args.files:
         raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
@@ -206,7 +191,7 @@ def _corpus(args: argparse.Namespace) -> Corpus:
             raise UserError("--task=files: give the text with --files=PATTERN")
         corpus: Corpus = Files.matching(args.files, unit=args.documents, **fields)
     elif args.task.startswith(TFDS_TASK):
-        with _tensorflow():
+        with quiet_tensorflow():
             from triarch.tasks.tfds_corpora import TfdsCorpus
 
             corpus = TfdsCorpus(args.task.removeprefix(TFDS_TASK), args.tfds_split, data_dir=args.data_dir, **fields)
@@ -231,8 +216,9 @@ def _own_task(args: argparse.Namespace) -> seqio.Task | seqio.Mixture | None:
 
     if args.task == FILES_TASK or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
         return None
-    with _tensorflow():
-        from triarch.tasks.registry import find, is_corpus_task
+    import_seqio()
+    from triarch.tasks.registry import find, is_corpus_task
+
     found = find(args.task, args.module)
     return None if is_corpus_task(found) else found
 
@@ -256,12 +242,3 @@ def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
         "id_field": args.id_field if args.hold_out else None,
     }
     return dataclasses.replace(corpus, **{name: value for name, value in options.items() if name in known})
-
-
-@contextlib.contextmanager
-def _tensorflow() -> Iterator[None]:
-    try:
-        with _silent_libraries():
-            yield
-    except ModuleNotFoundError as error:
-        raise UserError(f"tasks need {error.name}: pip install 'triarch[tasks]'") from None
