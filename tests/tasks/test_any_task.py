@@ -258,6 +258,12 @@ def test_extra_ids_for_objectives(tmp_path):
             "pairs",
             r"own_function, split 'train': ValueError: No file is found for the file pattern: /nowhere/\*.txt",
         ),
+        (
+            {"source": seqio.FunctionDataSource(own_tasks.lines, [])},
+            {},
+            "pairs",
+            r"own_function: its source has no splits: is its data there",
+        ),
         ({"preprocessors": [lambda ds: 1 / 0]}, {}, "windows", r"test_any_task.py line \d+: ZeroDivisionError"),
     ],
 )  # fmt: skip

@@ -115,7 +115,7 @@ class TaskExamples:
             if self._options.max_examples is not None:
                 dataset = dataset.take(max(0, self._options.max_examples - first))
             seen = 0
-            for batch in dataset.ragged_batch(_BLOCK_EXAMPLES):
+            for batch in dataset.ragged_batch(_BLOCK_EXAMPLES).prefetch(tf.data.AUTOTUNE):
                 sides = tuple(Side(value.values.numpy(), value.row_lengths().numpy()) for value in batch)
                 read = len(sides[0].lengths) if self._cached else int(self._counters[split].numpy()) - seen
                 seen += read
@@ -169,7 +169,9 @@ class TaskExamples:
     def _find_splits(self, task: seqio.Task) -> dict[str, str]:
         """Returns the task's splits to read, by the name that the store's split gets."""
         with self._told(""):
-            there = tuple(task.splits)
+            there = tuple(task.source.splits)
+        if not there:
+            raise UserError(f"{task.name}: its source has no splits: is its data there (of TFDS in --data_dir)?")
         asked = self._options.splits or [split for split in _DEFAULT_SPLITS if split in there] or there
         found: dict[str, str] = {}
         for split in asked:
