@@ -110,6 +110,8 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
         outputs.check_file("json", args.json)
     environment.configure()
     os.environ.update(getattr(module, "ENVIRONMENT", {}))
+    if args.module and hasattr(module, "before_modules"):
+        module.before_modules()
     import_modules(args.module)
     result = module.run(args)
     if args.json and result is not None:  # Of several processes the first has a result.

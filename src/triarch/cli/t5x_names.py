@@ -3,7 +3,7 @@
 IN_TRIARCH = {
     "MIXTURE_OR_TASK_MODULE": "give --module=MODULE",
     "MIXTURE_OR_TASK_NAME": "prepare it with `triarch prepare --task=NAME`, then set DataConfig.store to the folder",
-    "TASK_FEATURE_LENGTHS": "set the window with `triarch prepare --window` and DataConfig.window",
+    "TASK_FEATURE_LENGTHS": "give `triarch prepare --sequence_length=inputs:N,targets:M`",
     "DROPOUT_RATE": "triarch trains without dropout",
     "BATCH_SIZE": "set RunConfig.batch_size",
     "TRAIN_STEPS": "set RunConfig.steps",
@@ -15,7 +15,7 @@ IN_TRIARCH = {
     "CHECKPOINT_PATH": "name the run or export with --model",
     "SHUFFLE_SEED": "set RunConfig.seed",
     "RANDOM_SEED": "set RunConfig.seed",
-    "USE_CACHED_TASKS": "a token store is a cache: make it with `triarch prepare`",
+    "USE_CACHED_TASKS": "a token store is a cache: make it with `triarch prepare`, from SeqIO's with --seqio_cache_dir",
     "OPTIMIZER": "set RunConfig.optimizer",
     "MODEL": "set RunConfig.model",
     "VOCABULARY": "choose it with `triarch prepare --vocabulary`",

@@ -19,7 +19,7 @@ FORMAT = "triarch.token_store"
 VERSION = 1
 LAYOUTS = ("windows", "packed", "pairs", "packed_pairs")
 DTYPES = ("uint16", "int32")
-KINDS = ("bytes", "sentencepiece", "huggingface")
+KINDS = ("bytes", "sentencepiece", "huggingface", "ids")
 # Far above what is published: vocabularies have up to 2^18 ids, windows 2^24 tokens.
 MOST_IDS = 2**26
 MOST_TOKENS = 2**30
@@ -97,7 +97,7 @@ class Vocabulary:
     """Which vocabulary the tokens belong to.
 
     Attributes:
-      kind: "bytes", "sentencepiece" or "huggingface".
+      kind: "bytes", "sentencepiece" or "huggingface"; "ids" where no text belongs to them here.
       size: number of ids.
       fingerprint: sha256 (hex) of what defines the vocabulary; equal fingerprints mean equal ids.
       special: ids of "pad", "bos", "eos" and "mask" (None: the vocabulary has no mask); where there are any,

@@ -8,7 +8,7 @@ from. A task of examples (FLAN) yields "inputs" and "targets", both ended so.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
@@ -24,6 +24,8 @@ from triarch.tokenizers import MODEL_FILE, ByteTokenizer, load_tokenizer
 
 INPUTS = "inputs"
 TARGETS = "targets"
+# Tasks that `corpus_task` made, by name.
+_CORPUS_TASKS: dict[str, seqio.Task] = {}
 
 
 def corpus_task(
@@ -42,12 +44,14 @@ def corpus_task(
     ]
     rekey = functools.partial(seqio.preprocessors.rekey, key_map={TARGETS: "text"})
     names = [INPUTS, TARGETS] if has_inputs(corpus) else [TARGETS]
-    return seqio.TaskRegistry.add(
+    task = seqio.TaskRegistry.add(
         name,
         source=CorpusSource(corpus, validation_fraction, hold_out),
         preprocessors=tokenize if has_inputs(corpus) else [rekey, *tokenize, concatenate_and_cut],
         output_features={feature: seqio.Feature(vocabulary, add_eos=True) for feature in names},
     )
+    _CORPUS_TASKS[name] = task
+    return task
 
 
 def store_task(name: str, store: TokenStore, corpus: Corpus) -> seqio.Task:
@@ -69,16 +73,41 @@ def concatenate_and_cut(dataset: tf.data.Dataset, sequence_length: Mapping[str, 
     return windows.map(lambda window: {TARGETS: window})
 
 
-def get_task(name: str) -> seqio.Task:
+def get_task(name: str, modules: Sequence[str] = ()) -> seqio.Task:
     """Returns the registered task `name`.
 
     Raises:
-      UserError: there is none; names the nearest.
+      UserError: there is none, see `find`; it is a mixture.
     """
-    names = seqio.TaskRegistry.names()
-    if name not in names:
-        raise UserError(f"unknown task {name!r}{nearest(name, names)}; local text: --task=files --files=PATTERN")
-    return seqio.TaskRegistry.get(name)
+    found = find(name, modules)
+    if not isinstance(found, seqio.Task):
+        raise UserError(f"{name}: is a mixture, expected a task")
+    return found
+
+
+def find(name: str, modules: Sequence[str] = ()) -> seqio.Task | seqio.Mixture:
+    """Returns the task or mixture that is registered as `name`; of both the mixture, as SeqIO does.
+
+    Args:
+      name: of a task or mixture.
+      modules: that the user named, which had the chance to register it.
+
+    Raises:
+      UserError: there is none; names the nearest, and where it was looked for.
+    """
+    tasks, mixtures = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
+    if name not in {*tasks, *mixtures}:
+        where = f"looked in {', '.join(modules)} and among triarch's own" if modules else "your own: --module=MODULE"
+        raise UserError(
+            f"unknown task {name!r}{nearest(name, [*tasks, *mixtures])}; {where}; local text: --task=files "
+            "--files=PATTERN"
+        )
+    return seqio.get_mixture_or_task(name)
+
+
+def is_corpus_task(task: seqio.Task) -> bool:
+    """Whether `corpus_task` made the task, so that its text can be read and tokenized without SeqIO."""
+    return _CORPUS_TASKS.get(task.name) is task
 
 
 def corpus_of(task: seqio.Task) -> Corpus:

@@ -13,10 +13,12 @@ import tensorflow as tf
 from triarch.tokenizers import (
     SPACE_SYMBOL,
     ByteTokenizer,
+    ExtraIds,
     HuggingFaceTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     TokenizerWithExtraIds,
+    with_extra_ids,
 )
 
 
@@ -51,6 +53,11 @@ class HuggingFaceVocabulary(seqio.Vocabulary):
     def __init__(self, tokenizer: HuggingFaceTokenizer, extra_ids: int = 0):
         super().__init__(extra_ids)
         self._tokenizer = tokenizer
+
+    @property
+    def hugging_face(self) -> Tokenizer:
+        """The tokenizer; extra ids, which come last, are sentinels."""
+        return with_extra_ids(self._tokenizer, ExtraIds(sentinels=self.extra_ids))
 
     @property
     def pad_id(self) -> int:

@@ -7,6 +7,7 @@ from triarch.tokenizers.base import Tokenizer
 from triarch.tokenizers.bytes import ByteTokenizer
 from triarch.tokenizers.extra_ids import ExtraIds, TokenizerWithExtraIds, with_extra_ids
 from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
+from triarch.tokenizers.ids import IdTokenizer
 from triarch.tokenizers.loading import given_tokenizer, load_tokenizer, read_tokenizer
 from triarch.tokenizers.sentencepiece import MASK_PIECE, MODEL_FILE, SPACE_SYMBOL, SentencePieceTokenizer
 
@@ -18,6 +19,7 @@ __all__ = [
     "ByteTokenizer",
     "ExtraIds",
     "HuggingFaceTokenizer",
+    "IdTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "TokenizerWithExtraIds",

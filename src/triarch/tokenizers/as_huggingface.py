@@ -23,6 +23,7 @@ from triarch.errors import UserError
 from triarch.tokenizers.base import SPACE_SYMBOL, Tokenizer
 from triarch.tokenizers.extra_ids import TokenizerWithExtraIds
 from triarch.tokenizers.huggingface import BYTE_LETTERS, TOKENIZER_FILE, HuggingFaceTokenizer
+from triarch.tokenizers.ids import IdTokenizer
 from triarch.tokenizers.sentencepiece import SentencePieceTokenizer
 from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
 
@@ -106,6 +107,8 @@ def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading:
       UserError: the vocabulary has no equal in the library `tokenizers`.
     """
     base = tokenizer.base if isinstance(tokenizer, TokenizerWithExtraIds) else tokenizer
+    if isinstance(base, IdTokenizer):
+        raise UserError("a vocabulary of ids only has no equal in the library tokenizers")
     names = _Names(tokenizer, base, rename=reading.mask)
     config: dict[str, Any] = {}
     if isinstance(base, HuggingFaceTokenizer):

@@ -12,18 +12,19 @@ from triarch.errors import UserError
 from triarch.files import check_regular, regular_files
 from triarch.schema import Anything, Items, OrNull, Record
 from triarch.tokenizers import bytes as byte_level
-from triarch.tokenizers import huggingface, sentencepiece
+from triarch.tokenizers import huggingface, ids, sentencepiece
 from triarch.tokenizers.base import Tokenizer
 from triarch.tokenizers.bytes import ByteTokenizer
 from triarch.tokenizers.extra_ids import MOST_SENTINELS, ExtraIds, with_extra_ids
 from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
+from triarch.tokenizers.ids import IdTokenizer
 from triarch.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer
 from triarch.tokenizers.special_tokens import OWN_VOCABULARY, TOKENIZER_CONFIG
 
 if TYPE_CHECKING:  # Tokenizing processes import this module, and need no Grain.
     from triarch.data.store import TokenStore
 
-KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND)
+KINDS = (byte_level.KIND, sentencepiece.KIND, huggingface.KIND, ids.KIND)
 # What Hugging Face folders call their SentencePiece model.
 _MODEL_NAMES = (MODEL_FILE, "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
 _TOKENIZER_CONFIG = Record({"additional_special_tokens": OrNull(Items(Anything()))}, others=True)
@@ -114,6 +115,8 @@ def read_tokenizer(info: Vocabulary, folder: Path, name: str) -> Tokenizer:
         regular_files(folder, folder.parent)
     if info.kind not in KINDS:
         raise UserError(f"{name}: unknown kind of vocabulary {info.kind!r} (one of: {', '.join(KINDS)})")
+    if info.kind == ids.KIND:
+        return IdTokenizer(info)
     if info.kind == byte_level.KIND:
         base: Tokenizer = ByteTokenizer()
     elif info.kind == sentencepiece.KIND:

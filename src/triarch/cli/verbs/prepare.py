@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import logging
-import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import seqio_tasks
+from triarch.cli.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    import seqio
+
     from triarch.prepare.beam import Beam
     from triarch.prepare.corpora.documents import Corpus
 
@@ -26,9 +27,18 @@ EXAMPLE = (
     "--output=stores/flan"
 )
 
+# Modules that `--module` names register tasks: SeqIO is there before they are imported.
+before_modules = import_seqio
 LOCAL, BEAM = "local", "beam"
 FILES_TASK = "files"
 TFDS_TASK = "tfds:"
+# Flags that say nothing to a SeqIO task of the user's own, and those that say something to no other.
+_OF_CORPORA = (
+    *("files", "text_field", "inputs_field", "tfds_split", "skip_bad_records", "documents", "min_characters"),
+    *("max_characters", "deduplicate", "vocabulary", "vocabulary_size", "vocabulary_model", "vocabulary_from"),
+    *("validation_fraction", "hold_out", "id_field", "workers", "runner", "beam_option", "beam_folder"),
+)
+_OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "seqio_cache_dir")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,10 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--task",
         required=True,
-        help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...), 'files' for --files, or 'tfds:NAME' for a "
-        "prepared TFDS data set",
+        help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...) or one of your own, or a mixture (see --module), "
+        "'files' for --files, or 'tfds:NAME' for a prepared TFDS data set",
     )
-    add("--output", required=True, type=Path, help="folder of the store")
+    add("--output", required=True, type=Path, help="folder of the store; of a mixture, of its stores")
     add(
         "--files",
         action="append",
@@ -64,9 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--deduplicate", action="store_true", help="keep the first of documents with exactly the same text")
     add(
         "--layout",
-        default="windows",
         help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
-        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: %(default)s)",
+        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: windows; pairs of a "
+        "SeqIO task that has inputs)",
     )
     add(
         "--max_inputs",
@@ -76,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     add("--max_targets", type=int, default=512, help="of pairs, likewise of the targets (default: %(default)s)")
-    add("--window", type=int, default=512, help="tokens an example; not of pairs (default: %(default)s)")
+    add("--window", type=int, help="tokens an example; not of pairs (default: 512, or that of --sequence_length)")
     add(
         "--gap",
         type=int,
@@ -114,6 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
+    seqio_tasks.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -128,6 +139,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.prepare.vocabulary_choice import SENTENCEPIECE
     from triarch.tokenizers import ExtraIds
 
+    provider = _own_task(args)
+    if provider is not None:
+        _check_unused(args, _OF_CORPORA, "their vocabulary, text and splits are the task's own")
+        return seqio_tasks.prepare_provider(args, provider)
+    _check_unused(args, _OF_TASKS, f"{args.task} is text that triarch reads itself")
     start = time.monotonic()
     extra = ExtraIds(args.add_mask, args.add_modes, args.add_sentinels)
     if args.vocabulary is not None and args.vocabulary_from is not None:
@@ -139,12 +155,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         args.task,
         args.output,
         choice,
-        args.window,
+        args.window if args.window is not None else 512,
         validation_fraction=args.validation_fraction,
         workers=args.workers,
         overwrite=args.overwrite,
         show_progress=True,
-        layout=args.layout,
+        layout=args.layout or "windows",
         lengths={"inputs": args.max_inputs, "targets": args.max_targets},
         filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
         beam=_beam(args),
@@ -176,21 +192,6 @@ def _beam(args: argparse.Namespace) -> Beam | None:
     return Beam(tuple(args.beam_option), args.beam_folder)
 
 
-@contextlib.contextmanager
-def _silent_libraries() -> Iterator[None]:
-    """Keeps TensorFlow, whose C++ reports on missing GPUs whatever its log level, from writing to stderr."""
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
-
-
 def _corpus(args: argparse.Namespace) -> Corpus:
     if args.task != FILES_TASK and args.files:
         raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
@@ -202,7 +203,7 @@ def _corpus(args: argparse.Namespace) -> Corpus:
             raise UserError("--task=files: give the text with --files=PATTERN")
         corpus: Corpus = Files.matching(args.files, unit=args.documents, **fields)
     elif args.task.startswith(TFDS_TASK):
-        with _tensorflow():
+        with quiet_tensorflow():
             from triarch.tasks.tfds_corpora import TfdsCorpus
 
             corpus = TfdsCorpus(args.task.removeprefix(TFDS_TASK), args.tfds_split, data_dir=args.data_dir, **fields)
@@ -216,9 +217,31 @@ def _registered(task: str) -> Corpus:
 
     if task in CORPORA:
         return CORPORA[task]
-    with _tensorflow():
-        from triarch.tasks.registry import corpus_of, get_task
+    from triarch.tasks.registry import corpus_of, get_task
+
     return corpus_of(get_task(task))
+
+
+def _own_task(args: argparse.Namespace) -> seqio.Task | seqio.Mixture | None:
+    """Returns the task or mixture that SeqIO is to read; None for text that triarch reads itself."""
+    from triarch.prepare.corpora.named import CORPORA
+
+    if args.task == FILES_TASK or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
+        return None
+    import_seqio()
+    from triarch.tasks.registry import find, is_corpus_task
+
+    found = find(args.task, args.module)
+    return None if is_corpus_task(found) else found
+
+
+def _check_unused(args: argparse.Namespace, flags: Sequence[str], why: str) -> None:
+    """Raises UserError if one of `flags`, which would be of no effect, was given."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    for flag in flags:
+        if getattr(args, flag) != parser.get_default(flag):
+            raise UserError(f"--{flag} has no effect on --task={args.task}: {why}")
 
 
 def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
@@ -231,12 +254,3 @@ def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
         "id_field": args.id_field if args.hold_out else None,
     }
     return dataclasses.replace(corpus, **{name: value for name, value in options.items() if name in known})
-
-
-@contextlib.contextmanager
-def _tensorflow() -> Iterator[None]:
-    try:
-        with _silent_libraries():
-            yield
-    except ModuleNotFoundError as error:
-        raise UserError(f"tasks need {error.name}: pip install 'triarch[tasks]'") from None
