@@ -9,6 +9,8 @@ INSTALLED := $(VENV)/installed
 DEMO := runs/redllm_vs_decllm_laptop
 TPU := $(VENV)/tpu
 FUZZ_SECONDS ?= 600
+# Such as --seed=1 --turns=20, which tries the same inputs again; other ones each time by default.
+FUZZ ?=
 KILLS ?= 50
 BEAM := .venv-beam
 IS_QUICK := not slow and not coverage
@@ -42,7 +44,7 @@ portable-test: $(INSTALLED)
 # Bad files of every format that is read, other ones each time: reading one works or says in a line why not. What fails is
 # stored below tests/fuzz/found, where `make test` reads it again.
 fuzz: $(INSTALLED)
-	$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz --seconds=$(FUZZ_SECONDS) $(FUZZ)
 
 # What kill -9 at random moments costs train, prepare, sweep and export: half an hour.
 endurance: $(INSTALLED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import itertools
 import os
 import random
 import sys
@@ -32,6 +33,7 @@ def main() -> int:
     """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=600.0, help="to go on for (default: %(default)g)")
+    parser.add_argument("--turns", type=int, help="through all formats, of other inputs each (default: as time allows)")
     parser.add_argument("--seed", type=int, help="of the inputs (default: another one each time)")
     parser.add_argument("--target", action="append", choices=[target.name for target in TARGETS], help="repeatable")
     args = parser.parse_args()
@@ -47,7 +49,7 @@ def main() -> int:
         for target in chosen:
             (Path(root) / target.name).mkdir()
             benches.append(Bench(target, Folder(Path(root) / target.name, samples)))
-        failed = explore(benches, seed, time.monotonic() + args.seconds)
+        failed = explore(benches, seed, time.monotonic() + args.seconds, args.turns)
     for bench in benches:
         print(f"{bench.target.name:36} {bench.count:8,} inputs{'   FAILED' if bench.target.name in failed else ''}")
     total, bad = sum(bench.count for bench in benches), sorted(failed - KNOWN.keys())
@@ -56,11 +58,12 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
-    """Tries one target after another until the time has come; returns the names of those that failed, once each."""
+def explore(benches: list[Bench], seed: int, end: float, turns: int | None) -> set[str]:
+    """Tries one target after another until the time or all turns are over; returns the names of those that failed."""
     failed: set[str] = set()
-    turn = 0
-    while time.monotonic() < end and len(failed) < len(benches):
+    for turn in itertools.count() if turns is None else range(turns):
+        if time.monotonic() >= end or len(failed) == len(benches):
+            break
         for bench in benches:
             if bench.target.name in failed or time.monotonic() >= end:
                 continue
@@ -73,7 +76,6 @@ def explore(benches: list[Bench], seed: int, end: float) -> set[str]:
                 error.__notes__ = []  # hypothesis notes the whole input, however long.
                 traceback.print_exception(error, limit=-3)
                 print(f"==> {bench.target.name}: {bench.last[:300]!r}\n    stored as {bench.store()}", flush=True)
-        turn += 1
     return failed
 
 
