@@ -158,7 +158,7 @@ def _edited(draw: st.DrawFn, value: Any) -> Any:
             owner[draw(st.sampled_from(("", "x", f"{key} ", str(key).upper(), "\x00")))] = owner.pop(key)
         elif kind == "other":
             owner[key] = copy.deepcopy(_at(value, draw(st.sampled_from(places))))
-        elif kind == "same kind" and isinstance(owner[key], int | float):
+        elif kind == "same kind" and isinstance(owner[key], int | float) and abs(owner[key]) < 1e300:
             owner[key] = owner[key] * draw(st.sampled_from((-1, 2, 10, 0.5))) + draw(st.sampled_from((0, 1, -1)))
         else:
             owner[key] = draw(st.sampled_from(EXTREMES))

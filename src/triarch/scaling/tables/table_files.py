@@ -142,4 +142,5 @@ def _parquet(path: Path) -> Table:
     repeated = sorted({name for name in table.column_names if table.column_names.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: column {repeated[0]!r} stands there twice, or once as a field of a struct")
-    return Table(str(path), {name: table[name].to_pylist() for name in table.column_names})
+    with opening(path, KINDS):  # Texts are looked at here for the first time.
+        return Table(str(path), {name: table[name].to_pylist() for name in table.column_names})
