@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,6 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
-from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 from triarch.schema import Anything, Record, Table, Text, Whole
 
@@ -52,12 +51,14 @@ _RUN_CONFIG_SCHEMA = Record(
 )
 
 T = TypeVar("T")
+# Of a run: a checkpoint's number, the best one by the run's own metric, or None for the newest whole one.
+Step = int | Literal["best"] | None
 
 
 def load(
     path: str | os.PathLike[str],
     *,
-    step: int | None = None,
+    step: Step = None,
     execution: Execution | None = None,
     placement: Placement | None = None,
 ) -> LoadedModel:
@@ -65,7 +66,7 @@ def load(
 
     Args:
       path: the folder.
-      step: of a run, load the checkpoint of this step instead.
+      step: of a run, load the checkpoint of this step instead, or the "best" one (`CheckpointConfig.keep_best`).
       execution: how the network is to be computed.
       placement: where it is to live; one device by default, whatever mesh wrote it.
 
@@ -130,12 +131,12 @@ def tokenizer_of(model: LoadedModel) -> Tokenizer:
     return read_tokenizer(info, model.vocabulary_files or model.path, str(model.path))
 
 
-def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -> list[int]:
+def checkpoint_steps(path: str | os.PathLike[str], *, step: Step = None) -> list[int]:
     """Returns the steps of a run's checkpoints, ascending; nothing for an export.
 
     Args:
       path: the folder.
-      step: of a run, only the checkpoint of this step.
+      step: of a run, only the checkpoint of this step, or the "best" one.
 
     Raises:
       UserError: the folder holds neither, or there is no checkpoint (of that step).
@@ -144,12 +145,12 @@ def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -
     return _steps(folder / CHECKPOINTS, step)[::-1] if _is_run(folder, step) else []
 
 
-def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> StoredModel:
+def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredModel:
     """Opens a run's workdir (its newest whole checkpoint) or an export to read its parameters one by one.
 
     Args:
       path: the folder.
-      step: of a run, open the checkpoint of this step instead.
+      step: of a run, open the checkpoint of this step instead, or the "best" one.
 
     Raises:
       UserError: the folder holds neither, or what it holds is not whole.
@@ -163,7 +164,7 @@ def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> Sto
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
 
-def _is_run(folder: Path, step: int | None) -> bool:
+def _is_run(folder: Path, step: Step) -> bool:
     """Whether the folder holds a run; otherwise it holds an export."""
     if (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
         return True
@@ -180,7 +181,7 @@ def _is_run(folder: Path, step: int | None) -> bool:
 
 def _read_run(
     workdir: Path,
-    step: int | None,
+    step: Step,
     execution: Execution,
     placement: Placement,
 ) -> LoadedModel:
@@ -205,10 +206,9 @@ def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
 
 
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
-    source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
-    path = workdir / f"{TUNED_FROM}.json"
-    source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
-    return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
+    from triarch.training.origin import run_origin
+
+    return run_origin(workdir, fields, step)
 
 
 def _vocabulary_files(workdir: Path) -> Path | None:
@@ -223,7 +223,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return found | {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
 
 
-def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
+def _newest_whole(folder: Path, step: Step, read: Callable[[Path], T]) -> tuple[int, T]:
     """Reads the checkpoint of `step`, or the newest one that is whole; changes nothing in the run."""
     faults = []
     for candidate in _steps(folder, step):
@@ -238,14 +238,23 @@ def _newest_whole(folder: Path, step: int | None, read: Callable[[Path], T]) -> 
     raise UserError(f"{folder}: no whole checkpoint: {faults[0]}")
 
 
-def _steps(folder: Path, step: int | None) -> list[int]:
+def _steps(folder: Path, step: Step) -> list[int]:
     """Returns the steps there are, newest first, or `step` alone."""
     steps = sorted((int(entry.name) for entry in folder.iterdir() if _STEP.fullmatch(entry.name)), reverse=True)
     if not steps:
         raise UserError(f"{folder}: the run has no checkpoint yet")
+    if step == "best":
+        step = _best(folder.parent, steps)
     if step is not None and step not in steps:
         raise UserError(f"{folder}: no checkpoint of step {step} (there are {', '.join(map(str, reversed(steps)))})")
     return steps if step is None else [step]
+
+
+def _best(workdir: Path, steps: list[int]) -> int:
+    from triarch.training.best import best_step
+
+    fields = schema.read(workdir / RUN_CONFIG, _RUN_CONFIG_SCHEMA)
+    return best_step(workdir, fields.get("checkpoint") or {}, steps)
 
 
 def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
