@@ -255,9 +255,7 @@ def find_tasks(names: Sequence[str], modules: Sequence[str], split: str) -> tupl
     left_out = []
     for name in names:
         if name not in known:
-            where = " and ".join(
-                [f"--module={module}" for module in modules] or ["triarch's own (give --module=MODULE)"]
-            )
+            where = " or ".join(f"--module={module}" for module in modules) or "any module: name its own with --module"
             raise UserError(f"no SeqIO task or mixture {name!r} in {where}{nearest(name, known)}")
         found = seqio.get_mixture_or_task(name)
         parts = seqio.get_subtasks(found)
