@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,6 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
-from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import Execution, ModelConfig
 from triarch.schema import Anything, Record, Table, Text, Whole
 
@@ -49,12 +48,14 @@ _RUN_CONFIG_SCHEMA = Record(
 )
 
 T = TypeVar("T")
+# Of a run: a checkpoint's number, the best one by the run's own metric, or None for the newest whole one.
+Step = int | Literal["best"] | None
 
 
 def load(
     path: str | os.PathLike[str],
     *,
-    step: int | None = None,
+    step: Step = None,
     execution: Execution | None = None,
     placement: Placement | None = None,
 ) -> LoadedModel:
@@ -62,7 +63,7 @@ def load(
 
     Args:
       path: the folder.
-      step: of a run, load the checkpoint of this step instead.
+      step: of a run, load the checkpoint of this step instead, or the "best" one (`CheckpointConfig.keep_best`).
       execution: how the network is to be computed.
       placement: where it is to live; one device by default, whatever mesh wrote it.
 
@@ -127,12 +128,12 @@ def tokenizer_of(model: LoadedModel) -> Tokenizer:
     return read_tokenizer(info, model.vocabulary_files or model.path, str(model.path))
 
 
-def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -> list[int]:
+def checkpoint_steps(path: str | os.PathLike[str], *, step: Step = None) -> list[int]:
     """Returns the steps of a run's checkpoints, ascending; nothing for an export.
 
     Args:
       path: the folder.
-      step: of a run, only the checkpoint of this step.
+      step: of a run, only the checkpoint of this step, or the "best" one.
 
     Raises:
       UserError: the folder holds neither, or there is no checkpoint (of that step).
@@ -141,12 +142,12 @@ def checkpoint_steps(path: str | os.PathLike[str], *, step: int | None = None) -
     return _steps(folder, step)[::-1] if _is_run(folder, step) else []
 
 
-def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> StoredModel:
+def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredModel:
     """Opens a run's workdir (its newest whole checkpoint) or an export to read its parameters one by one.
 
     Args:
       path: the folder.
-      step: of a run, open the checkpoint of this step instead.
+      step: of a run, open the checkpoint of this step instead, or the "best" one.
 
     Raises:
       UserError: the folder holds neither, or what it holds is not whole.
@@ -160,7 +161,7 @@ def open_stored(path: str | os.PathLike[str], *, step: int | None = None) -> Sto
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
 
-def _is_run(folder: Path, step: int | None) -> bool:
+def _is_run(folder: Path, step: Step) -> bool:
     """Whether the folder holds a run; otherwise it holds an export."""
     if (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
         return True
@@ -177,7 +178,7 @@ def _is_run(folder: Path, step: int | None) -> bool:
 
 def _read_run(
     workdir: Path,
-    step: int | None,
+    step: Step,
     execution: Execution,
     placement: Placement,
 ) -> LoadedModel:
@@ -200,13 +201,9 @@ def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
 
 
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
-    from triarch.training.fingerprint import checkpoint_id
+    from triarch.training.origin import run_origin
 
-    source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
-    source |= {"checkpoint": checkpoint_id(fields["fingerprint"], step)}
-    path = workdir / f"{TUNED_FROM}.json"
-    source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
-    return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
+    return run_origin(workdir, fields, step)
 
 
 def _vocabulary_files(workdir: Path) -> Path | None:
@@ -224,7 +221,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return found | {"fingerprint": config_fingerprint(fields)}
 
 
-def _newest_whole(workdir: Path, step: int | None, read: Callable[[Path], T]) -> tuple[int, T]:
+def _newest_whole(workdir: Path, step: Step, read: Callable[[Path], T]) -> tuple[int, T]:
     """Reads the checkpoint of `step`, or the newest one that is whole; changes nothing in the run."""
     faults = []
     for candidate in _steps(workdir, step):
@@ -239,16 +236,25 @@ def _newest_whole(workdir: Path, step: int | None, read: Callable[[Path], T]) ->
     raise UserError(f"{workdir / CHECKPOINTS}: no whole checkpoint: {faults[0]}")
 
 
-def _steps(workdir: Path, step: int | None) -> list[int]:
+def _steps(workdir: Path, step: Step) -> list[int]:
     """Returns the steps there are, newest first, or `step` alone."""
     from triarch.training.fingerprint import saved_steps
 
     folder, steps = workdir / CHECKPOINTS, saved_steps(workdir)[::-1]
     if not steps:
         raise UserError(f"{folder}: the run has no checkpoint yet")
+    if step == "best":
+        step = _best(workdir, steps)
     if step is not None and step not in steps:
         raise UserError(f"{folder}: no checkpoint of step {step} (there are {', '.join(map(str, reversed(steps)))})")
     return steps if step is None else [step]
+
+
+def _best(workdir: Path, steps: list[int]) -> int:
+    from triarch.training.best import best_step
+
+    fields = schema.read(workdir / RUN_CONFIG, _RUN_CONFIG_SCHEMA)
+    return best_step(workdir, fields.get("checkpoint") or {}, steps)
 
 
 def _check_step(checkpoint: Path, config: ModelConfig) -> Path:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from triarch.cli.views.model_tables import make_folder, model_facts, model_names, numbers_of, write_table
+from triarch.cli.steps import chosen_steps
+from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -23,7 +24,6 @@ _SUITES = "evaluation"
 _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "examples")
 _WIDTHS = (24, 16, 13, 9, 14, 9, 9)
 _ANSWERS = ".answers.jsonl"
-_ALL = "all"
 _TABLE_FLAGS = ("question", "choices", "answer")
 _FLAGS = (
     *_TABLE_FLAGS,
@@ -81,9 +81,9 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def refuse_task_flags(args: argparse.Namespace) -> None:
-    """Raises UserError for a flag of tasks where no task is asked for."""
-    given = [name for name in _FLAGS if getattr(args, name) not in (None, [])]
+def refuse_task_flags(args: argparse.Namespace, but: Sequence[str] = ()) -> None:
+    """Raises UserError for a flag of tasks where no task is asked for, but for those in `but`."""
+    given = [name for name in _FLAGS if name not in but and getattr(args, name) not in (None, [])]
     if given:
         raise UserError(f"--{given[0]} is for tasks: name some with --tasks=NAMES or --task_suite=NAME")
 
@@ -131,19 +131,15 @@ def _write_table_task(args: argparse.Namespace, scratch: Path) -> str:
 def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     if args.coordinator or args.num_processes not in (None, 1):
         raise UserError("tasks are evaluated by one process")
-    steps = [None] if args.step == _ALL else numbers_of("step", args.step) or [None]
     options, suite = _options(args), _suite(args)
     options.check()
     from triarch.evaluation.few_shot import check_names
     from triarch.evaluation.few_shot.evaluation import harness_version
-    from triarch.loading import checkpoint_steps
 
     check_names(suite.tasks, options.include_paths, options.task_data)
-    checkpoints = []
-    for name, path in model_names(args.model).items():
-        for asked in steps:
-            known = checkpoint_steps(path, step=asked) or [None]
-            checkpoints += [(name, path, step) for step in (known if args.step == _ALL else [asked])]
+    checkpoints = [
+        (name, path, step) for name, path in model_names(args.model).items() for step in chosen_steps(path, args.step)
+    ]
     if args.output is not None:
         make_folder(args.output)
     models = []
@@ -151,7 +147,7 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
         several = len(checkpoints) > 1
         place = name if step is None else f"{name}, step {step}"
         checkpoint = f".{name}-{'newest' if step is None else step}" if several else ""
-        own = dataclasses.replace(options, answers=_answers(args, checkpoint))
+        own = dataclasses.replace(options, answers=answers_file(args, checkpoint, "tasks"))
         if several:
             print(f"==> {place}", flush=True)
         label = f"{number}/{len(checkpoints)} {place}" if several else ""
@@ -242,13 +238,16 @@ def _options(args: argparse.Namespace) -> FewShotOptions:
     )
 
 
-def _answers(args: argparse.Namespace, checkpoint: str) -> Path | None:
-    """Returns where the answers of a checkpoint are kept; `checkpoint` sets apart one of several."""
+def answers_file(args: argparse.Namespace, checkpoint: str, name: str) -> Path | None:
+    """Returns where the answers of a checkpoint are kept; `checkpoint` sets apart one of several.
+
+    In --output the file is called by `name`.
+    """
     file = args.answers
     if file is None and args.json not in (None, "-"):
         file = Path(args.json).with_suffix(_ANSWERS)
     if file is None and args.output is not None:
-        file = args.output / f"tasks{_ANSWERS}"
+        file = args.output / f"{name}{_ANSWERS}"
     if file is None or not checkpoint:
         return file
     ending = _ANSWERS if file.name.endswith(_ANSWERS) else file.suffix

@@ -25,10 +25,18 @@ class PreparedModel:
         self.config = model.config
         self.placement = model.placement
         self._on_cpu = jax.default_backend() == "cpu"
-        self._graph, self.state = nnx.split(model.model)
-        if self._on_cpu:
-            self._graph, self.state = _relaid(self._graph, self.state)
+        self._graph, _ = nnx.split(model.model)
+        self._relaid = _Relaid(self._graph) if self._on_cpu else None
         self._programs: dict[Any, Callable] = {}
+        self.read(model)
+
+    def read(self, model: LoadedModel) -> None:
+        """Takes the model's parameters, unless it has them; programs stay compiled."""
+        if getattr(self, "_source", None) is model.state:
+            return
+        self._source = self.state = model.state
+        if self._relaid is not None:
+            self._graph, self.state = self._relaid(model.state)
 
     def network(self, state: nnx.State) -> Transformer:
         """Returns the network with parameters `state`. Called within a loop's body it leaves kernels where they are."""
@@ -48,21 +56,28 @@ def prepare(model: LoadedModel) -> PreparedModel:
     """Returns the model prepared, the same object for as long as the model lives."""
     if model not in _PREPARED:
         _PREPARED[model] = PreparedModel(model)
+    _PREPARED[model].read(model)
     return _PREPARED[model]
 
 
-def _relaid(graph: nnx.GraphDef, state: nnx.State) -> tuple[nnx.GraphDef, nnx.State]:
-    graphs = []
+class _Relaid:
+    """Lays parameters out for a CPU, compiled once."""
 
-    def run(state: nnx.State) -> nnx.State:
-        model = nnx.merge(graph, state)
-        model.unroll()
-        unrolled, state = nnx.split(model)
-        graphs.append(unrolled)
-        return _transposed(state)
+    def __init__(self, graph: nnx.GraphDef):
+        self._unrolled: nnx.GraphDef | None = None
 
-    state = jax.jit(run)(state)
-    return graphs[0], state
+        def run(state: nnx.State) -> nnx.State:
+            model = nnx.merge(graph, state)
+            model.unroll()
+            self._unrolled, state = nnx.split(model)
+            return _transposed(state)
+
+        self._run = jax.jit(run)
+
+    def __call__(self, state: nnx.State) -> tuple[nnx.GraphDef, nnx.State]:
+        """Returns the network's graph without stacked layers, and parameters as it takes them."""
+        state = self._run(state)
+        return self._unrolled, state
 
 
 def _transposed(state: nnx.State) -> nnx.State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,28 @@ class LoadedModel:
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
+    def put(self, parameters: Mapping[str, jax.Array]) -> None:
+        """Puts other parameters, by name, into the network; what was compiled for it stays."""
+        paths = nnx.to_flat_state(nnx.state(self.model, nnx.Param))
+        state = [(path, variable.replace(parameters["/".join(map(str, path))])) for path, variable in paths]
+        nnx.update(self.model, nnx.from_flat_state(state))
+        self.__dict__.pop("state", None)
+
+    @functools.cached_property
+    def state(self) -> nnx.State:
+        """The network's parameters; another object once others were put into it."""
+        return nnx.split(self.model)[1]
+
     def compiled(self, function: Function) -> Callable[[Batch], Any]:
         """Returns `function(model, batch)` compiled, from numpy features to numpy arrays; once for each function."""
         if function not in self._compiled:
-            graph, state = nnx.split(self.model)
+            graph, _ = nnx.split(self.model)
             run = jax.jit(
                 lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
             )
-            self._compiled[function] = lambda batch: jax.tree.map(host_values, run(state, self.placement.batch(batch)))
+            self._compiled[function] = lambda batch: jax.tree.map(
+                host_values, run(self.state, self.placement.batch(batch))
+            )
         return self._compiled[function]
 
     def _check(self, batch: Batch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ class Checkpoints:
     The first save removes what an interrupted one left behind. All hosts call every method together.
     """
 
-    def __init__(self, directory: Path, config: CheckpointConfig):
+    def __init__(self, directory: Path, config: CheckpointConfig, best: Callable[[], int | None] = lambda: None):
+        """Opens or makes `directory`; the step that `best` returns when others are removed stays."""
         literal_names.check_name(directory)
         self._directory = directory.absolute()
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ class Checkpoints:
         keep: list[Any] = [policies.LatestN(config.keep_last)]
         if config.keep_every is not None:
             keep.append(policies.EveryNSteps(config.keep_every))
+        keep.append(_KeepBest(best))
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(keep),
             cleanup_tmp_directories=True,
@@ -141,6 +144,16 @@ class Checkpoints:
         fault = "; ".join(dict.fromkeys(filter(None, from_all("; ".join(faults)))))
         if fault:
             raise Damaged(fault)
+
+
+class _KeepBest:
+    """Orbax's policy by which one step stays."""
+
+    def __init__(self, best: Callable[[], int | None]):
+        self._best = best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [one.step == self._best() for one in checkpoints]
 
 
 class _RecordingHandler(ocp.StandardCheckpointHandler):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from triarch.data.mixture import StoreMixture
-from triarch.errors import UserError
+from triarch.errors import UserError, nearest
 from triarch.models import Execution, ModelConfig
 from triarch.models.config_checks import MOST_SIZE
 from triarch.objectives.base import Objective
@@ -39,10 +40,17 @@ class DataConfig:
 class CheckpointConfig:
     """When checkpoints are written and how long they stay. The last step is always written.
 
+    Kept are the newest `keep_last`, the multiples of `keep_every`, and the best one by `keep_best`; all others go as
+    soon as a newer one is whole.
+
     Attributes:
       every: steps between checkpoints.
       keep_last: how many of the newest stay.
       keep_every: those at multiples of it stay for good; None for none.
+      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy or a task's, as glue_cola/matthews.
+        Where it is evaluated and better than ever, a checkpoint is written too, and stays until a better one is whole.
+        `--step=best` loads it.
+      keep_best_mode: "max" or "min", what is better; None: the least where the name ends in "loss", else the greatest.
       checksums: record a checksum of every file, so that flipped bits are found; without it only missing and
         shortened files are. It costs one read of the checkpoint in the background, and one before it is restored.
     """
@@ -50,6 +58,8 @@ class CheckpointConfig:
     every: int = 1000
     keep_last: int = 3
     keep_every: int | None = None
+    keep_best: str | None = None
+    keep_best_mode: Literal["max", "min"] | None = None
     checksums: bool = True
 
 
@@ -79,6 +89,13 @@ class RunConfig:
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
       eval_every: steps between evaluations on the validation split; None for none.
       eval_batches: batches of such an evaluation, the same ones each time.
+      eval_tasks: SeqIO tasks and mixtures of --module, evaluated during the run with their own metrics, which are
+        logged as TASK/METRIC.
+      eval_tasks_every: steps between these evaluations; the last step is one too. None for none.
+      eval_tasks_split: of every task.
+      eval_tasks_batch: examples decoded or scored at once.
+      eval_tasks_examples: the first so many of each task, the same ones each time; None for all.
+      eval_tasks_lengths: the most tokens of features, as "inputs=512,targets=62"; None: the longest of each task.
       tensorboard: whether to write TensorBoard events too.
       compilation_cache: folder that keeps compiled steps between runs; None for none.
     """
@@ -104,10 +121,17 @@ class RunConfig:
     log_every: int = 10
     eval_every: int | None = None
     eval_batches: int = 8
+    eval_tasks: tuple[str, ...] = ()
+    eval_tasks_every: int | None = None
+    eval_tasks_split: str = "validation"
+    eval_tasks_batch: int = 32
+    eval_tasks_examples: int | None = None
+    eval_tasks_lengths: str | None = None
     tensorboard: bool = True
     compilation_cache: str | None = None
 
 
+_VALIDATION_METRICS = ("validation_loss", "validation_accuracy")
 # Keys that may differ when a run goes on: how it is computed, watched and kept, not what is computed. The store may
 # have moved; what is in it is compared by its fingerprint, and so are the phases of a mixture.
 FREE_KEYS = (
@@ -120,6 +144,12 @@ FREE_KEYS = (
     "log_every",
     "eval_every",
     "eval_batches",
+    "eval_tasks",
+    "eval_tasks_every",
+    "eval_tasks_split",
+    "eval_tasks_batch",
+    "eval_tasks_examples",
+    "eval_tasks_lengths",
     "tensorboard",
     "compilation_cache",
     "data.store",
@@ -135,7 +165,7 @@ def validate(config: RunConfig) -> None:
     Raises:
       UserError: naming the class and field that is out of range.
     """
-    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches")
+    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches", "eval_tasks_batch")
     _positive(config.checkpoint, "every", "keep_last")
     _positive(config.data, "window", "num_threads", "prefetch")
     if isinstance(config.data.store, StoreMixture):
@@ -143,9 +173,13 @@ def validate(config: RunConfig) -> None:
         _check_phases(config.data.store, config.steps)
     if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
         raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
-    for owner, field in ((config, "eval_every"), (config.checkpoint, "keep_every")):
+    for owner, field in (
+        *((config, name) for name in ("eval_every", "eval_tasks_every", "eval_tasks_examples")),
+        (config.checkpoint, "keep_every"),
+    ):
         if getattr(owner, field) is not None:
             _positive(owner, field)
+    _check_evaluations(config)
     if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
     if config.z_loss < 0:
@@ -160,6 +194,33 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+
+
+def best_is_least(config: CheckpointConfig) -> bool:
+    """Returns whether the least value of `keep_best` is the best one."""
+    if config.keep_best_mode is None:
+        return config.keep_best is not None and config.keep_best.endswith("loss")
+    return config.keep_best_mode == "min"
+
+
+def _check_evaluations(config: RunConfig) -> None:
+    """Makes sure that what is to be evaluated is, and what is to be kept is evaluated."""
+    if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
+        given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
+        raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
+    best, mode = config.checkpoint.keep_best, config.checkpoint.keep_best_mode
+    if mode not in (None, "max", "min"):
+        raise UserError(f"CheckpointConfig.keep_best_mode = {mode!r}{nearest(str(mode), ('max', 'min'))}")
+    if best is None:
+        return
+    where = f"CheckpointConfig.keep_best = {best!r}"
+    if best in _VALIDATION_METRICS:
+        if config.eval_every is None:
+            raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
+    elif "/" not in best:
+        raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(_VALIDATION_METRICS)}")
+    elif not config.eval_tasks:
+        raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
 
 
 def _check_phases(mixture: StoreMixture, steps: int) -> None:

@@ -42,7 +42,7 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], began_from: 
     ours["store_fingerprints"] = [store.manifest.fingerprint for store in stores]
     ours["mixture"] = None if isinstance(config.data.store, str) else _without_folders(to_plain(config.data.store))
     ours["parameters to begin from"] = began_from
-    first = json.loads(_from_first(json.dumps(ours)))
+    first = json.loads(from_first(json.dumps(ours)))
     changed = differences(first, json.loads(json.dumps(ours)))
     if changed:
         raise UserError(
@@ -61,7 +61,7 @@ def check_same_folder(workdir: Path) -> None:
     if jax.process_count() == 1:
         return
     is_first = jax.process_index() == 0
-    folder, sign = _from_first(str(workdir)), workdir / _from_first(temporary_path(workdir / "seen-by-all").name)
+    folder, sign = from_first(str(workdir)), workdir / from_first(temporary_path(workdir / "seen-by-all").name)
     if is_first:
         sign.touch()
     multihost_utils.sync_global_devices("sign in the run folder")
@@ -91,8 +91,10 @@ def _without_folders(mixture: Any) -> Any:
     return None if mixture is None else {key: value for key, value in mixture.items() if key != "stores"}
 
 
-def _from_first(text: str) -> str:
+def from_first(text: str) -> str:
     """Returns the text that process 0 has."""
+    if jax.process_count() == 1:
+        return text
     data = np.frombuffer(text.encode(), np.uint8)
     # The others' texts may have other lengths, and the arrays must be alike.
     length = int(multihost_utils.broadcast_one_to_all(np.array(len(data))))

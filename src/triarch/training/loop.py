@@ -8,7 +8,7 @@ import json
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -21,6 +21,7 @@ from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
+from triarch.training.best import Best
 from triarch.training.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
@@ -28,7 +29,8 @@ from triarch.training.consistency import check_same_folder, check_same_run
 from triarch.training.fingerprint import BEGAN_FROM, CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
 from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.memory import check_memory, explain
-from triarch.training.metrics import MetricsLog
+from triarch.training.metrics import FILE_NAME as METRICS
+from triarch.training.metrics import MetricsLog, read_lines
 from triarch.training.profiling import Profile
 from triarch.training.progress import Progress, shortened
 from triarch.training.reporter import Pending, Reporter
@@ -37,11 +39,17 @@ from triarch.training.segments import history
 from triarch.training.starting_point import StartingPoint, open_starting_point, read_taken
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
+from triarch.training.task_evaluation import TaskEvaluation, TaskEvaluator, check_evaluator, is_due
 from triarch.training.watchdog import Watchdog
 
 
 def train(
-    config: RunConfig, workdir: str | Path, config_text: str, may_change: bool = False, profile: range | None = None
+    config: RunConfig,
+    workdir: str | Path,
+    config_text: str,
+    may_change: bool = False,
+    profile: range | None = None,
+    task_evaluator: TaskEvaluator | None = None,
 ) -> dict[str, Any]:
     """Trains, or goes on training, the run of a folder until its last step or a signal.
 
@@ -51,6 +59,7 @@ def train(
       config_text: `config` as resolved gin text.
       may_change: whether a run that is there may go on under another config than its own, see `segments`.
       profile: steps, counted from 0, of which to write a trace, see `profiling`; None for none.
+      task_evaluator: of `RunConfig.eval_tasks`; None where there are none.
 
     Returns:
       What summary.json holds when the run is complete, or {"status": "interrupted", "step": N} after a signal.
@@ -62,6 +71,7 @@ def train(
         became infinite or NaN, no checkpoint is whole, or the disk is full.
     """
     validate(config)
+    check_evaluator(config, task_evaluator)
     inputs = open_inputs(config)
     workdir = Path(workdir)
     change = open_change(workdir, inputs) if may_change else None
@@ -88,7 +98,10 @@ def train(
             if beginning is not None:
                 beginning.write(workdir)
         check_same_folder(workdir)
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint)))
+        best = Best(config.checkpoint)
+        checkpoints = stack.enter_context(
+            contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint, lambda: best.step))
+        )
         state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
         trace = stack.enter_context(Profile(profile, workdir, progress.say))
         trace.check(start, config.steps)
@@ -107,19 +120,24 @@ def train(
         log = None
         if is_first:
             log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, config.tensorboard)))
+        best.read(_logged(workdir, start, checkpoints))
+        tasks = None
+        if config.eval_tasks and start < config.steps:
+            tasks = TaskEvaluation(task_evaluator, run, workdir, state.params, progress)
         watchdog = stack.enter_context(Watchdog(progress.say))
         step = start
         for part, until in (*earlier_runs(run, start), (run, config.steps)):
             seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
             reporter = Reporter(part, log, progress, seconds_before)
-            state, step = _loop(part, state, step, until, checkpoints, reporter, log, interruption, watchdog, trace)
+            kept = Kept(checkpoints, best, log)
+            state, step = _loop(part, state, step, until, kept, reporter, tasks, interruption, watchdog, trace)
             if step < until:
                 break
         checkpoints.wait()
         if step < config.steps:
             progress.say(f"saved at step {step}; run again to go on")
             return {"status": "interrupted", "step": step}
-        summary = _summary(run, log.lines if log else [])
+        summary = _summary(run, log.lines if log else [], best)
         if is_first:
             write_whole(workdir / SUMMARY, json.dumps(summary, indent=2) + "\n")
         return summary
@@ -130,9 +148,9 @@ def _loop(
     state: TrainState,
     step: int,
     until: int,
-    checkpoints: Checkpoints,
+    kept: Kept,
     reporter: Reporter,
-    log: MetricsLog | None,
+    tasks: TaskEvaluation | None,
     interruption: Interruption,
     watchdog: Watchdog,
     trace: Profile,
@@ -155,13 +173,21 @@ def _loop(
             step += 1
             last = step == until
             evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
-            pending = Pending(step, metrics, run.validate(state.params) if evaluated else None)
-            stop = last or interruption.due(step)
-            if stop or step % config.checkpoint.every == 0:
-                reporter.report(pending)
-                pending = None
+            validation = run.validate(state.params) if evaluated else None
+            found = None
+            if tasks is not None and is_due(config, step, last):
+                jax.block_until_ready(metrics)
                 with reporter.paused():
-                    _save(checkpoints, state, step, log)
+                    found = tasks(state.params, step)
+            pending = Pending(step, metrics, validation, found)
+            stop = last or interruption.due(step)
+            due = stop or step % config.checkpoint.every == 0
+            if due or (kept.best.metric is not None and pending.is_evaluated):
+                line = reporter.report(pending)
+                pending = None
+                if kept.best.note(line) or due:
+                    with reporter.paused():
+                        _save(kept, state, step)
             if stop:
                 return state, step
     raise AssertionError("batches never end")
@@ -172,16 +198,36 @@ def _write_folder(workdir: Path, inputs: Inputs, text: str, began_from: Mapping[
     write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
 
 
-def _save(checkpoints: Checkpoints, state: TrainState, step: int, log: MetricsLog | None) -> None:
+class Kept(NamedTuple):
+    """What outlives a run's process.
+
+    Attributes:
+      checkpoints: of the run.
+      best: which of them is the best.
+      log: of metrics; None on all hosts but the first.
+    """
+
+    checkpoints: Checkpoints
+    best: Best
+    log: MetricsLog | None
+
+
+def _logged(workdir: Path, start: int, checkpoints: Checkpoints) -> list[Mapping[str, Any]]:
+    """Returns the logged lines, until `start`, of steps that have a checkpoint."""
+    there = {step for step in checkpoints.steps() if step <= start}
+    return [line for line in read_lines(workdir / METRICS) if line["step"] in there]
+
+
+def _save(kept: Kept, state: TrainState, step: int) -> None:
     """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
     if not bool(all_finite(state.params)):
         raise UserError(
             f"a parameter is infinite or NaN after step {step}: stopped; earlier checkpoints are intact (docs/nan.md "
             "says what to look at)"
         )
-    if log is not None:
-        log.sync()
-    checkpoints.save(state, step)
+    if kept.log is not None:
+        kept.log.sync()
+    kept.checkpoints.save(state, step)
 
 
 def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> StartingPoint | None:
@@ -207,7 +253,7 @@ def _never_used(run: Run) -> Iterator[str]:
         yield f"the model has {rows:,} ids, the text's vocabulary {size:,}: the rest are never used"
 
 
-def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:
+def _summary(run: Run, lines: list[Any], best: Best) -> dict[str, Any]:
     """Returns what a complete run came to; speed is the median of all logged intervals."""
     config = run.config
     rates = [line["tokens_per_second"] for line in lines if line["tokens_per_second"]]
@@ -218,6 +264,7 @@ def _summary(run: Run, lines: list[Any]) -> dict[str, Any]:
         "objective": config.objective.name,
         "loss": lines[-1]["loss"] if lines else None,
         "validation_loss": validations[-1] if validations else None,
+        **({"best_step": best.step, "best_value": best.value} if best.metric is not None else {}),
         "steps": config.steps,
         **run.so_far(config.steps),
         "scored_tokens": run.inputs.examples_until(config.steps) * run.inputs.num_scored,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -25,11 +25,18 @@ class Pending(NamedTuple):
       step: updates made.
       metrics: of the last update.
       validation: LossSums of each validation batch, if the step is evaluated.
+      tasks: metrics by TASK/METRIC, where tasks are evaluated.
     """
 
     step: int
     metrics: Metrics
     validation: list[Any] | None
+    tasks: Mapping[str, float | None] | None = None
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether there is more than the numbers of the update."""
+        return self.validation is not None or self.tasks is not None
 
 
 class Reporter:
@@ -43,8 +50,8 @@ class Reporter:
         self._start = time.perf_counter() - seconds_before
         self._mark: tuple[int, float] | None = None
 
-    def report(self, pending: Pending) -> None:
-        """Waits for the numbers of a step and logs them if it is due.
+    def report(self, pending: Pending) -> dict[str, Any]:
+        """Waits for the numbers of a step, logs them if it is due, and returns its step and its evaluations.
 
         Raises:
           UserError: loss or gradient norm is not finite.
@@ -60,8 +67,13 @@ class Reporter:
         if self._mark is None:
             # The first step also paid for compilation: speed is measured from its end.
             self._mark = (step, time.perf_counter())
-        if self._log is not None and (self._is_due(step) or pending.validation is not None):
-            self._write(step, metrics, pending.validation)
+        evaluations = dict(pending.tasks or {})
+        if pending.validation is not None:
+            with self.paused():
+                evaluations |= _validation_means(pending.validation)
+        if self._log is not None and (self._is_due(step) or pending.is_evaluated):
+            self._write(step, metrics, evaluations)
+        return {"step": step, **evaluations}
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -74,7 +86,7 @@ class Reporter:
     def _is_due(self, step: int) -> bool:
         return step % self._run.config.log_every == 0 or step in (1, self._run.config.steps)
 
-    def _write(self, step: int, metrics: dict[str, float], validation: list[Any] | None) -> None:
+    def _write(self, step: int, metrics: dict[str, float], evaluations: dict[str, Any]) -> None:
         run = self._run
         rate = self._tokens_per_second(step)
         mfu = run.mfu(rate)
@@ -85,10 +97,8 @@ class Reporter:
             "mfu": mfu,
             **run.so_far(step),
             "seconds": time.perf_counter() - self._start,
+            **evaluations,
         }
-        if validation is not None:
-            with self.paused():
-                line |= _validation_means(validation)
         self._log.write(line)
         self._progress.update(step, metrics["loss"], rate, mfu, run.tokens_per_step)
 

@@ -234,7 +234,7 @@ def expected_bits():
         (["--tasks=copa", "--in_domain=store"], "tasks are evaluated by themselves"),
         (["--tasks=copa", "--task_data=.", "--model=other"], "other: no such run or export"),
         (["--tasks=copa", "--seed=3"], "--seed is for stores: tasks have no use for it"),
-        (["--tasks=copa", "--step=1,b"], "--step=1,b: expected whole numbers between commas"),
+        (["--tasks=copa", "--step=1,b"], "--step=1,b: expected numbers of checkpoints between commas"),
         (["--tasks=copa", "--task_data=.", "--step=3"], "an export holds one step: none can be chosen"),
         (["--in_domain=store", "--step=all"], "--step=all: expected the number of a checkpoint; several of them go"),
         (["--in_domain=store", "--limit=3"], "--limit is for tasks: name some with --tasks=NAMES or --task_suite=NAME"),

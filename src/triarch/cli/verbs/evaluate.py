@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import steps
 from triarch.cli.few_shot import add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
+from triarch.cli.seqio_evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -22,13 +24,15 @@ if TYPE_CHECKING:
 HELP = (
     "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
     "with --suite on many domains at once, with averages over domains and over sources;\n"
-    "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included"
+    "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included;\n"
+    "with --seqio_task SeqIO tasks of --module, with their own metrics"
 )
 EXAMPLE = (
     "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
     "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
     "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
+    "triarch evaluate --model=runs/redllm --module=my_tasks --seqio_task=glue_cola,squad --output=results\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
     "--output=study/analysis"
 )
@@ -75,10 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="of the windows and tokens drawn, and of masking (default: %(default)s)")
     add(
         "--step",
-        help="checkpoint of a run (default: the newest whole one); with tasks also several, as 100,200, or 'all'",
+        help=f"{steps.HELP}; with tasks also several, as 100,200, or 'all'",
     )
     parser.set_defaults(**_STORE_FLAGS)
     add_task_arguments(parser)
+    add_seqio_arguments(parser)
     add_process_arguments(parser)
 
 
@@ -89,15 +94,22 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
-    if asks_for_tasks(args):
+    if args.seqio_task is not None or asks_for_tasks(args):
         if stores or args.suite is not None:
             raise UserError(
-                "tasks are evaluated by themselves: give --tasks without --in_domain, --out_of_domain, --suite"
+                "tasks are evaluated by themselves: give them without --in_domain, --out_of_domain, --suite"
             )
         for name, default in _STORE_FLAGS.items():
             if getattr(args, name) != default:
                 raise UserError(f"--{name} is for stores: tasks have no use for it")
-        return run_tasks(args)
+        if args.seqio_task is None:
+            refuse_seqio_flags(args)
+            return run_tasks(args)
+        if asks_for_tasks(args):
+            raise UserError("--seqio_task and tasks of lm-evaluation-harness: one at a time")
+        refuse_task_flags(args, but=("limit", "answers"))
+        return run_seqio_tasks(args)
+    refuse_seqio_flags(args)
     refuse_task_flags(args)
     if not stores and args.suite is None:
         raise UserError(
@@ -216,11 +228,11 @@ def _notes(model: LoadedModel, domains: Sequence[Domain]) -> list[str]:
     return [f"the model has {rows:,} ids, the stores {size:,}: the rest are padding" for size in sizes if size < rows]
 
 
-def _step(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _step(text: str | None) -> Any:
+    if text is None or text == steps.BEST:
+        return text
     if not text.isdecimal():
-        raise UserError(f"--step={text}: expected the number of a checkpoint; several of them go with --tasks only")
+        raise UserError(f"--step={text}: expected the number of a checkpoint; several of them go with tasks only")
     return int(text)
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from triarch.cli import steps
 from triarch.cli.outputs import check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, type=Path, metavar="DIR", help="folder to make")
     add("--format", default="orbax", help="orbax or huggingface (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
-    add("--step", type=int, help="checkpoint to export (default: the newest whole one)")
+    add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
     add("--family", help="with huggingface: the class to write for, e.g. llama, or triarch for the layout of its own")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import steps
 from triarch.cli.prompts import read_prompts
 from triarch.cli.views.batch_view import legible
 from triarch.cli.views.text_stream import TextStream
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
     add("--mode", help="UL2's mode token before prompts: R, S or X (default: that of the model's prefix LM)")
     add("--batch_size", type=int, default=8, help="prompts computed at once (default: %(default)s)")
-    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+    add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import seqio_tasks
+from triarch.cli import seqio_prepare
 from triarch.cli.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
 
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
-    seqio_tasks.add_arguments(parser)
+    seqio_prepare.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     provider = _own_task(args)
     if provider is not None:
         _check_unused(args, _OF_CORPORA, "their vocabulary, text and splits are the task's own")
-        return seqio_tasks.prepare_provider(args, provider)
+        return seqio_prepare.prepare_provider(args, provider)
     _check_unused(args, _OF_TASKS, f"{args.task} is text that triarch reads itself")
     start = time.monotonic()
     extra = ExtraIds(args.add_mask, args.add_modes, args.add_sentinels)

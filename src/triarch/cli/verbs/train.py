@@ -11,13 +11,18 @@ from triarch.cli.gin_files import add_gin_arguments, load_run
 from triarch.cli.outputs import check_folder
 from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.run_config import config_of
+from triarch.cli.training_tasks import task_evaluator
 from triarch.errors import UserError
 
 HELP = """Trains a model. Run again with the same --workdir, which is enough, to go on after a stop.
 
 A run that is there goes on under other settings where --continue_with names them: more steps, another learning rate,
 schedule, batch size, mixture of data or setting of the optimizer. It goes on in its data after what it has read, and
-records the change; what it is a model of cannot change."""
+records the change; what it is a model of cannot change.
+
+RunConfig.eval_tasks names SeqIO tasks of --module to evaluate during the run, every RunConfig.eval_tasks_every steps.
+Of checkpoints stay the newest CheckpointConfig.keep_last, the multiples of keep_every, and the best by keep_best, a
+metric such as validation_loss or glue_cola/matthews: 'triarch evaluate --step=best', export and generate take it."""
 EXAMPLE = """  triarch train --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --workdir=runs/first \\
       --gin_file=experiments/redllm_vs_decllm/laptop_run.gin --gin.DataConfig.store=stores/code
   triarch train --workdir=runs/first
@@ -56,10 +61,18 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     check_folder("workdir", args.workdir)
     config, config_text = _config(args)
     profile = _profile(args.profile)
+    evaluator = task_evaluator(config, args.module)
     with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
         from triarch.training import train  # Bad flags and configs fail before jax is imported.
 
-        summary = train(config, args.workdir, config_text, may_change=bool(args.continue_with), profile=profile)
+        summary = train(
+            config,
+            args.workdir,
+            config_text,
+            may_change=bool(args.continue_with),
+            profile=profile,
+            task_evaluator=evaluator,
+        )
     if not is_first:
         return None
     if summary["status"] == "complete":

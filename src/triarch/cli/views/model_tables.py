@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import steps
 from triarch.cli.outputs import check_folder
 from triarch.errors import UserError
 
@@ -43,7 +44,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     add("--store", required=True, type=Path, metavar="STORE", help="of tokens")
     add("--output", required=True, type=Path, metavar="FOLDER", help=output)
     add("--split", default="validation", help="of the store (default: %(default)s)")
-    add("--step", type=int, help="checkpoint of a run (default: the newest whole one)")
+    add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
 
 
 def open_models(args: argparse.Namespace) -> tuple[TokenStore, Iterator[tuple[str, LoadedModel]]]:

@@ -12,20 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from flax import nnx
-
 from triarch.decoding import Conventions
 from triarch.decoding.prompts import num_places
 from triarch.decoding.scoring import PSEUDO, Pseudo
 from triarch.errors import UserError, nearest
+from triarch.evaluation.checksums import parameter_checksums
 from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
 from triarch.evaluation.few_shot.suites import TaskSuite
 from triarch.evaluation.limits import check_least
 from triarch.interchange import LoadedModel
-from triarch.models import Transformer
 from triarch.objectives import SpecialTokens
 from triarch.progress import Progress
 
@@ -217,7 +212,7 @@ def _bidirectional(model: LoadedModel) -> bool:
 def _identity(model: LoadedModel, reader: Reader, options: FewShotOptions) -> dict[str, Any]:
     """Returns what answers depend on besides their requests."""
     return {
-        "parameters": [int(one) for one in model.compiled(_checksums)({}).ravel()],
+        "parameters": parameter_checksums(model),
         "network": repr(model.config),
         "vocabulary": model.vocabulary["fingerprint"],
         "reading": {
@@ -227,17 +222,6 @@ def _identity(model: LoadedModel, reader: Reader, options: FewShotOptions) -> di
             "bidirectional": _bidirectional(model),
         },
     }
-
-
-def _checksums(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns uint32[2]: sums over all parameters' bits, plain and weighted by place, modulo 2^32."""
-    total = jnp.zeros(2, jnp.uint32)
-    for leaf in jax.tree.leaves(nnx.state(model)):
-        bits = jax.lax.bitcast_convert_type(jnp.ravel(leaf).astype(jnp.float32), jnp.uint32)
-        weights = jnp.arange(bits.size, dtype=jnp.uint32) * np.uint32(2654435761) + np.uint32(1)
-        # What came before is multiplied, so that the order of parameters counts too.
-        total = total * np.uint32(31) + jnp.stack([jnp.sum(bits), jnp.sum(bits * weights)])
-    return total
 
 
 def _rows(output: Mapping[str, Any], files: Mapping[str, str]) -> Iterator[TaskResult]:
