@@ -18,7 +18,7 @@ def run_origin(workdir: Path, fields: Mapping[str, Any], step: int) -> Origin:
 
     Args:
       workdir: the run folder.
-      fields: of its config.json: objective, vocabulary, store_fingerprint, and besides window and fingerprint, see `config_fingerprint`.
+      fields: of its config.json: objective, vocabulary, store_fingerprint; besides window and fingerprint.
       step: updates made.
 
     Raises:
