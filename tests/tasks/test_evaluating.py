@@ -260,7 +260,7 @@ def test_bad_input_is_one_line(shared_model, capsys, tmp_path):
         ((at + "bad_targets",), "task bad_targets: example 1 has no inputs, which an encoder-decoder reads"),
         ((at + "bad_twice",), "task bad_twice: two of its metrics are called 'accuracy'"),
         ((at + "bad_raw",), "task bad_raw, split validation: "),
-        ((at,), "--seqio_task=: names no task"),
+        ((at,), "--seqio_task=: expected a value"),
         (("--num_beams=2", "--in_domain=x"), "--num_beams is for SeqIO tasks: name some with --seqio_task=NAME"),
     ]
     for flags, message in cases:

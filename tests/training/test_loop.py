@@ -17,6 +17,7 @@ import pytest
 from tests.training import tiny
 from triarch.errors import UserError
 from triarch.training import CheckpointConfig, checkpoints, loop, train
+from triarch.training.best import Best
 from triarch.training.optimizers import AdamW
 from triarch.training.profiling import Profile
 from triarch.training.reporter import Pending, Reporter
@@ -256,7 +257,8 @@ def test_metrics_are_fetched_while_the_next_step_runs():
     never = dataclasses.make_dataclass("I", [])()
     never.due = lambda step: False
     trace = Profile(None, Path(), print)
-    arguments = (FakeRun(), state, 0, 4, FakeCheckpoints(), FakeReporter(), None, never, Watchdog(print), trace)
+    kept = loop.Kept(FakeCheckpoints(), Best(CheckpointConfig()), None)
+    arguments = (FakeRun(), state, 0, 4, kept, FakeReporter(), None, never, Watchdog(print), trace)
     assert loop._loop(*arguments) == (state, 4)
     expected = ["start 1", "start 2", "fetch 1", "start 3", "fetch 2", "start 4", "fetch 3", "fetch 4", "save 4"]
     assert events == expected

@@ -131,15 +131,15 @@ def _quality_panel(table: Table, column: str, label: str) -> Panel:
 def _lines(table: Table) -> list[tuple[str, str, str, np.ndarray]]:
     """Returns each line's label, colour, dash and rows: a model and a prefix each."""
     models, prefixes = table.text("model"), table.text("prefix")
-    table.numbers("prefix", optional=True)  # They are told as they stand there.
+    number = dict(zip(prefixes, table.numbers("prefix", optional=True), strict=True))
     names = list(dict.fromkeys(models))
-    shown = sorted({prefix for prefix in prefixes if prefix}, key=float)
+    shown = sorted({prefix for prefix in prefixes if prefix}, key=number.get)
     lines = []
     for model, prefix in dict.fromkeys(zip(models, prefixes, strict=True)):
         rows = np.array([i for i, own in enumerate(zip(models, prefixes, strict=True)) if own == (model, prefix)])
         colour = SERIES[names.index(model) % len(SERIES)]
         dash = DASHES[shown.index(prefix) % len(DASHES)] if prefix else "-"
-        label = f"{model}, prefix {float(prefix):,.0f}" if prefix else f"{model} (pseudo-likelihood)"
+        label = f"{model}, prefix {number[prefix]:,.0f}" if prefix else f"{model} (pseudo-likelihood)"
         lines.append((label, colour, dash, rows))
     return lines
 

@@ -104,7 +104,9 @@ class Answers:
 
 
 def _checked(answer: Any, where: str) -> Any:
-    """Returns an answer if it is one: a text, a log-likelihood, or one with whether the text was the likeliest."""
+    """Returns an answer if it is one: a text or its ids, a log-likelihood, or one and if the text was likeliest."""
+    if isinstance(answer, list) and all(type(one) is int for one in answer):
+        return answer
     number, *more = answer if isinstance(answer, list) and len(answer) == 2 else [answer]
     is_number = isinstance(number, int | float) and not isinstance(number, bool)
     if isinstance(answer, str) or (is_number and all(isinstance(one, bool) for one in more)):
