@@ -71,7 +71,7 @@ MISSING = (
     ("report", "--study=study", "--output"),
     ("export", "", "--workdir"),
     ("export", "--workdir=run", "--output"),
-    ("import", "--output=e", "HF_FOLDER"),
+    ("import", "--output=e", "FOLDER"),
     ("import", "hf", "--output"),
     ("inspect", "", "store"),
 )

@@ -66,7 +66,10 @@ def test_power_with_a_figure(table, tmp_path, capsys):
         (("--law=power", "--x_column=,"), "--x_column=,: names no column"),
         (("--law=chinchilla", "--params_column=N"), "needs --tokens_column=NAME"),
         (("--law=power", "--x_column=N", "--params_column=N"), "has no --params_column; it takes --x_column"),
-        (("--law=power", "--x_column=N", "--figure=law.gif"), r"\.svg, \.pdf or \.png"),
+        (
+            ("--law=power", "--x_column=N", "--figure=law.gif"),
+            r"law\.gif: expected a name that ends in \.svg, \.pdf, \.png, \.csv",
+        ),
     ],
 )
 def test_mistakes_are_one_line(table, flags, message):

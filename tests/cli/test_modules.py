@@ -179,7 +179,7 @@ def test_modules_that_fail(name, tmp_path, capsys, monkeypatch):
         ("objectves", "--module=objectves: no such module on PYTHONPATH or in the current folder (did you mean 'objec"),
         ("objectves.py", "--module=objectves.py: no such .py file (did you mean 'objectives.py'?)"),
         ("a b", "--module=a b: expected a dotted name"),
-        ("", "--module=: expected a dotted name"),
+        ("", "--module=: expected a value"),
         ("./json.py", "--module=./json.py: another Python module is called 'json': rename the file"),
         ("objectives.missing", "--module=objectives.missing: "),
     ],

@@ -164,7 +164,7 @@ def read_others(path: Path) -> list[Binding]:
     Raises:
       UserError: naming file and line, where it is unreadable or no gin.
     """
-    statements = _statements(path, quoted=False)
+    statements = _statements(_text(path, _MOST_BYTES), path, quoted=False)
     return [
         _binding(found, where, named=False)
         for found, where in statements

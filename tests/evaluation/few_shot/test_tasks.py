@@ -239,7 +239,7 @@ def expected_bits():
         (["--in_domain=store", "--step=all"], "--step=all: expected the number of a checkpoint; several of them go"),
         (["--in_domain=store", "--limit=3"], "--limit is for tasks: name some with --tasks=NAMES or --task_suite=NAME"),
         (["--suite=store", "--task_data=."], "--task_data is for tasks"),
-        (["--tasks="], "--tasks=: names no task"),
+        (["--tasks="], "--tasks=: expected a value"),
     ],
 )
 def test_bad_flags(flags, message, model, capsys):

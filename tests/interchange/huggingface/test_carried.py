@@ -170,7 +170,7 @@ def test_config_speaks_where_there_is_no_generation_config(tmp_path):
     ("name", "text", "message"),
     [
         ("generation_config.json", "{", "generation_config.json: not JSON"),
-        ("generation_config.json", "[]", "generation_config.json: expected an object, found a list"),
+        ("generation_config.json", "[]", r"generation_config.json: the value = []: expected an object"),
         (
             "generation_config.json",
             '{"eos_token_id": [1, "</s>"]}',

@@ -121,7 +121,7 @@ def _stored(home: Path, name: str, place: Place) -> Stored:
         raise UserError(f"{folder}: the array {name!r} is missing, although the index lists it")
     files = {path.relative_to(folder).as_posix() for path in regular_files(folder, home)}
     try:
-        fields = schema.read(folder / _ZARRAY, _SCHEMA, _MOST_ZARRAY_BYTES)
+        fields = schema.read(folder / _ZARRAY, _SCHEMA, home=home, most_bytes=_MOST_ZARRAY_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: not a zarr array: it holds no {_ZARRAY}") from None
     shape, chunks = tuple(fields["shape"]), tuple(fields["chunks"])
