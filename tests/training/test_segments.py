@@ -102,9 +102,9 @@ def test_it_goes_on_with_a_restored_state_not_from_the_beginning(config, run, mo
     train(changed, run, "", may_change=True)
     save = loop._save
 
-    def killed(checkpoints, state, step, log):
-        save(checkpoints, state, step, log)
-        checkpoints.wait()
+    def killed(kept, state, step):
+        save(kept, state, step)
+        kept.checkpoints.wait()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -74,7 +74,7 @@ def test_files_that_do_not_fit(tmp_path):
         f'["{key}", null]',
         f'["{key}", ["a", true]]',
         '["a", 1]',
-        f'["{key}", [1, 2]]',
+        f'["{key}", [1, "b"]]',
     ):
         (tmp_path / "other").write_text(f"{header}\n{line}\n")
         with pytest.raises(UserError, match="other: not a file of answers: line 2"):
