@@ -21,10 +21,12 @@ _NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedToke
 def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     """Returns contents by file name; says on standard error where AutoTokenizer will not give the model's ids.
 
-    Nothing for a model from a Hugging Face folder, whose files go along as they are, nor where the vocabulary is
-    unknown.
+    Nothing for a model from a Hugging Face folder, tuned since or not, whose files go along as they are, nor where the
+    vocabulary is unknown.
     """
     if model.vocabulary is None or (model.origin.is_imported and "t5x" not in model.origin.source):
+        return {}
+    if model.origin.imported is not None and model.vocabulary.get("kind") == "huggingface":
         return {}
     try:
         from triarch.decoding import Conventions
