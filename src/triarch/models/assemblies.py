@@ -16,9 +16,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
-from triarch.models.cache import Cache, Prefill
+from triarch.models.cache import Cache
 from triarch.models.config import ModelConfig, Side
-from triarch.models.context import StackContext
+from triarch.models.context import Memory, StackContext
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Constrain, Execution, unconstrained
 from triarch.models.masks import Mask
@@ -136,17 +136,16 @@ class Decoding(Transformer):
           `hidden` of the batch, and the cache that `extend` takes.
         """
         inputs = self._inputs(batch)
-        context = dataclasses.replace(inputs.context, update=Prefill(capacity))
-        states, layers = self.decoder.cached(inputs.x, context, None)
+        states, layers = self.decoder.prefill(inputs.x, inputs.context, capacity)
         rows, length = states.shape[:2]
         real = jnp.ones((rows, length), bool) if inputs.segments is None else inputs.segments > 0
-        memory_mask = inputs.context.memory_mask
+        memory = inputs.context.memory
         cache = Cache(
             layers=layers,
             real=jnp.pad(real, ((0, 0), (0, capacity - length))),
             length=jnp.int32(length),
             positions=jnp.broadcast_to(inputs.positions[:, -1] + 1, (rows,)).astype(jnp.int32),
-            memory_segments=None if memory_mask is None else memory_mask.key_segments,
+            memory_segments=None if memory is None else memory.mask.key_segments,
         )
         return self._headed(states), cache
 
@@ -160,17 +159,19 @@ class Decoding(Transformer):
           it that the cache has room.
         """
         positions = cache.positions[:, None] + jnp.arange(tokens.shape[1])
-        later, update = cache.extended(tokens.shape[1])
+        later, columns = cache.extended(tokens.shape[1])
+        memory = None
+        if cache.memory_segments is not None:
+            memory = Memory(None, Mask(key_segments=cache.memory_segments), self._memory_angles(positions))
         own = self._self_context("decoder", Mask(causal=True), positions)
-        context = dataclasses.replace(
-            own,
-            update=update,
-            memory_mask=Mask(key_segments=cache.memory_segments),
-            memory_query_angles=self._memory_angles(positions),
-        )
+        context = dataclasses.replace(own, memory=memory, columns=columns)
         x = self._embed({"decoder_input_tokens": tokens}, "decoder", self.decoder_input, positions)
-        states, layers = self.decoder.cached(x, context, cache.layers)
+        states, layers = self.decoder.extend(x, cache.layers, context)
         return self._headed(states), dataclasses.replace(later, layers=layers)
+
+    def reorder(self, cache: Cache, rows: Int[Array, " batch"]) -> Cache:
+        """Returns the cache after rows that continue the same prompt have changed places."""
+        return dataclasses.replace(cache, layers=self.decoder.reorder(cache.layers, rows))
 
     def _inputs(self, batch: Batch) -> DecoderInputs:
         raise NotImplementedError
@@ -226,10 +227,12 @@ class EncoderDecoder(Decoding):
         own = self._self_context("decoder", Mask(segments, segments, causal=True), positions)
         context = dataclasses.replace(
             own,
-            memory=memory,
-            memory_mask=Mask(segments, source_segments),
-            memory_query_angles=self._memory_angles(positions),
-            memory_key_angles=self._memory_angles(source_positions),
+            memory=Memory(
+                memory,
+                Mask(segments, source_segments),
+                self._memory_angles(positions),
+                self._memory_angles(source_positions),
+            ),
         )
         x = self._embed(batch, "decoder", self.decoder_input, positions)
         return DecoderInputs(x, context, positions, segments)

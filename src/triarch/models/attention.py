@@ -1,4 +1,4 @@
-"""Multi-head attention: the one module behind self- and cross-attention of every family."""
+"""Multi-head attention: what self- and cross-attention of every family share."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
-from triarch.models.cache import KeyValues, Update
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain, Execution
-from triarch.models.kernels import Attend
-from triarch.models.masks import Mask
+from triarch.models.key_values import KeyValues
+from triarch.models.mixer import Mixer
 from triarch.models.norms import rms_norm
-from triarch.models.positions import Angles, rotate
-from triarch.models.projection import affine, affines
+from triarch.models.projection import affine
 from triarch.models.scores import RelativeBias, Scores
 
 
-class Attention(nnx.Module):
-    """Projects, normalises, rotates, attends and projects back.
+class Attention(Mixer):
+    """Projections to queries, keys and values and back, and their norms; those who attend differ in the rest.
 
     RedLLM (arXiv 2510.26622): queries, keys and values pass a parameter-free RMSNorm per head (equation 1), and
     the attention output passes another (equation 2). The rotation preserves norms, so that it and the norm of
@@ -51,72 +49,34 @@ class Attention(nnx.Module):
         self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
         self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
 
-    def __call__(
-        self,
-        x: Float[Array, "batch target d_model"],
-        memory: Float[Array, "batch source d_model"] | None,
-        mask: Mask,
-        attend: Attend,
-        query_angles: Angles | None,
-        key_angles: Angles | None,
-        bias: RelativeBias | None = None,
-        update: Update | None = None,
-        kept: KeyValues | None = None,
-    ) -> tuple[Float[Array, "batch target d_model"], KeyValues | None]:
-        """Lets `x` attend to `memory` (itself, in self-attention); angles of None leave vectors unrotated.
+    def scores(self, bias: RelativeBias | None = None) -> Scores:
+        """Returns how products of queries and keys become logits."""
+        return Scores(self.config.attention_factor, self.config.attention_softcap, bias)
 
-        With an `update`, also to what is `kept` from earlier calls: a `memory` of None is all there. Returns what `x`
-        gets and what is to be kept now.
-        """
-        scores = Scores(self.config.attention_factor, self.config.attention_softcap, bias)
-        projected = self._projected(x, memory)
-        if update is None:
+    def queries(self, projected: jax.Array) -> Float[Array, "batch length heads head_dim"]:
+        """Returns projected queries by head."""
+        return self._heads(projected, self.config.num_heads, "heads")
 
-            def attended_of(*projected: jax.Array) -> jax.Array:
-                return attend(*self._normed_and_rotated(*projected, query_angles, key_angles), mask, scores)
+    def keys(self, *projected: jax.Array) -> tuple[Float[Array, "batch length kv_heads head_dim"], ...]:
+        """Returns projected keys, or values, by head."""
+        return tuple(self._heads(y, self.config.kv_heads, "kv_heads") for y in projected)
 
-            narrow = self.execution.rematerialise_heads(attended_of, projected[0], scores, self.constrain)
-            attended = narrow(*projected)
-        else:
-            step = update.attend if memory is x else update.attend_across
-            vectors = self._normed_and_rotated(*projected, query_angles, key_angles)
-            attended, kept = step(*vectors, mask, scores, attend, kept)
-        return self._project_back(checkpoint_name(attended, "attention")), kept
+    def normed(self, *vectors: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns queries, keys and values as they are before rotation."""
+        return tuple(rms_norm(y, self.config.norm_eps) for y in vectors) if self.config.qkv_norm else vectors
 
-    def _normed_and_rotated(
-        self,
-        query: jax.Array,
-        key: jax.Array | None,
-        value: jax.Array | None,
-        query_angles: Angles | None,
-        key_angles: Angles | None,
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        """Normalises and rotates what a kernel is given."""
-        if self.config.qkv_norm:
-            query, key, value = (y if y is None else rms_norm(y, self.config.norm_eps) for y in (query, key, value))
-        query = query if query_angles is None else rotate(query, query_angles)
-        return query, key if key is None or key_angles is None else rotate(key, key_angles), value
-
-    def _projected(
-        self, x: jax.Array, memory: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        own = (self.query, self.query_bias)
-        given = (self.key, self.key_bias), (self.value, self.value_bias)
-        if memory is x:
-            query, *others = affines(x, own, *given)
-        else:
-            (query,), others = affines(x, own), [] if memory is None else affines(memory, *given)
-        query = self._heads(query, self.config.num_heads, "heads")
-        key, value = (self._heads(y, self.config.kv_heads, "kv_heads") for y in others) if others else (None, None)
-        return query, key, value
+    def kept_axes(self, kept: KeyValues) -> list[tuple[str | None, ...]]:
+        return [("batch", "kv_heads", None, None)] * 2
 
     def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
         return self.constrain(split, ("batch", "length", axis, None))
 
-    def _project_back(
+    def project_back(
         self, attended: Float[Array, "batch target heads head_dim"]
     ) -> Float[Array, "batch target d_model"]:
+        """Returns what attended values add to the residual stream."""
+        attended = checkpoint_name(attended, "attention")
         norm, eps = self.config.attention_output_norm, self.config.norm_eps
         if norm == "per_head":
             attended = rms_norm(attended, eps)

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
-from triarch.models.attention import Attention
-from triarch.models.cache import BlockCache, KeyValues
+from triarch.models.cache import BlockCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.context import StackContext
+from triarch.models.cross_attention import CrossAttention
 from triarch.models.execution import Constrain, Execution
 from triarch.models.feed_forward import FeedForward
+from triarch.models.mixer import Kept, Mixer
 from triarch.models.norms import Norm
 from triarch.models.scores import RelativeBias
+from triarch.models.self_attention import SelfAttention
+
+# Calls a mixer with its input, what it kept, and the context; returns its output and what it keeps.
+Step = Callable[[Mixer, jax.Array, Kept, StackContext], tuple[jax.Array, Kept]]
+
+
+def forward(mixer: Mixer, x: jax.Array, kept: None, context: StackContext) -> tuple[jax.Array, None]:
+    """The step of training and scoring: nothing is kept."""
+    return mixer(x, context), None
+
+
+def prefill(capacity: int) -> Step:
+    """Returns the step that reads prompts."""
+    return lambda mixer, x, kept, context: mixer.prefill(x, context, capacity)
+
+
+def extend(mixer: Mixer, x: jax.Array, kept: Kept, context: StackContext) -> tuple[jax.Array, Kept]:
+    """The step that reads tokens after what is kept."""
+    return mixer.extend(x, kept, context)
 
 
 class Block(nnx.Module):
@@ -31,7 +53,6 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
         constrain: Constrain,
     ):
-        self.spec = spec
         self.constrain = constrain
         self.norm_position = config.norm_position
         cross = side == "decoder" and config.architecture == "encoder-decoder"
@@ -41,45 +62,52 @@ class Block(nnx.Module):
         self.relative_bias = relative_bias_table(config, rngs) if config.relative_bias_per_layer else None
         self.max_distance = config.relative_max_distance
         self.attention_norm = Norm(config) if spec.attention_norm else None
-        self.attention = Attention(config, execution, *attention_stds, rngs, constrain)
+        self.attention = SelfAttention(config, execution, spec, *attention_stds, rngs, constrain)
         self.post_attention_norm = Norm(config) if both else None
         self.cross_norm = Norm(config) if cross else None
-        self.cross_attention = Attention(config, execution, *attention_stds, rngs, constrain) if cross else None
+        self.cross_attention = CrossAttention(config, execution, *attention_stds, rngs, constrain) if cross else None
         self.post_cross_norm = Norm(config) if both and cross else None
         self.mlp_norm = Norm(config)
         self.mlp = FeedForward(config, execution, *mlp_stds, rngs, constrain)
         self.post_mlp_norm = Norm(config) if both else None
 
     def __call__(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: BlockCache | None = None
-    ) -> tuple[Float[Array, "batch length d_model"], BlockCache | None]:
-        """Returns the residual stream after this layer, and its cache where `context` has an update for one."""
-        own, memory = (None, None) if cache is None else (cache.own, cache.memory)
-        update, own = self._attend(self._entering(x, self.attention_norm), context, own)
+        self, x: Float[Array, "batch length d_model"], context: StackContext, step: Step, cache: BlockCache
+    ) -> tuple[Float[Array, "batch length d_model"], BlockCache]:
+        """Returns the residual stream after this layer, and what it keeps.
+
+        Args:
+          x: the residual stream before it.
+          context: shared by the layers of the stack.
+          step: how mixers are called: one of `forward`, `prefill` and `extend`.
+          cache: what the layer kept.
+        """
+        update, mixer = step(self.attention, self._entering(x, self.attention_norm), cache.mixer, self._own(context))
         x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
+        cross = None
         if self.cross_attention is not None:
-            update, memory = self._attend_across(self._entering(x, self.cross_norm), context, memory)
+            update, cross = step(self.cross_attention, self._entering(x, self.cross_norm), cache.cross, context)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
         update = self.mlp(self._entering(x, self.mlp_norm))
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
-        return x, None if own is None else BlockCache(own, memory)
+        return x, BlockCache(mixer, cross)
 
-    def _attend(
-        self, x: jax.Array, context: StackContext, kept: KeyValues | None
-    ) -> tuple[jax.Array, KeyValues | None]:
-        angles = context.angles.get(self.spec.rope)
-        mask = context.mask.with_window(self.spec.window)
-        bias = context.bias
-        if self.relative_bias is not None:
-            bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
-        return self.attention(x, x, mask, context.attend, angles, angles, bias, context.update, kept)
+    def reorder(self, cache: BlockCache, rows: Int[Array, " batch"]) -> BlockCache:
+        """Returns what the layer keeps after rows that continue the same prompt have changed places."""
+        cross = None if self.cross_attention is None else self.cross_attention.reorder(cache.cross, rows)
+        return BlockCache(self.attention.reorder(cache.mixer, rows), cross)
 
-    def _attend_across(
-        self, x: jax.Array, context: StackContext, kept: KeyValues | None
-    ) -> tuple[jax.Array, KeyValues | None]:
-        angles = context.memory_query_angles, context.memory_key_angles
-        mask, attend = context.memory_mask, context.attend
-        return self.cross_attention(x, context.memory, mask, attend, *angles, None, context.update, kept)
+    def kept_axes(self, cache: BlockCache) -> list[tuple[str | None, ...]]:
+        """Returns the logical names of the axes of each leaf that is kept."""
+        cross = [] if self.cross_attention is None else self.cross_attention.kept_axes(cache.cross)
+        return [*self.attention.kept_axes(cache.mixer), *cross]
+
+    def _own(self, context: StackContext) -> StackContext:
+        """Returns the context with this layer's biases by distance, where each layer has its own."""
+        if self.relative_bias is None:
+            return context
+        bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
+        return dataclasses.replace(context, bias=bias)
 
     def _entering(self, x: jax.Array, norm: Norm | None) -> jax.Array:
         """Returns what a sublayer reads of the residual stream."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from triarch.models.block import Block, relative_bias_table
+from triarch.models.block import Block, Step, extend, forward, prefill, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.execution import Constrain, Execution
@@ -70,13 +70,36 @@ class Stack(nnx.Module):
         self, x: Float[Array, "batch length d_model"], context: StackContext
     ) -> Float[Array, "batch length d_model"]:
         """Runs every layer and the final norm."""
-        return self._run(x, context, None)[0]
+        return self._run(x, context, forward, self._nothing_kept())[0]
 
-    def cached(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: StackCache | None
+    def prefill(
+        self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
     ) -> tuple[Float[Array, "batch length d_model"], StackCache]:
-        """The same where `context` has an update: also returns the cache, which for a prefill begins as None."""
-        return self._run(x, context, cache)
+        """The same for prompts; also returns what layers keep of them, with room for `capacity` columns."""
+        return self._run(x, context, prefill(capacity), self._nothing_kept())
+
+    def extend(
+        self, x: Float[Array, "batch count d_model"], cache: StackCache, context: StackContext
+    ) -> tuple[Float[Array, "batch count d_model"], StackCache]:
+        """The same for tokens that follow what is kept."""
+        return self._run(x, context, extend, cache)
+
+    def reorder(self, cache: StackCache, rows: Int[Array, " batch"]) -> StackCache:
+        """Returns what is kept after rows that continue the same prompt have changed places."""
+        first = tuple(block.reorder(kept, rows) for block, kept in zip(self.first, cache.first, strict=True))
+        scanned = tuple(
+            jax.vmap(block.reorder, in_axes=(0, None))(kept, rows)
+            for block, kept in zip(self.scanned, cache.scanned, strict=True)
+        )
+        return StackCache(first, scanned)
+
+    def kept_axes(self, cache: StackCache) -> list[tuple[str | None, ...]]:
+        """Returns the logical names of the axes of each leaf that is kept, in the order of `jax.tree.leaves`."""
+        axes = [axes for block, kept in zip(self.first, cache.first, strict=True) for axes in block.kept_axes(kept)]
+        for block, kept in zip(self.scanned, cache.scanned, strict=True):
+            one = jax.eval_shape(lambda kept: jax.tree.map(lambda leaf: leaf[0], kept), kept)
+            axes += [("layers", *names) for names in block.kept_axes(one)]
+        return axes
 
     def unroll(self) -> None:
         """Takes repeated layers apart into `first`, each with parameters of its own.
@@ -90,31 +113,42 @@ class Stack(nnx.Module):
                 self.first.extend(nnx.merge(graph, layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
-    def _run(
-        self, x: jax.Array, context: StackContext, cache: StackCache | None
-    ) -> tuple[jax.Array, StackCache | None]:
+    def _nothing_kept(self) -> StackCache:
+        return StackCache((BlockCache(),) * len(self.first), (BlockCache(),) * len(self.scanned))
+
+    def _run(self, x: jax.Array, context: StackContext, step: Step, cache: StackCache) -> tuple[jax.Array, StackCache]:
         if self.relative_bias is not None:
             bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
             context = dataclasses.replace(context, bias=bias)
-        first, scanned = ([None] * len(self.first), None) if cache is None else (cache.first, cache.scanned)
-        kept = []
-        for block, held in zip(self.first, first, strict=True):
-            x, held = self._layer(nnx.split(block), x, context, held)
-            kept.append(held)
+
+        def layer(block: Block, x: jax.Array, kept: BlockCache) -> tuple[jax.Array, BlockCache]:
+            graph, state = nnx.split(block)
+            run = self.execution.rematerialise(
+                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, context, step, kept)
+            )
+            return run(state, x, kept)
+
+        x, first = _through(layer, self.first, x, cache.first)
+        scanned = cache.scanned
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
-            x, scanned = self._repeat(graph, self._narrowed(stacked), x, context, scanned)
-        x = x if self.final_norm is None else self.final_norm(x)
-        return x, None if context.update is None else StackCache(tuple(kept), scanned or ())
 
-    def _layer(
-        self, split_block: tuple, x: jax.Array, context: StackContext, cache: BlockCache | None
-    ) -> tuple[jax.Array, BlockCache | None]:
-        graph, state = split_block
-        run = self.execution.rematerialise(
-            lambda state, x, cache: nnx.merge(graph, self._gathered(state))(x, context, cache)
-        )
-        return run(state, x, cache)
+            def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+                state, kept = layers
+                return _through(layer, nnx.merge(graph, state), x, kept)
+
+            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned))
+        return x if self.final_norm is None else self.final_norm(x), StackCache(first, scanned)
+
+    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+        """Runs a group of layers as often as it occurs, on parameters and caches that are stacked."""
+        if self.execution.scan_layers:
+            return jax.lax.scan(group, x, layers)
+        kept = []
+        for one in _unstacked(layers, self.num_repeats):
+            x, held = group(x, one)
+            kept.append(held)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
     def _gathered(self, state: nnx.State) -> nnx.State:
         """Returns a layer's parameters with its matrices brought together from the devices that share them out.
@@ -144,30 +178,16 @@ class Stack(nnx.Module):
             return stacked
         return jax.tree.map(lambda x: x.astype(self.execution.dtype) if x.ndim > 2 else x, stacked)
 
-    def _repeat(
-        self,
-        graph: nnx.GraphDef,
-        stacked: nnx.State,
-        x: jax.Array,
-        context: StackContext,
-        caches: tuple[BlockCache, ...] | None,
-    ) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
-        def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
-            state, caches = layers
-            blocks = nnx.merge(graph, state)
-            kept = []
-            for block, held in zip(blocks, caches or [None] * len(blocks), strict=True):
-                x, held = self._layer(nnx.split(block), x, context, held)
-                kept.append(held)
-            return x, tuple(kept)
 
-        if self.execution.scan_layers:
-            return jax.lax.scan(group, x, (stacked, caches))
-        kept = []
-        for layers in _unstacked((stacked, caches), self.num_repeats):
-            x, held = group(x, layers)
-            kept.append(held)
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+def _through(
+    layer: Callable, blocks: Iterable[Block], x: jax.Array, kept: tuple[BlockCache, ...]
+) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+    """Runs layers one after another; returns what comes of it, and what each keeps."""
+    held = []
+    for block, cache in zip(blocks, kept, strict=True):
+        x, cache = layer(block, x, cache)
+        held.append(cache)
+    return x, tuple(held)
 
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
