@@ -100,8 +100,8 @@ def by_objective(
     Raises:
       UserError: the objective makes no sense for the architecture.
     """
-    transform = objective.transform(architecture, special, vocab_size, window)
-    width = _width(objective.num_scored(architecture, window))
+    bound = objective.bind(architecture, special, vocab_size, window)
+    transform, width = bound.features, _width(bound.num_scored)
     side = "encoder" if architecture == "encoder-only" else "decoder"
 
     def rows(example: Example, index: int) -> list[Features]:
@@ -156,8 +156,8 @@ def pseudo_likelihood(
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
-    transform = objective.transform("decoder-only", special, vocab_size, window)
-    most = objective.num_scored("decoder-only", window)
+    bound = objective.bind("decoder-only", special, vocab_size, window)
+    transform, most = bound.features, bound.num_scored
     if add_special_tokens:
         packing.require_frame(special, "MaskedLM.add_special_tokens")
     count = most if positions is None else min(positions, most)

@@ -9,10 +9,11 @@ import numpy as np
 
 from triarch.objectives import packing
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class CausalLM:
+class CausalLM(TokenObjective):
     """Predicts every token of a window (DecLLM, arXiv 2510.26622; Ettin decoders)."""
 
     name = "causal_lm"

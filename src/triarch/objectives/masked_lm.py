@@ -10,10 +10,11 @@ import numpy as np
 from triarch.objectives import packing
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
 from triarch.objectives.masking import Masking
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(TokenObjective):
     """Predicts a random share of tokens (BERT, arXiv 1810.04805; Ettin, arXiv 2507.11412: 30 %, then 15 %).
 
     Of the chosen tokens most are replaced by the mask token, some by a random token, and the rest stay; all of

@@ -10,10 +10,11 @@ import numpy as np
 from triarch.objectives import packing
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
 from triarch.objectives.masking import Masking
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class MNTP:
+class MNTP(TokenObjective):
     """Predicts hidden tokens, each at the place before it, attending in both directions.
 
     This turns a decoder into an encoder (LLM2Vec, arXiv 2404.05961; Ettin's encoders from decoders, arXiv 2507.11412:

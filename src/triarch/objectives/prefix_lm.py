@@ -13,12 +13,13 @@ from triarch.objectives import packing
 from triarch.objectives.base import Features, PairFunction, SpecialTokens, Transform
 from triarch.objectives.packed_pairs import document_lengths, packed_features
 from triarch.objectives.pairs import PairLengths, pair_transform
+from triarch.objectives.token_objective import TokenObjective
 
 SPLITS = ("fixed", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
-class PrefixLM:
+class PrefixLM(TokenObjective):
     """Predicts the second part of a window given the first.
 
     RedLLM (arXiv 2510.26622) cuts in the middle. T5 (arXiv 1910.10683, section 3.3.1) cuts anywhere, and ends both

@@ -10,10 +10,11 @@ from triarch.errors import UserError
 from triarch.objectives.base import PairFunction, SpecialTokens, Transform
 from triarch.objectives.pairs import PairLengths, pair_transform
 from triarch.objectives.spans import SpanCounts, corrupt, random_noise_mask, span_counts
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class SpanCorruption:
+class SpanCorruption(TokenObjective):
     """Predicts spans of a window, each of which stands as one sentinel in the inputs (T5, arXiv 1910.10683).
 
     Inputs and targets end with the end-of-document token. Windows of one length always give inputs and targets of one

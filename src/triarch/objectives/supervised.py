@@ -12,10 +12,11 @@ from triarch.objectives import packing
 from triarch.objectives.base import Features, SpecialTokens, Transform
 from triarch.objectives.packed_pairs import packed_features
 from triarch.objectives.pairs import PairLengths, pair_features
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class Supervised:
+class Supervised(TokenObjective):
     """Predicts the targets of examples that have inputs and targets of their own.
 
     RedLLM and DecLLM are so tuned on FLAN (arXiv 2510.26622: up to 2048 and 512 tokens, an example a row, loss on the
