@@ -13,9 +13,8 @@ from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
-    from flax import nnx
 
-    from triarch.models import ModelConfig, Transformer
+    from triarch.models import MakeHead, ModelConfig, Transformer
     from triarch.objectives.sums import Sums
 
 Features = dict[str, np.ndarray]
@@ -145,7 +144,7 @@ class BoundObjective(Protocol):
         ...
 
     @property
-    def make_head(self) -> Callable[[ModelConfig, nnx.Rngs], nnx.Module] | None:
+    def make_head(self) -> MakeHead | None:
         """Makes the objective's own parameters, which the loss finds as `model.head`; None: it has none.
 
         They are made by `triarch.models.parameters`, so that their axes have logical names.

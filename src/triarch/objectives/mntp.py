@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
 from triarch.objectives.masking import Masking
 from triarch.objectives.token_objective import TokenObjective
@@ -54,11 +54,11 @@ class MNTP(TokenObjective):
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
             masked = masking.of_example(example, special, vocab_size, rng)
             return {
-                f"{side}_input_tokens": packing.shift_right(masked.hidden, special.bos, masked.segments),
+                f"{side}_input_tokens": documents.shift_right(masked.hidden, special.bos, masked.segments),
                 f"{side}_target_tokens": masked.tokens,
                 f"{side}_loss_weights": masked.weights,
                 "encoder_segment_ids" if side == "encoder" else "decoder_causal_attention": masked.there,
-                **packing.features(side, masked.segments),
+                **documents.features(side, masked.segments),
             }
 
         return features

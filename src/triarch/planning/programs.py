@@ -56,7 +56,7 @@ def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> di
 def state_bytes(config: RunConfig) -> int:
     """Returns the bytes of parameters and optimizer state, over all devices; nothing is made."""
     one = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    network = Network(config.model, config.execution, config.rules, one)
+    network = Network(config.model, config.execution, config.rules, one, config.bound().make_head)
     transformation = optimizers.build(config.optimizer, config.steps)
     state = jax.eval_shape(lambda: init_state(network, transformation, 0))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -154,7 +154,8 @@ def _changeable(key: str) -> bool:
 
 def optimizer_shapes(config: RunConfig) -> Any:
     """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
-    params = nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     state = jax.eval_shape(optimizers.build(config.optimizer, config.steps).init, params)
     leaves, structure = jax.tree.flatten(state)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

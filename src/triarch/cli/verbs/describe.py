@@ -105,7 +105,8 @@ def _abstract_params(config):
 
     from triarch.models import abstract
 
-    return nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
+    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
 def _bytes(tree) -> int:
