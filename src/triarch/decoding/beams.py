@@ -171,7 +171,7 @@ def _advanced(search: Search, logits: Float[Array, "rows vocab"], rules: Rules) 
     best_possible = rules.penalised(running.scores[:, :1], length)
     worst = jnp.where(finished.real, jnp.min(finished.scores, axis=1, keepdims=True), _OUT)
     return Search(
-        cache=search.cache.among(rows),
+        cache=search.cache.reorder(rows),
         running=running,
         finished=finished,
         open=search.open & jnp.any(best_possible > worst, axis=1),

@@ -16,14 +16,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
-from triarch.models.attention import Angles
-from triarch.models.block import Surroundings
 from triarch.models.cache import Cache, Prefill
 from triarch.models.config import ModelConfig, Side
+from triarch.models.context import StackContext
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Constrain, Execution, unconstrained
 from triarch.models.masks import Mask
-from triarch.models.positions import continued_positions, positions_in_segments, rotary_angles
+from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
@@ -87,10 +86,10 @@ class Transformer(nnx.Module):
         x = stack_input(x, positions, batch.get(f"{side}_token_types"))
         return self.constrain(x, ("batch", "length", "embed"))
 
-    def _self_surroundings(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> Surroundings:
+    def _self_context(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
         ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
-        return Surroundings(
+        return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
             angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
@@ -108,16 +107,16 @@ class Encoder(Transformer):
     def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
         segments = _encoder_segments(batch, self.config.pad_id)
         positions = _positions(batch, "encoder", segments)
-        around = self._self_surroundings("encoder", Mask(segments, segments), positions)
-        return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions), around)
+        context = self._self_context("encoder", Mask(segments, segments), positions)
+        return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions), context)
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderInputs:
-    """What a decoder's stack is run on: the residual stream, its surroundings, and the tokens' places and segments."""
+    """What a decoder's stack is run on: the residual stream, its context, and the tokens' places and segments."""
 
     x: Float[Array, "batch length d_model"]
-    around: Surroundings
+    context: StackContext
     positions: Int[Array, "#batch length"]
     segments: Int[Array, "batch length"] | None
 
@@ -130,7 +129,7 @@ class Decoding(Transformer):
 
     def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
         inputs = self._inputs(batch)
-        return self.decoder(inputs.x, inputs.around)
+        return self.decoder(inputs.x, inputs.context)
 
     def prefill(self, batch: Batch, capacity: int) -> tuple[Float[Array, "batch length d_model"], Cache]:
         """Reads prompts, and the encoder's inputs where there is an encoder.
@@ -144,11 +143,11 @@ class Decoding(Transformer):
           `hidden` of the batch, and the cache that `extend` takes.
         """
         inputs = self._inputs(batch)
-        around = dataclasses.replace(inputs.around, update=Prefill(capacity))
-        states, layers = self.decoder.cached(inputs.x, around, None)
+        context = dataclasses.replace(inputs.context, update=Prefill(capacity))
+        states, layers = self.decoder.cached(inputs.x, context, None)
         rows, length = states.shape[:2]
         real = jnp.ones((rows, length), bool) if inputs.segments is None else inputs.segments > 0
-        memory_mask = inputs.around.memory_mask
+        memory_mask = inputs.context.memory_mask
         cache = Cache(
             layers=layers,
             real=jnp.pad(real, ((0, 0), (0, capacity - length))),
@@ -169,22 +168,22 @@ class Decoding(Transformer):
         """
         positions = cache.positions[:, None] + jnp.arange(tokens.shape[1])
         later, update = cache.extended(tokens.shape[1])
-        own = self._self_surroundings("decoder", Mask(causal=True), positions)
-        around = dataclasses.replace(
+        own = self._self_context("decoder", Mask(causal=True), positions)
+        context = dataclasses.replace(
             own,
             update=update,
             memory_mask=Mask(key_segments=cache.memory_segments),
             memory_query_angles=self._memory_angles(positions),
         )
         x = self._embed({"decoder_input_tokens": tokens}, "decoder", self.decoder_input, positions)
-        states, layers = self.decoder.cached(x, around, cache.layers)
+        states, layers = self.decoder.cached(x, context, cache.layers)
         return self._headed(states), dataclasses.replace(later, layers=layers)
 
     def _inputs(self, batch: Batch) -> DecoderInputs:
         raise NotImplementedError
 
     def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
-        """Returns the angles by which cross-attention turns queries or keys."""
+        """Returns the angles by which cross-attention rotates queries or keys."""
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
@@ -207,9 +206,9 @@ class Decoder(Decoding):
         segments = batch.get("decoder_segment_ids")
         positions = _positions(batch, "decoder", segments, tokens.shape[1])
         mask = Mask(segments, segments, _prefix(batch), causal=True)
-        around = self._self_surroundings("decoder", mask, positions)
+        context = self._self_context("decoder", mask, positions)
         x = self._embed(batch, "decoder", self.decoder_input, positions)
-        return DecoderInputs(x, around, positions, segments)
+        return DecoderInputs(x, context, positions, segments)
 
 
 class EncoderDecoder(Decoding):
@@ -225,14 +224,14 @@ class EncoderDecoder(Decoding):
     def _inputs(self, batch: Batch) -> DecoderInputs:
         source_segments = _encoder_segments(batch, self.config.pad_id)
         source_positions = _positions(batch, "encoder", source_segments)
-        around = self._self_surroundings("encoder", Mask(source_segments, source_segments), source_positions)
-        memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions), around)
+        context = self._self_context("encoder", Mask(source_segments, source_segments), source_positions)
+        memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions), context)
         segments = batch.get("decoder_segment_ids", jnp.ones_like(batch["decoder_input_tokens"]))
         positions = _positions(batch, "decoder", segments)
         if self.config.decoder_positions == "continuous":
             positions = continued_positions(positions, segments, source_positions, source_segments)
-        own = self._self_surroundings("decoder", Mask(segments, segments, causal=True), positions)
-        around = dataclasses.replace(
+        own = self._self_context("decoder", Mask(segments, segments, causal=True), positions)
+        context = dataclasses.replace(
             own,
             memory=memory,
             memory_mask=Mask(segments, source_segments),
@@ -240,7 +239,7 @@ class EncoderDecoder(Decoding):
             memory_key_angles=self._memory_angles(source_positions),
         )
         x = self._embed(batch, "decoder", self.decoder_input, positions)
-        return DecoderInputs(x, around, positions, segments)
+        return DecoderInputs(x, context, positions, segments)
 
 
 ASSEMBLIES = {"encoder-only": Encoder, "decoder-only": Decoder, "encoder-decoder": EncoderDecoder}

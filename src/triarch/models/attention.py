@@ -14,11 +14,9 @@ from triarch.models.execution import Constrain, Execution
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.norms import rms_norm
-from triarch.models.positions import rotate
+from triarch.models.positions import Angles, rotate
 from triarch.models.projection import affine, affines
 from triarch.models.scores import RelativeBias, Scores
-
-Angles = tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]
 
 
 class Attention(nnx.Module):
@@ -75,17 +73,17 @@ class Attention(nnx.Module):
         if update is None:
 
             def attended_of(*projected: jax.Array) -> jax.Array:
-                return attend(*self._turned(*projected, query_angles, key_angles), mask, scores)
+                return attend(*self._normed_and_rotated(*projected, query_angles, key_angles), mask, scores)
 
             narrow = self.execution.rematerialise_heads(attended_of, projected[0], scores, self.constrain)
             attended = narrow(*projected)
         else:
             step = update.attend if memory is x else update.attend_across
-            turned = self._turned(*projected, query_angles, key_angles)
-            attended, kept = step(*turned, mask, scores, attend, kept)
+            vectors = self._normed_and_rotated(*projected, query_angles, key_angles)
+            attended, kept = step(*vectors, mask, scores, attend, kept)
         return self._project_back(checkpoint_name(attended, "attention")), kept
 
-    def _turned(
+    def _normed_and_rotated(
         self,
         query: jax.Array,
         key: jax.Array | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
@@ -10,43 +9,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
-from triarch.models.attention import Angles, Attention
-from triarch.models.cache import BlockCache, KeyValues, Update
+from triarch.models.attention import Attention
+from triarch.models.cache import BlockCache, KeyValues
 from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.context import StackContext
 from triarch.models.execution import Constrain, Execution
 from triarch.models.feed_forward import FeedForward
-from triarch.models.kernels import Attend
-from triarch.models.masks import Mask
 from triarch.models.norms import Norm
-from triarch.models.rope import Rope
 from triarch.models.scores import RelativeBias
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What a stack's blocks share: who sees whom, where tokens stand, and the encoder's output.
-
-    Attributes:
-      attend: the attention kernel.
-      mask: of self-attention in global layers.
-      angles: rotary angles for each rotation that occurs.
-      bias: of self-attention's logits by distance, if positions are relative biases that all layers share.
-      memory: the encoder's output, for blocks with cross-attention; None where its keys and values are in a cache.
-      memory_mask: which of its tokens each decoder token sees.
-      memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
-      memory_key_angles: angles of the encoder's tokens in cross-attention.
-      update: how a cache is filled or read; None: there is none.
-    """
-
-    attend: Attend
-    mask: Mask
-    angles: dict[Rope, Angles]
-    bias: RelativeBias | None = None
-    memory: Float[Array, "batch source d_model"] | None = None
-    memory_mask: Mask | None = None
-    memory_query_angles: Angles | None = None
-    memory_key_angles: Angles | None = None
-    update: Update | None = None
 
 
 class Block(nnx.Module):
@@ -81,33 +51,35 @@ class Block(nnx.Module):
         self.post_mlp_norm = Norm(config) if both else None
 
     def __call__(
-        self, x: Float[Array, "batch length d_model"], around: Surroundings, cache: BlockCache | None = None
+        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: BlockCache | None = None
     ) -> tuple[Float[Array, "batch length d_model"], BlockCache | None]:
-        """Returns the residual stream after this layer, and its cache where `around` has an update for one."""
+        """Returns the residual stream after this layer, and its cache where `context` has an update for one."""
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)
-        update, own = self._attend(self._entering(x, self.attention_norm), around, own)
+        update, own = self._attend(self._entering(x, self.attention_norm), context, own)
         x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
         if self.cross_attention is not None:
-            update, memory = self._attend_across(self._entering(x, self.cross_norm), around, memory)
+            update, memory = self._attend_across(self._entering(x, self.cross_norm), context, memory)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
         update = self.mlp(self._entering(x, self.mlp_norm))
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
         return x, None if own is None else BlockCache(own, memory)
 
-    def _attend(self, x: jax.Array, around: Surroundings, kept: KeyValues | None) -> tuple[jax.Array, KeyValues | None]:
-        angles = around.angles.get(self.spec.rope)
-        mask = around.mask.with_window(self.spec.window)
-        bias = around.bias
+    def _attend(
+        self, x: jax.Array, context: StackContext, kept: KeyValues | None
+    ) -> tuple[jax.Array, KeyValues | None]:
+        angles = context.angles.get(self.spec.rope)
+        mask = context.mask.with_window(self.spec.window)
+        bias = context.bias
         if self.relative_bias is not None:
-            bias = RelativeBias(self.relative_bias[...], not around.mask.causal, self.max_distance)
-        return self.attention(x, x, mask, around.attend, angles, angles, bias, around.update, kept)
+            bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
+        return self.attention(x, x, mask, context.attend, angles, angles, bias, context.update, kept)
 
     def _attend_across(
-        self, x: jax.Array, around: Surroundings, kept: KeyValues | None
+        self, x: jax.Array, context: StackContext, kept: KeyValues | None
     ) -> tuple[jax.Array, KeyValues | None]:
-        angles = around.memory_query_angles, around.memory_key_angles
-        mask, attend = around.memory_mask, around.attend
-        return self.cross_attention(x, around.memory, mask, attend, *angles, None, around.update, kept)
+        angles = context.memory_query_angles, context.memory_key_angles
+        mask, attend = context.memory_mask, context.attend
+        return self.cross_attention(x, context.memory, mask, attend, *angles, None, context.update, kept)
 
     def _entering(self, x: jax.Array, norm: Norm | None) -> jax.Array:
         """Returns what a sublayer reads of the residual stream."""

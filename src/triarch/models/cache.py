@@ -93,7 +93,7 @@ class Cache:
         shared = {name: chosen(0, getattr(self, name)) for name in ("real", "positions", "memory_segments")}
         return dataclasses.replace(self, layers=layers, **shared)
 
-    def among(self, indices: Int[Array, " batch"]) -> Cache:
+    def reorder(self, indices: Int[Array, " batch"]) -> Cache:
         """Returns the cache after rows that continue the same prompt have changed places: `memory` stays as it is."""
 
         def moved(axis: int, blocks: tuple[BlockCache, ...]) -> tuple[BlockCache, ...]:

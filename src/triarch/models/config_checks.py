@@ -89,7 +89,7 @@ def _check_norms(config: ModelConfig) -> None:
 def _check_positions(config: ModelConfig) -> None:
     kind = config.position_encoding
     is_rotary = kind == "rotary"
-    _require(config, "head_dim", not is_rotary or config.head_dim % 2 == 0, "must be even: rotary positions turn pairs")
+    _require(config, "head_dim", not is_rotary or config.head_dim % 2 == 0, "must be even: rotation is of pairs")
     rotary_only = config.rope_scaling is None or is_rotary
     _require(config, "rope_scaling", rotary_only, "goes with position_encoding = 'rotary' only")
     local_only = config.local_rope_base is None or config.sliding_window is not None

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from triarch.models.masks import Mask
 from triarch.models.precision import at_least_float32
 from triarch.models.scores import MASKED, RelativeBias, Scores
-from triarch.models.turning import turned
+from triarch.models.transposition import transposed
 
 Queries = Float[Array, "batch target heads head_dim"]
 Keys = Float[Array, "batch source kv_heads head_dim"]
@@ -75,7 +75,7 @@ def _blocked(query: Array, key: Array, value: Array, mask: Mask, scores: Scores)
 
 def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores: Scores) -> tuple[Array, tuple]:
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    turned_value = turned(value)
+    transposed_value = transposed(value)
     attended, highests, totals = jnp.zeros(_by_position(query).shape, query.dtype), [], []
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed, _ = _block_logits(query, key, mask, scores, rows, columns)
@@ -84,7 +84,7 @@ def _blocked_forward(query: Array, key: Array, value: Array, mask: Mask, scores:
         total = jnp.sum(weights, axis=2, keepdims=True)
         # Where nothing is seen all weights are zero; dividing by one keeps them so.
         total = jnp.where(total > 0, total, 1)
-        block = jnp.einsum("bnhs,bnst->bnht", turned_value[..., columns], weights.astype(value.dtype))
+        block = jnp.einsum("bnhs,bnst->bnht", transposed_value[..., columns], weights.astype(value.dtype))
         attended = attended.at[:, rows].set((block / total).astype(query.dtype).transpose(0, 3, 1, 2))
         highests.append(highest)
         totals.append(total)
@@ -105,7 +105,7 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
     slope = slope.astype(wide) / total.transpose(0, 3, 1, 2)
     projection = jnp.sum(slope * attended.astype(wide), axis=-1).swapaxes(1, 2)[:, :, None]
     slope = slope.astype(query.dtype).swapaxes(1, 2)
-    turned_key = turned(key)
+    transposed_key = transposed(key)
     for rows, columns in _blocks(query.shape[2], key.shape[2], mask):
         logits, allowed, capped = _block_logits(query, key, mask, scores, rows, columns)
         weights = _exponentials(logits, allowed, highest[..., rows])
@@ -115,7 +115,7 @@ def _blocked_backward(saved: tuple, slope: Array) -> tuple[Array, Array, Array, 
             bias_slope = jax.tree.map(jnp.add, bias_slope, _bias_slope(scores.bias, logit_slope, rows, columns))
         bent = (logit_slope * scores.slope(capped)).astype(query.dtype)
         weights = weights.astype(query.dtype)
-        query_part = jnp.einsum("bnhs,bnst->bnht", turned_key[..., columns], bent, preferred_element_type=wide)
+        query_part = jnp.einsum("bnhs,bnst->bnht", transposed_key[..., columns], bent, preferred_element_type=wide)
         key_part = jnp.einsum("bnst,bnth->bnsh", bent, query[:, :, rows], preferred_element_type=wide)
         value_part = jnp.einsum("bnst,bnth->bnsh", weights, slope[:, :, rows], preferred_element_type=wide)
         query_slope = query_slope.at[:, rows].set(query_part.transpose(0, 3, 1, 2))

@@ -144,8 +144,8 @@ def _marked_dynamic(kernel: splash.SplashAttentionKernel) -> splash.SplashAttent
 
 def _heads_first(kernel: Callable) -> Callable:
     def run(query: Array, key: Array, value: Array, segments: splash.SegmentIds | None) -> Array:
-        turned = (x.swapaxes(0, 1) for x in (query, key, value))
-        return kernel(*turned, segments).swapaxes(0, 1).astype(query.dtype)
+        by_head = (x.swapaxes(0, 1) for x in (query, key, value))
+        return kernel(*by_head, segments).swapaxes(0, 1).astype(query.dtype)
 
     return run
 

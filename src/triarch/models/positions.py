@@ -9,6 +9,9 @@ from jaxtyping import Array, Float, Int
 from triarch.models.precision import at_least_float32
 from triarch.models.rope import Rope
 
+# Cosines and sines.
+Angles = tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]
+
 
 def positions_in_segments(segments: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
     """Returns each token's index within its segment: 0, 1, ... anew wherever the segment id changes.
@@ -36,9 +39,7 @@ def continued_positions(
     return decoder_positions + lengths
 
 
-def rotary_angles(
-    positions: Int[Array, "batch length"], head_dim: int, rope: Rope
-) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
+def rotary_angles(positions: Int[Array, "batch length"], head_dim: int, rope: Rope) -> Angles:
     """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
     angles = positions[..., None, None] * jnp.asarray(rope.frequencies(head_dim))
     return jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
@@ -51,11 +52,10 @@ def _looped_cos_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rotate(
-    x: Float[Array, "batch length heads head_dim"],
-    angles: tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]],
+    x: Float[Array, "batch length heads head_dim"], angles: Angles
 ) -> Float[Array, "batch length heads head_dim"]:
-    """Turns the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
+    """Rotates the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
     cos, sin = angles
     first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)

@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from triarch.models.precision import at_least_float32
-from triarch.models.turning import turned
+from triarch.models.transposition import transposed
 
 Kernels = tuple[jax.Array, ...]
 
@@ -84,11 +84,11 @@ def _flat_outer_products(x: jax.Array, slopes: Kernels) -> Kernels:
     """
     wide = at_least_float32(x.dtype)
     x, slopes = x.reshape(-1, x.shape[-1]), [slope.reshape(-1, slope.shape[-1]) for slope in slopes]
-    turned_x = turned(x)
+    transposed_x = transposed(x)
 
     def outer(slope: jax.Array) -> jax.Array:
         if x.shape[1] <= slope.shape[1]:
-            return jnp.matmul(turned_x, slope, preferred_element_type=wide)
-        return jax.lax.optimization_barrier(jnp.matmul(turned(slope), x, preferred_element_type=wide)).T
+            return jnp.matmul(transposed_x, slope, preferred_element_type=wide)
+        return jax.lax.optimization_barrier(jnp.matmul(transposed(slope), x, preferred_element_type=wide)).T
 
     return tuple(map(outer, slopes))

@@ -13,8 +13,8 @@ class RopeScaling:
 
     Attributes:
       factor: by which the slowest frequencies are divided.
-      low_freq_factor: frequencies that turn fewer times than this within `original_length` are slow.
-      high_freq_factor: those that turn more often than this stay as they are; between the two, a smooth passage.
+      low_freq_factor: frequencies that go round fewer times than this within `original_length` are slow.
+      high_freq_factor: those that go round more often than this stay as they are; between the two, a smooth passage.
       original_length: tokens of context before stretching.
     """
 

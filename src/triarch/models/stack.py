@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from triarch.models.block import Block, Surroundings, relative_bias_table
+from triarch.models.block import Block, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.execution import Constrain, Execution
@@ -67,16 +67,16 @@ class Stack(nnx.Module):
         self.final_norm = Norm(config) if config.final_norm else None
 
     def __call__(
-        self, x: Float[Array, "batch length d_model"], around: Surroundings
+        self, x: Float[Array, "batch length d_model"], context: StackContext
     ) -> Float[Array, "batch length d_model"]:
         """Runs every layer and the final norm."""
-        return self._run(x, around, None)[0]
+        return self._run(x, context, None)[0]
 
     def cached(
-        self, x: Float[Array, "batch length d_model"], around: Surroundings, cache: StackCache | None
+        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: StackCache | None
     ) -> tuple[Float[Array, "batch length d_model"], StackCache]:
-        """The same where `around` has an update: also returns the cache, which for a prefill begins as None."""
-        return self._run(x, around, cache)
+        """The same where `context` has an update: also returns the cache, which for a prefill begins as None."""
+        return self._run(x, context, cache)
 
     def unroll(self) -> None:
         """Takes repeated layers apart into `first`, each with parameters of its own.
@@ -90,27 +90,29 @@ class Stack(nnx.Module):
                 self.first.extend(nnx.merge(graph, layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
-    def _run(self, x: jax.Array, around: Surroundings, cache: StackCache | None) -> tuple[jax.Array, StackCache | None]:
+    def _run(
+        self, x: jax.Array, context: StackContext, cache: StackCache | None
+    ) -> tuple[jax.Array, StackCache | None]:
         if self.relative_bias is not None:
-            bias = RelativeBias(self.relative_bias[...], not around.mask.causal, self.max_distance)
-            around = dataclasses.replace(around, bias=bias)
+            bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
+            context = dataclasses.replace(context, bias=bias)
         first, scanned = ([None] * len(self.first), None) if cache is None else (cache.first, cache.scanned)
         kept = []
         for block, held in zip(self.first, first, strict=True):
-            x, held = self._layer(nnx.split(block), x, around, held)
+            x, held = self._layer(nnx.split(block), x, context, held)
             kept.append(held)
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
-            x, scanned = self._repeat(graph, self._narrowed(stacked), x, around, scanned)
+            x, scanned = self._repeat(graph, self._narrowed(stacked), x, context, scanned)
         x = x if self.final_norm is None else self.final_norm(x)
-        return x, None if around.update is None else StackCache(tuple(kept), scanned or ())
+        return x, None if context.update is None else StackCache(tuple(kept), scanned or ())
 
     def _layer(
-        self, split_block: tuple, x: jax.Array, around: Surroundings, cache: BlockCache | None
+        self, split_block: tuple, x: jax.Array, context: StackContext, cache: BlockCache | None
     ) -> tuple[jax.Array, BlockCache | None]:
         graph, state = split_block
         run = self.execution.rematerialise(
-            lambda state, x, cache: nnx.merge(graph, self._gathered(state))(x, around, cache)
+            lambda state, x, cache: nnx.merge(graph, self._gathered(state))(x, context, cache)
         )
         return run(state, x, cache)
 
@@ -147,7 +149,7 @@ class Stack(nnx.Module):
         graph: nnx.GraphDef,
         stacked: nnx.State,
         x: jax.Array,
-        around: Surroundings,
+        context: StackContext,
         caches: tuple[BlockCache, ...] | None,
     ) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
         def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
@@ -155,7 +157,7 @@ class Stack(nnx.Module):
             blocks = nnx.merge(graph, state)
             kept = []
             for block, held in zip(blocks, caches or [None] * len(blocks), strict=True):
-                x, held = self._layer(nnx.split(block), x, around, held)
+                x, held = self._layer(nnx.split(block), x, context, held)
                 kept.append(held)
             return x, tuple(kept)
 

@@ -7,7 +7,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Shaped
 
 
-def turned(x: Shaped[Array, "*batch rows columns"]) -> Shaped[Array, "*batch columns rows"]:
+def transposed(x: Shaped[Array, "*batch rows columns"]) -> Shaped[Array, "*batch columns rows"]:
     """Returns `x` with its last two axes swapped, as an array in memory.
 
     On a CPU, XLA would fuse a transposition with what makes `x`, and repeat both for every reader: several times as
