@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, objective_from, packing
+from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, documents, objective_from
 from triarch.objectives.base import Features
 
 Example = Mapping[str, np.ndarray]
@@ -100,8 +100,8 @@ def by_objective(
     Raises:
       UserError: the objective makes no sense for the architecture.
     """
-    transform = objective.transform(architecture, special, vocab_size, window)
-    width = _width(objective.num_scored(architecture, window))
+    bound = objective.bind(architecture, special, vocab_size, window)
+    transform, width = bound.features, _width(bound.num_scored)
     side = "encoder" if architecture == "encoder-only" else "decoder"
 
     def rows(example: Example, index: int) -> list[Features]:
@@ -156,10 +156,10 @@ def pseudo_likelihood(
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
-    transform = objective.transform("decoder-only", special, vocab_size, window)
-    most = objective.num_scored("decoder-only", window)
+    bound = objective.bind("decoder-only", special, vocab_size, window)
+    transform, most = bound.features, bound.num_scored
     if add_special_tokens:
-        packing.require_frame(special, "MaskedLM.add_special_tokens")
+        documents.require_frame(special, "MaskedLM.add_special_tokens")
     count = most if positions is None else min(positions, most)
 
     def rows(example: Example, index: int) -> list[Features]:
@@ -202,8 +202,8 @@ def _as_encoder_reads(laid: Features, frame: SpecialTokens | None) -> tuple[np.n
     one_text = (places <= np.flatnonzero(laid["decoder_loss_weights"])[-1]).astype(np.int32)
     segments = laid.get("decoder_segment_ids", one_text)
     if frame is not None:
-        tokens, segments, places = packing.framed(tokens, segments, frame, len(tokens) + packing.FRAME)
-    positions = packing.features("encoder", segments) if "decoder_positions" in laid else {}
+        tokens, segments, places = documents.framed(tokens, segments, frame, len(tokens) + documents.FRAME)
+    positions = documents.features("encoder", segments) if "decoder_positions" in laid else {}
     return tokens, {"encoder_segment_ids": segments, **positions}, places
 
 

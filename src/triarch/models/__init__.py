@@ -1,6 +1,6 @@
 """Networks: one config, one block, three assemblies. Imports jax, flax and numpy only."""
 
-from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, Transformer, abstract, build
+from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Execution
 from triarch.models.rope import RopeScaling
@@ -10,6 +10,7 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "Execution",
+    "MakeHead",
     "ModelConfig",
     "RopeScaling",
     "Transformer",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,17 @@ from triarch.models.positions import Angles, continued_positions, positions_in_s
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
+MakeHead = Callable[[ModelConfig, nnx.Rngs], nnx.Module]
 
 
 class Transformer(nnx.Module):
-    """What the three architectures share: the embedding, and a head at the end that predicts tokens."""
+    """What the three architectures share: the embedding, and a head at the end that predicts tokens.
+
+    Attributes:
+      head: parameters beside the network, of an objective that brings its own; None for none.
+    """
+
+    head: nnx.Module | None = None
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
         self.config = config
@@ -242,7 +249,11 @@ ASSEMBLIES = {"encoder-only": Encoder, "decoder-only": Decoder, "encoder-decoder
 
 
 def build(
-    config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain = unconstrained
+    config: ModelConfig,
+    execution: Execution,
+    rngs: nnx.Rngs,
+    constrain: Constrain = unconstrained,
+    make_head: MakeHead | None = None,
 ) -> Transformer:
     """Makes the network that `config` describes, with fresh parameters.
 
@@ -251,13 +262,22 @@ def build(
       execution: how it is computed.
       rngs: source of initial values (stream "params").
       constrain: places an activation on the mesh by the logical names of its axes.
+      make_head: makes `Transformer.head`, if there is to be one.
     """
-    return ASSEMBLIES[config.architecture](config, execution, rngs, constrain)
+    model = ASSEMBLIES[config.architecture](config, execution, rngs, constrain)
+    if make_head is not None:
+        model.head = make_head(config, rngs)
+    return model
 
 
-def abstract(config: ModelConfig, execution: Execution, constrain: Constrain = unconstrained) -> Transformer:
+def abstract(
+    config: ModelConfig,
+    execution: Execution,
+    constrain: Constrain = unconstrained,
+    make_head: MakeHead | None = None,
+) -> Transformer:
     """Makes the same network with shapes in place of values: nothing is allocated."""
-    return nnx.eval_shape(lambda: build(config, execution, nnx.Rngs(params=0), constrain))
+    return nnx.eval_shape(lambda: build(config, execution, nnx.Rngs(params=0), constrain, make_head))
 
 
 def _encoder_segments(batch: Batch, pad_id: int) -> Int[Array, "batch length"]:

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.models import Execution, ModelConfig, Transformer, abstract, build
+from triarch.models import Execution, MakeHead, ModelConfig, Transformer, abstract, build
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 
 Tree = Any
@@ -38,12 +38,21 @@ class Network:
       axes: logical names of each parameter's dimensions, by path.
     """
 
-    def __init__(self, config: ModelConfig, execution: Execution, rules: AxisRules, mesh: Mesh):
+    def __init__(
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        rules: AxisRules,
+        mesh: Mesh,
+        make_head: MakeHead | None = None,
+    ):
+        """Describes the network of `config` on `mesh`, with a head of an objective's own if `make_head` makes one."""
         self._config = config
         # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
         self._execution = execution.on(platform(mesh))
         self._constrain = Constrainer(rules, mesh)
-        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain), nnx.Param)
+        self._make_head = make_head
+        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain, make_head), nnx.Param)
         self._variables = {tuple(path): variable for path, variable in nnx.to_flat_state(state)}
         self.axes: dict[Path, tuple[str | None, ...]] = {
             _names(path): tuple(variable.get_metadata("logical_axes")) for path, variable in self._variables.items()
@@ -51,7 +60,7 @@ class Network:
 
     def init(self, seed: int) -> Tree:
         """Returns fresh parameters."""
-        model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain)
+        model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain, self._make_head)
         return _nest({_names(path): var[...] for path, var in nnx.to_flat_state(nnx.state(model, nnx.Param))})
 
     def merge(self, params: Tree) -> Transformer:

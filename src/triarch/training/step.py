@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from triarch.objectives.losses import LossSums, loss_fn, scored_features
+from triarch.objectives.base import BoundObjective
+from triarch.objectives.sums import Sums
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.state import Network, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-EvalStep = Callable[[Any, Batch], LossSums]
+EvalStep = Callable[[Any, Batch], Sums]
 
 
 class TrainStep:
@@ -35,7 +36,7 @@ class TrainStep:
         self._replicated = replicated
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Returns the new state, and float32 scalars `loss` and `z_loss` (nats a weighted token), `accuracy`,
+        """Returns the new state, and float32 scalars: the mean of each of the objective's sums by its name, as `loss`,
         `grad_norm` (before clipping) and `learning_rate`."""
         return self._update(state, batch, self._rate(state.step))
 
@@ -47,9 +48,9 @@ class TrainStep:
 def make_train_step(
     network: Network,
     config: RunConfig,
+    objective: BoundObjective,
     target: TrainState,
     batch_sharding: NamedSharding,
-    num_scored: int | None = None,
 ) -> TrainStep:
     """Returns the update.
 
@@ -59,25 +60,19 @@ def make_train_step(
     Args:
       network: the network.
       config: of the run.
+      objective: what the loss is.
       target: abstract state with shardings.
       batch_sharding: of the batch's leading axis.
-      num_scored: at most this many targets of a row have weight (see `loss_fn`).
     """
 
-    def loss(params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, LossSums]:
-        total, sums = loss_fn(
-            network.merge(params),
-            batch,
-            z_loss=config.z_loss,
-            chunk=config.loss_chunk,
-            num_scored=num_scored,
-        )
+    def loss(params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, Sums]:
+        total, sums = objective.loss(network.merge(params), batch)
         return total / weight, sums
 
     def update(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
         transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
         # Divided by before the backward pass: afterwards it would be a pass of its own over all gradients.
-        weight = _nonzero(scored_features(batch)[1].sum())
+        weight = _nonzero(objective.weight(batch))
         gradients = functools.partial(jax.grad(loss, has_aux=True), weight=weight)
         grads, sums = _accumulated(gradients, state.params, batch, config.microbatches, batch_sharding)
         updates, opt_state = transformation.update(grads, state.opt_state, state.params)
@@ -91,16 +86,14 @@ def make_train_step(
 
 
 def make_eval_step(
-    network: Network, config: RunConfig, batch_sharding: NamedSharding, num_scored: int | None = None
+    network: Network, config: RunConfig, objective: BoundObjective, batch_sharding: NamedSharding
 ) -> EvalStep:
-    """Returns the jitted function (params, batch) -> LossSums of the global batch, without gradients."""
+    """Returns the jitted function (params, batch) -> Sums of the global batch, without gradients."""
 
-    def loss(params: Any, batch: Batch) -> LossSums:
-        model = network.merge(params)
-        chunk = config.loss_chunk
-        return loss_fn(model, batch, z_loss=config.z_loss, chunk=chunk, num_scored=num_scored)[1]
+    def loss(params: Any, batch: Batch) -> Sums:
+        return objective.loss(network.merge(params), batch)[1]
 
-    def evaluate(params: Any, batch: Batch) -> LossSums:
+    def evaluate(params: Any, batch: Batch) -> Sums:
         return _accumulated(loss, params, batch, config.microbatches, batch_sharding)
 
     # Whole on every device, so that every host can read them.
@@ -135,13 +128,8 @@ def _accumulated(
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _means(sums: LossSums) -> Metrics:
-    weight = _nonzero(sums.weight_sum)
-    return {
-        "loss": sums.loss_sum / weight,
-        "z_loss": sums.z_loss_sum / weight,
-        "accuracy": sums.correct_sum / weight,
-    }
+def _means(sums: Sums) -> Metrics:
+    return {name: one.total / _nonzero(one.weight) for name, one in sums.named.items()}
 
 
 def _nonzero(weight: jax.Array) -> jax.Array:

@@ -75,10 +75,8 @@ def describe(config) -> dict:
 
     validate(config)
     model = config.model
-    lengths = config.objective.lengths(model.architecture, config.data.window)
-    sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
-    num_scored = config.objective.num_scored(model.architecture, config.data.window)
-    flops = {convention: model.flops(*sides, convention, num_scored) for convention in ("paper", "train")}
+    objective = config.bound()
+    flops = {convention: objective.flops(model, convention) for convention in ("paper", "train")}
     params = _abstract_params(config)
     state = jax.eval_shape(build_optimizer(config.optimizer, config.steps).init, params)
     sequences = config.steps * config.batch_size
@@ -89,8 +87,8 @@ def describe(config) -> dict:
         "flops_per_sequence": flops,
         "flops_per_run": {convention: value * sequences for convention, value in flops.items()},
         "objective": config.objective.name,
-        "sequence_lengths": lengths,
-        "scored_tokens_per_sequence": num_scored,
+        "sequence_lengths": objective.lengths,
+        "scored_tokens_per_sequence": objective.num_scored,
         "steps": config.steps,
         "batch_size": config.batch_size,
         "tokens": sequences * config.data.window,
@@ -107,7 +105,8 @@ def _abstract_params(config):
 
     from triarch.models import abstract
 
-    return nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
+    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
 def _bytes(tree) -> int:
