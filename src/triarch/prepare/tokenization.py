@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +16,7 @@ from triarch.errors import UserError
 from triarch.prepare.corpora.documents import Document, LeftOut
 from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import Splitting
+from triarch.prepare.worker_processes import end_with_parent, interrupts_blocked
 from triarch.tokenizers import Tokenizer
 from triarch.tokenizers.cuts import TextPart
 
@@ -240,7 +237,7 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
                     # To hand it over would take several times its memory.
                     yield work(chunk)
                     continue
-                with _interrupts_blocked():  # For a process that this starts, from its first moment on.
+                with interrupts_blocked():  # For a process that this starts, from its first moment on.
                     pending.append((pool.submit(_run_worker, chunk), characters))
                 under_way += characters
             while pending:
@@ -250,19 +247,6 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
         finally:
             for future, _ in pending:
                 future.cancel()
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Keeps Ctrl-C from this thread, which gets it afterwards, and for good from processes that it starts.
-
-    The terminal tells all processes; these, which may still be importing, wait for their parent's word.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iterator[tuple[list[Record], int]]:
@@ -292,16 +276,8 @@ _work: ChunkTokenizer | None = None
 
 def _start_worker(work: ChunkTokenizer) -> None:
     global _work
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     _work = work
-
-
-def _exit_with_parent() -> None:
-    """Ends this process when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _run_worker(records: list[Record]) -> TokenizedChunk:
