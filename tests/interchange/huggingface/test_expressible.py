@@ -21,11 +21,13 @@ from triarch.models import ModelConfig
 PUBLISHED = {
     "bart": "bart",
     "bert": "bert",
+    "distilbert": "distilbert",
     "ettin_decoder": "modernbert-decoder",
     "ettin_encoder": "modernbert",
     "gpt2": "gpt2",
     "llama3": "llama",
     "modernbert": "modernbert",
+    "roberta": "roberta",
     "smollm2": "llama",
     "t5": "t5",
     "t5_v1_1": "t5",
@@ -66,6 +68,8 @@ def test_what_no_class_has(family):
 # what is said of it.
 FOREIGN = {
     "bert": (dict(qkv_norm=True), "qkv_norm = True (there False)"),
+    "roberta": (dict(learned_position_offset=0), "learned_position_offset = 0 (there 2)"),
+    "distilbert": (dict(token_types=2), "token_types = 2 (there 0)"),
     "modernbert": (dict(norm="rmsnorm"), "norm = 'rmsnorm' (there 'layernorm')"),
     "modernbert-decoder": (dict(gated_mlp=False), "gated_mlp = False (there True)"),
     "gpt2": (dict(norm_position="post"), "norm_position = 'post' (there 'pre')"),
