@@ -13,7 +13,7 @@ from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain, Execution
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
-from triarch.models.norms import rms_norm
+from triarch.models.norms import Norm, rms_norm
 from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
 from triarch.models.scores import RelativeBias, Scores
@@ -52,6 +52,8 @@ class Attention(nnx.Module):
         self.key_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
         self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
         self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
+        self.query_norm = _qk_norm(config, width, "heads")
+        self.key_norm = _qk_norm(config, kv_width, "kv_heads")
 
     def __call__(
         self,
@@ -108,12 +110,20 @@ class Attention(nnx.Module):
             query, *others = affines(x, own, *given)
         else:
             (query,), others = affines(x, own), [] if memory is None else affines(memory, *given)
-        query = self._heads(query, self.config.num_heads, "heads")
-        key, value = (self._heads(y, self.config.kv_heads, "kv_heads") for y in others) if others else (None, None)
-        return query, key, value
+        query = self._heads(query, self.config.num_heads, "heads", self.query_norm)
+        if not others:
+            return query, None, None
+        kv_heads = self.config.kv_heads
+        key = self._heads(others[0], kv_heads, "kv_heads", self.key_norm)
+        return query, key, self._heads(others[1], kv_heads, "kv_heads", None)
 
-    def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
+    def _heads(
+        self, projected: jax.Array, heads: int, axis: str, norm: Norm | None
+    ) -> Float[Array, "batch length heads head_dim"]:
+        of_all = norm is not None and self.config.qk_norm == "all_heads"
+        projected = norm(projected) if of_all else projected
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
+        split = split if norm is None or of_all else norm(split)
         return self.constrain(split, ("batch", "length", axis, None))
 
     def _project_back(
@@ -127,3 +137,10 @@ class Attention(nnx.Module):
             joined = rms_norm(joined, eps)
         projected = affine(joined, self.output, self.output_bias)
         return rms_norm(projected, eps) if norm == "projected" else projected
+
+
+def _qk_norm(config: ModelConfig, width: int, axis: str) -> Norm | None:
+    """Makes the learned norm of queries or keys, of each head or of the `width` of all."""
+    if config.qk_norm == "none":
+        return None
+    return Norm(config, width, axis) if config.qk_norm == "all_heads" else Norm(config, config.head_dim, None)
