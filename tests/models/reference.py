@@ -132,10 +132,11 @@ class Reference:
         position = self.config.norm_position
         if position == "post":
             return self.norm(x + sublayer, layer, (f"{name}_norm",))
-        return x + (self.norm(sublayer, layer, (f"post_{name}_norm",)) if position == "pre_and_post" else sublayer)
+        after = position in ("pre_and_post", "output")
+        return x + (self.norm(sublayer, layer, (f"post_{name}_norm",)) if after else sublayer)
 
     def entering(self, layer, name, x):
-        return x if self.config.norm_position == "post" else self.norm(x, layer, (f"{name}_norm",))
+        return x if self.config.norm_position in ("post", "output") else self.norm(x, layer, (f"{name}_norm",))
 
     def linear(self, layer, name, kind, x, has_bias):
         return x @ layer[name, kind] + (layer[name, f"{kind}_bias"] if has_bias else 0)
@@ -210,13 +211,17 @@ class Reference:
         scale = 1 / math.sqrt(width) if c.attention_scale == "rsqrt_head_dim" else c.attention_scale
         whole_query = self.linear(layer, name, "query", x, c.attention_bias)
         whole_keys = [self.linear(layer, name, "key", y, c.attention_bias) for y in others]
+        if c.qk_norm == "all_heads":
+            whole_query = self.norm(whole_query, layer, (name, "query_norm"))
+            whole_keys = [self.norm(y, layer, (name, "key_norm")) for y in whole_keys]
         whole_values = [self.linear(layer, name, "value", y, c.attention_bias) for y in others]
         heads, weights = [], []
         for head in range(c.num_heads):
             shared = head // (c.num_heads // kv_heads)
             own, given = slice(head * width, (head + 1) * width), slice(shared * width, (shared + 1) * width)
-            query = self.turn(self.maybe_rms(whole_query[own]), place, base)
-            keys = [self.turn(self.maybe_rms(y[given]), p, base) for y, p in zip(whole_keys, other_places, strict=True)]
+            query = self.turn(self.normed(layer, name, "query", whole_query[own]), place, base)
+            keys = [self.normed(layer, name, "key", y[given]) for y in whole_keys]
+            keys = [self.turn(y, p, base) for y, p in zip(keys, other_places, strict=True)]
             values = [self.maybe_rms(y[given]) for y in whole_values]
             logits = [
                 self.cap(scale * float(query @ key), c.attention_softcap) + bias[head]
@@ -232,6 +237,11 @@ class Reference:
             joined = self.rms(joined)
         update = self.linear(layer, name, "output", joined, c.attention_bias)
         return self.rms(update) if c.attention_output_norm == "projected" else update
+
+    def normed(self, layer, name, kind, x):
+        """One head's query or key after the norms that it has by itself."""
+        x = self.norm(x, layer, (name, f"{kind}_norm")) if self.config.qk_norm == "per_head" else x
+        return self.maybe_rms(x)
 
     def maybe_rms(self, x):
         return self.rms(x) if self.config.qkv_norm else x

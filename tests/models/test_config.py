@@ -80,6 +80,8 @@ def test_ettin_layers_alternate():
         ({"rope_scaling": RopeScaling(math.nan, 1.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor=nan"),
         ({"rope_scaling": RopeScaling("8", 1.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor='8'"),
         ({"rope_scaling": RopeScaling(8.0, 4.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor=8.0, low_freq_factor=4.0"),
+        ({"qk_norm": "perhead"}, "qk_norm = 'perhead' (did you mean 'per_head'?)"),
+        ({"qk_norm": "per_head"}, "qk_norm = 'per_head' goes with qkv_norm = False only"),
         ({"kernel_init": "xyz"}, "kernel_init = 'xyz' (one of: fan_in, fixed)"),
     ],
 )

@@ -12,7 +12,7 @@ from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain, Execution
 from triarch.models.key_values import KeyValues
 from triarch.models.mixer import Mixer
-from triarch.models.norms import rms_norm
+from triarch.models.norms import Norm, rms_norm
 from triarch.models.projection import affine
 from triarch.models.scores import RelativeBias, Scores
 
@@ -48,6 +48,8 @@ class Attention(Mixer):
         self.key_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
         self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
         self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
+        self.query_norm = _qk_norm(config, width, "heads")
+        self.key_norm = _qk_norm(config, kv_width, "kv_heads")
 
     def scores(self, bias: RelativeBias | None = None) -> Scores:
         """Returns how products of queries and keys become logits."""
@@ -55,11 +57,14 @@ class Attention(Mixer):
 
     def queries(self, projected: jax.Array) -> Float[Array, "batch length heads head_dim"]:
         """Returns projected queries by head."""
-        return self._heads(projected, self.config.num_heads, "heads")
+        return self._heads(projected, self.config.num_heads, "heads", self.query_norm)
 
-    def keys(self, *projected: jax.Array) -> tuple[Float[Array, "batch length kv_heads head_dim"], ...]:
-        """Returns projected keys, or values, by head."""
-        return tuple(self._heads(y, self.config.kv_heads, "kv_heads") for y in projected)
+    def keys_values(
+        self, key: jax.Array, value: jax.Array
+    ) -> tuple[Float[Array, "batch length kv_heads head_dim"], Float[Array, "batch length kv_heads head_dim"]]:
+        """Returns projected keys and values by head."""
+        heads = self.config.kv_heads
+        return self._heads(key, heads, "kv_heads", self.key_norm), self._heads(value, heads, "kv_heads", None)
 
     def normed(self, *vectors: jax.Array) -> tuple[jax.Array, ...]:
         """Returns queries, keys and values as they are before rotation."""
@@ -68,8 +73,13 @@ class Attention(Mixer):
     def kept_axes(self, kept: KeyValues) -> list[tuple[str | None, ...]]:
         return [("batch", "kv_heads", None, None)] * 2
 
-    def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
+    def _heads(
+        self, projected: jax.Array, heads: int, axis: str, norm: Norm | None
+    ) -> Float[Array, "batch length heads head_dim"]:
+        of_all = norm is not None and self.config.qk_norm == "all_heads"
+        projected = norm(projected) if of_all else projected
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
+        split = split if norm is None or of_all else norm(split)
         return self.constrain(split, ("batch", "length", axis, None))
 
     def project_back(
@@ -85,3 +95,10 @@ class Attention(Mixer):
             joined = rms_norm(joined, eps)
         projected = affine(joined, self.output, self.output_bias)
         return rms_norm(projected, eps) if norm == "projected" else projected
+
+
+def _qk_norm(config: ModelConfig, width: int, axis: str) -> Norm | None:
+    """Makes the learned norm of queries or keys, of each head or of the `width` of all."""
+    if config.qk_norm == "none":
+        return None
+    return Norm(config, width, axis) if config.qk_norm == "all_heads" else Norm(config, config.head_dim, None)

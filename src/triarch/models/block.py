@@ -58,18 +58,19 @@ class Block(nnx.Module):
         cross = side == "decoder" and config.architecture == "encoder-decoder"
         attention_stds = _stds(config, config.num_layers(side), config.num_heads * config.head_dim)
         mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
-        both = config.norm_position == "pre_and_post"
+        before = config.norm_position != "output"
+        after = config.norm_position in ("pre_and_post", "output")
         self.relative_bias = relative_bias_table(config, rngs) if config.relative_bias_per_layer else None
         self.max_distance = config.relative_max_distance
-        self.attention_norm = Norm(config) if spec.attention_norm else None
+        self.attention_norm = Norm(config) if spec.attention_norm and before else None
         self.attention = SelfAttention(config, execution, spec, *attention_stds, rngs, constrain)
-        self.post_attention_norm = Norm(config) if both else None
-        self.cross_norm = Norm(config) if cross else None
+        self.post_attention_norm = Norm(config) if after else None
+        self.cross_norm = Norm(config) if cross and before else None
         self.cross_attention = CrossAttention(config, execution, *attention_stds, rngs, constrain) if cross else None
-        self.post_cross_norm = Norm(config) if both and cross else None
-        self.mlp_norm = Norm(config)
+        self.post_cross_norm = Norm(config) if cross and after else None
+        self.mlp_norm = Norm(config) if before else None
         self.mlp = FeedForward(config, execution, *mlp_stds, rngs, constrain)
-        self.post_mlp_norm = Norm(config) if both else None
+        self.post_mlp_norm = Norm(config) if after else None
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext, step: Step, cache: BlockCache

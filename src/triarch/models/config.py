@@ -54,13 +54,15 @@ class ModelConfig:
       norm_bias: LayerNorm's learned bias.
       norm_eps: added to the mean square (RMSNorm) or the variance (LayerNorm).
       norm_position: "pre" is x + f(norm(x)), "post" is norm(x + f(x)) (BERT, BART), "pre_and_post" is
-        x + norm(f(norm(x))) (Gemma 2).
+        x + norm(f(norm(x))) (Gemma 2), "output" is x + norm(f(x)) (OLMo 2).
       first_attention_norm: whether layer 0 has a norm before its self-attention (ModernBERT: no).
       final_norm: a norm after the last layer of a stack.
       attention_bias: biases of the query, key, value and output projections.
       attention_scale: factor on products of queries and keys; T5 has 1, Gemma a number of its own.
       attention_softcap: products x become cap * tanh(x / cap) (Gemma 2).
       qkv_norm: parameter-free RMSNorm over the head dimension of queries, keys and values.
+      qk_norm: the config's own norm, with its gain, on queries and keys: "per_head" (Qwen3, Gemma 3: one gain for all
+        heads) or "all_heads" (OLMo 2: over the concatenated heads).
       attention_output_norm: RedLLM's extra parameter-free RMSNorm on the attention output: "per_head" and
         "all_heads" (over the concatenated heads) stand before the output projection, "projected" after it. The
         paper's equation 2 reads "per_head"; the others are there because its text does not exclude them.
@@ -116,7 +118,7 @@ class ModelConfig:
     norm_scale: Literal["none", "gain", "one_plus_gain"] = "gain"
     norm_bias: bool = False
     norm_eps: float = 1e-6
-    norm_position: Literal["pre", "post", "pre_and_post"] = "pre"
+    norm_position: Literal["pre", "post", "pre_and_post", "output"] = "pre"
     first_attention_norm: bool = True
     final_norm: bool = True
 
@@ -124,6 +126,7 @@ class ModelConfig:
     attention_scale: float | Literal["rsqrt_head_dim"] = "rsqrt_head_dim"
     attention_softcap: float | None = None
     qkv_norm: bool = False
+    qk_norm: Literal["none", "per_head", "all_heads"] = "none"
     attention_output_norm: Literal["none", "per_head", "all_heads", "projected"] = "none"
     sliding_window: int | None = None
     decoder_sliding_window: int | None = None

@@ -81,6 +81,8 @@ def _check_sides(config: ModelConfig) -> None:
 def _check_norms(config: ModelConfig) -> None:
     has_bias = not config.norm_bias or config.norm == "layernorm"
     _require(config, "norm_bias", has_bias, "goes with norm = 'layernorm' only")
+    once = config.qk_norm == "none" or not config.qkv_norm
+    _require(config, "qk_norm", once, "goes with qkv_norm = False only")
     skips_norm = not config.first_attention_norm
     is_pre = config.norm_position == "pre" or not skips_norm
     _require(config, "first_attention_norm", is_pre, "goes with norm_position = 'pre' only")

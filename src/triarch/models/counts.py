@@ -123,6 +123,8 @@ def _layer_params(config: ModelConfig, spec: LayerSpec, cross: bool) -> int:
     attention, mlp = _attention_matrices(config), _mlp_matrices(config)
     if config.attention_bias:
         attention += (config.num_heads + 2 * config.kv_heads) * config.head_dim + config.d_model
+    normed = {"none": 0, "per_head": 2, "all_heads": config.num_heads + config.kv_heads}[config.qk_norm]
+    attention += normed * config.head_dim * ((config.norm_scale != "none") + config.norm_bias)
     if config.mlp_bias:
         mlp += (2 if config.gated_mlp else 1) * config.d_ff + config.d_model
     return attentions * attention + mlp + norms * _norm_params(config)

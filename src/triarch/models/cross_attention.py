@@ -52,7 +52,7 @@ class CrossAttention(Attention):
         return self.queries(affine(x, self.query, self.query_bias))
 
     def _projected_memory(self, memory: Memory) -> tuple[jax.Array, jax.Array]:
-        return self.keys(*affines(memory.states, (self.key, self.key_bias), (self.value, self.value_bias)))
+        return self.keys_values(*affines(memory.states, (self.key, self.key_bias), (self.value, self.value_bias)))
 
     def _query(self, query: jax.Array, memory: Memory) -> jax.Array:
         (query,) = self.normed(query)

@@ -66,7 +66,7 @@ class SelfAttention(Attention):
     def _projected(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         layers = (self.query, self.query_bias), (self.key, self.key_bias), (self.value, self.value_bias)
         query, key, value = affines(x, *layers)
-        return self.queries(query), *self.keys(key, value)
+        return self.queries(query), *self.keys_values(key, value)
 
     def _vectors(
         self, query: jax.Array, key: jax.Array, value: jax.Array, angles: Angles | None

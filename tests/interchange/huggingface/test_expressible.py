@@ -21,11 +21,14 @@ from triarch.models import ModelConfig
 PUBLISHED = {
     "bart": "bart",
     "bert": "bert",
+    "distilbert": "distilbert",
     "ettin_decoder": "modernbert-decoder",
     "ettin_encoder": "modernbert",
     "gpt2": "gpt2",
     "llama3": "llama",
     "modernbert": "modernbert",
+    "olmo2": "olmo2",
+    "roberta": "roberta",
     "smollm2": "llama",
     "t5": "t5",
     "t5_v1_1": "t5",
@@ -66,10 +69,13 @@ def test_what_no_class_has(family):
 # what is said of it.
 FOREIGN = {
     "bert": (dict(qkv_norm=True), "qkv_norm = True (there False)"),
+    "roberta": (dict(learned_position_offset=0), "learned_position_offset = 0 (there 2)"),
+    "distilbert": (dict(token_types=2), "token_types = 2 (there 0)"),
     "modernbert": (dict(norm="rmsnorm"), "norm = 'rmsnorm' (there 'layernorm')"),
     "modernbert-decoder": (dict(gated_mlp=False), "gated_mlp = False (there True)"),
     "gpt2": (dict(norm_position="post"), "norm_position = 'post' (there 'pre')"),
     "llama": (dict(sliding_window=128, global_every=4), "windows = "),
+    "olmo2": (dict(mlp_bias=True), "mlp_bias = True (there False)"),
     "t5": (dict(attention_softcap=30.0), "attention_softcap = 30.0 (there None)"),
     "bart": (dict(token_types=2), "token_types = 2 (there 0)"),
     "t5gemma": (dict(decoder_sliding_window=99), "windows = "),

@@ -69,6 +69,10 @@ class Fields:
             raise UserError(f"{self.where}: {key!r} is missing")
         return default
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
+        """Returns the fields with a class's own values for keys that are absent."""
+        return dataclasses.replace(self, values={**defaults, **self.values})
+
     def count(self, key: str, default: Any = _REQUIRED) -> int:
         """Returns a whole number."""
         value = self.get(key, default)
