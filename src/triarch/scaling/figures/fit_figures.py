@@ -97,7 +97,7 @@ def curve_panel(name: str, title: str, fit: Fit, y_label: str) -> Panel:
     logarithmic = fit.form.log_target
     with styled():
         figure, axes = new_axes(title, fit.inputs[0], y_label)
-        line = np.geomspace(x.min() / 1.1, x.max() * 1.1, 120)
+        line = np.geomspace(x.min() / 1.1, x.max() * 1.1, 120) if x.min() > 0 else np.linspace(x.min(), x.max(), 120)
         band = fit.band(line)
         if band is not None:
             axes.fill_between(line, *band, color=SERIES[0], alpha=0.16, linewidth=0)
@@ -147,6 +147,8 @@ def check_panels(stem: str, fit: Fit, found: Diagnosis) -> list[Panel]:
 
 
 def _log_x(axes, x: np.ndarray) -> None:
+    if not x.min() > 0:
+        return
     low, high = float(x.min()) / 1.2, float(x.max()) * 1.2
     axes.set_xscale("log")
     axes.set_xlim(low, high)

@@ -53,9 +53,24 @@ class CurveObjective:
         value[poor], gradient[poor] = np.inf, 0.0
         return value, gradient
 
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Returns the derivative of the curve at one theta, float64[points, p]."""
+        with np.errstate(all="ignore"):
+            derivatives = self.curve(theta[None])[1]
+        shape = (1, len(self.target))
+        return np.nan_to_num(np.stack([np.broadcast_to(one, shape)[0] for one in derivatives], axis=1))
+
+    def metric(self, theta: np.ndarray) -> np.ndarray | None:
+        """Returns what distances are measured by at theta, float64[fits, p, p]; None where all entries are alike."""
+        return None
+
+    def steps(self, theta: np.ndarray) -> np.ndarray:
+        """Returns by how much each entry of one theta is moved for a difference, float64[p]."""
+        return STEP * np.maximum(1.0, np.abs(theta))
+
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """Returns the second derivative at one theta, float64[p, p], from differences of the gradient."""
-        step = STEP * np.maximum(1.0, np.abs(theta))
+        step = self.steps(theta)
         moves = np.concatenate([theta + np.diag(step), theta - np.diag(step)])
         gradient = self.value_and_gradient(moves)[1]
         half = len(theta)
