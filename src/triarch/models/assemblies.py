@@ -21,8 +21,9 @@ from triarch.models.block import Surroundings
 from triarch.models.cache import Cache, Prefill
 from triarch.models.config import ModelConfig, Side
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
-from triarch.models.execution import Constrain, Execution, unconstrained
+from triarch.models.execution import Execution
 from triarch.models.masks import Mask
+from triarch.models.placing import Constrain, unconstrained
 from triarch.models.positions import continued_positions, positions_in_segments, rotary_angles
 from triarch.models.stack import Stack
 

@@ -10,10 +10,11 @@ from jaxtyping import Array, Float
 from triarch.models import parameters
 from triarch.models.cache import KeyValues, Update
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.norms import rms_norm
+from triarch.models.placing import Constrain
 from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
 from triarch.models.scores import RelativeBias, Scores

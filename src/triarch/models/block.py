@@ -13,11 +13,12 @@ from triarch.models import parameters
 from triarch.models.attention import Angles, Attention
 from triarch.models.cache import BlockCache, KeyValues, Update
 from triarch.models.config import LayerSpec, ModelConfig, Side
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.feed_forward import FeedForward
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.norms import Norm
+from triarch.models.placing import Constrain
 from triarch.models.rope import Rope
 from triarch.models.scores import RelativeBias
 
