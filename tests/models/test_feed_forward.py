@@ -14,8 +14,8 @@ from tests.models.test_stack import loss_and_gradient
 from tests.models.tiny import BERT, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.models.execution import unconstrained
 from triarch.models.feed_forward import ACTIVATIONS, FeedForward
+from triarch.models.placing import unconstrained
 
 KINDS = {
     "swiglu": REDLLM,

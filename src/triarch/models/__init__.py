@@ -1,9 +1,14 @@
 """Networks: one config, one block, three assemblies. Imports jax, flax and numpy only."""
 
-from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
+from typing import TYPE_CHECKING
+
+from triarch import lazy
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Execution
 from triarch.models.rope import RopeScaling
+
+if TYPE_CHECKING:
+    from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
 
 __all__ = [
     "Decoder",
@@ -17,3 +22,7 @@ __all__ = [
     "abstract",
     "build",
 ]
+# Flax takes half a second to import, and a config needs none of it.
+__getattr__ = lazy.names_from(
+    __name__, {"assemblies": ("Decoder", "Encoder", "EncoderDecoder", "MakeHead", "Transformer", "abstract", "build")}
+)

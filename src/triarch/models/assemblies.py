@@ -20,7 +20,7 @@ from triarch.models.cache import Cache
 from triarch.models.config import ModelConfig, Side
 from triarch.models.context import Memory, StackContext
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
-from triarch.models.execution import Constrain, Execution, unconstrained
+from triarch.models.execution import Execution
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
 from triarch.models.stack import Stack

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float
 
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.key_values import KeyValues
 from triarch.models.mixer import Mixer
 from triarch.models.norms import Norm, rms_norm
+from triarch.models.placing import Constrain
 from triarch.models.projection import affine
 from triarch.models.scores import RelativeBias, Scores
 

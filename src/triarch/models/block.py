@@ -15,10 +15,11 @@ from triarch.models.cache import BlockCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.context import StackContext
 from triarch.models.cross_attention import CrossAttention
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.feed_forward import FeedForward
 from triarch.models.mixer import Kept, Mixer
 from triarch.models.norms import Norm
+from triarch.models.placing import Constrain
 from triarch.models.scores import RelativeBias
 from triarch.models.self_attention import SelfAttention
 

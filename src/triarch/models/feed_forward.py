@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 from triarch.errors import UserError
 from triarch.models import parameters
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
+from triarch.models.placing import Constrain
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affines, project
 

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 from triarch.models.attention import Attention
 from triarch.models.config import LayerSpec, ModelConfig
 from triarch.models.context import StackContext
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.key_values import KeyValues, attend_and_keep
+from triarch.models.placing import Constrain
 from triarch.models.positions import Angles, rotate
 from triarch.models.projection import affines
 

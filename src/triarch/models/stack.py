@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, Int
 from triarch.models.block import Block, Step, extend, forward, prefill, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
 from triarch.models.norms import Norm
+from triarch.models.placing import Constrain
 from triarch.models.scores import RelativeBias
 
 

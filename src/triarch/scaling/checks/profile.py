@@ -6,9 +6,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.special
-import scipy.stats
+import scipy
 
 from triarch.scaling.fitting import bfgs
 from triarch.scaling.fitting.problem import Coordinate, Problem, pin_each

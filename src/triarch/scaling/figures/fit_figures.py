@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker
 import numpy as np
 
+from triarch import lazy
 from triarch.scaling.checks.diagnosis import Diagnosis
 from triarch.scaling.checks.extrapolation import HeldOut
 from triarch.scaling.checks.influence import Influence
@@ -14,6 +15,11 @@ from triarch.scaling.checks.profile import Profile
 from triarch.scaling.figures.style import GRID, INK, SERIES, SOFT, Panel, log_axis, log_values, new_axes, styled
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import file_name, short_number
+
+if TYPE_CHECKING:
+    import matplotlib.ticker
+else:
+    matplotlib = lazy.module("matplotlib", "ticker")
 
 
 def residual_panel(name: str, title: str, fit: Fit, axis: int, rows: Influence, numbers: Sequence[int]) -> Panel:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.special
+import scipy
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.curve_objective import CurveObjective
