@@ -13,6 +13,7 @@ from triarch.models.attention import Attention
 from triarch.models.cache import BlockCache, KeyValues
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.context import StackContext
+from triarch.models.dropout import Place, dropped
 from triarch.models.execution import Constrain, Execution
 from triarch.models.feed_forward import FeedForward
 from triarch.models.norms import Norm
@@ -56,12 +57,12 @@ class Block(nnx.Module):
         """Returns the residual stream after this layer, and its cache where `context` has an update for one."""
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)
         update, own = self._attend(self._entering(x, self.attention_norm), context, own)
-        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
+        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm, context, "self_attention")
         if self.cross_attention is not None:
             update, memory = self._attend_across(self._entering(x, self.cross_norm), context, memory)
-            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
+            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
         update = self.mlp(self._entering(x, self.mlp_norm))
-        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
+        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
         return x, None if own is None else BlockCache(own, memory)
 
     def _attend(
@@ -85,11 +86,20 @@ class Block(nnx.Module):
         """Returns what a sublayer reads of the residual stream."""
         return x if norm is None or self.norm_position == "post" else norm(x)
 
-    def _leaving(self, x: jax.Array, update: jax.Array, norm: Norm | None, post_norm: Norm | None) -> jax.Array:
+    def _leaving(
+        self,
+        x: jax.Array,
+        update: jax.Array,
+        norm: Norm | None,
+        post_norm: Norm | None,
+        context: StackContext,
+        place: Place,
+    ) -> jax.Array:
         """Returns the residual stream after a sublayer's update."""
+        update = update if post_norm is None else post_norm(update)
+        update = dropped(update, context.dropout, place)
         if self.norm_position == "post":
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
-        update = update if post_norm is None else post_norm(update)
         return self.constrain(x + update, ("batch", "length", "embed"))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from triarch.models.cache import Update
+from triarch.models.dropout import DropoutKeys
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles
@@ -28,6 +29,7 @@ class StackContext:
       memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
       memory_key_angles: angles of the encoder's tokens in cross-attention.
       update: how a cache is filled or read; None: there is none.
+      dropout: what is left out in training; None: nothing is.
     """
 
     attend: Attend
@@ -39,3 +41,10 @@ class StackContext:
     memory_query_angles: Angles | None = None
     memory_key_angles: Angles | None = None
     update: Update | None = None
+    dropout: DropoutKeys | None = None
+
+    def in_layer(self, number: int | Int[Array, ""] | None) -> StackContext:
+        """Returns the context of one layer; its number matters only where something is left out."""
+        if self.dropout is None:
+            return self
+        return dataclasses.replace(self, dropout=self.dropout.within(number))

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from triarch.models.block import Block, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.dropout import dropped
 from triarch.models.execution import Constrain, Execution
 from triarch.models.norms import Norm
 from triarch.models.scores import RelativeBias
@@ -98,13 +99,14 @@ class Stack(nnx.Module):
             context = dataclasses.replace(context, bias=bias)
         first, scanned = ([None] * len(self.first), None) if cache is None else (cache.first, cache.scanned)
         kept = []
-        for block, held in zip(self.first, first, strict=True):
-            x, held = self._layer(nnx.split(block), x, context, held)
+        for number, (block, held) in enumerate(zip(self.first, first, strict=True)):
+            x, held = self._layer(nnx.split(block), x, context.in_layer(number), held)
             kept.append(held)
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
             x, scanned = self._repeat(graph, self._narrowed(stacked), x, context, scanned)
         x = x if self.final_norm is None else self.final_norm(x)
+        x = dropped(x, context.dropout, "final")
         return x, None if context.update is None else StackCache(tuple(kept), scanned or ())
 
     def _layer(
@@ -153,18 +155,23 @@ class Stack(nnx.Module):
         caches: tuple[BlockCache, ...] | None,
     ) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
         def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
-            state, caches = layers
+            state, caches, begin = layers
             blocks = nnx.merge(graph, state)
             kept = []
-            for block, held in zip(blocks, caches or [None] * len(blocks), strict=True):
-                x, held = self._layer(nnx.split(block), x, context, held)
+            for index, (block, held) in enumerate(zip(blocks, caches or [None] * len(blocks), strict=True)):
+                number = None if begin is None else begin + index
+                x, held = self._layer(nnx.split(block), x, context.in_layer(number), held)
                 kept.append(held)
             return x, tuple(kept)
 
+        # The number of each group's first layer, where it matters.
+        period, begins = len(self.scanned), None
+        if context.dropout is not None:
+            begins = len(self.first) + period * jnp.arange(self.num_repeats)
         if self.execution.scan_layers:
-            return jax.lax.scan(group, x, (stacked, caches))
+            return jax.lax.scan(group, x, (stacked, caches, begins))
         kept = []
-        for layers in _unstacked((stacked, caches), self.num_repeats):
+        for layers in _unstacked((stacked, caches, begins), self.num_repeats):
             x, held = group(x, layers)
             kept.append(held)
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
