@@ -55,7 +55,7 @@ def configurables() -> dict[str, type]:
     """Returns every config class by its name in gin."""
     from triarch.data.mixture import MixturePhase, StoreMixture
     from triarch.evaluation.few_shot.suites import TaskSuite
-    from triarch.models import Execution, ModelConfig, RopeScaling
+    from triarch.models import Dropout, Execution, ModelConfig, RopeScaling
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
     from triarch.sweeps.budgets import FixedTokens, IsoFlop, TokensPerParameter
@@ -69,7 +69,7 @@ def configurables() -> dict[str, type]:
 
     classes = [
         *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase),
-        *(ModelConfig, RopeScaling, Execution, MeshConfig, AxisRules, ParameterRules, ActivationRules),
+        *(ModelConfig, RopeScaling, Execution, Dropout, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
         *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from triarch import lazy
 from triarch.models.config import ModelConfig
+from triarch.models.dropout import Dropout
 from triarch.models.execution import Execution
 from triarch.models.rope import RopeScaling
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Decoder",
+    "Dropout",
     "Encoder",
     "EncoderDecoder",
     "Execution",

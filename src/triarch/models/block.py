@@ -15,6 +15,7 @@ from triarch.models.cache import BlockCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
 from triarch.models.context import StackContext
 from triarch.models.cross_attention import CrossAttention
+from triarch.models.dropout import Place, dropped
 from triarch.models.execution import Execution
 from triarch.models.feed_forward import FeedForward
 from triarch.models.mixer import Kept, Mixer
@@ -85,13 +86,13 @@ class Block(nnx.Module):
           cache: what the layer kept.
         """
         update, mixer = step(self.attention, self._entering(x, self.attention_norm), cache.mixer, self._own(context))
-        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
+        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm, context, "self_attention")
         cross = None
         if self.cross_attention is not None:
             update, cross = step(self.cross_attention, self._entering(x, self.cross_norm), cache.cross, context)
-            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
+            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
         update = self.mlp(self._entering(x, self.mlp_norm))
-        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
+        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
         return x, BlockCache(mixer, cross)
 
     def reorder(self, cache: BlockCache, rows: Int[Array, " batch"]) -> BlockCache:
@@ -115,11 +116,20 @@ class Block(nnx.Module):
         """Returns what a sublayer reads of the residual stream."""
         return x if norm is None or self.norm_position == "post" else norm(x)
 
-    def _leaving(self, x: jax.Array, update: jax.Array, norm: Norm | None, post_norm: Norm | None) -> jax.Array:
+    def _leaving(
+        self,
+        x: jax.Array,
+        update: jax.Array,
+        norm: Norm | None,
+        post_norm: Norm | None,
+        context: StackContext,
+        place: Place,
+    ) -> jax.Array:
         """Returns the residual stream after a sublayer's update."""
+        update = update if post_norm is None else post_norm(update)
+        update = dropped(update, context.dropout, place)
         if self.norm_position == "post":
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
-        update = update if post_norm is None else post_norm(update)
         return self.constrain(x + update, ("batch", "length", "embed"))
 
 

@@ -167,8 +167,8 @@ class BoundObjective(Protocol):
         Args:
           model: the network, with the objective's head.
           batch: features of examples, which may be a part of a batch.
-          key: a random key for each example, [batch], the same however the batch is split; None: nothing is random,
-            as in evaluations.
+          key: a random key for each example, [batch], the same however the batch is split, for the model's dropout;
+            None without dropout, as in evaluations.
         """
         ...
 

@@ -18,7 +18,13 @@ Batch = Mapping[str, jax.Array]
 
 
 def loss_fn(
-    model: Transformer, batch: Batch, *, z_loss: float, chunk: int, num_scored: int | None = None
+    model: Transformer,
+    batch: Batch,
+    *,
+    z_loss: float,
+    chunk: int,
+    num_scored: int | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[Float[Array, ""], Sums]:
     """Returns the batch's summed loss, not normalised, and what it is made of: loss, z_loss and accuracy.
 
@@ -28,8 +34,9 @@ def loss_fn(
       z_loss: coefficient of (log Z)^2.
       chunk: positions of each row whose logits are held at once; 0 means all.
       num_scored: at most this many targets of each row have weight: logits of the others are left out.
+      key: a random key for each row, for dropout; None: nothing is left out.
     """
-    hidden = model.hidden(batch)
+    hidden = model.hidden(batch, key)
     targets, weights = scored_features(batch)
     if num_scored is not None and num_scored < targets.shape[1]:
         _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)

@@ -93,4 +93,5 @@ class BoundTokens:
         from triarch.objectives.losses import loss_fn
 
         options = self.options
-        return loss_fn(model, batch, z_loss=options.z_loss, chunk=options.chunk, num_scored=self.num_scored)
+        scored = self.num_scored
+        return loss_fn(model, batch, z_loss=options.z_loss, chunk=options.chunk, num_scored=scored, key=key)

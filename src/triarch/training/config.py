@@ -7,7 +7,7 @@ from typing import Literal
 
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError, nearest
-from triarch.models import Execution, ModelConfig
+from triarch.models import Dropout, Execution, ModelConfig
 from triarch.models.config_checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
@@ -79,7 +79,8 @@ class RunConfig:
       rules: which dimensions are split over which mesh axes.
       checkpoint: when to save and what to keep.
       microbatches: parts into which a batch is cut to save memory; their gradients are summed.
-      seed: of parameters, the order of the data and random objectives.
+      dropout: what training leaves out of activations.
+      seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
@@ -111,6 +112,7 @@ class RunConfig:
     rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
     microbatches: int = 1
+    dropout: Dropout = dataclasses.field(default_factory=Dropout)
     seed: int = 0
     init_from: str | None = None
     init_step: int | None = None
@@ -211,6 +213,7 @@ def validate(config: RunConfig) -> None:
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
     config.execution.validate()
+    config.dropout.validate()
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)

@@ -146,7 +146,7 @@ def assemble_program(
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
     check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
     layout = batch_sharding(config.rules, mesh)
-    network = Network(config.model, config.execution, config.rules, mesh, objective.make_head)
+    network = Network(config.model, config.execution, config.rules, mesh, objective.make_head, config.dropout)
     transformation = optimizers.build(config.optimizer, config.steps)
     target = abstract_state(network, transformation, config.rules, mesh)
     train_step = make_train_step(network, config, objective, target, layout)

@@ -27,8 +27,8 @@ from triarch.training.fingerprint import CONFIG_JSON
 
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (
-    "steps", "batch_size", "z_loss", "optimizer", "objective", "data.store", "data.train_split", "store_fingerprint",
-    "mixture",
+    "steps", "batch_size", "z_loss", "dropout", "optimizer", "objective", "data.store", "data.train_split",
+    "store_fingerprint", "mixture",
 )  # fmt: skip
 _COMPARED_STEPS = 4096
 
