@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from triarch import lazy
 from triarch.models.config import ModelConfig
-from triarch.models.dropout import Dropout
+from triarch.models.dropout_rates import Dropout
 from triarch.models.execution import Execution
 from triarch.models.rope import RopeScaling
 

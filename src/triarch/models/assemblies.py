@@ -19,10 +19,12 @@ from triarch.models import parameters
 from triarch.models.cache import Cache
 from triarch.models.config import ModelConfig, Side
 from triarch.models.context import Memory, StackContext
-from triarch.models.dropout import NO_DROPOUT, Dropout, DropoutKeys, dropped
+from triarch.models.dropout import DropoutKeys, dropped
+from triarch.models.dropout_rates import NO_DROPOUT, Dropout
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Execution
 from triarch.models.masks import Mask
+from triarch.models.placing import Constrain, unconstrained
 from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
 from triarch.models.stack import Stack
 

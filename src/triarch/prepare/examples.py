@@ -222,7 +222,7 @@ class _Preparation:
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        writer.finish(manifest, np.stack([tokenizer.token_bytes, tokenizer.first_token_bytes]))
+        writer.finish(manifest, tokenizer.token_bytes)
 
     def _check(self, split: str, counts: Counts, done: int) -> None:
         name, found = self._examples.name, counts.splits[split]
@@ -250,13 +250,15 @@ class _Preparation:
             origins = [named(block.source, block.first + int(index)) for index in np.flatnonzero(there)]
             cut = int((uncut > lengths).any(axis=1).sum())
             uncut, lengths = uncut[there], lengths[there]
+            num_bytes = self._num_bytes(tokens, lengths)
             if self._lengths is None:
                 uncut, lengths = lengths.sum(axis=1, keepdims=True), lengths.sum(axis=1, keepdims=True)
             splits[split] = TokenizedSplit(
                 tokens=tokens.astype(self.dtype),
                 documents=len(lengths),
                 lengths=lengths.reshape(-1),
-                bytes=int(self._token_bytes[tokens].sum(dtype=np.int64)),
+                bytes=num_bytes,
+                token_bytes=num_bytes,
                 lossy_documents=0,
                 cut_documents=cut,
                 parted_documents=0,
@@ -264,9 +266,11 @@ class _Preparation:
             )
         return TokenizedChunk(splits, left_out, len(there), block.progress)
 
-    @functools.cached_property
-    def _token_bytes(self) -> np.ndarray:
-        return self._examples.tokenizer.token_bytes
+    def _num_bytes(self, tokens: np.ndarray, lengths: np.ndarray) -> int:
+        """Returns the bytes of texts of `lengths` tokens, int64[examples, sides]."""
+        starts = np.zeros(len(tokens), bool)
+        starts[np.append(0, np.cumsum(lengths[lengths > 0]))[:-1]] = True
+        return self._examples.tokenizer.token_bytes.count(tokens, starts)
 
     def _check_ids(self, side: Side, name: str, block: Block) -> None:
         wrong = np.flatnonzero((side.tokens < 0) | (side.tokens >= self._info.size))

@@ -40,6 +40,7 @@ class TokenizedSplit:
       lengths: int64[documents]: how many tokens each has, its end included. Of pairs int64[2 * documents]: of inputs
         and targets by turns.
       bytes: UTF-8 bytes of their text.
+      token_bytes: bytes that their tokens stand for.
       lossy_documents: how many of them stand for other bytes than the text's (given vocabularies only).
       cut_documents: how many of them lost their end, for they were too long (pairs only).
       parted_documents: how many of them were tokenized in parts that may show: see `tokenizers.cuts`.
@@ -50,6 +51,7 @@ class TokenizedSplit:
     documents: int
     lengths: np.ndarray
     bytes: int
+    token_bytes: int
     lossy_documents: int
     cut_documents: int
     parted_documents: int
@@ -145,7 +147,8 @@ class ChunkTokenizer:
     def _tokenize_part(self, part: Part) -> TokenizedChunk:
         ids = self.tokenizer.encode_part(part.text)
         num_bytes = len(part.text.text.encode())
-        lossy = int(num_bytes != self._num_bytes(part.text, ids))
+        token_bytes = self._num_bytes(part.text, ids)
+        lossy = int(num_bytes != token_bytes)
         if part.last is None:
             lengths, origins = np.zeros(0, np.int64), Origins.none()
         else:
@@ -154,7 +157,8 @@ class ChunkTokenizer:
             origins = Origins.of([part.last.origin], lengths[:, None])
         documents = len(lengths)
         parted = int(not part.text.certain)
-        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, num_bytes, lossy, 0, parted, origins)
+        counts = (num_bytes, token_bytes, lossy, 0, parted)
+        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, *counts, origins)
         return TokenizedChunk({part.split: split}, [], documents, part.last.progress if part.last else 0)
 
     def _tokenize(self, documents: list[Document]) -> TokenizedSplit:
@@ -162,7 +166,7 @@ class ChunkTokenizer:
         pieces: list[np.ndarray] = []
         lengths: list[int] = []
         uncut: list[int] = []
-        num_bytes = lossy = cut = parted = 0
+        num_bytes = token_bytes = lossy = cut = parted = 0
         for document in documents:
             found = found_bytes = 0
             too_long, certain = False, True
@@ -183,6 +187,7 @@ class ChunkTokenizer:
                 if self.lengths is not None:
                     uncut.append(count + 1)
             num_bytes += found
+            token_bytes += found_bytes
             lossy += found != found_bytes
             cut += too_long
             parted += not certain
@@ -190,16 +195,17 @@ class ChunkTokenizer:
         uncut_lengths = np.array(uncut, np.int64) if uncut else kept_lengths
         origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
-        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, parted, origins)
+        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, token_bytes, lossy, cut, parted, origins)
 
     def _num_bytes(self, part: TextPart, ids: np.ndarray) -> int:
         """Returns how many bytes of text the ids of a part stand for: a space put before a text is none of it."""
-        found = int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
-        if part.continues or not len(ids):
+        counts, starts = self.tokenizer.token_bytes, np.zeros(len(ids), bool)
+        found = counts.count(ids, starts)
+        # What is cut between words begins with a space of its own.
+        if part.continues or (part.text.startswith(" ") and found == len(part.text.encode())):
             return found
-        if part.text.startswith(" ") and found == len(part.text.encode()):
-            return found  # Cut between words, before a space that is its own.
-        return found - int(self.tokenizer.token_bytes[ids[0]]) + int(self.tokenizer.first_token_bytes[ids[0]])
+        starts[:1] = True
+        return counts.count(ids, starts)
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""
