@@ -51,7 +51,7 @@ report = Reporter.report
 
 def slowly(self, pending):
     time.sleep(float(pause))
-    report(self, pending)
+    return report(self, pending)
 
 Reporter.report = slowly
 together._SEEN_WITHIN_SECONDS = 2.0
