@@ -17,6 +17,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ def check_mixture(module: Path, data: Path, name: str, folder: Path) -> tuple[st
 
 
 def results(folder: Path, only: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yields kind, name, result and reason of each task, then of each mixture, whose names hold `only`."""
+    """Yields kind, name, result and reason of each task, then of each mixture, whose names `only` finds."""
     import seqio
     from t5_data import write
 
@@ -138,9 +139,9 @@ def results(folder: Path, only: str) -> Iterator[tuple[str, str, str, str]]:
     before = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         triarch(["prepare", f"--module={module}", "--task=no_such_task", f"--output={folder / 'none'}"])
-    tasks = sorted(name for name in set(seqio.TaskRegistry.names()) - before if only in name)
+    tasks = sorted(name for name in set(seqio.TaskRegistry.names()) - before if re.search(only, name))
     tasks = [name for name in tasks if isinstance(seqio.TaskRegistry.get(name).source, seqio.TfdsDataSource)]
-    mixtures = sorted(name for name in set(seqio.MixtureRegistry.names()) - before if only in name)
+    mixtures = sorted(name for name in set(seqio.MixtureRegistry.names()) - before if re.search(only, name))
     needed = [seqio.TaskRegistry.get(name) for name in tasks]
     needed += [task for name in mixtures for task in seqio.MixtureRegistry.get(name).tasks]
     data = folder / "tfds"
@@ -156,7 +157,7 @@ def results(folder: Path, only: str) -> Iterator[tuple[str, str, str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="tasks and mixtures whose names hold it")
+    parser.add_argument("--only", default="", metavar="REGEX", help="tasks and mixtures whose names it finds")
     args = parser.parse_args()
     if importlib.util.find_spec("t5") is None:
         raise SystemExit("this needs the t5 package: pip install --no-deps t5==0.9.4 babel")
