@@ -76,3 +76,25 @@ class CurveObjective:
         half = len(theta)
         hessian = (gradient[:half] - gradient[half:]) / (2 * step[:, None])
         return 0.5 * (hessian + hessian.T)
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricObjective(CurveObjective):
+    """The objective of a curve whose parameters may be of any size and move together."""
+
+    def metric(self, theta: np.ndarray) -> np.ndarray:
+        """Returns the curvature of reweighted least squares at theta, float64[fits, p, p]."""
+        found = np.empty((len(theta), theta.shape[1], theta.shape[1]))
+        chunk = max(1, CHUNK_ELEMENTS // len(self.target))
+        for start in range(0, len(theta), chunk):
+            rows = slice(start, start + chunk)
+            with np.errstate(all="ignore"):
+                predicted, slopes = self.curve(theta[rows])
+                jacobian = np.stack(slopes, axis=2)
+                weight = 1.0 / np.maximum(np.abs(predicted - self.target), self.delta)
+                found[rows] = np.einsum("fp,fpi,fpj->fij", weight, jacobian, jacobian)
+        return found
+
+    def steps(self, theta: np.ndarray) -> np.ndarray:
+        """Returns steps for differences that change what is predicted by about as much each."""
+        return STEP / np.maximum(np.sqrt((self.jacobian(theta) ** 2).mean(axis=0)), 1e-12)

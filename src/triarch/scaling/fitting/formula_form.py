@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.scaling.fitting.curve_objective import CHUNK_ELEMENTS, STEP, CurveObjective
+from triarch.scaling.fitting.curve_objective import MetricObjective
 from triarch.scaling.fitting.expression import Expression
 from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.objective import DELTA
@@ -93,7 +93,7 @@ class FormulaForm(Form):
              for one, column in zip(coordinates, self.starts.T, strict=True)]
         )  # fmt: skip
         aim = np.log(target) if self.log_target else target
-        return Problem(FormulaObjective(curve, aim, len(coordinates), delta), starts, coordinates)
+        return Problem(MetricObjective(curve, aim, len(coordinates), delta), starts, coordinates)
 
     def _coordinates(self) -> tuple[Coordinate, ...]:
         unit, found = np.eye(len(self.domains)), []
@@ -172,28 +172,6 @@ class FormulaForm(Form):
         shape = (1, len(values))
         whole = {name: np.broadcast_to(slopes.get(name, 0.0), shape) for name in self.names}
         return np.broadcast_to(value, shape), {name: np.nan_to_num(one) for name, one in whole.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class FormulaObjective(CurveObjective):
-    """The objective of a formula, whose parameters may be of any size and move together."""
-
-    def metric(self, theta: np.ndarray) -> np.ndarray:
-        """Returns the curvature of reweighted least squares at theta, float64[fits, p, p]."""
-        found = np.empty((len(theta), theta.shape[1], theta.shape[1]))
-        chunk = max(1, CHUNK_ELEMENTS // len(self.target))
-        for start in range(0, len(theta), chunk):
-            rows = slice(start, start + chunk)
-            with np.errstate(all="ignore"):
-                predicted, slopes = self.curve(theta[rows])
-                jacobian = np.stack(slopes, axis=2)
-                weight = 1.0 / np.maximum(np.abs(predicted - self.target), self.delta)
-                found[rows] = np.einsum("fp,fpi,fpj->fij", weight, jacobian, jacobian)
-        return found
-
-    def steps(self, theta: np.ndarray) -> np.ndarray:
-        """Returns steps for differences that change what is predicted by about as much each."""
-        return STEP / np.maximum(np.sqrt((self.jacobian(theta) ** 2).mean(axis=0)), 1e-12)
 
 
 def _dependent(columns: Mapping[str, np.ndarray]) -> list[str]:

@@ -57,7 +57,7 @@ class FormulaLaw(ParametricLaw):
 
     def domains(self, columns: Columns) -> dict[str, Domain]:
         """Returns the parameters, in the formula's order, with the lowest and highest value of each."""
-        inputs = {role.letter for role in self.roles_for(columns)[:-1]}
+        inputs = self.inputs(columns)
         names = [name for name in self.expression().names() if name not in inputs]
         return {name: self.bounds.get(name, FREE if name in self.free else POSITIVE) for name in names}
 

@@ -17,12 +17,16 @@ from triarch.scaling.laws.hyperparameters import Hyperparameters
 from triarch.scaling.laws.isoflop import Isoflop
 from triarch.scaling.laws.law import Law, truth
 from triarch.scaling.laws.log_linear import LogLinear
+from triarch.scaling.laws.multi_power import MultiPowerLaw
+from triarch.scaling.laws.named_formulas import NAMED_FORMULAS
 from triarch.scaling.laws.power import Power
+from triarch.scaling.laws.tissue import Tissue
 from triarch.scaling.tables.columns import Columns
 
 # Those whose settings have flags of their own on the command line.
 OWN_LAWS = (
     Chinchilla, Power, DataConstrained, Isoflop, Envelope, Hyperparameters, LogLinear, Downstream, Formula,
+    *NAMED_FORMULAS, Tissue, MultiPowerLaw,
 )  # fmt: skip
 LAWS: dict[str, type[Law]] = {law.name: law for law in OWN_LAWS}
 EXPECTED = {int: "a whole number", float: "a number", truth: "true or false"}
