@@ -64,6 +64,7 @@ class Block(nnx.Module):
         self.spec = spec
         self.constrain = constrain
         self.norm_position = config.norm_position
+        self.parallel = config.parallel_residual
         cross = side == "decoder" and config.architecture == "encoder-decoder"
         attention_stds = _stds(config, config.num_layers(side), config.num_heads * config.head_dim)
         mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
@@ -86,12 +87,15 @@ class Block(nnx.Module):
     ) -> tuple[Float[Array, "batch length d_model"], BlockCache | None]:
         """Returns the residual stream after this layer, and its cache where `around` has an update for one."""
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)
+        given = x
         update, own = self._attend(self._entering(x, self.attention_norm), around, own)
         x = self._leaving(x, update, self.attention_norm, self.post_attention_norm)
         if self.cross_attention is not None:
-            update, memory = self._attend_across(self._entering(x, self.cross_norm), around, memory)
+            update, memory = self._attend_across(
+                self._entering(given if self.parallel else x, self.cross_norm), around, memory
+            )
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
-        update = self.mlp(self._entering(x, self.mlp_norm))
+        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm))
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
         return x, None if own is None else BlockCache(own, memory)
 

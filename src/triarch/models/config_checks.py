@@ -83,6 +83,8 @@ def _check_norms(config: ModelConfig) -> None:
     _require(config, "norm_bias", has_bias, "goes with norm = 'layernorm' only")
     once = config.qk_norm == "none" or not config.qkv_norm
     _require(config, "qk_norm", once, "goes with qkv_norm = False only")
+    apart = not config.parallel_residual or config.norm_position != "post"
+    _require(config, "parallel_residual", apart, "does not go with norm_position = 'post'")
     skips_norm = not config.first_attention_norm
     is_pre = config.norm_position == "pre" or not skips_norm
     _require(config, "first_attention_norm", is_pre, "goes with norm_position = 'pre' only")
@@ -91,7 +93,14 @@ def _check_norms(config: ModelConfig) -> None:
 def _check_positions(config: ModelConfig) -> None:
     kind = config.position_encoding
     is_rotary = kind == "rotary"
-    _require(config, "head_dim", not is_rotary or config.head_dim % 2 == 0, "must be even: rotary positions turn pairs")
+    in_head = 0 < config.rope_fraction <= 1
+    _require(config, "rope_fraction", in_head, "must be above 0 and at most 1")
+    _require(config, "rope_fraction", is_rotary or config.rope_fraction == 1, "goes with position_encoding = 'rotary'")
+    width = config.rope.width(config.head_dim) if is_rotary else 2
+    whole = config.rope_fraction == 1
+    even = width > 0 and width % 2 == 0
+    _require(config, "head_dim", even or not whole, "must be even: rotary positions turn pairs")
+    _require(config, "rope_fraction", even, f"must make an even part of head_dim = {config.head_dim}")
     rotary_only = config.rope_scaling is None or is_rotary
     _require(config, "rope_scaling", rotary_only, "goes with position_encoding = 'rotary' only")
     local_only = config.local_rope_base is None or config.sliding_window is not None

@@ -54,8 +54,12 @@ def rotate(
     x: Float[Array, "batch length heads head_dim"],
     angles: tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]],
 ) -> Float[Array, "batch length heads head_dim"]:
-    """Turns the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
+    """Turns the pair (x[i], x[i + half]) of every head by its token's i-th angle. Keeps the dtype.
+
+    What of a head lies behind the last pair, where the angles are fewer than its half, stays as it is.
+    """
     cos, sin = angles
-    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
-    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
+    width = 2 * cos.shape[-1]
+    first, second = jnp.split(x[..., :width].astype(at_least_float32(x.dtype)), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return turned if width == x.shape[-1] else jnp.concatenate([turned, x[..., width:]], axis=-1)

@@ -26,14 +26,26 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-    """The rotation of one kind of layer: its base, and how its frequencies are stretched."""
+    """The rotation of one kind of layer.
+
+    Attributes:
+      base: of its frequencies.
+      scaling: how they are stretched.
+      fraction: of a head's width that is rotated, the first part of it.
+    """
 
     base: float
     scaling: RopeScaling | None = None
+    fraction: float = 1.0
+
+    def width(self, head_dim: int) -> int:
+        """Returns how many numbers of each head are rotated."""
+        return int(head_dim * self.fraction)
 
     def frequencies(self, head_dim: int) -> np.ndarray:
-        """Returns radians a token, float64[head_dim / 2], fastest first."""
-        frequencies = self.base ** -(np.arange(0, head_dim, 2) / head_dim)
+        """Returns radians a token, float64[width / 2], fastest first."""
+        width = self.width(head_dim)
+        frequencies = self.base ** -(np.arange(0, width, 2) / width)
         return frequencies if self.scaling is None else _stretched(frequencies, self.scaling)
 
 

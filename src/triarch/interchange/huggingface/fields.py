@@ -135,7 +135,9 @@ class Fields:
             hint = nearest(str(value), supported) if isinstance(value, str) else f" (only {_listed(supported)})"
         return UserError(f"{self.where}: {key} = {value!r}: {self.class_name} has no equivalent here with that{hint}")
 
-    def rope(self, default_base: float, layer_type: str | None = None) -> tuple[float, RopeScaling | None]:
+    def rope(
+        self, default_base: float, layer_type: str | None = None, partial: bool = False
+    ) -> tuple[float, RopeScaling | None]:
         """Returns base and scaling of the rotary embedding, wherever the file's age puts them.
 
         Newer files have `rope_parameters` (by layer type, in some classes), older ones `rope_theta` and
@@ -144,15 +146,16 @@ class Fields:
         Args:
           default_base: of the class.
           layer_type: key of the layer type, in classes whose layers differ.
+          partial: whether `rope_fraction` is asked for as well: unless it is, heads must be rotated as a whole.
         """
-        self.only("partial_rotary_factor", None, 1.0)
-        key = "rope_scaling" if self.get("rope_scaling", None) is not None else "rope_parameters"
+        key = self._rope_key()
         inner = self._inner_or_empty(key)
         if layer_type is not None:
             inner = inner._inner_or_empty(layer_type) if key == "rope_parameters" else inner
         elif self.get("rope_theta", None) is not None:
             default_base = self.number("rope_theta")
-        inner.only("partial_rotary_factor", None, 1.0)
+        for one in () if partial else (self, inner):
+            one.only("partial_rotary_factor", None, 1.0)
         base = inner.number("rope_theta", default_base)
         kind = inner.get("rope_type", inner.get("type", "default"))
         if kind == "default":
@@ -166,6 +169,13 @@ class Fields:
             high_freq_factor=inner.number("high_freq_factor"),
             original_length=inner.count("original_max_position_embeddings", original),
         )
+
+    def rope_fraction(self, default: float) -> float:
+        """Returns the part of a head's width that is rotated."""
+        return self._inner_or_empty(self._rope_key()).number("partial_rotary_factor", default)
+
+    def _rope_key(self) -> str:
+        return "rope_scaling" if self.get("rope_scaling", None) is not None else "rope_parameters"
 
     def global_layers(self, num_layers: int, default: Sequence[str]) -> tuple[int, int] | None:
         """Returns (every, first): layer i is global if and only if i % every == first; None: all are.
