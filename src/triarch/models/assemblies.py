@@ -23,7 +23,7 @@ from triarch.models.config import ModelConfig, Side
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Constrain, Execution, unconstrained
 from triarch.models.masks import Mask
-from triarch.models.positions import continued_positions, positions_in_segments, rotary_angles
+from triarch.models.positions import continued_positions, positions_in_segments, rotary_angles, text_lengths
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
@@ -83,10 +83,11 @@ class Transformer(nnx.Module):
     def _self_surroundings(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> Surroundings:
         # In the order of layers, not of a set: the program must be the same in every process.
         ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
+        lengths = text_lengths(positions, mask.query_segments)
         return Surroundings(
             attend=self.execution.attend(self.constrain),
             mask=mask,
-            angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
+            angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
         )
 
 
@@ -176,12 +177,14 @@ class Decoding(Transformer):
     def _inputs(self, batch: Batch) -> DecoderInputs:
         raise NotImplementedError
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
-        """Returns the angles by which cross-attention turns queries or keys."""
+    def _memory_angles(
+        self, positions: Int[Array, "batch length"], lengths: Int[Array, " batch"] | None = None
+    ) -> Angles | None:
+        """Returns the angles by which cross-attention turns queries or keys of texts of these lengths."""
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
-        return rotary_angles(positions, self.config.head_dim, rope)
+        return rotary_angles(positions, self.config.head_dim, rope, lengths)
 
 
 class Decoder(Decoding):
@@ -192,7 +195,7 @@ class Decoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> None:
+    def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
         return None
 
     def _inputs(self, batch: Batch) -> DecoderInputs:
@@ -225,12 +228,13 @@ class EncoderDecoder(Decoding):
         if self.config.decoder_positions == "continuous":
             positions = continued_positions(positions, segments, source_positions, source_segments)
         own = self._self_surroundings("decoder", Mask(segments, segments, causal=True), positions)
+        lengths = jnp.maximum(text_lengths(positions, segments), text_lengths(source_positions, source_segments))
         around = dataclasses.replace(
             own,
             memory=memory,
             memory_mask=Mask(segments, source_segments),
-            memory_query_angles=self._memory_angles(positions),
-            memory_key_angles=self._memory_angles(source_positions),
+            memory_query_angles=self._memory_angles(positions, lengths),
+            memory_key_angles=self._memory_angles(source_positions, lengths),
         )
         x = self._embed(batch, "decoder", self.decoder_input, positions)
         return DecoderInputs(x, around, positions, segments)

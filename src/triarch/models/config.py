@@ -76,7 +76,7 @@ class ModelConfig:
         "relative_bias" adds a number for each head and distance to self-attention's logits (T5); "none".
       rope_base: base of the rotary embedding in global layers (not stated by the RedLLM paper).
       local_rope_base: the same in sliding-window layers; None means `rope_base`.
-      rope_scaling: Llama 3's stretching of the rotary embedding in global layers.
+      rope_scaling: how the rotary embedding is slowed in global layers, for longer texts.
       rope_fraction: the part of a head's width that is rotated (GPT-NeoX: 0.25).
       learned_positions: rows of the position table that each side has.
       learned_position_offset: the row of place 0 (BART: 2).

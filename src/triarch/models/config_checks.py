@@ -127,14 +127,38 @@ def _check_positions(config: ModelConfig) -> None:
     _check_rope_scaling(config)
 
 
+# What each kind of `RopeScaling` needs besides its factor.
+_SCALINGS = {
+    "llama3": ("low_freq_factor", "high_freq_factor", "original_length"),
+    "linear": (),
+    "dynamic": ("original_length",),
+    "yarn": ("original_length",),
+}
+
+
 def _check_rope_scaling(config: ModelConfig) -> None:
     scaling = config.rope_scaling
     if scaling is None:
         return
-    positive = all(_is_finite(value) and value > 0 for value in dataclasses.astuple(scaling))
+    if not isinstance(scaling.kind, str) or scaling.kind not in _SCALINGS:
+        hint = nearest(str(scaling.kind), _SCALINGS)
+        raise UserError(f"ModelConfig.rope_scaling: RopeScaling.kind = {scaling.kind!r}{hint}")
+    for name in _SCALINGS["llama3"]:
+        needed = name in _SCALINGS[scaling.kind]
+        expectation = f"must {'' if needed else 'not '}have {name} for kind = {scaling.kind!r}"
+        _require(config, "rope_scaling", (getattr(scaling, name) is not None) == needed, expectation)
+    values = (value for name, value in dataclasses.asdict(scaling).items() if name not in ("kind", "truncate"))
+    positive = all(value is None or (_is_finite(value) and value > 0) for value in values)
     _require(config, "rope_scaling", positive, "must have positive, finite values only")
-    ascending = scaling.low_freq_factor < scaling.high_freq_factor
+    _require(config, "rope_scaling", isinstance(scaling.truncate, bool), "must have truncate = True or False")
+    ascending = scaling.kind != "llama3" or scaling.low_freq_factor < scaling.high_freq_factor
     _require(config, "rope_scaling", ascending, "must have a low_freq_factor below its high_freq_factor")
+    descending = scaling.beta_slow < scaling.beta_fast
+    _require(config, "rope_scaling", descending, "must have a beta_slow below its beta_fast")
+    wide = scaling.kind != "dynamic" or config.rope.width(config.head_dim) > 2
+    _require(config, "rope_scaling", wide, "must rotate more than one pair of each head for kind = 'dynamic'")
+    grows = scaling.kind != "yarn" or config.rope_base > 1
+    _require(config, "rope_base", grows, "must be above 1 for a rope_scaling of kind = 'yarn'")
 
 
 def _check_kinds(config: ModelConfig) -> None:

@@ -36,12 +36,29 @@ def continued_positions(
     return decoder_positions + lengths
 
 
+def text_lengths(positions: Int[Array, "batch length"], segments: Int[Array, "batch length"] | None) -> jax.Array:
+    """Returns how far the longest text of each row reaches, int[batch]: its last token's position and one."""
+    real = positions if segments is None else jnp.where(segments > 0, positions, 0)
+    return jnp.max(real, axis=1) + 1
+
+
 def rotary_angles(
-    positions: Int[Array, "batch length"], head_dim: int, rope: Rope
+    positions: Int[Array, "batch length"], head_dim: int, rope: Rope, lengths: Int[Array, " batch"] | None = None
 ) -> tuple[Float[Array, "batch length 1 half"], Float[Array, "batch length 1 half"]]:
-    """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
-    angles = positions[..., None, None] * jnp.asarray(rope.frequencies(head_dim))
-    return jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
+    """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention.
+
+    Where the base grows with the text, `lengths` has the tokens of each row's longest (None: as many as the positions
+    tell), so that no row depends on another.
+    """
+    frequencies = jnp.asarray(rope.frequencies(head_dim))
+    scaling = rope.scaling
+    if scaling is not None and scaling.kind == "dynamic":
+        lengths = text_lengths(positions, None) if lengths is None else lengths
+        growth = jnp.maximum(1.0, scaling.factor * (lengths / scaling.original_length) - (scaling.factor - 1.0))
+        frequencies = frequencies / growth[:, None, None, None] ** jnp.asarray(rope.exponents(head_dim))
+    angles = positions[..., None, None] * frequencies
+    both = jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
+    return both if rope.magnitude == 1.0 else (both[0] * rope.magnitude, both[1] * rope.magnitude)
 
 
 def _looped_cos_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name, rope_parameters
+from triarch.interchange.huggingface.fields import Fields, activation_name, original_length, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -60,6 +60,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "rotary_emb_base": config.rope_base,
         "rotary_pct": config.rope_fraction,
         "tie_word_embeddings": config.tied_embeddings,
+        **original_length(config.rope_scaling),
     }
 
 

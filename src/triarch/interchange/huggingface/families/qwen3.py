@@ -23,6 +23,7 @@ _DEFAULTS = {
     "num_attention_heads": 32,
     "num_key_value_heads": 32,
     "head_dim": 128,
+    "max_position_embeddings": 32768,
 }
 
 
