@@ -45,8 +45,9 @@ class Reference:
         for index, layer in enumerate(self.layers("encoder", self.config.num_encoder_layers)):
             base, window = self.base_and_window("encoder", index)
             sees = [[j for j in everyone if window is None or abs(i - j) <= window] for i in everyone]
+            given = stream
             stream = self.self_attention(layer, index, stream, sees, 0, base, "encoder")
-            stream = self.feed_forward(layer, stream)
+            stream = self.feed_forward(layer, stream, given)
         return self.end("encoder", stream)
 
     def decode(self, tokens, memory, first_position, prefix):
@@ -59,10 +60,11 @@ class Reference:
                 [j for j in everyone if (j <= i or j < prefix) and (window is None or abs(i - j) <= window)]
                 for i in everyone
             ]
+            given = stream
             stream = self.self_attention(layer, index, stream, sees, first_position, base, "decoder")
             if memory is not None:
-                stream = self.cross_attention(layer, stream, memory, first_position)
-            stream = self.feed_forward(layer, stream)
+                stream = self.cross_attention(layer, stream, given, memory, first_position)
+            stream = self.feed_forward(layer, stream, given)
         return self.end("decoder", stream)
 
     def end(self, side, stream):
@@ -151,11 +153,11 @@ class Reference:
             return np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x])
         return np.array([v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x])
 
-    def feed_forward(self, layer, stream):
+    def feed_forward(self, layer, stream, given):
         c = self.config
         result = []
-        for x in stream:
-            y = self.entering(layer, "mlp", x)
+        for x, whole in zip(stream, given, strict=True):
+            y = self.entering(layer, "mlp", whole if c.parallel_residual else x)
             up = self.linear(layer, "mlp", "up", y, c.mlp_bias)
             inner = self.activate(up)
             if c.gated_mlp:
@@ -191,13 +193,13 @@ class Reference:
             distance = min(exact + math.floor(steps + 1e-9), buckets - 1)
         return self.values[side, "relative_bias"][row + distance]
 
-    def cross_attention(self, layer, stream, memory, first_position):
+    def cross_attention(self, layer, stream, given, memory, first_position):
         c = self.config
         base = c.rope_base if c.cross_attention_rope else None
         places, biases = list(range(len(memory))), [np.zeros(c.num_heads)] * len(memory)
         result = []
         for i, x in enumerate(stream):
-            y = self.entering(layer, "cross", x)
+            y = self.entering(layer, "cross", given[i] if c.parallel_residual else x)
             update = self.attend(layer, "cross_attention", y, first_position + i, memory, places, base, biases)
             result.append(self.residual(layer, "cross", x, update))
         return result
@@ -250,6 +252,12 @@ class Reference:
         """Rotary embedding: (x[i], x[i + half]) is a complex number, turned by place * base^(-2i / width)."""
         if base is None:
             return x
+        width = int(len(x) * self.config.rope_fraction)
+        if width < len(x):
+            return np.concatenate([self.turned(x[:width], place, base), x[width:]])
+        return self.turned(x, place, base)
+
+    def turned(self, x, place, base):
         half = len(x) // 2
         speeds = [self.stretched(base ** (-2 * i / len(x))) for i in range(half)]
         turned = [complex(x[i], x[i + half]) * cmath.exp(1j * place * speeds[i]) for i in range(half)]

@@ -45,6 +45,9 @@ OPTIONS = {
     "norms of queries and keys per head, LayerNorm": dataclasses.replace(
         ETTIN_DECODER, num_decoder_layers=2, qk_norm="per_head", norm_bias=True
     ),
+    "sublayers side by side, half of a head rotated": dataclasses.replace(
+        BRIEF, parallel_residual=True, rope_fraction=0.5, norm_scale="gain"
+    ),
     "local base unset, no gains": dataclasses.replace(
         ETTIN_ENCODER, local_rope_base=None, norm_scale="none", first_attention_norm=True
     ),

@@ -82,6 +82,16 @@ def test_ettin_layers_alternate():
         ({"rope_scaling": RopeScaling(8.0, 4.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor=8.0, low_freq_factor=4.0"),
         ({"qk_norm": "perhead"}, "qk_norm = 'perhead' (did you mean 'per_head'?)"),
         ({"qk_norm": "per_head"}, "qk_norm = 'per_head' goes with qkv_norm = False only"),
+        (
+            {"rope_scaling": RopeScaling(2.0, kind="yarm")},
+            "rope_scaling: RopeScaling.kind = 'yarm' (did you mean 'yarn'?)",
+        ),
+        ({"rope_scaling": RopeScaling(2.0, kind="dynamic")}, "rope_scaling = RopeScaling(factor=2.0, low_freq_factor="),
+        ({"rope_fraction": 0.0}, "rope_fraction = 0.0 must be above 0 and at most 1"),
+        ({"rope_fraction": 1.5}, "rope_fraction = 1.5 must be above 0 and at most 1"),
+        ({"rope_fraction": 0.4}, "rope_fraction = 0.4 must make an even part of head_dim = 8"),
+        ({"rope_fraction": 0.5, "position_encoding": "none"}, "rope_fraction = 0.5 goes with position_encoding = 'rot"),
+        ({"parallel_residual": True, "norm_position": "post"}, "parallel_residual = True does not go with norm_posit"),
         ({"kernel_init": "xyz"}, "kernel_init = 'xyz' (one of: fan_in, fixed)"),
     ],
 )

@@ -25,7 +25,7 @@ from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unem
 from triarch.models.execution import Execution
 from triarch.models.masks import Mask
 from triarch.models.placing import Constrain, unconstrained
-from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
+from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles, text_lengths
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
@@ -112,10 +112,11 @@ class Transformer(nnx.Module):
     ) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
         ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
+        lengths = text_lengths(positions, mask.query_segments)
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
-            angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
+            angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
             dropout=dropout,
         )
 
@@ -208,12 +209,14 @@ class Decoding(Transformer):
     def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
         raise NotImplementedError
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
-        """Returns the angles by which cross-attention rotates queries or keys."""
+    def _memory_angles(
+        self, positions: Int[Array, "batch length"], lengths: Int[Array, " batch"] | None = None
+    ) -> Angles | None:
+        """Returns the angles by which cross-attention rotates queries or keys of texts of these lengths."""
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
-        return rotary_angles(positions, self.config.head_dim, rope)
+        return rotary_angles(positions, self.config.head_dim, rope, lengths)
 
 
 class Decoder(Decoding):
@@ -224,7 +227,7 @@ class Decoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> None:
+    def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
         return None
 
     def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
@@ -260,13 +263,14 @@ class EncoderDecoder(Decoding):
             positions = continued_positions(positions, segments, source_positions, source_segments)
         dropout = self._dropout("decoder", key)
         own = self._self_context("decoder", Mask(segments, segments, causal=True), positions, dropout)
+        lengths = jnp.maximum(text_lengths(positions, segments), text_lengths(source_positions, source_segments))
         context = dataclasses.replace(
             own,
             memory=Memory(
                 memory,
                 Mask(segments, source_segments),
-                self._memory_angles(positions),
-                self._memory_angles(source_positions),
+                self._memory_angles(positions, lengths),
+                self._memory_angles(source_positions, lengths),
             ),
         )
         x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)

@@ -57,6 +57,7 @@ class Block(nnx.Module):
     ):
         self.constrain = constrain
         self.norm_position = config.norm_position
+        self.parallel = config.parallel_residual
         cross = side == "decoder" and config.architecture == "encoder-decoder"
         attention_stds = _stds(config, config.num_layers(side), config.num_heads * config.head_dim)
         mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
@@ -85,13 +86,15 @@ class Block(nnx.Module):
           step: how mixers are called: one of `forward`, `prefill` and `extend`.
           cache: what the layer kept.
         """
+        given = x
         update, mixer = step(self.attention, self._entering(x, self.attention_norm), cache.mixer, self._own(context))
         x = self._leaving(x, update, self.attention_norm, self.post_attention_norm, context, "self_attention")
         cross = None
         if self.cross_attention is not None:
-            update, cross = step(self.cross_attention, self._entering(x, self.cross_norm), cache.cross, context)
+            x_cross = self._entering(given if self.parallel else x, self.cross_norm)
+            update, cross = step(self.cross_attention, x_cross, cache.cross, context)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
-        update = self.mlp(self._entering(x, self.mlp_norm))
+        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm))
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
         return x, BlockCache(mixer, cross)
 

@@ -55,6 +55,8 @@ class ModelConfig:
       norm_eps: added to the mean square (RMSNorm) or the variance (LayerNorm).
       norm_position: "pre" is x + f(norm(x)), "post" is norm(x + f(x)) (BERT, BART), "pre_and_post" is
         x + norm(f(norm(x))) (Gemma 2), "output" is x + norm(f(x)) (OLMo 2).
+      parallel_residual: whether all sublayers of a layer read its input, x + f(norm(x)) + g(norm(x)) (GPT-NeoX), not
+        each what the one before it left.
       first_attention_norm: whether layer 0 has a norm before its self-attention (ModernBERT: no).
       final_norm: a norm after the last layer of a stack.
       attention_bias: biases of the query, key, value and output projections.
@@ -74,7 +76,8 @@ class ModelConfig:
         "relative_bias" adds a number for each head and distance to self-attention's logits (T5); "none".
       rope_base: base of the rotary embedding in global layers (not stated by the RedLLM paper).
       local_rope_base: the same in sliding-window layers; None means `rope_base`.
-      rope_scaling: Llama 3's stretching of the rotary embedding in global layers.
+      rope_scaling: how the rotary embedding is slowed in global layers, for longer texts.
+      rope_fraction: the part of a head's width that is rotated (GPT-NeoX: 0.25).
       learned_positions: rows of the position table that each side has.
       learned_position_offset: the row of place 0 (BART: 2).
       relative_buckets: rows of the table of relative biases.
@@ -119,6 +122,7 @@ class ModelConfig:
     norm_bias: bool = False
     norm_eps: float = 1e-6
     norm_position: Literal["pre", "post", "pre_and_post", "output"] = "pre"
+    parallel_residual: bool = False
     first_attention_norm: bool = True
     final_norm: bool = True
 
@@ -137,6 +141,7 @@ class ModelConfig:
     rope_base: float = 10_000.0
     local_rope_base: float | None = None
     rope_scaling: RopeScaling | None = None
+    rope_fraction: float = 1.0
     learned_positions: int | None = None
     learned_position_offset: int = 0
     relative_buckets: int = 32
@@ -179,12 +184,16 @@ class ModelConfig:
     @property
     def rope(self) -> Rope | None:
         """Rotation in global layers and cross-attention; None without rotary positions."""
-        return Rope(self.rope_base, self.rope_scaling) if self.position_encoding == "rotary" else None
+        if self.position_encoding != "rotary":
+            return None
+        return Rope(self.rope_base, self.rope_scaling, self.rope_fraction)
 
     @property
     def local_rope(self) -> Rope | None:
         """Rotation in sliding-window layers; None without rotary positions."""
-        return Rope(self.local_rope_base or self.rope_base) if self.position_encoding == "rotary" else None
+        if self.position_encoding != "rotary":
+            return None
+        return Rope(self.local_rope_base or self.rope_base, fraction=self.rope_fraction)
 
     def layer_specs(self, side: Side) -> tuple[LayerSpec, ...]:
         """Returns what is particular to each layer of one side's stack."""

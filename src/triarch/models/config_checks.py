@@ -83,6 +83,8 @@ def _check_norms(config: ModelConfig) -> None:
     _require(config, "norm_bias", has_bias, "goes with norm = 'layernorm' only")
     once = config.qk_norm == "none" or not config.qkv_norm
     _require(config, "qk_norm", once, "goes with qkv_norm = False only")
+    apart = not config.parallel_residual or config.norm_position != "post"
+    _require(config, "parallel_residual", apart, "does not go with norm_position = 'post'")
     skips_norm = not config.first_attention_norm
     is_pre = config.norm_position == "pre" or not skips_norm
     _require(config, "first_attention_norm", is_pre, "goes with norm_position = 'pre' only")
@@ -91,7 +93,14 @@ def _check_norms(config: ModelConfig) -> None:
 def _check_positions(config: ModelConfig) -> None:
     kind = config.position_encoding
     is_rotary = kind == "rotary"
-    _require(config, "head_dim", not is_rotary or config.head_dim % 2 == 0, "must be even: rotation is of pairs")
+    in_head = 0 < config.rope_fraction <= 1
+    _require(config, "rope_fraction", in_head, "must be above 0 and at most 1")
+    _require(config, "rope_fraction", is_rotary or config.rope_fraction == 1, "goes with position_encoding = 'rotary'")
+    width = config.rope.width(config.head_dim) if is_rotary else 2
+    whole = config.rope_fraction == 1
+    even = width > 0 and width % 2 == 0
+    _require(config, "head_dim", even or not whole, "must be even: rotation is of pairs")
+    _require(config, "rope_fraction", even, f"must make an even part of head_dim = {config.head_dim}")
     rotary_only = config.rope_scaling is None or is_rotary
     _require(config, "rope_scaling", rotary_only, "goes with position_encoding = 'rotary' only")
     local_only = config.local_rope_base is None or config.sliding_window is not None
@@ -118,14 +127,38 @@ def _check_positions(config: ModelConfig) -> None:
     _check_rope_scaling(config)
 
 
+# What each kind of `RopeScaling` needs besides its factor.
+_SCALINGS = {
+    "llama3": ("low_freq_factor", "high_freq_factor", "original_length"),
+    "linear": (),
+    "dynamic": ("original_length",),
+    "yarn": ("original_length",),
+}
+
+
 def _check_rope_scaling(config: ModelConfig) -> None:
     scaling = config.rope_scaling
     if scaling is None:
         return
-    positive = all(_is_finite(value) and value > 0 for value in dataclasses.astuple(scaling))
+    if not isinstance(scaling.kind, str) or scaling.kind not in _SCALINGS:
+        hint = nearest(str(scaling.kind), _SCALINGS)
+        raise UserError(f"ModelConfig.rope_scaling: RopeScaling.kind = {scaling.kind!r}{hint}")
+    for name in _SCALINGS["llama3"]:
+        needed = name in _SCALINGS[scaling.kind]
+        expectation = f"must {'' if needed else 'not '}have {name} for kind = {scaling.kind!r}"
+        _require(config, "rope_scaling", (getattr(scaling, name) is not None) == needed, expectation)
+    values = (value for name, value in dataclasses.asdict(scaling).items() if name not in ("kind", "truncate"))
+    positive = all(value is None or (_is_finite(value) and value > 0) for value in values)
     _require(config, "rope_scaling", positive, "must have positive, finite values only")
-    ascending = scaling.low_freq_factor < scaling.high_freq_factor
+    _require(config, "rope_scaling", isinstance(scaling.truncate, bool), "must have truncate = True or False")
+    ascending = scaling.kind != "llama3" or scaling.low_freq_factor < scaling.high_freq_factor
     _require(config, "rope_scaling", ascending, "must have a low_freq_factor below its high_freq_factor")
+    descending = scaling.beta_slow < scaling.beta_fast
+    _require(config, "rope_scaling", descending, "must have a beta_slow below its beta_fast")
+    wide = scaling.kind != "dynamic" or config.rope.width(config.head_dim) > 2
+    _require(config, "rope_scaling", wide, "must rotate more than one pair of each head for kind = 'dynamic'")
+    grows = scaling.kind != "yarn" or config.rope_base > 1
+    _require(config, "rope_base", grows, "must be above 1 for a rope_scaling of kind = 'yarn'")
 
 
 def _check_kinds(config: ModelConfig) -> None:
