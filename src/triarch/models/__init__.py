@@ -3,6 +3,7 @@
 from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, Transformer, abstract, build
 from triarch.models.config import ModelConfig
 from triarch.models.execution import Execution
+from triarch.models.network import Network
 from triarch.models.rope import RopeScaling
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "EncoderDecoder",
     "Execution",
     "ModelConfig",
+    "Network",
     "RopeScaling",
     "Transformer",
     "abstract",

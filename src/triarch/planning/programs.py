@@ -15,8 +15,9 @@ from triarch.objectives.base import SpecialTokens
 from triarch.sharding import MeshConfig, make_mesh
 from triarch.training import optimizers
 from triarch.training.config import RunConfig, validate
+from triarch.training.frozen import trained_names
 from triarch.training.run import Run, assemble
-from triarch.training.state import Network, init_state
+from triarch.training.state import init_state, placed
 
 Kind = Literal["train", "evaluate", "prefill", "decode"]
 
@@ -87,7 +88,8 @@ def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> di
 def state_bytes(config: RunConfig) -> int:
     """Returns the bytes of parameters and optimizer state, over all devices; nothing is made."""
     one = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    network = Network(config.model, config.execution, config.rules, one)
-    transformation = optimizers.build(config.optimizer, config.steps)
+    trained = trained_names(config.model, config.train_only, config.frozen)
+    network = placed(config.model, config.execution, config.rules, one, trained)
+    transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     state = jax.eval_shape(lambda: init_state(network, transformation, 0))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

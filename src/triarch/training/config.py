@@ -12,6 +12,7 @@ from triarch.models.config_checks import MOST_SIZE
 from triarch.objectives.base import Objective
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training import optimizers
+from triarch.training.frozen import trained_names
 from triarch.training.optimizers import Optimizer
 
 
@@ -84,6 +85,10 @@ class RunConfig:
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
+      train_only: parameters that are trained: kinds ("kernel", "vector", "table", "adapter"), names as in an export
+        ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
+        values they begin with, without gradients or optimizer state.
+      frozen: parameters that are not trained, likewise; () for none.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -116,6 +121,8 @@ class RunConfig:
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
+    train_only: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     z_loss: float = 1e-4
     loss_chunk: int = 512
     log_every: int = 10
@@ -194,6 +201,7 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+    trained_names(config.model, config.train_only, config.frozen)
 
 
 def best_is_least(config: CheckpointConfig) -> bool:

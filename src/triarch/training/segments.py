@@ -14,16 +14,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from triarch.data.source_order import SourceOrder
 from triarch.errors import UserError
-from triarch.models import abstract
+from triarch.models import Network
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.config_classes import to_plain
 from triarch.training.config_json import from_plain, read_json
 from triarch.training.fingerprint import CONFIG_JSON
+from triarch.training.frozen import trained_names
 
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (
@@ -157,7 +157,9 @@ def _changeable(key: str) -> bool:
 
 def optimizer_shapes(config: RunConfig) -> Any:
     """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
-    params = nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
-    state = jax.eval_shape(optimizers.build(config.optimizer, config.steps).init, params)
+    trained = trained_names(config.model, config.train_only, config.frozen)
+    specs = Network(config.model, config.execution, trained=trained).trained_specs
+    params = jax.tree.map(lambda spec: spec.struct, specs)
+    state = jax.eval_shape(optimizers.build(config.optimizer, config.steps, specs).init, params)
     leaves, structure = jax.tree.flatten(state)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

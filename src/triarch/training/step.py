@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from triarch.models import Network
 from triarch.objectives.losses import LossSums, loss_fn, scored_features
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
-from triarch.training.state import Network, TrainState
+from triarch.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -64,9 +65,9 @@ def make_train_step(
       num_scored: at most this many targets of a row have weight (see `loss_fn`).
     """
 
-    def loss(params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, LossSums]:
+    def loss(trained: Any, params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, LossSums]:
         total, sums = loss_fn(
-            network.merge(params),
+            network.merge(network.completed(trained, params)),
             batch,
             z_loss=config.z_loss,
             chunk=config.loss_chunk,
@@ -75,14 +76,16 @@ def make_train_step(
         return total / weight, sums
 
     def update(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
-        transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
+        transformation = optimizers.at_rate(config.optimizer, lambda count: rate, network.trained_specs)
         # Divided by before the backward pass: afterwards it would be a pass of its own over all gradients.
         weight = _nonzero(scored_features(batch)[1].sum())
-        gradients = functools.partial(jax.grad(loss, has_aux=True), weight=weight)
+        trained = network.trained(state.params)
+        gradients = functools.partial(jax.grad(loss, has_aux=True), trained, weight=weight)
         grads, sums = _accumulated(gradients, state.params, batch, config.microbatches, batch_sharding)
-        updates, opt_state = transformation.update(grads, state.opt_state, state.params)
+        updates, opt_state = transformation.update(grads, state.opt_state, trained)
+        params = network.completed(optax.apply_updates(trained, updates), state.params)
         metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)

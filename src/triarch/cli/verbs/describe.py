@@ -70,7 +70,10 @@ def describe(config) -> dict:
     """Returns facts about a run that follow from its config alone; bytes are of the whole state, over all devices."""
     import jax
 
+    from triarch.models import Network
+    from triarch.models.network import unflatten
     from triarch.training.config import validate
+    from triarch.training.frozen import trained_names
     from triarch.training.optimizers import build as build_optimizer
 
     validate(config)
@@ -79,8 +82,10 @@ def describe(config) -> dict:
     sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
     num_scored = config.objective.num_scored(model.architecture, config.data.window)
     flops = {convention: model.flops(*sides, convention, num_scored) for convention in ("paper", "train")}
-    params = _abstract_params(config)
-    state = jax.eval_shape(build_optimizer(config.optimizer, config.steps).init, params)
+    network = Network(model, config.execution, trained=trained_names(model, config.train_only, config.frozen))
+    params = jax.tree.map(lambda spec: spec.struct, unflatten(network.specs))
+    trained = network.trained(params)
+    state = jax.eval_shape(build_optimizer(config.optimizer, config.steps, network.trained_specs).init, trained)
     sequences = config.steps * config.batch_size
     return {
         "architecture": model.architecture,
@@ -97,17 +102,9 @@ def describe(config) -> dict:
         "memory_bytes": {
             "parameters": _bytes(params),
             "optimizer_state": _bytes(state),
-            "gradients": _bytes(params),
+            "gradients": _bytes(trained),
         },
     }
-
-
-def _abstract_params(config):
-    from flax import nnx
-
-    from triarch.models import abstract
-
-    return nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
 
 
 def _bytes(tree) -> int:

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 from triarch.models.stack import repeating
 
 LAYER = "{layer}"

@@ -16,8 +16,8 @@ from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import Rule, same
 from triarch.interchange.manifest import model_config
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 
 _LAYER = re.compile(r"(encoder|decoder)/(?:first|scanned)/\d+/(.+)")
 

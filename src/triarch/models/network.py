@@ -1,0 +1,205 @@
+"""A network as a function of its parameters, and its parameters as a table of names.
+
+Parameters are a nested dict of arrays keyed by the modules' attribute names: what a checkpoint holds. Their names are
+paths through it joined by "/", such as `decoder/scanned/0/attention/query`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import types
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from triarch.models.assemblies import Transformer, build
+from triarch.models.config import ModelConfig
+from triarch.models.execution import Constrain, Execution, unconstrained
+from triarch.models.parameters import KINDS, LAYERS, Axes, Kind, axes_of, kind_of
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterSpec:
+    """What a network expects of one parameter, and what the parameter is.
+
+    Attributes:
+      shape: sizes of its dimensions.
+      axes: logical name of each dimension; None where it has none.
+      kind: what it is, see `models.parameters`.
+      dtype: of its values.
+    """
+
+    shape: tuple[int, ...]
+    axes: Axes
+    kind: Kind
+    dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.float32))
+
+    @property
+    def stacked(self) -> bool:
+        """Whether it holds the tensors of repeated layers, along its first axis."""
+        return self.axes[:1] == (LAYERS,)
+
+    @property
+    def struct(self) -> jax.ShapeDtypeStruct:
+        """Its shape and type as JAX has them."""
+        return jax.ShapeDtypeStruct(self.shape, self.dtype)
+
+
+Specs = Mapping[str, ParameterSpec]
+
+
+class Network:
+    """A network as functions of its parameters: `init` makes them, `merge` puts them into the module.
+
+    Attributes:
+      config: what the network is.
+      specs: of every parameter, by name.
+      trained_names: parameters that training changes.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        execution: Execution | None = None,
+        constrain: Constrain = unconstrained,
+        trained: Collection[str] | None = None,
+        apart: bool = False,
+    ):
+        """Makes out the network; allocates nothing.
+
+        Args:
+          config: what the network is.
+          execution: how it is computed.
+          constrain: places activations on a mesh.
+          trained: names of the parameters that training changes; None for all.
+          apart: whether repeated layers have parameters of their own, not stacked ones; decoding on a CPU is faster so.
+        """
+        self.config = config
+        self._execution = execution or Execution()
+        self._constrain = constrain
+        self._apart = apart
+        self._graph, state = nnx.split(nnx.eval_shape(lambda: self._build(0)), nnx.Param)
+        self._variables = list(nnx.to_flat_state(state))
+        found = {_name(path): _spec(variable) for path, variable in self._variables}
+        self.specs: Specs = types.MappingProxyType(dict(sorted(found.items())))
+        self.trained_names = frozenset(self.specs if trained is None else trained)
+
+    def init(self, seed: int) -> Tree:
+        """Returns fresh parameters."""
+        return parameters_of(self._build(seed))
+
+    def merge(self, params: Tree) -> Transformer:
+        """Returns the module with the given parameters."""
+        values = flatten(params)
+        leaves = [(path, variable.replace(values[_name(path)])) for path, variable in self._variables]
+        return nnx.merge(self._graph, nnx.from_flat_state(leaves))
+
+    def trained(self, tree: Tree) -> Tree:
+        """Returns what a tree like the parameters holds of those that training changes."""
+        if len(self.trained_names) == len(self.specs):
+            return tree
+        return unflatten({name: leaf for name, leaf in flatten(tree).items() if name in self.trained_names})
+
+    def completed(self, trained: Tree, tree: Tree) -> Tree:
+        """Returns `tree` with the leaves of `trained` in place of its own."""
+        return unflatten(flatten(tree) | flatten(trained))
+
+    @property
+    def trained_specs(self) -> Tree:
+        """The specs of the parameters that training changes, as a tree like them."""
+        return self.trained(unflatten(self.specs))
+
+    def unrolled(self) -> Network:
+        """Returns the same network with the parameters of repeated layers apart, as `unroll` lays them out."""
+        return Network(self.config, self._execution, self._constrain, apart=True)
+
+    def unroll(self, params: Tree) -> Tree:
+        """Returns the parameters of `unrolled`."""
+        model = self.merge(params)
+        model.unroll()
+        return parameters_of(model)
+
+    def _build(self, seed: int) -> Transformer:
+        model = build(self.config, self._execution, nnx.Rngs(params=seed), self._constrain)
+        if self._apart:
+            model.unroll()
+        return model
+
+
+@functools.cache
+def specs(config: ModelConfig) -> Specs:
+    """Returns the specs of every parameter that the network of `config` has, by name."""
+    return Network(config).specs
+
+
+def split(model: Transformer) -> tuple[Network, Tree]:
+    """Returns a module as a network, and its parameters."""
+    return Network(model.config, model.execution, model.constrain), parameters_of(model)
+
+
+def parameters_of(model: Transformer) -> Tree:
+    """Returns the parameters that a module holds."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return unflatten({_name(path): variable[...] for path, variable in flat})
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the leaves of nested dicts by name, sorted: {"a": {"b": x}} -> {"a/b": x}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}/")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return dict(sorted(flat.items()))
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested dicts: {"a/b": x} -> {"a": {"b": x}}."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, leaf = name.split("/")
+        node = tree
+        for folder in folders:
+            node = node.setdefault(folder, {})
+        node[leaf] = value
+    return tree
+
+
+def named(specs: Specs, pattern: str) -> frozenset[str]:
+    """Returns the parameters that a pattern names; none if it names nothing.
+
+    Args:
+      specs: of the network.
+      pattern: a kind ("table"), a parameter's name, or the first parts of several ("decoder/scanned"); "*" stands for
+        any characters, "/" too.
+    """
+    if pattern in KINDS:
+        return frozenset(name for name, spec in specs.items() if spec.kind == pattern)
+    return frozenset(name for name in specs if any(fnmatch.fnmatchcase(part, pattern) for part in _beginnings(name)))
+
+
+def patterns(specs: Specs) -> list[str]:
+    """Returns what `named` takes without a "*": the kinds, names, and first parts of names."""
+    return [*KINDS, *dict.fromkeys(part for name in specs for part in _beginnings(name))]
+
+
+def _beginnings(name: str) -> Iterable[str]:
+    """Yields "a", "a/b" and "a/b/c" of "a/b/c"."""
+    parts = name.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _spec(variable: nnx.Variable) -> ParameterSpec:
+    return ParameterSpec(tuple(variable.shape), axes_of(variable), kind_of(variable), jnp.dtype(variable.dtype))
+
+
+def _name(path: tuple[str | int, ...]) -> str:
+    return "/".join(map(str, path))
