@@ -9,7 +9,7 @@ import pytest
 
 from tests.models import tiny
 from triarch.models import Network
-from triarch.models.network import flatten, named, parameters_of, patterns, specs, split, unflatten
+from triarch.models.network import flatten, layer_place, named, parameters_of, patterns, specs, split, unflatten
 
 CONFIGS = {
     "redllm": tiny.REDLLM,
@@ -72,6 +72,18 @@ def test_what_is_trained_is_apart_from_the_rest():
     changed = network.completed(jax.tree.map(lambda x: -x - 1, trained), unflatten(tree))
     assert flatten(changed) == {name: -x - 1 if name in network.trained_names else x for name, x in tree.items()}
     assert Network(tiny.REDLLM).trained(tree) is tree
+
+
+def test_every_layer_has_its_place():
+    config = tiny.ETTIN_ENCODER
+    shapes = specs(config)
+    found = [layer_place(config, "encoder", layer) for layer in range(config.num_encoder_layers)]
+    assert len(set(found)) == config.num_encoder_layers
+    for (module, row), layer in zip(found, config.layer_specs("encoder"), strict=True):
+        held = [spec for name, spec in shapes.items() if name.startswith(f"{module}/")]
+        assert held and all(spec.stacked == (row is not None) for spec in held)
+        assert row is None or all(row < spec.shape[0] for spec in held)
+        assert (f"{module}/attention_norm/scale" in shapes) == layer.attention_norm
 
 
 def test_patterns():

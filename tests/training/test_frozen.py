@@ -13,9 +13,10 @@ from flax import nnx
 
 from tests.training import tiny
 from triarch.errors import UserError
-from triarch.models import build
+from triarch.models import Execution, build
 from triarch.models.network import flatten, parameters_of, specs, unflatten
 from triarch.objectives.losses import loss_fn
+from triarch.planning.programs import abstract_batch
 from triarch.training import CheckpointConfig, train
 from triarch.training.config import validate
 from triarch.training.frozen import trained_names
@@ -126,6 +127,20 @@ def test_frozen_parameters_have_no_state_and_no_gradients(config):
     moments = run.target.opt_state[1][0]
     assert set(flatten(moments.mu)) == set(flatten(moments.nu)) == names
     assert set(flatten(run.target.params)) == set(run.network.specs)
+
+
+def test_gradients_of_frozen_kernels_are_not_computed(config):
+    config = dataclasses.replace(config, execution=Execution("float32", scan_layers=False))
+
+    def flops(**changes):
+        run = assemble(changed := dataclasses.replace(config, **changes), open_inputs(changed))
+        batch = abstract_batch(run.config, run.batch_layout, packed=False)
+        return run.train_step.lower(run.target, batch).cost_analysis()["flops"]
+
+    sizes = sum(np.prod(spec.shape) for spec in specs(config.model).values() if spec.kind == "kernel")
+    # A gradient is a product with every token; what an optimizer does for a parameter is some tens of operations more.
+    products = 2 * config.batch_size * tiny.WINDOW * sizes
+    assert products < flops() - flops(frozen=("kernel",)) < products + 50 * sizes
 
 
 def test_a_resumed_run_is_bit_equal_and_checkpoints_hold_all(config, tmp_path):

@@ -1,6 +1,7 @@
 """Chains of optax's transformations by name: what they compute, and what is said of names that are not there."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -8,9 +9,13 @@ from tests.training.test_optimizers import SHAPES, STEPS, problem, run, specs_of
 from triarch.errors import UserError
 from triarch.training import optimizers
 from triarch.training.adafactor import Adafactor
+from triarch.training.checkpoints import Checkpoints
+from triarch.training.config import CheckpointConfig
+from triarch.training.muon import Muon
 from triarch.training.optax_chain import TRANSFORMATIONS, OptaxChain
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Constant, Cosine
+from triarch.training.state import TrainState
 
 # Of those that have no default.
 REQUIRED = {
@@ -104,3 +109,30 @@ def test_states_of_steps_are_of_what_they_are_applied_to():
     chain = OptaxChain(Constant(0.1), ("scale_by_adam(only='vector')",), max_grad_norm=None)
     state = optimizers.build(chain, STEPS, specs_of(params)).init(params)
     assert sorted(leaf.shape for leaf in jax.tree.leaves(state) if leaf.ndim) == [SHAPES["bias"]] * 2
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Muon(Constant(0.1)),
+        OptaxChain(
+            Constant(0.1), ("scale_by_adam(only='kernel')", "scale_by_sm3(only=('vector', 'table'))", "trace(0.9)")
+        ),
+    ],
+    ids=["Muon", "OptaxChain"],
+)
+def test_states_come_back_from_checkpoints(optimizer, tmp_path):
+    """Also where parts of the parameters are masked out."""
+    params, _ = problem()
+    params = jax.tree.map(jnp.float32, params)
+    transformation = optimizers.build(optimizer, STEPS, specs_of(params))
+    opt_state = transformation.update(params, transformation.init(params), params)[1]
+    state = TrainState(jnp.int32(1), params, opt_state)
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointConfig())
+    checkpoints.save(state, 1)
+    checkpoints.wait()
+    restored = checkpoints.restore(1, target)
+    checkpoints.close()
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, restored, state)

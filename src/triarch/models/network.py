@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from triarch.models.assemblies import Transformer, build
-from triarch.models.config import ModelConfig
+from triarch.models.config import ModelConfig, Side
 from triarch.models.execution import Constrain, Execution, unconstrained
 from triarch.models.parameters import KINDS, LAYERS, Axes, Kind, axes_of, kind_of
+from triarch.models.stack import repeating
 
 Tree = Any
 
@@ -173,6 +174,15 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def layer_place(config: ModelConfig, side: Side, layer: int) -> tuple[str, int | None]:
+    """Returns which module's parameters hold a layer's ("decoder/scanned/0"), and its row there if they are stacked."""
+    num_first, period = _repeating(config, side)
+    if layer < num_first:
+        return f"{side}/first/{layer}", None
+    row, index = divmod(layer - num_first, period)
+    return f"{side}/scanned/{index}", row
+
+
 def named(specs: Specs, pattern: str) -> frozenset[str]:
     """Returns the parameters that a pattern names; none if it names nothing.
 
@@ -189,6 +199,11 @@ def named(specs: Specs, pattern: str) -> frozenset[str]:
 def patterns(specs: Specs) -> list[str]:
     """Returns what `named` takes without a "*": the kinds, names, and first parts of names."""
     return [*KINDS, *dict.fromkeys(part for name in specs for part in _beginnings(name))]
+
+
+@functools.cache
+def _repeating(config: ModelConfig, side: Side) -> tuple[int, int]:
+    return repeating(config.layer_specs(side))
 
 
 def _beginnings(name: str) -> Iterable[str]:
