@@ -79,10 +79,11 @@ def measure(name: str, args: argparse.Namespace) -> dict:
     from triarch.decoding import GenerationSettings, Generator
     from triarch.interchange import LoadedModel, Origin, Placement
     from triarch.models import Execution, ModelConfig, build
+    from triarch.models.network import split
 
     config = ModelConfig(**NETWORKS[name])
     network = build(config, Execution("float32"), nnx.Rngs(params=0))
-    generator = Generator(LoadedModel(Path(name), network, Origin(), Placement.one_device()))
+    generator = Generator(LoadedModel(Path(name), *split(network), Origin(), Placement.one_device()))
     rng = np.random.default_rng(0)
     prompts = rng.integers(2, config.vocab_size, (args.batch, args.prompt)).tolist()
     seconds: dict[str, list[float]] = {"prefill": [], "total": []}

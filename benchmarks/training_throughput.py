@@ -58,7 +58,7 @@ def triarch_seconds(args: argparse.Namespace) -> list[float]:
     from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
     from triarch.training import DataConfig, RunConfig, optimizers
     from triarch.training.schedules import Constant
-    from triarch.training.state import Network, abstract_state, born_sharded
+    from triarch.training.state import abstract_state, born_sharded, placed
     from triarch.training.step import make_train_step
 
     model = ModelConfig(
@@ -82,8 +82,8 @@ def triarch_seconds(args: argparse.Namespace) -> list[float]:
     )
     mesh = make_mesh(MeshConfig())
     layout = batch_sharding(AxisRules(), mesh)
-    network = Network(model, config.execution, AxisRules(), mesh)
-    transformation = optimizers.build(config.optimizer, config.steps)
+    network = placed(model, config.execution, AxisRules(), mesh)
+    transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     target = abstract_state(network, transformation, AxisRules(), mesh)
     state = born_sharded(network, transformation, target, 0)
     step = make_train_step(network, config, config.bound(), target, layout)

@@ -19,8 +19,8 @@ from tests.training import tiny
 from triarch.cli.export_tokenizer import tokenizer_files
 from triarch.cli.main import main
 from triarch.errors import UserError
-from triarch.interchange.parameters import flatten, unnest
 from triarch.loading import open_stored
+from triarch.models.network import flatten
 from triarch.objectives import PrefixLM
 from triarch.training import CheckpointConfig, train
 
@@ -54,12 +54,12 @@ def run(folder, tmp_path):
 
 def parameters(workdir: Path, step: int) -> dict[str, np.ndarray]:
     with ocp.StandardCheckpointer() as checkpointer:
-        return unnest(checkpointer.restore(workdir / "checkpoints" / str(step) / "params"))
+        return flatten(checkpointer.restore(workdir / "checkpoints" / str(step) / "params"))
 
 
 def assert_loaded(model, workdir: Path, step: int):
     assert model.origin.step == step
-    stored, found = parameters(workdir, step), flatten(model.model)
+    stored, found = parameters(workdir, step), flatten(model.params)
     assert stored.keys() == found.keys()
     for name, value in stored.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from triarch import registry, schema
 from triarch.data.manifest import VOCABULARY, parse_vocabulary
@@ -27,7 +26,8 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
-from triarch.models import Execution, ModelConfig
+from triarch.models import Execution, ModelConfig, Network
+from triarch.models.network import specs, unflatten
 from triarch.schema import Anything, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
@@ -185,10 +185,12 @@ def _read_run(
     fields = _read_config(workdir / RUN_CONFIG)
     registry.check_origins(fields["objective"], str(workdir))
     config = _network(workdir, fields)
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), config, placement))
+    network = Network(config, execution, placement.constrain)
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), network, placement))
     return LoadedModel(
         path=workdir,
-        model=tensors.assemble(config, execution, values, placement.constrain),
+        network=network,
+        params=unflatten(values),
         origin=_origin(workdir, fields, step),
         placement=placement,
         vocabulary_files=_vocabulary_files(workdir),
@@ -265,11 +267,10 @@ def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(tensors.specs(config), orbax_folder.shapes(parameters), str(parameters))
+    tensors.check(specs(config), orbax_folder.shapes(parameters), str(parameters))
     return parameters
 
 
-def _restore(parameters: Path, config: ModelConfig, placement: Placement) -> dict[str, jax.Array]:
-    specs = tensors.specs(config)
-    wanted = {name: jax.ShapeDtypeStruct(spec.shape, jnp.float32) for name, spec in specs.items()}
-    return orbax_folder.load(parameters, wanted, placement.parameters(specs))
+def _restore(parameters: Path, network: Network, placement: Placement) -> dict[str, jax.Array]:
+    wanted = {name: spec.struct for name, spec in network.specs.items()}
+    return orbax_folder.load(parameters, wanted, placement.parameters(network.specs))

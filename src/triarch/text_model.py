@@ -68,7 +68,7 @@ class TextScore:
         return float(np.exp(self.nats_per_token))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Model(LoadedModel):
     """A network with its parameters and its tokenizer, of whatever run, export or Hugging Face folder.
 

@@ -155,6 +155,12 @@ SOURCES = {
         "class A:\n  peak_rate = 1\n",
         "lacks.A: for a class of kind schedule it lacks __call__, validate",
     ),
+    "older": (
+        "import dataclasses, triarch\n@triarch.register_optimizer\n@dataclasses.dataclass(frozen=True)\n"
+        "class A:\n  learning_rate = max_grad_norm = validate = None\n"
+        "  def transformation(self, learning_rate): pass\n",
+        r"older.A.transformation: expected the arguments \(self, learning_rate, specs\)$",
+    ),
     "taken": (
         "import triarch\nfrom triarch.objectives import CausalLM as Own\n"
         "triarch.register_objective(type('PrefixLM', (Own,), {}))\n",

@@ -14,6 +14,7 @@ from tests.models.reference import Reference
 from triarch.decoding import GenerationSettings, Generator, fill_masks, generate, generate_by_masks
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, Origin, Placement
+from triarch.models.network import split
 
 PROMPTS = ([7, 3, 9], [11, 30, 2, 8, 19, 4, 22, 5, 13], [40])
 MASK = 3
@@ -30,7 +31,7 @@ GREEDY = {
 @functools.cache
 def loaded(config):
     model = nnx.merge(*tiny.split(config))
-    return LoadedModel(Path("tiny"), model, Origin(), Placement.one_device())
+    return LoadedModel(Path("tiny"), *split(model), Origin(), Placement.one_device())
 
 
 @functools.cache

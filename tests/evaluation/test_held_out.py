@@ -182,7 +182,7 @@ def test_a_draw_of_windows_is_scored_and_domains_keep_their_order(models, domain
 
 def test_blank_network_is_as_good_as_chance(domain):
     model = loaded(tiny.DECLLM)
-    model.model.embedding.table[...] = 0 * model.model.embedding.table[...]
+    model.params["embedding"]["table"] = 0 * model.params["embedding"]["table"]
     for evaluation in evaluate(model, [domain]):
         assert evaluation.nats_per_token == pytest.approx(np.log(domains.VOCAB_SIZE), rel=1e-6)
         assert evaluation.standard_error == pytest.approx(0, abs=1e-6)
@@ -249,7 +249,7 @@ def test_stores_that_do_not_fit(models, domain, tmp_path):
     maskless = domains.write_domain(tmp_path / "maskless", WINDOWS, special=domains.SPECIAL | {"mask": None})
     with pytest.raises(UserError, match="needs a mask token"):
         evaluate(model, [maskless])
-    unknown = LoadedModel(model.path, model.model, Origin(MASKED), Placement.one_device())
+    unknown = LoadedModel(model.path, model.network, model.params, Origin(MASKED), Placement.one_device())
     with pytest.raises(UserError, match="does not say which vocabulary"):
         evaluate(unknown, [domain])
     small = loaded(dataclasses.replace(ENCODER, vocab_size=60), MASKED)
@@ -267,13 +267,13 @@ def test_stores_that_do_not_fit(models, domain, tmp_path):
 )
 def test_objectives_that_are_not_known(objective, message, models, domain):
     model = models[tiny.REDLLM]
-    other = LoadedModel(model.path, model.model, Origin(objective, model.vocabulary), model.placement)
+    other = LoadedModel(model.path, model.network, model.params, Origin(objective, model.vocabulary), model.placement)
     with pytest.raises(UserError, match=message):
         evaluate(other, [domain], Options(scoring=["native"]))
 
 
 def test_a_diverged_model_is_named(domain):
     model = loaded(tiny.DECLLM)
-    model.model.embedding.table[...] = np.nan * model.model.embedding.table[...]
+    model.params["embedding"]["table"] = np.nan * model.params["embedding"]["table"]
     with pytest.raises(UserError, match=r"tiny: what it makes of .*text is not finite: its parameters have diverged"):
         evaluate(model, [domain], Options(scoring=["paired"]))

@@ -11,6 +11,7 @@ from flax import nnx
 from tests.models import tiny
 from triarch.interchange import LoadedModel, Origin, Placement, write_export
 from triarch.models import Execution, ModelConfig, Transformer
+from triarch.models.network import split
 
 VOCABULARY = {
     "kind": "bytes",
@@ -33,7 +34,7 @@ def network(config: ModelConfig, execution: Execution = tiny.FLOAT32) -> Transfo
 
 def loaded(config: ModelConfig, origin: Origin = ORIGIN) -> LoadedModel:
     """Returns such a network as if it had been loaded."""
-    return LoadedModel(Path("tiny"), network(config), origin, Placement.one_device())
+    return LoadedModel(Path("tiny"), *split(network(config)), origin, Placement.one_device())
 
 
 def export(folder: Path, config: ModelConfig = tiny.REDLLM, origin: Origin = ORIGIN, **options) -> Path:

@@ -13,9 +13,10 @@ import triarch
 from tests.interchange import exports
 from tests.models import tiny
 from triarch.errors import UserError
-from triarch.interchange import file_list, parameters, read_export, write_export
+from triarch.interchange import file_list, read_export, write_export
 from triarch.interchange import manifest as manifests
 from triarch.interchange.streamed import open_export
+from triarch.models.network import flatten, parameters_of
 
 # Orbax leaves coroutines behind when a read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -216,7 +217,7 @@ def test_exports_may_lie_anywhere(tmp_path, name):
     path = exports.export(tmp_path / name, tiny.DECLLM)
     batch = exports.batch(tiny.DECLLM)
     np.testing.assert_array_equal(read_export(path).logits(batch), read_export(tmp_path / "plain/export").logits(batch))
-    expected = parameters.flatten(exports.network(tiny.DECLLM))[DOWN]
+    expected = flatten(parameters_of(exports.network(tiny.DECLLM)))[DOWN]
     np.testing.assert_array_equal(np.concatenate(list(open_export(path).leaf(DOWN).parts())), expected)
 
 

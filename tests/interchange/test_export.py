@@ -19,8 +19,8 @@ from tests.models import tiny
 from tests.training.tiny import python
 from triarch.errors import UserError
 from triarch.interchange import orbax_folder, read_export, read_manifest, write_export
-from triarch.interchange.parameters import flatten
 from triarch.models import Execution
+from triarch.models.network import flatten, parameters_of
 
 FAMILIES = pytest.mark.parametrize(
     "config", [tiny.REDLLM, tiny.DECLLM, tiny.ETTIN_ENCODER], ids=["redllm", "decllm", "ettin"]
@@ -34,18 +34,19 @@ import numpy as np
 from tests.interchange import exports
 from tests.models import tiny
 from triarch.interchange import Placement, write_export
-from triarch.interchange.parameters import assemble, flatten, specs
+from triarch.models.network import Network, flatten, parameters_of, unflatten
 from triarch.sharding import MeshConfig, make_mesh
 
 assert jax.device_count() == 8
 placement = Placement(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
-shardings = placement.parameters(specs(tiny.REDLLM))
+network = Network(tiny.REDLLM, tiny.FLOAT32, placement.constrain)
+shardings = placement.parameters(network.specs)
 tensors = {
     name: jax.device_put(np.asarray(value), shardings[name])
-    for name, value in flatten(exports.network(tiny.REDLLM)).items()
+    for name, value in flatten(parameters_of(exports.network(tiny.REDLLM))).items()
 }
 assert any(not value.is_fully_replicated for value in tensors.values())
-model = assemble(tiny.REDLLM, tiny.FLOAT32, tensors, placement.constrain)
+model = network.merge(unflatten(tensors))
 print(write_export(Path(sys.argv[1]), model, exports.ORIGIN).fingerprint)
 """
 
@@ -53,8 +54,8 @@ print(write_export(Path(sys.argv[1]), model, exports.ORIGIN).fingerprint)
 @FAMILIES
 def test_round_trip_is_bit_identical(config, tmp_path):
     loaded = triarch.load(exports.export(tmp_path, config), execution=tiny.FLOAT32)
-    written = flatten(exports.network(config))
-    for name, value in flatten(loaded.model).items():
+    written = flatten(parameters_of(exports.network(config)))
+    for name, value in flatten(loaded.params).items():
         assert value.dtype == jnp.float32
         np.testing.assert_array_equal(value, written[name], err_msg=name)
     batch = exports.batch(config)
@@ -94,9 +95,9 @@ def test_written_on_eight_devices_and_loaded_on_one(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_types_store_the_rounded_parameters(dtype, tmp_path):
     loaded = read_export(exports.export(tmp_path, dtype=dtype), tiny.FLOAT32)
-    for name, value in flatten(exports.network(tiny.REDLLM)).items():
+    for name, value in flatten(parameters_of(exports.network(tiny.REDLLM))).items():
         rounded = np.asarray(value).astype(jnp.dtype(dtype)).astype(np.float32)
-        np.testing.assert_array_equal(flatten(loaded.model)[name], rounded)
+        np.testing.assert_array_equal(flatten(loaded.params)[name], rounded)
     assert {tensor.dtype for tensor in read_manifest(tmp_path / "export").tensors.values()} == {dtype}
 
 

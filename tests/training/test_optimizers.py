@@ -7,8 +7,11 @@ import optax
 import pytest
 
 from triarch.errors import UserError
+from triarch.models.network import ParameterSpec
 from triarch.training import optimizers
 from triarch.training.adafactor import Adafactor
+from triarch.training.muon import Muon
+from triarch.training.optax_chain import OptaxChain
 from triarch.training.optimizers import AdamW
 from triarch.training.schedules import Constant, Cosine
 from triarch.training.stable_adamw import StableAdamW
@@ -26,8 +29,18 @@ def problem(seed=0):
     return params, [{n: scale * rng.normal(size=s) for n, s in SHAPES.items()} for scale in scales]
 
 
-def run(optimizer, params, grads):
-    transformation = optimizers.build(optimizer, STEPS)
+def specs_of(params, stacked=False):
+    """Returns the specs of parameters that are kernels or, with one dimension a layer, vectors."""
+
+    def spec(param):
+        kind = "kernel" if param.ndim - stacked > 1 else "vector"
+        return ParameterSpec(param.shape, ("layers",) * stacked + (None,) * (param.ndim - stacked), kind)
+
+    return jax.tree.map(spec, params)
+
+
+def run(optimizer, params, grads, stacked=False):
+    transformation = optimizers.build(optimizer, STEPS, specs_of(params, stacked))
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     state = transformation.init(params)
 
@@ -140,6 +153,10 @@ def test_stable_adamw_is_optimis(decoupled):
         Adafactor(Constant(0.1), factored=True, min_dim_to_factor=3, max_grad_norm=None),
         AdamW(Constant(0.1), max_grad_norm=1.0),
         StableAdamW(Constant(0.1), weight_decay=0.05),
+        Muon(Constant(0.1), max_grad_norm=None),
+        OptaxChain(
+            Constant(0.1), ("adaptive_grad_clip(0.3)", "scale_by_sm3", "scale_by_trust_ratio"), max_grad_norm=None
+        ),
     ],
 )
 def test_stacked_layers_train_as_separate_ones(optimizer):
@@ -156,10 +173,10 @@ def test_stacked_layers_train_as_separate_ones(optimizer):
         return {f"layer{i}": tree for i, tree in enumerate(trees)}
 
     def stacked(trees):
-        return {"encoder": {"scanned": {"0": {n: np.stack([tree[n] for tree in trees]) for n in SHAPES}}}}
+        return {n: np.stack([tree[n] for tree in trees]) for n in SHAPES}
 
     single = run(optimizer, separate(layers), [separate(g) for g in grads])
-    stack = run(optimizer, stacked(layers), [stacked(g) for g in grads])["encoder"]["scanned"]["0"]
+    stack = run(optimizer, stacked(layers), [stacked(g) for g in grads], stacked=True)
     for i in range(len(scales)):
         for name in SHAPES:
             expected = np.asarray(single[f"layer{i}"][name])
@@ -169,7 +186,12 @@ def test_stacked_layers_train_as_separate_ones(optimizer):
 
 def test_factored_statistics_are_small():
     optimizer = Adafactor(Constant(0.1), factored=True)
-    state = optimizers.build(optimizer, STEPS).init({"scanned": {"w": jnp.ones((3, 128, 256))}, "b": jnp.ones(9)})
+    specs = {
+        "w": ParameterSpec((3, 128, 256), ("layers", "embed", "mlp"), "kernel"),
+        "b": ParameterSpec((9,), (None,), "vector"),
+    }
+    params = jax.tree.map(lambda spec: jnp.ones(spec.shape), specs)
+    state = optimizers.build(optimizer, STEPS, specs).init(params)
     shapes = sorted(x.shape for x in jax.tree.leaves(state))
     assert shapes == [(), (3, 128), (3, 256), (9,)]
 
@@ -181,6 +203,9 @@ def test_factored_statistics_are_small():
         (Adafactor(Constant(0.1), clipping_threshold=-1.0), "Adafactor.clipping_threshold"),
         (AdamW(Constant(0.1), beta2=1.0), "AdamW.beta2"),
         (StableAdamW(Constant(0.1), weight_decay=-0.1), "StableAdamW.weight_decay"),
+        (Muon(Constant(0.1), momentum=1.0), "Muon.momentum"),
+        (Muon(Constant(0.1), iterations=0), "Muon.iterations"),
+        (Muon(Constant(0.1), update_rms=0.0), "Muon.update_rms"),
         (AdamW(Constant(0.1), max_grad_norm=0.0), "AdamW.max_grad_norm"),
         (AdamW(Constant(-0.1)), "Constant.peak"),
     ],

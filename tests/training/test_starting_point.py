@@ -15,7 +15,7 @@ from tests.training import tiny
 from triarch.cli.main import main
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.interchange.parameters import flatten
+from triarch.models.network import flatten
 from triarch.training import DataConfig, loop, train
 from triarch.training.config_json import read_json
 from triarch.training.fingerprint import config_fingerprint, run_fingerprint
@@ -41,8 +41,8 @@ def still(config, **changes):
 def test_a_run_begins_with_the_exports_parameters(config, start, tmp_path, capsys):
     train(still(config, init_from=str(start)), tmp_path / "run", "")
     assert f"from the parameters of {start} of step 7" in capsys.readouterr().err
-    wanted = flatten(triarch.load(start).model)
-    for name, value in flatten(triarch.load(tmp_path / "run").model).items():
+    wanted = flatten(triarch.load(start).params)
+    for name, value in flatten(triarch.load(tmp_path / "run").params).items():
         np.testing.assert_allclose(value, wanted[name], rtol=1e-6, atol=1e-12, err_msg=name)
 
 

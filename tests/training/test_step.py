@@ -18,7 +18,7 @@ from triarch.training.inputs import open_inputs
 from triarch.training.optimizers import AdamW
 from triarch.training.run import assemble
 from triarch.training.schedules import Constant, Cosine
-from triarch.training.state import Network, abstract_state
+from triarch.training.state import abstract_state, placed
 from triarch.training.step import all_finite
 
 
@@ -126,8 +126,10 @@ def test_parameters_are_those_of_build(config):
 def test_factored_statistics_are_split_as_their_parameters():
     mesh = jax.sharding.AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"))
     config = tiny.model("decoder-only")
-    network = Network(config, Execution(), AxisRules(), mesh)
-    optimizer = optimizers.build(Adafactor(Constant(0.1), factored=True, min_dim_to_factor=4), 10)
+    network = placed(config, Execution(), AxisRules(), mesh)
+    optimizer = optimizers.build(
+        Adafactor(Constant(0.1), factored=True, min_dim_to_factor=4), 10, network.trained_specs
+    )
     state = abstract_state(network, optimizer, AxisRules(), mesh)
     params = state.params["decoder"]["scanned"]["0"]
     statistics = state.opt_state[1].statistics["decoder"]["scanned"]["0"]

@@ -11,8 +11,8 @@ import pytest
 
 from tests.training import tiny
 from triarch.errors import UserError
-from triarch.interchange import parameters
 from triarch.loading import checkpoint_steps, load
+from triarch.models.network import flatten
 from triarch.training import CheckpointConfig, train
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints
@@ -58,7 +58,7 @@ def run(store, tmp_path_factory):
 
 
 def values_of(model):
-    return np.concatenate([np.array(value).ravel() for value in parameters.flatten(model.model).values()])
+    return np.concatenate([np.array(value).ravel() for value in flatten(model.params).values()])
 
 
 def lines_of(workdir):

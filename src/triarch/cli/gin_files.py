@@ -62,16 +62,15 @@ def configurables() -> dict[str, type]:
     from triarch.sweeps.shapes import Ladder
     from triarch.sweeps.sizes import Size
     from triarch.sweeps.study import Corpus, Study
-    from triarch.training import config, optimizers
-    from triarch.training.adafactor import Adafactor
+    from triarch.training import config
+    from triarch.training.optimizers import OPTIMIZERS
     from triarch.training.schedules import SCHEDULES
-    from triarch.training.stable_adamw import StableAdamW
 
     classes = [
         *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase),
         *(ModelConfig, RopeScaling, Execution, Dropout, MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
-        *(optimizers.AdamW, StableAdamW, Adafactor),
+        *OPTIMIZERS.values(),
         *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
         *SCHEDULES.values(),
     ]

@@ -113,7 +113,7 @@ class Generator:
     def _search(self, prompts: Sequence[Sequence[int]], settings: GenerationSettings) -> list[list[int]]:
         batch = self.prepared.placement.batch(self.layout.batch(prompts, row_bucket(len(prompts))))
         rules = beams.Rules.of(settings, Stops.of(settings.stop_tokens, self.stop_texts))
-        found = self._beam_search(bucket(settings.max_new_tokens))(self.prepared.state, batch, rules)
+        found = self._beam_search(bucket(settings.max_new_tokens))(self.prepared.params, batch, rules)
         tokens, lengths = host_values(found.tokens[:, 0, rules.stops.longest :]), host_values(found.lengths[:, 0])
         return [tokens[row, : lengths[row]].tolist() for row in range(len(prompts))]
 
@@ -131,11 +131,11 @@ class Generator:
         batch = self.prepared.placement.batch(self.layout.batch([prompts[index] for index in chosen], len(numbers)))
         sampler = Sampler.of(settings, self.config.vocab_size)
         stops = Stops.of(settings.stop_tokens, self.stop_texts)
-        progress = self._begin(bucket(settings.max_new_tokens))(self.prepared.state, batch, numbers, sampler, stops)
+        progress = self._begin(bucket(settings.max_new_tokens))(self.prepared.params, batch, numbers, sampler, stops)
         until = 0
         while True:
             until = min(until + chunk, settings.max_new_tokens)
-            progress = self._proceed()(self.prepared.state, progress, sampler, stops, np.int32(until))
+            progress = self._proceed()(self.prepared.params, progress, sampler, stops, np.int32(until))
             snapshot = Snapshot.of(progress, stops.longest)
             finished = until >= settings.max_new_tokens or all(snapshot.stopped)
             yield snapshot, finished
@@ -143,20 +143,20 @@ class Generator:
                 return
 
     def _beam_search(self, new_tokens: int) -> Callable:
-        def run(state, batch, rules):
-            return beams.search(lambda: self.prepared.network(state), batch, new_tokens, rules)
+        def run(params, batch, rules):
+            return beams.search(lambda: self.prepared.network(params), batch, new_tokens, rules)
 
         return self.prepared.program(("beams", new_tokens), run)
 
     def _begin(self, new_tokens: int) -> Callable:
-        def run(state, batch, numbers, sampler, stops):
-            return loop.begin(self.prepared.network(state), batch, numbers, sampler, stops, new_tokens)
+        def run(params, batch, numbers, sampler, stops):
+            return loop.begin(self.prepared.network(params), batch, numbers, sampler, stops, new_tokens)
 
         return self.prepared.program(("begin", new_tokens), run)
 
     def _proceed(self) -> Callable:
-        def run(state, progress, sampler, stops, until):
-            return loop.proceed(lambda: self.prepared.network(state), progress, sampler, stops, until)
+        def run(params, progress, sampler, stops, until):
+            return loop.proceed(lambda: self.prepared.network(params), progress, sampler, stops, until)
 
         return self.prepared.program("proceed", run, donate_argnums=1)
 

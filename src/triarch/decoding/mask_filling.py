@@ -172,11 +172,11 @@ def _run(
     padded[: len(numbers)] = numbers
     begun = Filling(tokens, ends, Rows.begin(padded))
 
-    def run(state, filling, sampler, stops, mask, until):
-        return _fill(lambda: prepared.network(state), filling, sampler, stops, mask, until, after)
+    def run(params, filling, sampler, stops, mask, until):
+        return _fill(lambda: prepared.network(params), filling, sampler, stops, mask, until, after)
 
     program = prepared.program(("masks", after), run)
-    return program(prepared.state, begun, sampler, stops, np.int32(mask), np.int32(settings.max_new_tokens))
+    return program(prepared.params, begun, sampler, stops, np.int32(mask), np.int32(settings.max_new_tokens))
 
 
 def _fill(

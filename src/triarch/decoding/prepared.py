@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from flax import nnx
 
 from triarch.interchange import LoadedModel
-from triarch.models import Transformer
+from triarch.models import Network, Transformer
+from triarch.models.network import Tree, flatten, unflatten
 
 
 class PreparedModel:
@@ -24,26 +24,27 @@ class PreparedModel:
     def __init__(self, model: LoadedModel):
         self.config = model.config
         self.placement = model.placement
-        self._on_cpu = jax.default_backend() == "cpu"
-        self._graph, _ = nnx.split(model.model)
-        self._relaid = _Relaid(self._graph) if self._on_cpu else None
+        self._network, self._relaid = model.network, None
+        if jax.default_backend() == "cpu":
+            stacked, apart = model.network, model.network.unrolled()
+            self._network = apart
+            self._relaid = jax.jit(lambda params: _transposed(apart, stacked.unroll(params)))
         self._programs: dict[Any, Callable] = {}
         self.read(model)
 
     def read(self, model: LoadedModel) -> None:
         """Takes the model's parameters, unless it has them; programs stay compiled."""
-        if getattr(self, "_source", None) is model.state:
+        if getattr(self, "_source", None) is model.params:
             return
-        self._source = self.state = model.state
-        if self._relaid is not None:
-            self._graph, self.state = self._relaid(model.state)
+        self._source = model.params
+        self.params = model.params if self._relaid is None else self._relaid(model.params)
 
-    def network(self, state: nnx.State) -> Transformer:
-        """Returns the network with parameters `state`. Called within a loop's body it leaves kernels where they are."""
-        return nnx.merge(self._graph, _transposed(state) if self._on_cpu else state)
+    def network(self, params: Tree) -> Transformer:
+        """Returns the network with `params`. Called within a loop's body it leaves kernels where they are."""
+        return self._network.merge(params if self._relaid is None else _transposed(self._network, params))
 
     def program(self, key: Any, function: Callable, **options: Any) -> Callable:
-        """Returns `function(state, ...)` compiled; the first one given under `key`."""
+        """Returns `function(params, ...)` compiled; the first one given under `key`."""
         if key not in self._programs:
             self._programs[key] = jax.jit(function, **options)
         return self._programs[key]
@@ -60,31 +61,7 @@ def prepare(model: LoadedModel) -> PreparedModel:
     return _PREPARED[model]
 
 
-class _Relaid:
-    """Lays parameters out for a CPU, compiled once."""
-
-    def __init__(self, graph: nnx.GraphDef):
-        self._unrolled: nnx.GraphDef | None = None
-
-        def run(state: nnx.State) -> nnx.State:
-            model = nnx.merge(graph, state)
-            model.unroll()
-            self._unrolled, state = nnx.split(model)
-            return _transposed(state)
-
-        self._run = jax.jit(run)
-
-    def __call__(self, state: nnx.State) -> tuple[nnx.GraphDef, nnx.State]:
-        """Returns the network's graph without stacked layers, and parameters as it takes them."""
-        state = self._run(state)
-        return self._unrolled, state
-
-
-def _transposed(state: nnx.State) -> nnx.State:
-    """Transposes the kernels of all layers, back and forth."""
-
-    def turned(path: tuple, leaf: Any) -> Any:
-        is_kernel = path[0] in ("encoder", "decoder") and path[-1] != "relative_bias" and leaf.ndim == 2
-        return leaf.replace(leaf[...].T) if is_kernel else leaf
-
-    return nnx.from_flat_state([(path, turned(path, leaf)) for path, leaf in nnx.to_flat_state(state)])
+def _transposed(network: Network, params: Tree) -> Tree:
+    """Transposes the kernels, back and forth."""
+    kernels = {name for name, spec in network.specs.items() if spec.kind == "kernel"}
+    return unflatten({name: x.swapaxes(-2, -1) if name in kernels else x for name, x in flatten(params).items()})

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import jax
-from flax import nnx
 from jaxtyping import Array, Float
 
-from triarch.models import Execution, ModelConfig, Transformer
+from triarch.models import Execution, ModelConfig, Network, Transformer
 from triarch.models.kernels import Attend, attention_weights, dense_attention
 from triarch.models.masks import Mask
+from triarch.models.network import parameters_of
 from triarch.models.placing import Constrain
 
 Kind = Literal["encoder", "decoder", "cross"]
@@ -86,9 +86,5 @@ def observed(model: Transformer, batch: Mapping[str, jax.Array]) -> dict[Site, O
         observe=lambda weights, mask: found.append(Observation(weights, mask)),
     )
     # Shares the parameters: only how they are run differs.
-    copy = nnx.merge(*nnx.split(model))
-    for part in (copy, getattr(copy, "encoder", None), getattr(copy, "decoder", None)):
-        if part is not None:
-            part.execution = execution
-    copy.states(batch)
+    Network(model.config, execution, model.constrain).merge(parameters_of(model)).states(batch)
     return dict(zip(sites(model.config), found, strict=True))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
-from triarch.models import Execution, Transformer
+from triarch.models import Execution, Network, Transformer
+from triarch.models.network import parameters_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,13 +50,11 @@ def hidden_states(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Arr
         record=lambda x, y: found.append((x, y)),
     )
     # Shares the parameters: only how they are run differs.
-    copy = nnx.merge(*nnx.split(model))
-    stacks = [stack for stack in (getattr(copy, "encoder", None), getattr(copy, "decoder", None)) if stack is not None]
-    for part in (copy, *stacks):
-        part.execution = execution
+    copy = Network(model.config, execution, model.constrain).merge(parameters_of(model))
     copy.states(batch)
     layers = found[: model.config.num_encoder_layers or model.config.num_decoder_layers]
     states = [layers[0][0], *(y for _, y in layers)]
-    if stacks[0].final_norm is not None:
-        states[-1] = stacks[0].final_norm(states[-1])
+    stack = copy.encoder if model.config.num_encoder_layers else copy.decoder
+    if stack.final_norm is not None:
+        states[-1] = stack.final_norm(states[-1])
     return jnp.stack([state.astype(jnp.float32) for state in states], axis=1)

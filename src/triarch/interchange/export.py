@@ -40,7 +40,8 @@ from triarch.interchange.folders import whole_folder
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
 from triarch.interchange.placement import Placement, host_values
-from triarch.models import Execution, Transformer
+from triarch.models import Execution, Network, Transformer
+from triarch.models.network import flatten, split, unflatten
 
 PARAMETERS = "parameters"
 VOCABULARY = "vocabulary"
@@ -73,13 +74,13 @@ def write_export(
         raise UserError(f"--dtype={dtype}: no type to export{nearest(dtype, DTYPES)}")
     if jax.process_count() > 1:
         raise UserError("an export is written by one process: run it on one host, it reads any run's checkpoints")
-    tensors = {name: value.astype(jnp.dtype(dtype)) for name, value in parameters.flatten(model).items()}
-    specs = parameters.specs(model.config)
+    network, params = split(model)
+    tensors = {name: value.astype(jnp.dtype(dtype)) for name, value in flatten(params).items()}
     digests = _digests(tensors)
     manifest = Manifest(
         config=model.config,
         origin=origin,
-        tensors={name: Tensor(spec.shape, dtype, spec.axes, digests[name]) for name, spec in specs.items()},
+        tensors={name: Tensor(spec.shape, dtype, spec.axes, digests[name]) for name, spec in network.specs.items()},
     )
     if dtype == "float16":
         _check_range(tensors)
@@ -109,18 +110,19 @@ def read_export(folder: Path, execution: Execution | None = None, placement: Pla
     registry.check_origins(manifest.origin.objective, str(folder))
     placement = placement or Placement.one_device()
     check_files(folder)
-    specs = parameters.specs(manifest.config)
+    network = Network(manifest.config, execution, placement.constrain)
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    parameters.check(specs, stored, str(folder / manifests.FILE_NAME))
-    parameters.check(specs, orbax_folder.shapes(folder / PARAMETERS), str(folder / PARAMETERS))
+    parameters.check(network.specs, stored, str(folder / manifests.FILE_NAME))
+    parameters.check(network.specs, orbax_folder.shapes(folder / PARAMETERS), str(folder / PARAMETERS))
     wanted = {name: jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for name, t in manifest.tensors.items()}
-    tensors = orbax_folder.load(folder / PARAMETERS, wanted, placement.parameters(specs))
+    tensors = orbax_folder.load(folder / PARAMETERS, wanted, placement.parameters(network.specs))
     _check_digests(folder, manifest, tensors)
     tensors = {name: value.astype(jnp.float32) for name, value in tensors.items()}
     vocabulary_files = folder / VOCABULARY
     return LoadedModel(
         path=folder,
-        model=parameters.assemble(manifest.config, execution or Execution(), tensors, placement.constrain),
+        network=network,
+        params=unflatten(tensors),
         origin=manifest.origin,
         placement=placement,
         vocabulary_files=vocabulary_files if vocabulary_files.is_dir() else None,

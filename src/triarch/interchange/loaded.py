@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from triarch.errors import UserError
 from triarch.interchange.manifest import Origin
 from triarch.interchange.placement import Placement, host_values
-from triarch.models import ModelConfig, Transformer
+from triarch.models import ModelConfig, Network, Transformer
+from triarch.models.network import Tree
 
 Batch = Mapping[str, np.ndarray]
 Function = Callable[[Transformer, Mapping[str, jax.Array]], Any]
@@ -27,20 +26,24 @@ _INPUTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class LoadedModel:
     """A network with its parameters, and what is known of where they come from.
 
+    Other parameters may take the place of `params`; what was compiled for the network stays.
+
     Attributes:
       path: the run or export it was loaded from.
-      model: the network.
+      network: the network.
+      params: its parameters.
       origin: objective, vocabulary, step and provenance, as far as known.
       placement: where parameters and batches live.
       vocabulary_files: folder of the files that rebuild the vocabulary; None if there are none.
     """
 
     path: Path
-    model: Transformer
+    network: Network
+    params: Tree
     origin: Origin
     placement: Placement
     vocabulary_files: Path | None = None
@@ -49,7 +52,12 @@ class LoadedModel:
     @property
     def config(self) -> ModelConfig:
         """What the network is."""
-        return self.model.config
+        return self.network.config
+
+    @property
+    def model(self) -> Transformer:
+        """The network as a module with its parameters."""
+        return self.network.merge(self.params)
 
     @property
     def vocabulary(self) -> Mapping[str, Any] | None:
@@ -69,27 +77,13 @@ class LoadedModel:
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
-    def put(self, parameters: Mapping[str, jax.Array]) -> None:
-        """Puts other parameters, by name, into the network; what was compiled for it stays."""
-        paths = nnx.to_flat_state(nnx.state(self.model, nnx.Param))
-        state = [(path, variable.replace(parameters["/".join(map(str, path))])) for path, variable in paths]
-        nnx.update(self.model, nnx.from_flat_state(state))
-        self.__dict__.pop("state", None)
-
-    @functools.cached_property
-    def state(self) -> nnx.State:
-        """The network's parameters; another object once others were put into it."""
-        return nnx.split(self.model)[1]
-
     def compiled(self, function: Function) -> Callable[[Batch], Any]:
         """Returns `function(model, batch)` compiled, from numpy features to numpy arrays; once for each function."""
         if function not in self._compiled:
-            graph, _ = nnx.split(self.model)
-            run = jax.jit(
-                lambda state, batch: function(nnx.merge(graph, state), batch), out_shardings=self.placement.replicated
-            )
+            merge = self.network.merge
+            run = jax.jit(lambda params, batch: function(merge(params), batch), out_shardings=self.placement.replicated)
             self._compiled[function] = lambda batch: jax.tree.map(
-                host_values, run(self.state, self.placement.batch(batch))
+                host_values, run(self.params, self.placement.batch(batch))
             )
         return self._compiled[function]
 

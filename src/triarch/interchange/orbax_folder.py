@@ -24,7 +24,7 @@ from jax.sharding import Sharding
 
 from triarch.errors import UserError
 from triarch.interchange import literal_names
-from triarch.interchange.parameters import nest, unnest
+from triarch.models.network import flatten, unflatten
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ def save_leaves(folder: Path, leaves: Mapping[str, Leaf]) -> None:
         for name, leaf in leaves.items()
     }
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as checkpointer:
-        checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(nest(leaves), save_args=nest(chunks)))
+        checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(unflatten(leaves), save_args=unflatten(chunks)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def open_leaf(folder: Path, name: str) -> StoredLeaf:
 def save(folder: Path, tensors: Mapping[str, jax.Array]) -> None:
     """Writes `tensors` to a new `folder` and returns when they are on disk."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), nest(tensors))
+        checkpointer.save(folder.absolute(), unflatten(tensors))
         checkpointer.wait_until_finished()
 
 
@@ -165,7 +165,7 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             tree = handler.metadata(epath.Path(folder.absolute())).tree
         finally:
             handler.close()
-        return {name: tuple(found.shape) for name, found in unnest(tree).items()}
+        return {name: tuple(found.shape) for name, found in flatten(tree).items()}
 
     return _explained(folder, read)
 
@@ -189,7 +189,7 @@ def load(
 
     def read() -> dict[str, jax.Array]:
         with ocp.StandardCheckpointer() as checkpointer:
-            return unnest(checkpointer.restore(folder.absolute(), nest(targets)))
+            return flatten(checkpointer.restore(folder.absolute(), unflatten(targets)))
 
     return _explained(folder, read)
 

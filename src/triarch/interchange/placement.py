@@ -11,7 +11,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.interchange.parameters import TensorSpec
+from triarch.models.network import Specs
 from triarch.models.placing import Constrain
 from triarch.sharding import AxisRules, Constrainer, MeshConfig, batch_sharding, make_mesh, parameter_sharding
 
@@ -48,7 +48,7 @@ class Placement:
         """A whole copy on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
-    def parameters(self, specs: Mapping[str, TensorSpec]) -> dict[str, NamedSharding]:
+    def parameters(self, specs: Specs) -> dict[str, NamedSharding]:
         """Returns where each parameter goes."""
         return {name: parameter_sharding(spec.axes, spec.shape, self.rules, self.mesh) for name, spec in specs.items()}
 

@@ -16,7 +16,7 @@ from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.manifest import Manifest, Origin, Tensor
 from triarch.interchange.orbax_folder import Leaf, StoredLeaf
-from triarch.models import ModelConfig
+from triarch.models import ModelConfig, network
 
 _BLOCK_BYTES = 1 << 24
 
@@ -62,7 +62,7 @@ def open_export(folder: Path) -> StoredModel:
     found = manifest.read_manifest(folder)
     check_files(folder)
     path = folder / export.PARAMETERS
-    parameters.check(parameters.specs(found.config), orbax_folder.shapes(path), str(path))
+    parameters.check(network.specs(found.config), orbax_folder.shapes(path), str(path))
     vocabulary = folder / export.VOCABULARY
     return StoredModel(folder, found.config, found.origin, path, vocabulary if vocabulary.is_dir() else None)
 
@@ -88,7 +88,7 @@ def write_leaves(
     Raises:
       UserError: `output` exists or cannot be written, or the leaves are not the network's parameters.
     """
-    specs = parameters.specs(config)
+    specs = network.specs(config)
     parameters.check(specs, {name: leaf.shape for name, leaf in leaves.items()}, "the parameters to write")
     digests = {name: hashlib.sha256() for name in leaves}
     hashed = {name: dataclasses.replace(leaf, parts=_hashed(leaf, digests[name])) for name, leaf in leaves.items()}

@@ -10,6 +10,7 @@ from triarch.models.rope import RopeScaling
 
 if TYPE_CHECKING:
     from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
+    from triarch.models.network import Network
 
 __all__ = [
     "Decoder",
@@ -19,6 +20,7 @@ __all__ = [
     "Execution",
     "MakeHead",
     "ModelConfig",
+    "Network",
     "RopeScaling",
     "Transformer",
     "abstract",
@@ -26,5 +28,9 @@ __all__ = [
 ]
 # Flax takes half a second to import, and a config needs none of it.
 __getattr__ = lazy.names_from(
-    __name__, {"assemblies": ("Decoder", "Encoder", "EncoderDecoder", "MakeHead", "Transformer", "abstract", "build")}
+    __name__,
+    {
+        "assemblies": ("Decoder", "Encoder", "EncoderDecoder", "MakeHead", "Transformer", "abstract", "build"),
+        "network": ("Network",),
+    },
 )

@@ -141,7 +141,7 @@ def relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None
     if config.position_encoding != "relative_bias":
         return None
     shape = (config.relative_buckets, config.num_heads)
-    return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"))
+    return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"), "table")
 
 
 def _stds(config: ModelConfig, num_layers: int, residual_fan_in: int) -> tuple[float, float]:

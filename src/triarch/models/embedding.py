@@ -48,9 +48,9 @@ class Embedding(nnx.Module):
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         shape = (config.vocab_size, config.d_model)
         axes, std = ("vocab", "embed"), embedding_std(config)
-        self.table = parameters.normal(rngs, shape, std, axes)
-        self.encoder_table = None if config.shared_embeddings else parameters.normal(rngs, shape, std, axes)
-        self.output = None if config.tied_embeddings else parameters.normal(rngs, shape, std, axes)
+        self.table = parameters.normal(rngs, shape, std, axes, "table")
+        self.encoder_table = None if config.shared_embeddings else parameters.normal(rngs, shape, std, axes, "table")
+        self.output = None if config.tied_embeddings else parameters.normal(rngs, shape, std, axes, "table")
         self.scale = math.sqrt(config.d_model) if config.embedding_scale == "sqrt_d_model" else config.embedding_scale
 
     def __call__(
@@ -72,7 +72,7 @@ class StackInput(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         def table(rows: int) -> nnx.Param:
-            return parameters.normal(rngs, (rows, config.d_model), embedding_std(config), (None, "embed"))
+            return parameters.normal(rngs, (rows, config.d_model), embedding_std(config), (None, "embed"), "table")
 
         self.offset = config.learned_position_offset
         self.positions = table(config.learned_positions) if config.learned_positions else None

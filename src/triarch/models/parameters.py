@@ -1,4 +1,4 @@
-"""Making parameters: an initial value and the logical name of each of its dimensions."""
+"""Making parameters: an initial value, what the parameter is, and the logical name of each of its dimensions."""
 
 from __future__ import annotations
 
@@ -6,16 +6,39 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from triarch.models.kinds import LAYERS, Axes, Kind
+
 # Standard deviation of a normal truncated at two standard deviations.
 _TRUNCATED_STD = 0.87962566103423978
 
 
-def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, axes: tuple[str | None, ...]) -> nnx.Param:
+def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float, axes: Axes, kind: Kind = "kernel") -> nnx.Param:
     """Returns a float32 parameter of standard deviation `std`, truncated at two of the underlying normal's."""
     value = jax.random.truncated_normal(rngs.params(), -2.0, 2.0, shape, jnp.float32)
-    return nnx.Param(value * (std / _TRUNCATED_STD), logical_axes=axes)
+    return parameter(value * (std / _TRUNCATED_STD), axes, kind)
 
 
-def constant(value: float, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
+def constant(value: float, shape: tuple[int, ...], axes: Axes, kind: Kind = "vector") -> nnx.Param:
     """Returns a float32 parameter filled with `value`."""
-    return nnx.Param(jnp.full(shape, value, jnp.float32), logical_axes=axes)
+    return parameter(jnp.full(shape, value, jnp.float32), axes, kind)
+
+
+def parameter(value: jax.Array, axes: Axes, kind: Kind) -> nnx.Param:
+    """Returns a parameter of any initial value."""
+    return nnx.Param(value, logical_axes=axes, kind=kind)
+
+
+def kind_of(variable: nnx.Variable) -> Kind:
+    """Returns what a parameter is."""
+    return variable.get_metadata("kind")
+
+
+def axes_of(variable: nnx.Variable) -> Axes:
+    """Returns the logical names of a parameter's dimensions; of a layer's, sliced out of a stack, without "layers"."""
+    axes = variable.get_metadata("logical_axes")
+    return axes[len(axes) - variable.ndim :]
+
+
+def stack(variable: nnx.Variable) -> None:
+    """Marks a parameter as one of repeated layers, which lie along a leading axis."""
+    variable.set_metadata("logical_axes", (LAYERS, *variable.get_metadata("logical_axes")))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from triarch.models import parameters
 from triarch.models.block import Block, Step, extend, forward, prefill, relative_bias_table
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import LayerSpec, ModelConfig, Side
@@ -170,14 +171,12 @@ class Stack(nnx.Module):
         in_parts = self.execution.feed_forward_parts > 1
 
         def gathered(variable: nnx.Variable) -> nnx.Variable:
-            value = variable[...]
-            # Sliced out of a stack, a parameter has lost its first axis but not its name.
-            axes = variable.get_metadata("logical_axes")[-value.ndim :]
-            return variable.replace(self.constrain.gathered(value, axes, self.execution.dtype))
+            axes = parameters.axes_of(variable)
+            if parameters.kind_of(variable) == "vector" or (in_parts and "mlp" in axes):
+                return variable
+            return variable.replace(self.constrain.gathered(variable[...], axes, self.execution.dtype))
 
-        leaves = nnx.to_flat_state(state)
-        stays = [v[...].ndim == 1 or (in_parts and "mlp" in p) for p, v in leaves]
-        return nnx.from_flat_state({p: v if stay else gathered(v) for (p, v), stay in zip(leaves, stays, strict=True)})
+        return _mapped(gathered, state)
 
     def _narrowed(self, stacked: nnx.State) -> nnx.State:
         """Returns stacked parameters with the matrices that are gathered by layer in the type of activations.
@@ -186,7 +185,13 @@ class Stack(nnx.Module):
         """
         if self.execution.gather == "compiler":
             return stacked
-        return jax.tree.map(lambda x: x.astype(self.execution.dtype) if x.ndim > 2 else x, stacked)
+
+        def narrowed(variable: nnx.Variable) -> nnx.Variable:
+            if parameters.kind_of(variable) == "vector":
+                return variable
+            return variable.replace(variable[...].astype(self.execution.dtype))
+
+        return _mapped(narrowed, stacked)
 
 
 def _through(
@@ -208,6 +213,10 @@ def _through(
     return x, tuple(held)
 
 
+def _mapped(function: Callable[[nnx.Variable], nnx.Variable], state: nnx.State) -> nnx.State:
+    return nnx.from_flat_state([(path, function(variable)) for path, variable in nnx.to_flat_state(state)])
+
+
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     """Takes trees of leaves [layers, ...] apart; the gradient is one stacking, where that of indexing adds up zeros."""
     leaves, structure = jax.tree.flatten(stacked)
@@ -221,5 +230,5 @@ def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
     block = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
     for _, variable in nnx.iter_graph(block):
         if isinstance(variable, nnx.Param):
-            variable.set_metadata("logical_axes", ("layers", *variable.get_metadata("logical_axes")))
+            parameters.stack(variable)
     return block

@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from triarch import lazy
 from triarch.errors import UserError
-from triarch.training.per_tensor import Statistics, per_tensor, rms
+from triarch.training.per_layer import Statistics, per_tensor
 from triarch.training.schedules import Schedule
 
 if TYPE_CHECKING:
     import jax
     import jax.numpy as jnp
     import optax
+
+    from triarch.models.network import ParameterSpec, Tree
 else:
     jax, jnp, optax = lazy.module("jax"), lazy.module("jax.numpy"), lazy.module("optax")
 
@@ -69,58 +69,41 @@ class Adafactor:
         if self.clipping_threshold is not None and self.clipping_threshold <= 0:
             raise UserError(f"Adafactor.clipping_threshold = {self.clipping_threshold!r}: expected a positive number")
 
-    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
-        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+    def transformation(
+        self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
+    ) -> optax.GradientTransformation:
+        """Returns the transformation, as `Optimizer` has it."""
+        scaled = optax.scale_by_factored_rms(
+            self.factored, self.decay, min_dim_size_to_factor=self.min_dim_to_factor, epsilon=self.epsilon
+        )
+        steps = []
+        if self.clipping_threshold is not None:
+            steps.append(optax.clip_by_block_rms(self.clipping_threshold))
+        if self.parameter_scale:
+            steps.append(optax.scale_by_param_block_rms(self.min_parameter_scale))
+        limited = optax.chain(*steps) if steps else optax.identity()
 
         def init(param: jax.Array) -> Statistics:
-            axes = factored_axes(param.shape, self.min_dim_to_factor) if self.factored else None
-            if axes is None:
-                return {"v": jnp.zeros_like(param)}
-            row_axis, column_axis = axes
-            return {
-                "v_row": jnp.zeros(np.delete(param.shape, column_axis), param.dtype),
-                "v_column": jnp.zeros(np.delete(param.shape, row_axis), param.dtype),
-            }
+            return _kept(scaled.init(param), param)
 
         def update(
-            grad: jax.Array, statistics: Statistics, param: jax.Array, count: jax.Array
+            grad: jax.Array, statistics: Statistics, param: jax.Array, count: jax.Array, spec: ParameterSpec
         ) -> tuple[jax.Array, Statistics]:
-            beta = 1.0 - (count + 1.0) ** -self.decay
-            squared = jnp.square(grad) + self.epsilon
-            if "v" in statistics:
-                new = {"v": beta * statistics["v"] + (1.0 - beta) * squared}
-                direction = grad * jax.lax.rsqrt(new["v"])
-            else:
-                axes = factored_axes(param.shape, self.min_dim_to_factor)
-                new, scale = _factored(squared, statistics, axes, beta)
-                direction = grad * scale
-            if self.clipping_threshold is not None:
-                direction = direction / jnp.maximum(1.0, rms(direction) / self.clipping_threshold)
-            rate = learning_rate(count)
-            if self.parameter_scale:
-                rate = rate * jnp.maximum(self.min_parameter_scale, rms(param))
-            return -rate * direction, new
+            step, new = scaled.update(grad, _whole(statistics, count), param)
+            step, _ = limited.update(step, limited.init(param), param)
+            return -learning_rate(count) * step, _kept(new, param)
 
-        return per_tensor(init, update)
+        return per_tensor(init, update, specs)
 
 
-def factored_axes(shape: tuple[int, ...], min_dim: int) -> tuple[int, int] | None:
-    """Returns the axes of rows and columns, a tensor's largest two with the larger one last, or None if too small."""
-    if len(shape) < 2:
-        return None
-    order = np.argsort(shape, kind="stable")
-    row_axis, column_axis = int(order[-2]), int(order[-1])
-    return None if shape[row_axis] < min_dim else (row_axis, column_axis)
+def _kept(state: optax.FactoredState, param: jax.Array) -> Statistics:
+    """Returns what a step needs of optax's state of one tensor: no count, which all share, and no empty arrays."""
+    is_factored = state.v.shape != param.shape
+    return {"v_row": state.v_row, "v_column": state.v_col} if is_factored else {"v": state.v}
 
 
-def _factored(
-    squared: jax.Array, statistics: Statistics, axes: tuple[int, int], beta: jax.Array
-) -> tuple[Statistics, jax.Array]:
-    """Returns new row and column means and 1 / sqrt(v), v being their outer product over the mean of the rows."""
-    row_axis, column_axis = axes
-    row = beta * statistics["v_row"] + (1.0 - beta) * jnp.mean(squared, axis=column_axis)
-    column = beta * statistics["v_column"] + (1.0 - beta) * jnp.mean(squared, axis=row_axis)
-    row_axis_left = row_axis - (row_axis > column_axis)
-    row_factor = jax.lax.rsqrt(row / jnp.mean(row, axis=row_axis_left, keepdims=True))
-    scale = jnp.expand_dims(row_factor, column_axis) * jnp.expand_dims(jax.lax.rsqrt(column), row_axis)
-    return {"v_row": row, "v_column": column}, scale
+def _whole(statistics: Statistics, count: jax.Array) -> optax.FactoredState:
+    """Undoes `_kept`."""
+    empty = jnp.zeros((1,))
+    row, column = statistics.get("v_row", empty), statistics.get("v_column", empty)
+    return optax.FactoredState(count, row, column, statistics.get("v", empty))

@@ -12,6 +12,7 @@ from triarch.models.config_checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training import optimizers
+from triarch.training.frozen import trained_names
 from triarch.training.optimizers import Optimizer
 
 
@@ -85,6 +86,10 @@ class RunConfig:
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
+      train_only: parameters that are trained: kinds ("kernel", "vector", "table", "adapter"), names as in an export
+        ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
+        values they begin with, without gradients or optimizer state.
+      frozen: parameters that are not trained, likewise; () for none.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -118,6 +123,8 @@ class RunConfig:
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
+    train_only: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     z_loss: float = 1e-4
     loss_chunk: int = 512
     log_every: int = 10
@@ -217,6 +224,8 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+    if config.train_only or config.frozen:
+        trained_names(config.model, config.train_only, config.frozen, config.bound().make_head)
 
 
 def best_is_least(config: CheckpointConfig) -> bool:

@@ -13,11 +13,9 @@ from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.models import RopeScaling
 from triarch.objectives import OBJECTIVES
 from triarch.sharding import ActivationRules, ParameterRules
-from triarch.training.adafactor import Adafactor
 from triarch.training.config import RunConfig
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers import OPTIMIZERS
 from triarch.training.schedules import SCHEDULES
-from triarch.training.stable_adamw import StableAdamW
 
 
 def config_classes() -> dict[str, type]:
@@ -72,7 +70,7 @@ def without_defaults(plain: Any) -> Any:
 def _own_classes() -> dict[str, type]:
     fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
     parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
-    chosen = (AdamW, StableAdamW, Adafactor, *SCHEDULES.values())
+    chosen = (*OPTIMIZERS.values(), *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
 
 

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from triarch import lazy, registry
 from triarch.errors import UserError
-from triarch.training.per_tensor import decayed
+from triarch.training.adafactor import Adafactor
+from triarch.training.muon import Muon
+from triarch.training.optax_chain import OptaxChain
+from triarch.training.per_layer import decayed
 from triarch.training.schedules import Schedule
+from triarch.training.stable_adamw import StableAdamW
 
 if TYPE_CHECKING:
     import jax
     import optax
+
+    from triarch.models.network import Tree
 else:
     optax = lazy.module("optax")
 
 
 class Optimizer(Protocol):
-    """A frozen dataclass that describes an optimizer: `Adafactor`, `AdamW`, `StableAdamW`."""
+    """A frozen dataclass that describes an optimizer, such as `AdamW`."""
 
     @property
     def learning_rate(self) -> Schedule: ...
@@ -32,8 +39,15 @@ class Optimizer(Protocol):
         """Raises UserError, naming the field, for a value out of range."""
         ...
 
-    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
-        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+    def transformation(
+        self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
+    ) -> optax.GradientTransformation:
+        """Returns the transformation, without global clipping.
+
+        Args:
+          learning_rate: as a function of updates made.
+          specs: what each parameter is (`models.network.ParameterSpec`), as a tree like the parameters.
+        """
         ...
 
 
@@ -71,11 +85,16 @@ class AdamW:
             if not 0 <= getattr(self, field) < math.inf:
                 raise UserError(f"AdamW.{field} = {getattr(self, field)!r}: expected a number from 0 on")
 
-    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
-        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+    def transformation(
+        self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
+    ) -> optax.GradientTransformation:
+        """Returns the transformation, as `Optimizer` has it."""
         return optax.adamw(
-            learning_rate, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed
+            learning_rate, self.beta1, self.beta2, self.epsilon, weight_decay=self.weight_decay, mask=decayed(specs)
         )
+
+
+OPTIMIZERS: dict[str, type] = {cls.__name__: cls for cls in (AdamW, StableAdamW, Adafactor, Muon, OptaxChain)}
 
 
 def register_optimizer(cls: type) -> type:
@@ -85,22 +104,33 @@ def register_optimizer(cls: type) -> type:
       cls: a frozen dataclass with the members of `Optimizer`.
 
     Raises:
-      UserError: it lacks one, or its name is taken.
+      UserError: it lacks one, its name is taken, or `transformation` takes other arguments.
     """
-    return registry.register(cls, "optimizer", Optimizer, ("Adafactor", "AdamW", "StableAdamW"))
+    registry.register(cls, "optimizer", Optimizer, OPTIMIZERS)
+    try:
+        inspect.signature(cls.transformation).bind(None, None, None)
+    except TypeError:
+        where = f"{cls.__module__}.{cls.__name__}.transformation"
+        raise UserError(f"{where}: expected the arguments (self, learning_rate, specs)") from None
+    return cls
 
 
-def build(optimizer: Optimizer, total_steps: int) -> optax.GradientTransformation:
-    """Returns the whole transformation for a run of `total_steps`: global clipping, then the optimizer."""
-    return at_rate(optimizer, lambda count: optimizer.learning_rate(count, total_steps))
+def build(optimizer: Optimizer, total_steps: int, specs: Tree) -> optax.GradientTransformation:
+    """Returns the whole transformation for a run of `total_steps`: global clipping, then the optimizer.
+
+    It is one of parameters of `specs`, a tree like them.
+    """
+    return at_rate(optimizer, lambda count: optimizer.learning_rate(count, total_steps), specs)
 
 
-def at_rate(optimizer: Optimizer, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
+def at_rate(
+    optimizer: Optimizer, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
+) -> optax.GradientTransformation:
     """Returns the same for a rate, as a function of updates made, that need not be the optimizer's own."""
     norm = optimizer.max_grad_norm
     # In two parts also without clipping: the state keeps its shape when a run goes on with or without it.
     clip = optax.identity() if norm is None else optax.clip_by_global_norm(norm)
-    return optax.chain(clip, optimizer.transformation(learning_rate))
+    return optax.chain(clip, optimizer.transformation(learning_rate, specs))
 
 
 def validate(optimizer: Optimizer, total_steps: int) -> None:

@@ -13,15 +13,17 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
+from triarch.models import Network
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
 from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
+from triarch.training.frozen import trained_names
 from triarch.training.hardware import peak_flops
 from triarch.training.inputs import Inputs
 from triarch.training.starting_point import StartingPoint
-from triarch.training.state import Network, TrainState, abstract_state, born_sharded
+from triarch.training.state import TrainState, abstract_state, born_sharded, placed
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
 
 
@@ -146,8 +148,9 @@ def assemble_program(
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
     check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
     layout = batch_sharding(config.rules, mesh)
-    network = Network(config.model, config.execution, config.rules, mesh, objective.make_head, config.dropout)
-    transformation = optimizers.build(config.optimizer, config.steps)
+    trained = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
+    network = placed(config.model, config.execution, config.rules, mesh, trained, objective.make_head, config.dropout)
+    transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     target = abstract_state(network, transformation, config.rules, mesh)
     train_step = make_train_step(network, config, objective, target, layout)
     eval_step = make_eval_step(network, config, objective, layout)

@@ -14,16 +14,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from triarch.data.source_order import SourceOrder
 from triarch.errors import UserError
-from triarch.models import abstract
+from triarch.models import Network
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.config_classes import to_plain
 from triarch.training.config_json import from_plain, read_json
 from triarch.training.fingerprint import CONFIG_JSON
+from triarch.training.frozen import trained_names
 
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (
@@ -154,8 +154,10 @@ def _changeable(key: str) -> bool:
 
 def optimizer_shapes(config: RunConfig) -> Any:
     """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
-    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    state = jax.eval_shape(optimizers.build(config.optimizer, config.steps).init, params)
+    make_head = config.bound().make_head
+    trained = trained_names(config.model, config.train_only, config.frozen, make_head)
+    specs = Network(config.model, config.execution, trained=trained, make_head=make_head).trained_specs
+    params = jax.tree.map(lambda spec: spec.struct, specs)
+    state = jax.eval_shape(optimizers.build(config.optimizer, config.steps, specs).init, params)
     leaves, structure = jax.tree.flatten(state)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from triarch import lazy
 from triarch.errors import UserError
-from triarch.training.per_tensor import Statistics, per_tensor
+from triarch.training.per_layer import Statistics, per_tensor
 from triarch.training.schedules import Schedule
 
 if TYPE_CHECKING:
     import jax
     import jax.numpy as jnp
     import optax
+
+    from triarch.models.network import ParameterSpec, Tree
 else:
     jnp = lazy.module("jax.numpy")
 
@@ -66,28 +68,29 @@ class StableAdamW:
             if not 0 <= getattr(self, field) < math.inf:
                 raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected a number from 0 on")
 
-    def transformation(self, learning_rate: Callable[[jax.Array], jax.Array]) -> optax.GradientTransformation:
-        """Returns the transformation, without global clipping, for a rate as a function of updates made."""
+    def transformation(
+        self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
+    ) -> optax.GradientTransformation:
+        """Returns the transformation, as `Optimizer` has it."""
 
         def init(param: jax.Array) -> Statistics:
             return {"m": jnp.zeros_like(param), "v": jnp.zeros_like(param)}
 
         def update(
-            grad: jax.Array, statistics: Statistics, param: jax.Array, count: jax.Array
+            grad: jax.Array, statistics: Statistics, param: jax.Array, count: jax.Array, spec: ParameterSpec
         ) -> tuple[jax.Array, Statistics]:
-            new1 = _new_weight(self.beta1, count + 1.0)
-            new2 = _new_weight(self.beta2, count + 1.0)
+            new1, new2 = (_new_weight(beta, count.astype(jnp.float32) + 1.0) for beta in (self.beta1, self.beta2))
             m = statistics["m"] + new1 * (grad - statistics["m"])
             v = statistics["v"] + new2 * (jnp.square(grad) - statistics["v"])
             growth = jnp.sqrt(jnp.mean(jnp.square(grad) / jnp.maximum(v, self.epsilon**2)))
             rate = learning_rate(count) / jnp.maximum(1.0, growth)
             step = -rate * m / (jnp.sqrt(v) + self.epsilon)
-            if self.weight_decay and param.ndim > 1:
+            if self.weight_decay and spec.kind != "vector":
                 height = self.learning_rate.peak_rate if self.decoupled_decay else 1.0
                 step = step - rate / height * self.weight_decay * param
             return step, {"m": m, "v": v}
 
-        return per_tensor(init, update)
+        return per_tensor(init, update, specs)
 
 
 def _new_weight(beta: float, t: jax.Array) -> jax.Array:

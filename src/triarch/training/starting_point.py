@@ -19,6 +19,7 @@ from triarch.files import write_whole
 from triarch.interchange import Placement, model_config, orbax_folder, parameters, read_export, read_manifest
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
@@ -87,8 +88,7 @@ class StartingPoint:
         """
         if self.checkpoint is None:
             loaded = read_export(self.folder, placement=placement)
-            tree: Any = parameters.nest(parameters.flatten(loaded.model))
-            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), tree, target.params)
+            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), loaded.params, target.params)
             return fresh._replace(params=params)
         state = fresh._replace(params=_restored(self.checkpoint / PARAMS, target.params))
         if self.optimizer:
@@ -153,7 +153,7 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
             raise UserError(f"RunConfig.{field}: {folder} is an export, which holds the parameters of one step alone")
     _check_vocabulary(folder, manifest.origin.vocabulary, store)
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    parameters.check(parameters.specs(config.model), stored, f"RunConfig.init_from = {str(folder)!r}")
+    parameters.check(specs(config.model), stored, f"RunConfig.init_from = {str(folder)!r}")
     differences = _differences(manifest.config, config.model)
     origin = manifest.origin
     return StartingPoint(folder, origin.step, manifest.fingerprint, differences, imported=origin.imported)
@@ -166,7 +166,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
     step = _whole_step(folder / CHECKPOINTS, config)
     checkpoint = folder / CHECKPOINTS / str(step)
     named = f"RunConfig.init_from = {str(folder)!r}"
-    parameters.check(parameters.specs(config.model), orbax_folder.shapes(checkpoint / PARAMS), named)
+    parameters.check(specs(config.model), orbax_folder.shapes(checkpoint / PARAMS), named)
     segment = None
     if config.init_optimizer or config.init_data:
         segment = _segment_at(folder, step, from_plain(fields, where))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import collections
+import itertools
+from collections.abc import Collection
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Transformer, abstract, build
+from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Network
 from triarch.models.dropout_rates import NO_DROPOUT
+from triarch.models.kinds import Axes
+from triarch.models.network import ParameterSpec, Specs, Tree
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
-
-Tree = Any
-Path = tuple[str, ...]
 
 
 class TrainState(NamedTuple):
@@ -32,51 +33,25 @@ class TrainState(NamedTuple):
     opt_state: Tree
 
 
-class Network:
-    """A network as functions of its parameters: `init` makes them, `merge` puts them into the module.
-
-    Attributes:
-      axes: logical names of each parameter's dimensions, by path.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        rules: AxisRules,
-        mesh: Mesh,
-        make_head: MakeHead | None = None,
-        dropout: Dropout = NO_DROPOUT,
-    ):
-        """Describes the network of `config` on `mesh`, with a head of an objective's own if `make_head` makes one."""
-        self._config = config
-        # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
-        self._execution = execution.on(platform(mesh))
-        self._constrain = Constrainer(rules, mesh)
-        self._make_head, self._dropout = make_head, dropout
-        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain, make_head), nnx.Param)
-        self._variables = {tuple(path): variable for path, variable in nnx.to_flat_state(state)}
-        self.axes: dict[Path, tuple[str | None, ...]] = {
-            _names(path): tuple(variable.get_metadata("logical_axes")) for path, variable in self._variables.items()
-        }
-
-    def init(self, seed: int) -> Tree:
-        """Returns fresh parameters."""
-        model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain, self._make_head)
-        return _nest({_names(path): var[...] for path, var in nnx.to_flat_state(nnx.state(model, nnx.Param))})
-
-    def merge(self, params: Tree) -> Transformer:
-        """Returns the module with the given parameters."""
-        leaves = {path: variable.replace(_leaf(params, _names(path))) for path, variable in self._variables.items()}
-        model = nnx.merge(self._graph, nnx.from_flat_state(leaves))
-        model.dropout = self._dropout
-        return model
+def placed(
+    config: ModelConfig,
+    execution: Execution,
+    rules: AxisRules,
+    mesh: Mesh,
+    trained: Collection[str] | None = None,
+    make_head: MakeHead | None = None,
+    dropout: Dropout = NO_DROPOUT,
+) -> Network:
+    """Returns a network whose activations live on a mesh; the last arguments are those of `Network`."""
+    # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
+    execution, constrain = execution.on(platform(mesh)), Constrainer(rules, mesh)
+    return Network(config, execution, constrain, trained, make_head=make_head, dropout=dropout)
 
 
 def init_state(network: Network, transformation: optax.GradientTransformation, seed: int) -> TrainState:
     """Returns the state before the first update."""
     params = network.init(seed)
-    return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(network.trained(params)))
 
 
 def abstract_state(
@@ -84,17 +59,20 @@ def abstract_state(
 ) -> TrainState:
     """Returns the state's shapes, types and shardings; nothing is allocated."""
     shapes = jax.eval_shape(lambda: init_state(network, transformation, 0))
-    param_shapes = {path: _leaf(shapes.params, path).shape for path in network.axes}
-
-    def with_sharding(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        axes = _axes_of(_dict_keys(path), leaf.shape, network.axes, param_shapes)
-        if axes is None:
-            sharding = NamedSharding(mesh, PartitionSpec())
-        else:
-            sharding = parameter_sharding(axes, leaf.shape, rules, mesh)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree_util.tree_map_with_path(with_sharding, shapes)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    alike: collections.Counter[tuple] = collections.Counter()
+    found = []
+    for path, leaf in leaves:
+        name = _parameter_of(path, network.specs)
+        # Parameters, and all that is neither a parameter nor a statistic of one, come alone.
+        which = alike[path[:1], name, leaf.shape]
+        alike[path[:1], name, leaf.shape] += 1
+        axes = None if name is None else _axes_of(network.specs[name], leaf.shape, which)
+        sharding = (
+            NamedSharding(mesh, PartitionSpec()) if axes is None else parameter_sharding(axes, leaf.shape, rules, mesh)
+        )
+        found.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
+    return structure.unflatten(found)
 
 
 def born_sharded(
@@ -112,49 +90,27 @@ def _is_cpu(target: TrainState) -> bool:
     return next(iter(target.step.sharding.device_set)).platform == "cpu"
 
 
-def _axes_of(
-    keys: Path, shape: tuple[int, ...], axes: dict[Path, tuple[str | None, ...]], shapes: dict[Path, tuple[int, ...]]
-) -> tuple[str | None, ...] | None:
-    """Returns the logical axes of a leaf of the state: a parameter, or a statistic stored under its path.
+def _axes_of(spec: ParameterSpec, shape: tuple[int, ...], which: int) -> Axes | None:
+    """Returns the logical axes of a parameter, or of a statistic of one; None where they are not a parameter's.
 
-    A statistic has the parameter's shape, or lacks one axis (the means of factored Adafactor).
+    A statistic has the parameter's shape, or lacks one axis (means of factored Adafactor). Of several that lack one of
+    equally long axes, each lacks another: `which` counts them.
     """
-    path = next((keys[:end] for end in range(len(keys), 0, -1) if keys[:end] in axes), None)
-    if path is None:
-        return None
-    if shape == shapes[path]:
-        return axes[path]
+    if shape == spec.shape:
+        return spec.axes
     missing = [
         axis
-        for axis, name in enumerate(axes[path])
-        if name != "layers" and shape == shapes[path][:axis] + shapes[path][axis + 1 :]
+        for axis in range(int(spec.stacked), len(spec.shape))
+        if shape == spec.shape[:axis] + spec.shape[axis + 1 :]
     ]
     if not missing:
         return None
-    # Of two equally long axes, column means lack the first and row means the second (see `factored_axes`).
-    axis = missing[0] if keys[-1] == "v_column" else missing[-1]
-    return axes[path][:axis] + axes[path][axis + 1 :]
+    axis = missing[which % len(missing)]
+    return spec.axes[:axis] + spec.axes[axis + 1 :]
 
 
-def _dict_keys(path: tuple) -> Path:
-    return tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
-
-
-def _names(path: tuple) -> Path:
-    return tuple(str(part) for part in path)
-
-
-def _leaf(tree: Tree, path: Path) -> Any:
-    for key in path:
-        tree = tree[key]
-    return tree
-
-
-def _nest(leaves: dict[Path, Any]) -> Tree:
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        node = tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node[path[-1]] = leaf
-    return tree
+def _parameter_of(path: tuple, specs: Specs) -> str | None:
+    """Returns the parameter whose path is part of a leaf's path through the state; None if there is none."""
+    keys = [str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey)]
+    parts = itertools.combinations(range(len(keys) + 1), 2)
+    return next((name for start, end in parts if (name := "/".join(keys[start:end])) in specs), None)

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from triarch.models import Network
 from triarch.models.dropout import example_keys
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
-from triarch.training.state import Network, TrainState
+from triarch.training.state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -94,24 +95,26 @@ def make_train_step(
       batch_sharding: of the batch's leading axis.
     """
 
-    def loss(params: Any, examples: tuple[Batch, Any], weight: jax.Array) -> tuple[jax.Array, Sums]:
+    def loss(trained: Any, params: Any, examples: tuple[Batch, Any], weight: jax.Array) -> tuple[jax.Array, Sums]:
         batch, keys = examples
-        total, sums = objective.loss(network.merge(params), batch, keys)
+        total, sums = objective.loss(network.merge(network.completed(trained, params)), batch, keys)
         return total / weight, sums
 
     def update(state: TrainState, batch: Batch, rate: jax.Array, key: Any) -> tuple[TrainState, Metrics]:
-        transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
+        transformation = optimizers.at_rate(config.optimizer, lambda count: rate, network.trained_specs)
         # Divided by before the backward pass: afterwards it would be a pass of its own over all gradients.
         weight = _nonzero(objective.weight(batch))
-        gradients = functools.partial(jax.grad(loss, has_aux=True), weight=weight)
+        trained = network.trained(state.params)
+        gradients = functools.partial(jax.grad(loss, has_aux=True), trained, weight=weight)
         keys = None
         if key is not None:
             rows = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), batch_sharding)
             keys = example_keys(key, state.step, rows)
         grads, sums = _accumulated(gradients, state.params, (batch, keys), config.microbatches, batch_sharding)
-        updates, opt_state = transformation.update(grads, state.opt_state, state.params)
+        updates, opt_state = transformation.update(grads, state.opt_state, trained)
+        params = network.completed(optax.apply_updates(trained, updates), state.params)
         metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)

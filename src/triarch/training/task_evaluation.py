@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, Placement
-from triarch.interchange import parameters as tensors
-from triarch.models import Execution
+from triarch.models import Network
 from triarch.training.config import RunConfig
 from triarch.training.config_json import read_json
 from triarch.training.consistency import from_first
@@ -56,16 +55,16 @@ class TaskEvaluation:
         self._best = best if best is not None and "/" in best else None
         fields = read_json(workdir)
         placement = Placement(run.mesh, run.config.rules)
-        model = tensors.assemble(run.config.model, Execution(), tensors.unnest(params), placement.constrain)
+        network = Network(run.config.model, constrain=placement.constrain)
         known = fields | {"window": run.config.data.window, "fingerprint": config_fingerprint(fields)}
         origin = run_origin(workdir, known, 0)
         files = workdir / VOCABULARY
-        self._model = LoadedModel(workdir, model, origin, placement, files if files.is_dir() else None)
+        self._model = LoadedModel(workdir, network, params, origin, placement, files if files.is_dir() else None)
         evaluator.check(self._model)
 
     def __call__(self, params: Any, step: int) -> dict[str, float | None]:
         """Returns the metrics of the parameters after `step` updates; {} where a metric could not be computed."""
-        self._model.put(tensors.unnest(params))
+        self._model.params = params
         try:
             found = dict(self._evaluator(self._model, step))
         except UserError as error:

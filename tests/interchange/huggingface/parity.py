@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from tests.models import tiny
 from triarch.interchange import LoadedModel, read_export
 from triarch.interchange.huggingface import Opened, choose_family, open_folder, write_huggingface, write_import
-from triarch.interchange.parameters import flatten
 from triarch.interchange.streamed import open_export
+from triarch.models.network import flatten, parameters_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -163,7 +163,7 @@ def _ours(loaded: LoadedModel, batch, targets: np.ndarray, real: np.ndarray):
 
     compiled = tiny.fast_jit(jax.value_and_grad(run, has_aux=True))
     (loss, logits), slopes = compiled(state, dict(batch), targets, real.astype(np.float32))
-    return np.asarray(logits), float(loss), flatten(nnx.merge(graph, slopes))
+    return np.asarray(logits), float(loss), flatten(parameters_of(nnx.merge(graph, slopes)))
 
 
 def _check_gradients(imported: Imported, gradients: Mapping[str, jax.Array]) -> None:

@@ -14,8 +14,8 @@ from triarch.cli import gin_files
 from triarch.interchange.huggingface.expressible import differences
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.table import links
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 
 # Folder of gin_configs/models: the class that its networks are published in.
 PUBLISHED = {

@@ -19,7 +19,7 @@ from tests.models import tiny
 from triarch.cli.main import main
 from triarch.interchange import file_list, read_manifest, write_export
 from triarch.interchange.huggingface import FAMILIES
-from triarch.interchange.parameters import flatten
+from triarch.models.network import flatten, parameters_of
 
 # Orbax leaves coroutines behind when a read fails.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -138,7 +138,7 @@ def test_networks_without_a_class_describe_themselves(config, tmp_path, capsys):
     readme = (tmp_path / "hf" / "README.md").read_text()
     assert "decoder.layers.3.attention.query" in readme
     tensors = folders.read(tmp_path / "hf")
-    ours = flatten(exports.network(config))
+    ours = flatten(parameters_of(exports.network(config)))
     np.testing.assert_array_equal(tensors["embedding.table"], ours["embedding/table"])
     up = "decoder/scanned/0/mlp/up"
     np.testing.assert_array_equal(tensors["decoder.layers.2.mlp.up"], ours[up][2])

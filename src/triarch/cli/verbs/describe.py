@@ -80,7 +80,6 @@ def describe(config: RunConfig) -> dict:
     model = config.model
     objective = config.bound()
     flops = {convention: objective.flops(model, convention) for convention in ("paper", "train")}
-    parameter_bytes = _parameter_bytes(config)
     sequences = config.steps * config.batch_size
     return {
         "architecture": model.architecture,
@@ -94,41 +93,31 @@ def describe(config: RunConfig) -> dict:
         "steps": config.steps,
         "batch_size": config.batch_size,
         "tokens": sequences * config.data.window,
-        "memory_bytes": {
-            "parameters": parameter_bytes,
-            "optimizer_state": _optimizer_bytes(config),
-            "gradients": parameter_bytes,
-        },
+        "memory_bytes": _memory_bytes(config),
     }
 
 
-def _parameter_bytes(config: RunConfig) -> int:
-    """Returns the bytes of a network's parameters, an objective's head included."""
-    if config.bound().make_head is None:
-        return _FLOAT32 * config.model.num_params()
-    return _bytes(_abstract_params(config))
-
-
-def _optimizer_bytes(config: RunConfig) -> int:
-    """Returns the bytes of an optimizer's arrays; its counters of updates, a few bytes each, are left out."""
+def _memory_bytes(config: RunConfig) -> dict[str, int]:
+    """Returns the bytes of a state's parts; an optimizer's counters of updates, a few bytes each, are left out."""
+    objective = config.bound()
     numbers = getattr(config.optimizer, "numbers_per_parameter", None)
-    if numbers is not None:
-        return numbers * _parameter_bytes(config)
+    if objective.make_head is None and numbers is not None and not config.train_only and not config.frozen:
+        all_params = _FLOAT32 * config.model.num_params()
+        return {"parameters": all_params, "optimizer_state": numbers * all_params, "gradients": all_params}
+    # Importing what builds a network takes most of a second.
     import jax
 
+    from triarch.models import Network
+    from triarch.models.network import unflatten
+    from triarch.training.frozen import trained_names
     from triarch.training.optimizers import build
 
-    return _bytes(jax.eval_shape(build(config.optimizer, config.steps).init, _abstract_params(config)))
-
-
-def _abstract_params(config: RunConfig) -> dict:
-    # Importing what builds a network takes most of a second.
-    from flax import nnx
-
-    from triarch.models import abstract
-
-    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
-    return nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    trained_only = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
+    network = Network(config.model, config.execution, trained=trained_only, make_head=objective.make_head)
+    params = jax.tree.map(lambda spec: spec.struct, unflatten(network.specs))
+    trained = network.trained(params)
+    state = jax.eval_shape(build(config.optimizer, config.steps, network.trained_specs).init, trained)
+    return {"parameters": _bytes(params), "optimizer_state": _bytes(state), "gradients": _bytes(trained)}
 
 
 def _bytes(tree) -> int:

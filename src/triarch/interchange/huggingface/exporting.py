@@ -21,8 +21,8 @@ from triarch.interchange.huggingface.importing import CONFIG
 from triarch.interchange.huggingface.table import Link, Slot, links
 from triarch.interchange.huggingface.writer import Planned, write_tensors
 from triarch.interchange.orbax_folder import DTYPES
-from triarch.interchange.parameters import specs
 from triarch.interchange.streamed import StoredModel
+from triarch.models.network import specs
 
 MAX_SHARD_BYTES = 5 * 10**9
 # What triarch calls any SentencePiece model (`triarch.tokenizers`).

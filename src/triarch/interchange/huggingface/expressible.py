@@ -11,8 +11,8 @@ from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 
 # How parameters begin says nothing about the network they have become.
 _INITIAL = ("kernel_init", "init_std", "embedding_init_std")

@@ -25,9 +25,10 @@ from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, o
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
-from triarch.interchange.parameters import check_distinct_layers, specs
+from triarch.interchange.parameters import check_distinct_layers
 from triarch.interchange.streamed import write_leaves
 from triarch.models import ModelConfig
+from triarch.models.network import specs
 from triarch.schema import Items, OrNull, Record, Text
 
 Advance = Callable[[int], None]

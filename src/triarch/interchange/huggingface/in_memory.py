@@ -11,9 +11,9 @@ import numpy as np
 from triarch.interchange.huggingface.importing import Opened, make_leaves
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import Origin
-from triarch.interchange.parameters import assemble, specs
 from triarch.interchange.placement import Placement
-from triarch.models import Execution
+from triarch.models import Execution, Network
+from triarch.models.network import unflatten
 
 
 def read_folder(
@@ -36,14 +36,16 @@ def read_folder(
     """
     placement = placement or Placement.one_device()
     leaves, _ = make_leaves(opened, lambda num_bytes: None)
-    places = placement.parameters(specs(opened.config))
+    network = Network(opened.config, execution, placement.constrain)
+    places = placement.parameters(network.specs)
     tensors = {}
     for name, leaf in leaves.items():
         values = np.concatenate(list(leaf.parts(max(leaf.shape[0], 1))))
         tensors[name] = jax.device_put(values.astype(np.float32), places[name])
     return LoadedModel(
         path=opened.folder,
-        model=assemble(opened.config, execution or Execution(), tensors, placement.constrain),
+        network=network,
+        params=unflatten(tensors),
         origin=Origin(opened.family.objective, vocabulary, source=opened.source),
         placement=placement,
     )

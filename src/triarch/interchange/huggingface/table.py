@@ -3,21 +3,19 @@
 A family's table is a list of `Rule`s. All differences in shape come down to three things, each of which can be undone
 without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join several
 matrices side by side in one, whole or head by head; they keep an axis of length one. Layers are numbered in a name by
-`{layer}`: ours stand under `first` or, stacked, under `scanned` (see `triarch.models.stack`).
+`{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
-from triarch.models.stack import repeating
+from triarch.models.network import layer_place, specs
 
 LAYER = "{layer}"
 
@@ -152,13 +150,5 @@ def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
 def _place(config: ModelConfig, name: str, layer: int) -> tuple[str, int | None]:
     """Returns the parameter that holds a layer's, and its row there if it is stacked."""
     side, _, rest = name.split("/", 2)
-    num_first, period = _repeating(config, side)
-    if layer < num_first:
-        return f"{side}/first/{layer}/{rest}", None
-    row, index = divmod(layer - num_first, period)
-    return f"{side}/scanned/{index}/{rest}", row
-
-
-@functools.cache
-def _repeating(config: ModelConfig, side: str) -> tuple[int, int]:
-    return repeating(config.layer_specs(side))
+    module, row = layer_place(config, side, layer)
+    return f"{module}/{rest}", row

@@ -8,18 +8,16 @@ our names with "." between the parts and every layer by itself: `decoder.layers.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, same
+from triarch.interchange.huggingface.table import LAYER, Rule, same
 from triarch.interchange.manifest import model_config
-from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
-
-_LAYER = re.compile(r"(encoder|decoder)/(?:first|scanned)/\d+/(.+)")
+from triarch.models.config import Side
+from triarch.models.network import layer_place, specs
 
 README = """\
 # A network of triarch
@@ -50,12 +48,17 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def rules(config: ModelConfig) -> Sequence[Rule]:
     """Returns the table of tensors."""
+    sides: dict[str, Side] = {
+        layer_place(config, side, layer)[0]: side
+        for side in ("encoder", "decoder")
+        for layer in range(config.num_layers(side))
+    }
     found: dict[str, Rule] = {}
     for name in specs(config):
-        layered = _LAYER.fullmatch(name)
-        if layered:
-            side, rest = layered.groups()
-            theirs, ours = f"{side}.layers.{{layer}}.{rest.replace('/', '.')}", f"{side}/{{layer}}/{rest}"
+        module, rest = "/".join(name.split("/")[:3]), name.split("/")[3:]
+        if module in sides:
+            side = sides[module]
+            theirs, ours = ".".join([side, "layers", LAYER, *rest]), "/".join([side, LAYER, *rest])
         else:
             theirs, ours = name.replace("/", "."), name
         found[theirs] = same(theirs, ours)
