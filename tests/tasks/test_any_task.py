@@ -107,7 +107,9 @@ def test_features_are_those_of_seqios_converters(tmp_path, architecture):
 def test_epochs_draw_anew(tmp_path):
     store = prepared(tmp_path / "store", "random", sequence_length=LENGTHS, num_epochs=2, splits=("train",))
     ours, theirs = stored(store), seqio_examples("random", LENGTHS, num_epochs=2)
-    assert len(ours) == 80
+    assert len(ours) == 80 and store.manifest.passes == 2
+    first = [example["inputs"].tolist() for example in seqio_examples("random", LENGTHS)]
+    assert [one["inputs"].tolist() for one in ours[:40]] == first
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one["inputs"], other["inputs"])
     assert any(one["inputs"].tolist() != two["inputs"].tolist() for one, two in zip(ours[:40], ours[40:], strict=True))
@@ -118,7 +120,7 @@ def test_order_and_counts(tmp_path):
     store = prepared(tmp_path / "store", "thrice", "packed_pairs", sequence_length=LENGTHS, max_examples=50)
     whole = seqio_examples("thrice")[:50]
     split = store.manifest.splits["train"]
-    assert split.documents == 50
+    assert split.documents == 50 and store.manifest.passes is None
     longer = [any(len(example[side]) > most for side, most in LENGTHS.items()) for example in whole]
     assert store.manifest.source["cut_documents"] == sum(longer)
     provenance = store.provenance("train")

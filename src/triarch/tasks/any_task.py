@@ -62,6 +62,7 @@ class TaskExamples:
       most: tokens that features are cut to.
       has_inputs: whether an example is inputs and targets.
       tokenizer: of both.
+      passes: over the source; 1 where the first `max_examples` may end within one.
     """
 
     def __init__(self, task: seqio.Task, options: TaskOptions, processes: Processes | None = None):
@@ -79,6 +80,7 @@ class TaskExamples:
         self.name = task.name
         self._options = options
         _check_features(task)
+        self.passes = options.num_epochs if options.max_examples is None else 1
         self.has_inputs = INPUTS in task.output_features
         self.most = {name: most for name, most in options.sequence_length.items() if name in task.output_features}
         with self._told(""):
