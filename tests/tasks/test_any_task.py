@@ -133,6 +133,16 @@ def test_order_and_counts(tmp_path):
         np.testing.assert_array_equal(first, whole[record]["inputs"][: LENGTHS["inputs"]])
 
 
+@pytest.mark.parametrize(("name", "size"), [("text", 40), ("records", 25), ("function", 40), ("random", 40)])
+def test_how_much_is_to_be_read(name, size, folder):
+    """Of files too that do not say how many examples they hold, the last line with an end or without."""
+    task = seqio.TaskRegistry.get(f"own_{name}")
+    assert TaskExamples(task, TaskOptions(splits=("train",), num_epochs=3)).size("train") == 3 * size
+    (folder / "open.txt").write_text("one\ntwo")
+    cut = task.replace(name="own_cut", source=seqio.TextLineDataSource({"train": str(folder / "open.txt")}))
+    assert TaskExamples(cut, TaskOptions()).size("train") == 2
+
+
 def test_empty_examples_are_left_out(tmp_path):
     def emptied(example):
         return {side: tokens[: 99 * (1 - tf.size(example["inputs"]) % 2)] for side, tokens in example.items()}

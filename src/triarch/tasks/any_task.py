@@ -19,6 +19,7 @@ from triarch.prepare.examples import Block
 from triarch.tasks.any_vocabulary import tokenizer_of
 from triarch.tasks.reading import Processes, Reading, takes
 from triarch.tasks.registry import INPUTS, TARGETS
+from triarch.tasks.source_sizes import num_examples
 from triarch.tasks.user_errors import told
 from triarch.tokenizers import ExtraIds, Tokenizer
 
@@ -109,9 +110,8 @@ class TaskExamples:
         """Returns how many examples of the source are read; of a cache how many it holds."""
         name = self._chosen[split]
         try:
-            count = (
-                self._task.get_cached_stats(name)["examples"] if self._cached else self._task.num_input_examples(name)
-            )
+            cached = self._cached
+            count = self._task.get_cached_stats(name)["examples"] if cached else num_examples(self._task.source, name)
         except Exception:  # Not all sources know, and those of a user's own raise what they like.
             return None
         return None if count is None else int(count) * self._options.num_epochs
