@@ -56,6 +56,30 @@ def test_each_epoch_visits_each_example_once(size, batch_size, seed, epochs):
     assert [epoch for *_, epoch in ids] == sorted(epoch for *_, epoch in ids)
 
 
+@settings(max_examples=15, deadline=None)
+@given(size=st.integers(3, 60), seed=seeds, passes=st.integers(1, 3))
+def test_an_epoch_is_one_pass(size, seed, passes):
+    """Of examples that hold several passes one after another; by and by all are read, and others come first again."""
+    stream, rounds = Epochs(Numbers(size), noisy, seed, passes=passes), 2
+    ids = [stream.example_id(position) for position in range(rounds * size)]
+    by_epoch = collections.defaultdict(list)
+    for _, index, epoch in ids:
+        by_epoch[epoch].append(index)
+    assert list(by_epoch) == list(range(rounds * passes))
+    for epoch, indices in by_epoch.items():
+        number = epoch % passes
+        assert sorted(indices) == list(range(size * number // passes, size * (number + 1) // passes))
+    if passes == 1:
+        plain = Epochs(Numbers(size), noisy, seed)
+        assert ids == [plain.example_id(position) for position in range(rounds * size)]
+
+
+def test_passes_are_shuffled_each_by_itself_and_anew():
+    stream = Epochs(Numbers(120), noisy, 4, passes=3)
+    orders = [tuple(stream.example_id(40 * epoch + place).index % 40 for place in range(40)) for epoch in range(6)]
+    assert len(set(orders)) == 6
+
+
 @settings(max_examples=10, deadline=None)
 @given(size=sizes, seed=seeds, steps=st.lists(st.integers(0, 10**6), min_size=1, max_size=6), data=st.data())
 def test_any_order_and_any_split_over_hosts(size, seed, steps, data):

@@ -107,7 +107,9 @@ def test_features_are_those_of_seqios_converters(tmp_path, architecture):
 def test_epochs_draw_anew(tmp_path):
     store = prepared(tmp_path / "store", "random", sequence_length=LENGTHS, num_epochs=2, splits=("train",))
     ours, theirs = stored(store), seqio_examples("random", LENGTHS, num_epochs=2)
-    assert len(ours) == 80
+    assert len(ours) == 80 and store.manifest.passes == 2
+    first = [example["inputs"].tolist() for example in seqio_examples("random", LENGTHS)]
+    assert [one["inputs"].tolist() for one in ours[:40]] == first
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one["inputs"], other["inputs"])
     assert any(one["inputs"].tolist() != two["inputs"].tolist() for one, two in zip(ours[:40], ours[40:], strict=True))
@@ -118,7 +120,7 @@ def test_order_and_counts(tmp_path):
     store = prepared(tmp_path / "store", "thrice", "packed_pairs", sequence_length=LENGTHS, max_examples=50)
     whole = seqio_examples("thrice")[:50]
     split = store.manifest.splits["train"]
-    assert split.documents == 50
+    assert split.documents == 50 and store.manifest.passes is None
     longer = [any(len(example[side]) > most for side, most in LENGTHS.items()) for example in whole]
     assert store.manifest.source["cut_documents"] == sum(longer)
     provenance = store.provenance("train")
@@ -129,6 +131,16 @@ def test_order_and_counts(tmp_path):
         first = example["tokens"][example["segment_ids"] == 1][: example["num_inputs"][0]]
         record = pieces.record[np.flatnonzero(pieces.place == row)[0]]
         np.testing.assert_array_equal(first, whole[record]["inputs"][: LENGTHS["inputs"]])
+
+
+@pytest.mark.parametrize(("name", "size"), [("text", 40), ("records", 25), ("function", 40), ("random", 40)])
+def test_how_much_is_to_be_read(name, size, folder):
+    """Of files too that do not say how many examples they hold, the last line with an end or without."""
+    task = seqio.TaskRegistry.get(f"own_{name}")
+    assert TaskExamples(task, TaskOptions(splits=("train",), num_epochs=3)).size("train") == 3 * size
+    (folder / "open.txt").write_text("one\ntwo")
+    cut = task.replace(name="own_cut", source=seqio.TextLineDataSource({"train": str(folder / "open.txt")}))
+    assert TaskExamples(cut, TaskOptions()).size("train") == 2
 
 
 def test_empty_examples_are_left_out(tmp_path):

@@ -2,6 +2,7 @@
 
 import filecmp
 import json
+import os
 import signal
 
 import numpy as np
@@ -13,8 +14,9 @@ from triarch.cli.main import main
 from triarch.data.store import TokenStore
 from triarch.prepare import examples
 from triarch.prepare.examples import prepare_examples
+from triarch.tasks import reading
 from triarch.tasks.any_task import TaskExamples, TaskOptions
-from triarch.tasks.reading import by_turns
+from triarch.tasks.reading import Turns
 
 # More than one block a shard, of different lengths.
 COUNTS = (300, 129, 40)
@@ -31,10 +33,10 @@ FILES = {{"train": {files!r}}}
 
 
 def reverse(line):
-    if line == b"shard 1 line 7" and os.environ.get("SHARDS_FAIL") == "raise":
+    if line == b"shard 1 line 128" and str(os.getpid()) != os.environ.get("SHARDS_PARENT", str(os.getpid())):
+        if os.environ["SHARDS_FAIL"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         raise ValueError("cannot be reversed")
-    if line == b"shard 1 line 7" and os.environ.get("SHARDS_FAIL") == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
     return line[::-1]
 
 
@@ -89,8 +91,9 @@ def seqios(shards=SHARDS):
 
 
 def by_blocks(shards):
-    blocks = [[lines[start : start + 128] for start in range(0, len(lines), 128)] for lines in shards]
-    return [line for _, block in by_turns([iter(one) for one in blocks]) for line in block]
+    """Of each shard 128 lines, then the next of each."""
+    longest = max(map(len, shards))
+    return [line for start in range(0, longest, 128) for lines in shards for line in lines[start : start + 128]]
 
 
 def prepared(path, name="sh_python", **options):
@@ -99,7 +102,10 @@ def prepared(path, name="sh_python", **options):
 
 
 def test_turns():
-    assert list(by_turns([iter("abc"), iter(""), iter("d")])) == [(0, "a"), (2, "d"), (0, "b"), (0, "c")]
+    turns = Turns({3: iter("abc"), 4: iter(""), 7: iter("d")})
+    first, *others = ([*turn] for turn in turns)
+    assert first == [(3, "a"), (7, "d")] and others == [[(3, "b")], [(3, "c")], []]
+    assert (turns.left, turns.done) == ([], 4)
 
 
 def test_a_task_in_python_is_read_by_its_shards(folder, tmp_path):
@@ -161,6 +167,8 @@ def run(folder, output, *flags):
 
 @pytest.mark.slow
 def test_processes_change_nothing(folder, tmp_path, capsys, monkeypatch):
+    """They take over after the first turn, which this process reads."""
+    monkeypatch.setattr(reading, "_ALONE_SECONDS", 0)
     flags = ["--window=8", f"--json={tmp_path / 'told.json'}"]
     for workers in (1, 2):
         assert run(folder, tmp_path / str(workers), f"--workers={workers}", *flags) == 0
@@ -173,6 +181,7 @@ def test_processes_change_nothing(folder, tmp_path, capsys, monkeypatch):
         ("kill", "a process that reads it was killed (out of memory? fewer --workers need less)"),
     ):
         monkeypatch.setenv("SHARDS_FAIL", how)
+        monkeypatch.setenv("SHARDS_PARENT", str(os.getpid()))
         capsys.readouterr()
         assert run(folder, tmp_path / how, "--workers=2", *flags) == 1
         error = capsys.readouterr().err

@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="go through the source N times, each with other random choices of the preprocessors, one after another in "
-        "the store (default: %(default)s)",
+        help="go through the source N times, each with other random choices of the preprocessors; a run reads one of "
+        "these passes in each epoch (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="of preprocessors that draw at random (default: %(default)s)")
     add(
@@ -123,8 +123,8 @@ def _prepare(args: argparse.Namespace, task: seqio.Task, output: Path, keep: boo
         print(*summary(store), f"  in {time.monotonic() - start:.1f} s", sep="\n")
     else:
         print(*summary(store), "  was there already", sep="\n")
-    if args.num_epochs > 1:
-        print(f"  {args.num_epochs} epochs of the task lie one after another: one epoch of the store is all of them")
+    if store.manifest.passes:
+        print(f"  {store.manifest.passes} passes over the task lie one after another: a run reads one in each epoch")
     return store
 
 

@@ -130,6 +130,8 @@ class Manifest:
         "token_bytes", by split, how many bytes the tokens of its documents stand for, where that is not `Split.bytes`.
       provenance: of each split; None in stores made before there was any.
       gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
+      passes: how many passes over what the store was made from lie one after another in each split, with random choices
+        of their own; None for one. A run reads one in each epoch, see `streams.Epochs`.
     """
 
     task: str
@@ -142,6 +144,7 @@ class Manifest:
     lengths: Mapping[str, int] | None = None
     provenance: Mapping[str, SplitProvenance] | None = None
     gap: int | None = None
+    passes: int | None = None
 
     def files(self) -> Iterator[StoreFile | TableFile]:
         """Yields the files of all splits and of their provenance."""
@@ -206,6 +209,7 @@ _SCHEMA = Record(
         "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
         "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
         "gap": OrNull(Whole(1, MOST_TOKENS)),
+        "passes": OrNull(Whole(2, 2**20)),
     }
 )
 
@@ -234,6 +238,7 @@ def read_manifest(store: Path) -> Manifest:
         lengths=fields.get("lengths"),
         provenance=_provenance(fields.get("provenance")),
         gap=fields.get("gap"),
+        passes=fields.get("passes"),
     )
     _check_counts(path, manifest)
     return manifest

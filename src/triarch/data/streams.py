@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -44,10 +46,13 @@ class Stream(Protocol):
 class Epochs:
     """All examples of a source, epoch after epoch, each a fresh permutation (Grain's index shuffle, without memory).
 
+    Examples may hold several passes over what they were made of, one after another and about equally long, each with
+    random choices of its own: then an epoch is one pass, and after the last one the first follows again.
+
     An example's randomness comes from (seed, source, example index, epoch) only.
     """
 
-    def __init__(self, examples: Examples, transform: Transform, seed: int, source: int = 0):
+    def __init__(self, examples: Examples, transform: Transform, seed: int, source: int = 0, passes: int = 1):
         """The stream of `transform`ed `examples`.
 
         Args:
@@ -55,6 +60,7 @@ class Epochs:
           transform: an objective's function (example, generator) -> features of fixed shapes.
           seed: of order and masking.
           source: the number of these examples among those of a mixture, each of which has an order of its own.
+          passes: how many there are one after another.
 
         Raises:
           UserError: there are no examples.
@@ -69,11 +75,21 @@ class Epochs:
         hashed = np.random.SeedSequence(seed, spawn_key=(source,) if source else ())
         shuffle_seed, *key = hashed.generate_state(5, np.uint32).tolist()
         self._key = np.array(key, np.uint32).view(np.uint64)
-        self._order = grain.MapDataset.range(self._num_examples).shuffle(shuffle_seed)
+        passes = min(passes, self._num_examples)
+        self._starts = [self._num_examples * number // passes for number in range(passes + 1)]
+        seeds = [shuffle_seed, *hashed.generate_state(4 + passes, np.uint32)[5:].tolist()]
+        self._orders = [
+            grain.MapDataset.range(start, end).shuffle(own)
+            for (start, end), own in zip(itertools.pairwise(self._starts), seeds, strict=True)
+        ]
 
     def example_id(self, position: int) -> ExampleId:
         """Returns which example stands at `position`."""
-        return ExampleId(self._source, self._order[position], position // self._num_examples)
+        rounds, place = divmod(position, self._num_examples)
+        number = bisect.bisect_right(self._starts, place) - 1
+        start, end = self._starts[number : number + 2]
+        index = self._orders[number][rounds * (end - start) + place - start]
+        return ExampleId(self._source, index, rounds * len(self._orders) + number)
 
     def features(self, position: int) -> Features:
         """Returns the transformed example at `position`."""

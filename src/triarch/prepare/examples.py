@@ -103,6 +103,11 @@ class Examples(Protocol):
         ...
 
     @property
+    def passes(self) -> int:
+        """How many passes over their source, each with random choices of its own, they are one after another."""
+        ...
+
+    @property
     def version(self) -> str:
         """What changes when the examples may have."""
         ...
@@ -218,6 +223,7 @@ class _Preparation:
             },
             lengths=self._lengths,
             provenance={name: writer.finish_provenance(name) for name in counts.splits},
+            passes=self._examples.passes if self._examples.passes > 1 else None,
         )
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)

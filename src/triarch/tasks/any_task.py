@@ -19,6 +19,7 @@ from triarch.prepare.examples import Block
 from triarch.tasks.any_vocabulary import tokenizer_of
 from triarch.tasks.reading import Processes, Reading, takes
 from triarch.tasks.registry import INPUTS, TARGETS
+from triarch.tasks.source_sizes import num_examples
 from triarch.tasks.user_errors import told
 from triarch.tokenizers import ExtraIds, Tokenizer
 
@@ -62,6 +63,7 @@ class TaskExamples:
       most: tokens that features are cut to.
       has_inputs: whether an example is inputs and targets.
       tokenizer: of both.
+      passes: over the source; 1 where the first `max_examples` may end within one.
     """
 
     def __init__(self, task: seqio.Task, options: TaskOptions, processes: Processes | None = None):
@@ -79,6 +81,7 @@ class TaskExamples:
         self.name = task.name
         self._options = options
         _check_features(task)
+        self.passes = options.num_epochs if options.max_examples is None else 1
         self.has_inputs = INPUTS in task.output_features
         self.most = {name: most for name, most in options.sequence_length.items() if name in task.output_features}
         with self._told(""):
@@ -107,9 +110,8 @@ class TaskExamples:
         """Returns how many examples of the source are read; of a cache how many it holds."""
         name = self._chosen[split]
         try:
-            count = (
-                self._task.get_cached_stats(name)["examples"] if self._cached else self._task.num_input_examples(name)
-            )
+            cached = self._cached
+            count = self._task.get_cached_stats(name)["examples"] if cached else num_examples(self._task.source, name)
         except Exception:  # Not all sources know, and those of a user's own raise what they like.
             return None
         return None if count is None else int(count) * self._options.num_epochs

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import tensorflow as tf
 from triarch.errors import UserError, nearest
 from triarch.evaluation.task_outputs import Request, TaskOutputs
 from triarch.tasks.metric_values import plain_metrics
+from triarch.tasks.user_errors import told
 from triarch.tasks.vocabulary_check import check_vocabularies
 from triarch.tokenizers import Tokenizer
 
@@ -80,7 +80,8 @@ class EvaluatedTask:
           UserError: the task has no such split, no metric, no example, or features that no model reads.
         """
         self.task = task
-        self.metrics = list(_called(f"task {task.name}: its metrics", lambda: task.metric_objs))
+        with told(f"task {task.name}: its metrics"):
+            self.metrics = list(task.metric_objs)
         if not self.metrics:
             raise UserError(f"task {task.name} has no metric_fns or metric_objs: there is nothing to evaluate")
         if options.split not in task.splits:
@@ -95,7 +96,8 @@ class EvaluatedTask:
             raise UserError(
                 f"task {task.name}: its preprocessors ask for lengths: give --seqio_lengths=inputs=N,targets=M"
             )
-        self.examples = _called(f"task {task.name}, split {options.split}", lambda: _examples(task, options))
+        with told(f"task {task.name}, split {options.split}"):
+            self.examples = _examples(task, options)
         if not self.examples:
             raise UserError(f"task {task.name}: its split {options.split!r} has no examples")
         ids = {name: self._ids(name) for name in ("inputs", "targets") if name in task.output_features}
@@ -185,12 +187,13 @@ class EvaluatedTask:
         found: dict[str, Any] = {}
         inferences: dict[str, Any] = {}
         for metric in self.metrics:
-            own, told = _called(f"task {self.name}: a metric", lambda m=metric: self._computed(m, given))
+            with told(f"task {self.name}: a metric"):
+                own, inferred = self._computed(metric, given)
             for name, value in own.items():
                 if name in found:
                     raise UserError(f"task {self.name}: two of its metrics are called {name!r}")
                 found[name] = value
-            inferences |= told
+            inferences |= inferred
         return TaskResult(plain_metrics(found), self._rows(inferences, given))
 
     def _computed(self, metric: Any, given: Mapping[Kind, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -198,9 +201,9 @@ class EvaluatedTask:
         features = self.task.output_features
         instance = metric.from_model_output(self.examples, given[metric.model_output_type], features, "targets")
         if isinstance(instance, seqio.metrics.CollectingMetric):
-            values, told = instance.actual_compute(self.examples, features, "targets", self._targets)
-            self._targets = told["targets"]
-            return values, told
+            values, inferred = instance.actual_compute(self.examples, features, "targets", self._targets)
+            self._targets = inferred["targets"]
+            return values, inferred
         return instance.compute(), getattr(instance, "targets_and_inferences", None) or {}
 
     def _rows(self, inferences: Mapping[str, Any], given: Mapping[Kind, Any]) -> list[dict[str, Any]]:
@@ -316,24 +319,6 @@ def _needs_lengths(task: seqio.Task) -> bool:
         if given is not None and given.default is inspect.Parameter.empty:
             return True
     return False
-
-
-def _called(what: str, function: Any) -> Any:
-    """Returns what code of the user's task returns.
-
-    Raises:
-      UserError: it raised an error: names its last line.
-    """
-    try:
-        return function()
-    except UserError:
-        raise
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-        last = frames[-1]
-        place = "" if last.filename == __file__ else f"{last.filename} line {last.lineno}: "
-        message = " ".join(str(error).split())[:300]
-        raise UserError(f"{what}: {place}{type(error).__name__}: {message}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +21,8 @@ from triarch.tasks.user_errors import told
 
 # Examples that Python gets at a time: one by one it would take longer than most preprocessing.
 _BLOCK_EXAMPLES = 128
+# About what a process takes to start and to import TensorFlow: what is read in less is read by this one.
+_ALONE_SECONDS = 20.0
 # As many files as SeqIO itself reads side by side.
 _MOST_SHARDS = 16
 _PYTHON_OPS = {"PyFunc", "EagerPyFunc", "PyFuncStateless"}
@@ -74,19 +78,30 @@ class Reading:
 
         Args:
           task: which this is of.
-          processes: read the shards, where there are several; this process where there is one, or None is given.
+          processes: read the shards, where there are several; this process where there is one, or None is given, and
+            for as long as starting others takes.
 
         Raises:
           UserError: the task's own code raised an error, or a process was killed.
         """
+        start = time.monotonic()
+        streams = {number: self.shard(task, number) for number in range(self.shards)}
+        turns = Turns(streams)
         count = min(self.shards, processes.count if processes is not None else 1)
-        if count == 1 or processes is None:
-            yield from by_turns([self.shard(task, number) for number in range(self.shards)])
+        for found in turns:
+            yield from found
+            if count > 1 and len(turns.left) > 1 and time.monotonic() - start >= _ALONE_SECONDS:
+                break
+        if processes is None or not turns.left:
             return
-        shared = [range(first, self.shards, count) for first in range(count)]
-        works = [functools.partial(_send, self, numbers) for numbers in shared]
+        for stream in streams.values():
+            stream.close()  # TensorFlow would read ahead in them.
+        shared = [turns.left[first::count] for first in range(min(count, len(turns.left)))]
+        works = [functools.partial(_send, self, numbers, turns.done) for numbers in shared]
         with sending(processes.begin, works) as ends:
-            yield from by_turns([self._received(ends[number % count]) for number in range(self.shards)])
+            places = {number: end for numbers, end in zip(shared, ends, strict=True) for number in numbers}
+            for found in Turns({number: self._received(places[number]) for number in turns.left}):
+                yield from found
 
     def shard(self, task: seqio.Task, number: int) -> Iterator[Read]:
         """Yields the examples of one shard, as `get_dataset` has them but not cut to a length."""
@@ -148,30 +163,49 @@ class Reading:
             yield Read(*got)
 
 
-def by_turns(streams: Sequence[Iterator[T]]) -> Iterator[tuple[int, T]]:
-    """Yields one of each stream, then the next of each, with the stream's number, until all have ended."""
-    waiting = dict(enumerate(streams))
-    while waiting:
-        for number, stream in list(waiting.items()):
+class Turns:
+    """One of each of several streams, then the next of each, until all have ended.
+
+    Iterating yields turn by turn: the number of each stream and what it gave.
+
+    Attributes:
+      left: numbers of the streams that have not ended.
+      done: turns that were taken.
+    """
+
+    def __init__(self, streams: Mapping[int, Iterator[T]]):
+        """Turns of `streams`, by number, in their order."""
+        self.left = list(streams)
+        self.done = 0
+        self._streams = streams
+
+    def __iter__(self) -> Iterator[Iterator[tuple[int, T]]]:
+        while self.left:
+            yield self._turn()
+
+    def _turn(self) -> Iterator[tuple[int, T]]:
+        for number in list(self.left):
             try:
-                found = next(stream)
+                found = next(self._streams[number])
             except StopIteration:
-                del waiting[number]
+                self.left.remove(number)
             else:
                 yield number, found
+        self.done += 1
 
 
-def _send(reading: Reading, numbers: Sequence[int], connection: Connection) -> None:
-    """Sends the blocks of some shards in the order in which they are asked for, and None at the end of each."""
+def _send(reading: Reading, numbers: Sequence[int], skip: int, connection: Connection) -> None:
+    """Sends the blocks of some shards but the first few, in the order in which they are asked for; None at each end."""
 
     def ended(stream: Iterator[Read]) -> Iterator[Read | None]:
-        yield from stream
+        yield from itertools.islice(stream, skip, None)
         yield None
 
     try:
         task = seqio.TaskRegistry.get(reading.task)
-        for _, block in by_turns([ended(reading.shard(task, number)) for number in numbers]):
-            connection.send(block)
+        for turn in Turns({number: ended(reading.shard(task, number)) for number in numbers}):
+            for _, block in turn:
+                connection.send(block)
     except UserError as error:
         connection.send(error)
 

@@ -116,7 +116,10 @@ def make_batches(
       UserError: a store lacks the split, holds nothing in it, or has no place in the order.
     """
     numbers = order.numbers(source_names(stores, split))
-    streams = {n: Epochs(store.split(split), transform, seed, n) for n, store in zip(numbers, stores, strict=True)}
+    streams = {
+        number: Epochs(store.split(split), transform, seed, number, store.manifest.passes or 1)
+        for number, store in zip(numbers, stores, strict=True)
+    }
     return Batches(Interleaved(streams, order.interleaving()), batch_size, rows, order.step, order.position)
 
 
