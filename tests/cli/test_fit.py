@@ -240,7 +240,7 @@ def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
         (("--held_out=1",), "held-out share is 1"),
         (("--pair_column=N",), "needs --group_column"),
         (("--window=3",), "has no --window"),
-        (("--run_column=N",), "has no --run_column; it takes --params_column"),
+        (("--law=isoflop", "--run_column=N"), "has no --run_column; it takes --params_column"),
         (("--group_column=N",), "1 rows, at least 2 are needed"),
     ],
 )

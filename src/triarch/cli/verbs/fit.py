@@ -154,6 +154,7 @@ def _request(args: argparse.Namespace) -> Request:
         where=tuple(_condition(text) for text in args.where),
         skip_empty=args.skip_empty,
         loss_in=args.loss_in,
+        run=args.run_column if law.resamples_rows else None,
         group=args.group_column,
         pair=args.pair_column,
         options=FitOptions(
@@ -172,6 +173,8 @@ def _request(args: argparse.Namespace) -> Request:
 def _columns(args: argparse.Namespace, law: Law) -> dict[str, str]:
     """Returns the columns given by role; one that is only assumed is left to laws that need it."""
     given = {name: getattr(args, f"{name}_column") for name in ROLES} | dict(_pairs(args.column, "column"))
+    if law.resamples_rows and "run" not in law.roles():
+        given["run"] = None
     assumed = {name for name, role in ROLES.items() if given[name] == role.default and name not in law.roles()}
     return {name: column for name, column in given.items() if column and name not in assumed}
 

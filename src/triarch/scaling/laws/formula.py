@@ -10,6 +10,7 @@ import numpy as np
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.comparison import Comparison, compare_inputs
+from triarch.scaling.checks.rivals import Candidate
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.expression import Expression, parse
 from triarch.scaling.fitting.formula_form import FormulaForm
@@ -102,6 +103,10 @@ class FormulaLaw(ParametricLaw):
         return estimate(
             form, values, target, options, judge=lambda fit: form.doubts(fit.parameters, values, options.fixed)
         )
+
+    def candidates(self, columns: Columns) -> list[Candidate]:
+        """Returns the law itself, where the columns have its inputs, and losses, which its starts are found from."""
+        return super().candidates(columns) if "loss" in columns.values else []
 
     def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
         """Compares parameters, and what is predicted along each input."""
@@ -224,7 +229,7 @@ class Formula(FormulaLaw):
         own = {role: column for role, column in columns.names.items() if _role(role).letter in names}
         return self.bind(own, ())[0].roles_bound
 
-    def candidates(self, columns: Columns) -> list:
+    def candidates(self, columns: Columns) -> list[Candidate]:
         """Returns the formula, where there is one."""
         return super().candidates(columns) if self.formula and self.roles_bound else []
 

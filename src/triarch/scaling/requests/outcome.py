@@ -18,6 +18,7 @@ from triarch.scaling.laws.registry import candidates
 from triarch.scaling.requests.pairing import pair
 from triarch.scaling.requests.reading import chosen_rows, read_columns
 from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.runs import by_run, runs_of
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.table import Table
 
@@ -49,9 +50,10 @@ def fit_table(table: Table, request: Request, step: Callable[[str], None] = lamb
     request.check()
     table, notes = chosen_rows(table, request)
     if request.group is None:
-        parts = _parts({None: table}, {None: request.options}, request, step)
+        options, found = by_run(table, request, request.options, runs_of(table, request))
+        parts = _parts({None: table}, {None: options}, request, step)
         for part in parts:
-            part.result["warnings"] = [*notes, *part.result["warnings"]]
+            part.result["warnings"] = [*notes, *found, *part.result["warnings"]]
         name = request.law.name
         result = parts[0].result if len(parts) == 1 else {"law": name, "fits": [part.result for part in parts]}
         return Outcome(request, parts, (), result)

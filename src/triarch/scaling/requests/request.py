@@ -26,6 +26,8 @@ class Request:
       where: column, relation ("=", "!=", "<", "<=", ">", ">=") and value of rows to keep.
       skip_empty: whether to leave out rows with an empty cell, or one that is not finite, in a column used.
       loss_in: what the loss column holds, "nats", "bits" or "perplexity"; laws are fitted to nats.
+      run: the column that tells which rows are points of one run, and are resampled together; "none" where each row is
+        a run of its own, None where the table may tell.
       group, pair: columns that name architectures, and what pairs their runs; None without.
       options: of the fit.
       held_out: share of rows, the largest sizes, to hold out; 0 for none.
@@ -39,6 +41,7 @@ class Request:
     where: tuple[tuple[str, str, str], ...] = ()
     skip_empty: bool = False
     loss_in: str = "nats"
+    run: str | None = None
     group: str | None = None
     pair: str | None = None
     options: FitOptions = DEFAULTS
