@@ -5,6 +5,7 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
+from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import fit_table
 from triarch.scaling.requests.request import Request
@@ -12,6 +13,13 @@ from triarch.scaling.requests.runs import runs_of
 from triarch.scaling.tables.table import Table
 
 pytestmark = pytest.mark.usefixtures("few_starts")
+
+
+@pytest.fixture(autouse=True)
+def no_checks(monkeypatch):
+    """Profiles take most of a fit's time, and nothing here looks at them."""
+    monkeypatch.setattr(Chinchilla, "diagnose", lambda *arguments: None)
+
 
 COLUMNS = {"params": "N", "tokens": "D", "loss": "loss"}
 
