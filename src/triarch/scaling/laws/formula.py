@@ -196,7 +196,8 @@ class Formula(FormulaLaw):
         roles, found = [], dict(given)
         for name in names:
             role = next((role for role in ROLES.values() if role.letter == name and role is not target), None)
-            if role is not None and (found.get(role.name) or name in columns):
+            known = role is not None and (found.get(role.name) or name in columns)
+            if known and not (found.get(name) and name != role.name):
                 roles.append(dataclasses.replace(role, several=False))
             elif found.get(name) or name in columns:
                 roles.append(role := Role(name, f"{name} of the formula", positive=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -35,20 +35,24 @@ class Outcome:
     result: dict[str, object]
 
 
-def fit_table(table: Table, request: Request, step: Callable[[str], None] = lambda phase: None) -> Outcome:
+def fit_table(
+    table: Table, request: Request, step: Callable[[str], None] = lambda phase: None, notes: Sequence[str] = ()
+) -> Outcome:
     """Fits what a request asks for to a table.
 
     Args:
       table: the runs.
       request: what to fit.
       step: called with the name of each phase as it begins.
+      notes: warnings on how the table came to be.
 
     Raises:
       UserError: a column, value or option is wrong, or the rows are too few.
     """
     request = request.bound(table.columns)
     request.check()
-    table, notes = chosen_rows(table, request)
+    table, found = chosen_rows(table, request)
+    notes = [*notes, *found]
     if request.group is None:
         options, found = by_run(table, request, request.options, runs_of(table, request))
         parts = _parts({None: table}, {None: options}, request, step)

@@ -60,7 +60,11 @@ def runs_of(table: Table, request: Request) -> Runs | None:
     Raises:
       UserError: the column asked for names one run.
     """
-    if request.run == NO_RUNS or (request.run is None and not request.law.resamples_rows):
+    if (
+        request.run == NO_RUNS
+        or request.last_of is not None
+        or (request.run is None and not request.law.resamples_rows)
+    ):
         return None
     if not request.law.resamples_rows:
         raise UserError(f"fit --law={request.law.name} resamples no rows: it has no use for --run_column")
