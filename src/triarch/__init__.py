@@ -16,11 +16,13 @@ from triarch.version import __version__
 
 if typing.TYPE_CHECKING:
     from triarch.results_table import Results
+    from triarch.scaling.requests.outcome import Outcome
     from triarch.text_model import Model
 
 __all__ = [
     "UserError",
     "__version__",
+    "fit_law",
     "load",
     "register_law",
     "register_objective",
@@ -40,6 +42,13 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
     from triarch import loading
 
     return loading.load_text_model(path, **options)
+
+
+def fit_law(data: typing.Any, law: typing.Any, columns: typing.Mapping[str, str], **options: typing.Any) -> Outcome:
+    """Fits a scaling law to a DataFrame, rows or a file; see `triarch.scaling.requests.data.fit_data`."""
+    from triarch.scaling.requests import data as requests
+
+    return requests.fit_data(data, law, columns, **options)
 
 
 def register_law(law: type) -> type:

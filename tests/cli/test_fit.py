@@ -83,6 +83,7 @@ def write(tmp_path, text, name="bad.csv"):
     return path
 
 
+POWER = ("--law=power", "--x_column=N", "--loss_column=loss")
 CHINCHILLA = ("--law=chinchilla", "--params_column=N", "--tokens_column=D", "--bootstraps=0", "--held_out=0")
 
 
@@ -200,7 +201,10 @@ def test_rows_with_empty_cells_are_left_out_when_asked(tmp_path):
         run(path, *CHINCHILLA)
     result = run(path, *CHINCHILLA, "--skip_empty")
     assert result["num_points"] == 11
-    assert result["warnings"][0] == "rows 2, 5, 7: left out, a cell is empty or not finite"
+    assert result["warnings"][:2] == ["row 2: left out, a cell is empty", "rows 5, 7: left out, a cell is not finite"]
+    wrong = write(tmp_path, text_of(rows(14, loss={1: "n/a", 4: "3;x"})), "wrong.csv")
+    with pytest.raises(UserError, match=r"row 5 \(line 6\): loss is '3;x', expected a number above zero"):
+        run(wrong, *CHINCHILLA, "--skip_empty")
     with pytest.raises(UserError, match="every row has an empty cell"):
         run(path, *CHINCHILLA, "--skip_empty", "--loss_column=note")
 
@@ -225,6 +229,31 @@ def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
     assert any("outlying row" in warning and "10 (" in warning for warning in result["warnings"])
     with pytest.raises(UserError, match=r"no row has status = 'finishd'.*'finished'"):
         run(path, *CHINCHILLA, "--where=status=finishd")
+    either = run(path, *CHINCHILLA, "--where=status=finished or N>0", "--skip_empty", "--bootstraps=0", "--held_out=0")
+    assert either["num_points"] == 15
+    with pytest.raises(UserError, match="no row has status = 'gone' or status = 'lost or found'"):
+        run(path, *CHINCHILLA, "--where=status=gone or status=lost or found")
+
+
+def test_the_last_row_of_each_run_and_columns_of_another_table(tmp_path):
+    cells = rows(12)
+    cells["run"] = [f"r{k // 2}" for k in range(12)]
+    path = write(tmp_path, text_of(cells))
+    last = run(path, *POWER, "--last_of=run", "--bootstraps=0", "--held_out=0")
+    assert last["num_points"] == 6
+    scores = "run,score\n" + "".join(f"r{k},{3 - 0.1 * k}\n" for k in range(5))
+    other = write(tmp_path, scores, "scores.csv")
+    flags = ("--law=power", "--x_column=N", "--loss_column=score", "--bootstraps=0", "--held_out=0")
+    joined = run(path, *flags, "--last_of=run", f"--join={other}", "--on=run")
+    assert joined["num_points"] == 5 and "rows 11, 12: left out, " in joined["warnings"][0]
+    for more, message in (
+        ((f"--join={other}",), "--join=TABLE and --on=COLUMN go together"),
+        ((f"--join={other}", "--on=N"), "scores.csv: no column 'N' to join on"),
+        ((f"--join={path}", "--on=run"), "the same run; expected one row for each|has such columns too"),
+        ((f"--join={write(tmp_path, 'run,score' + chr(10) + 'x,1' + chr(10), 'x.csv')}", "--on=run"), "no row of one"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(path, *flags, *more)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +269,7 @@ def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
         (("--held_out=1",), "held-out share is 1"),
         (("--pair_column=N",), "needs --group_column"),
         (("--window=3",), "has no --window"),
-        (("--run_column=N",), "has no --run_column; it takes --params_column"),
+        (("--law=isoflop", "--run_column=N"), "has no --run_column; it takes --params_column"),
         (("--group_column=N",), "1 rows, at least 2 are needed"),
     ],
 )

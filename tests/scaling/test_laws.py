@@ -205,7 +205,9 @@ def test_what_cannot_be_told_apart_is_said():
     flat = fit_power(x, 3 + 0.05 * rng.normal(size=8), FitOptions(bootstraps=200), offset="zero")
     assert any("holds 0" in warning or "does not fall" in warning for warning in flat.warnings)
     short = fit_power(x[:5], 3 * x[:5] ** -0.05 * np.exp(0.003 * rng.normal(size=5)), FitOptions(bootstraps=100))
-    assert any("rough guide" in warning for warning in short.warnings)
+    assert short.intervals and not any("no intervals" in warning for warning in short.warnings)
+    three = fit_power(x[:3], 3 * x[:3] ** -0.05, FitOptions(bootstraps=100))
+    assert not three.intervals and any("no intervals can be drawn" in warning for warning in three.warnings)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def laws(few_starts):
 @pytest.fixture
 def guide(tmp_path):
     """The module of the guide's law, and its example in Python."""
-    law, example = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    _, law, example = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     path = tmp_path / "product.py"
     path.write_text(law)
     spec = importlib.util.spec_from_file_location("product", path)
@@ -98,6 +98,17 @@ def test_the_guides_derivatives_are_those_of_its_curve(guide):
     _, derivatives = problem.objective.curve(theta[None])
     for one, wanted in zip(derivatives, differences, strict=True):
         np.testing.assert_allclose(np.broadcast_to(one, (1, 20))[0], wanted, atol=1e-8)
+
+
+def test_the_guides_formula_in_a_class(tmp_path):
+    (tmp_path / "balanced.py").write_text(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0])
+    spec = importlib.util.spec_from_file_location("balanced", tmp_path / "balanced.py")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    rng, truth = np.random.default_rng(0), {"E": 1.8, "A": 1e9, "B": 2e10, "gamma": 0.3}
+    n, d = 10 ** rng.uniform(7, 10, 30), 10 ** rng.uniform(9, 11, 30)
+    path = table(tmp_path, N=n, D=d, loss=1.8 + (1e9 / n + 2e10 / d) ** 0.3)
+    flags = ("--law=balanced", "--params_column=N", "--tokens_column=D", "--bootstraps=0", "--held_out=0")
+    assert run(path, *flags)["parameters"] == pytest.approx(truth, rel=1e-4)
 
 
 def test_the_guides_python(guide, capsys):

@@ -58,13 +58,13 @@ def test_rows_by_relation_keep_their_numbers(tmp_path):
         ("=", "2000000", [2]), ("!=", "2e6", [1, 3, 4]), ("<", "2M", [1]), ("<=", "2e6", [1, 2]), (">", "1e6", [2, 4]),
         (">=", "3e6", [4]),
     ]:  # fmt: skip
-        chosen = table.where("N", relation, value)
+        chosen = table.where(("N", relation, value))
         assert [chosen.number(index) for index in range(len(chosen))] == numbers
-    assert len(table.where("name", "!=", "b")) == 2
+    assert len(table.where(("name", "!=", "b"))) == 2
     with pytest.raises(UserError, match="no row has N > '1e9'"):
-        table.where("N", ">", "1e9")
+        table.where(("N", ">", "1e9"))
     with pytest.raises(UserError, match="expected a number to compare with"):
-        table.where("N", "<", "big")
+        table.where(("N", "<", "big"))
 
 
 def test_zero_and_below_are_numbers_where_allowed(tmp_path):

@@ -75,7 +75,7 @@ def test_a_key_some_runs_lack_is_an_empty_cell(tmp_path):
     with pytest.raises(UserError, match=r"row 1 \(line 1\): loss is empty, expected a number above zero"):
         table.numbers("loss")
     assert table.row(1) == "row 2 (line 3)"
-    assert table.text("loss") == ["", "3"] and len(table.where("loss", "=", "")) == 1
+    assert table.text("loss") == ["", "3"] and len(table.where(("loss", "=", ""))) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from triarch.scaling.requests.outcome import fit_table
 from triarch.scaling.requests.output import SUFFIXES, main_panel, write_folder
 from triarch.scaling.requests.request import LOSSES, Request
 from triarch.scaling.requests.text import describe
+from triarch.scaling.tables.joining import join
 from triarch.scaling.tables.roles import ROLES
+from triarch.scaling.tables.table import Table
 from triarch.scaling.tables.table_files import KINDS, read_table
 
 HELP = "fit a scaling law, with bootstrap intervals, to any table; compare laws, or architectures"
@@ -53,8 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--where", metavar="COLUMN=VALUE", action="append", default=[],
-        help="keep only such rows; also !=, <, <=, > and >= (in quotes); repeatable",
+        help="keep only such rows; also !=, <, <=, > and >= (in quotes), and `size>=10 or family=b`; repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--last_of", metavar="NAME", help="keep the last row of each value of this column, such as the end of each run"
+    )
+    parser.add_argument("--join", metavar="TABLE", help="add the columns of another table, whose rows are told by --on")
+    parser.add_argument("--on", metavar="NAME,...", default="", help="columns in which rows of both tables agree")
     parser.add_argument(
         "--skip_empty", action="store_true", help="leave out rows with an empty or not finite cell in a column used"
     )
@@ -129,9 +136,9 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         check_file("figure", args.figure)
     if args.output:
         check_folder("output", args.output)
-    table = read_table(args.csv or args.table)
+    table, notes = _table(args)
     with Progress(True) as progress:
-        outcome = fit_table(table, request, lambda phase: progress.start(phase, None))
+        outcome = fit_table(table, request, lambda phase: progress.start(phase, None), notes)
         progress.start("drawing", None)
         if args.figure:
             main_panel(outcome).save(args.figure)
@@ -143,6 +150,16 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     return outcome.result
 
 
+def _table(args: argparse.Namespace) -> tuple[Table, list[str]]:
+    """Returns the table, joined with another where one is named, and warnings."""
+    if bool(args.join) != bool(args.on):
+        raise UserError("--join=TABLE and --on=COLUMN go together: rows of both that agree in the columns are joined")
+    table = read_table(args.csv or args.table)
+    if not args.join:
+        return table, []
+    return join(table, read_table(args.join), [name.strip() for name in args.on.split(",") if name.strip()])
+
+
 def _request(args: argparse.Namespace) -> Request:
     given = {name: getattr(args, name) for name in SETTINGS}
     settings = {name: value for name, value in given.items() if value is not None}
@@ -151,9 +168,11 @@ def _request(args: argparse.Namespace) -> Request:
         law=law,
         columns=_columns(args, law),
         units=_units(args),
-        where=tuple(_condition(text) for text in args.where),
+        where=tuple(_conditions(text) for text in args.where),
+        last_of=args.last_of,
         skip_empty=args.skip_empty,
         loss_in=args.loss_in,
+        run=args.run_column if law.resamples_rows else None,
         group=args.group_column,
         pair=args.pair_column,
         options=FitOptions(
@@ -172,6 +191,8 @@ def _request(args: argparse.Namespace) -> Request:
 def _columns(args: argparse.Namespace, law: Law) -> dict[str, str]:
     """Returns the columns given by role; one that is only assumed is left to laws that need it."""
     given = {name: getattr(args, f"{name}_column") for name in ROLES} | dict(_pairs(args.column, "column"))
+    if law.resamples_rows and "run" not in law.roles():
+        given["run"] = None
     assumed = {name for name, role in ROLES.items() if given[name] == role.default and name not in law.roles()}
     return {name: column for name, column in given.items() if column and name not in assumed}
 
@@ -204,12 +225,22 @@ def _delta(text: str) -> float:
     return float("inf") if text == "squares" else float(text)
 
 
-def _condition(text: str) -> tuple[str, str, str]:
-    """Returns the column, the relation and the value of a condition; a name may hold anything but a relation."""
-    found = CONDITION.fullmatch(text)
-    if not found or not found[1].strip():
-        raise UserError(f"--where={text}: expected COLUMN=VALUE, or !=, <, <=, > or >= between the two")
-    return found[1].strip(), found[2], found[3]
+def _conditions(text: str) -> tuple[tuple[str, str, str], ...]:
+    """Returns a column, a relation and a value for each part of a condition, parts being set apart by " or ".
+
+    A name may hold anything but a relation, and a value an "or" that no condition follows.
+    """
+    found: list[tuple[str, str, str]] = []
+    for part in text.split(" or "):
+        match = CONDITION.fullmatch(part)
+        if match and match[1].strip():
+            found.append((match[1].strip(), match[2], match[3]))
+        elif match or not found:
+            raise UserError(f"--where={text}: expected COLUMN=VALUE, or !=, <, <=, > or >= between the two")
+        else:
+            column, relation, value = found[-1]
+            found[-1] = (column, relation, f"{value} or {part}")
+    return tuple(found)
 
 
 def _pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:

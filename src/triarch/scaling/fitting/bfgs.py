@@ -39,6 +39,7 @@ def minimize(
     objective: Objective,
     starts: np.ndarray,
     weights: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
     *,
     tolerance: float = 1e-7,
     max_evaluations: int = 1000,
@@ -52,12 +53,14 @@ def minimize(
       objective: what to minimise.
       starts: float64[problems, parameters].
       weights: float64[problems, points], each problem's own weight of the points; None for one each.
+      noise: float64[problems, points], what is added to each problem's own target; None for nothing.
       tolerance: a problem is done when no component of its gradient is larger.
       max_evaluations: a problem is given up as it stands after so many evaluations.
     """
 
     def evaluate(theta: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return objective.value_and_gradient(theta, None if weights is None else weights[problems])
+        own = (None if one is None else one[problems] for one in (weights, noise))
+        return objective.value_and_gradient(theta, *own)
 
     count, size = starts.shape
     theta = starts.astype(np.float64, copy=True)

@@ -9,8 +9,24 @@ import numpy as np
 from triarch.errors import UserError
 
 MAX_REDRAWS = 1000
+# Of fewer rows than this many times the parameters a bootstrap of rows is too narrow: errors are drawn instead.
+FEW_A_PARAMETER = 6
+# So few rows have no interval, however few the parameters.
+MOST_WITHOUT_INTERVAL = 3
 # Of a row that a fit all but passes through, this share of its error is taken to be left.
 LEAST_FREEDOM = 0.05
+
+
+def most_without_interval(num_parameters: int) -> int:
+    """Returns how many rows are too few for an interval."""
+    return max(num_parameters, MOST_WITHOUT_INTERVAL)
+
+
+def is_few(values: np.ndarray, num_parameters: int) -> bool:
+    """Returns whether rows float64[points, T] have an interval, but are too few to be resampled for it."""
+    distinct = len(np.unique(values, axis=0))
+    few = len(values) < FEW_A_PARAMETER * num_parameters or distinct <= num_parameters
+    return few and distinct >= num_parameters and len(values) > most_without_interval(num_parameters)
 
 
 def resample_weights(values: np.ndarray, bootstraps: int, num_parameters: int, seed: int) -> np.ndarray | None:
@@ -97,6 +113,28 @@ def student_factors(freedom: int, bootstraps: int, seed: int) -> np.ndarray:
     """
     freedom = max(freedom, 1)
     return np.sqrt(freedom / np.random.default_rng([seed, freedom]).chisquare(freedom, bootstraps))
+
+
+def residual_noise(
+    residual: np.ndarray, freedom: int, bootstraps: int, seed: int, order: np.ndarray | None
+) -> np.ndarray:
+    """Returns normal errors with the spread of least-squares residuals, float64[bootstraps, points].
+
+    Each is a sum of all residuals with weights drawn anew, so that errors of two groups drawn with one seed are as
+    correlated as the groups' residuals are. Their spread is itself drawn: intervals are Student's, with `freedom`.
+
+    Args:
+      residual: float64[points].
+      freedom: points less parameters.
+      bootstraps, seed: of the draw.
+      order: int[points], the place of each row among those of its group that a partner shares; None without partners.
+    """
+    points = len(residual)
+    drawn = np.random.default_rng([seed, points]).normal(size=(bootstraps, points, points))
+    if order is not None:
+        drawn = drawn[:, order][:, :, order]
+    spread = student_factors(freedom, bootstraps, seed)
+    return spread[:, None] * (drawn @ residual) / np.sqrt(max(freedom, 1))
 
 
 def _redraw(count: int, bootstraps: int, seed: int, enough: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:

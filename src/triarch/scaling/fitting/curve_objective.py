@@ -29,20 +29,25 @@ class CurveObjective:
     num_parameters: int
     delta: float
 
-    def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(
+        self, theta: np.ndarray, weights: np.ndarray | None = None, noise: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Evaluates many parameter vectors; see HuberObjective.value_and_gradient."""
         value, gradient = np.empty(len(theta)), np.empty_like(theta)
         chunk = max(1, CHUNK_ELEMENTS // len(self.target))
         for start in range(0, len(theta), chunk):
             rows = slice(start, start + chunk)
-            value[rows], gradient[rows] = self._chunk(theta[rows], None if weights is None else weights[rows])
+            own = (None if one is None else one[rows] for one in (weights, noise))
+            value[rows], gradient[rows] = self._chunk(theta[rows], *own)
         return value, gradient
 
-    def _chunk(self, theta: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _chunk(
+        self, theta: np.ndarray, weights: np.ndarray | None, noise: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         # A line search may try parameters at which the curve overflows; an infinite value sends it back.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             predicted, derivatives = self.curve(theta)
-            residual = predicted - self.target
+            residual = predicted - self.target if noise is None else predicted - self.target - noise
             slope = np.clip(residual / self.delta, -1.0, 1.0)
             loss = slope * (residual - (0.5 * self.delta) * slope)
             if weights is not None:

@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from triarch.scaling.fitting import bfgs
-from triarch.scaling.fitting.bootstrap import resample_weights, spread_out, student_factors
+from triarch.scaling.fitting.bootstrap import (
+    is_few,
+    most_without_interval,
+    places,
+    resample_weights,
+    residual_noise,
+    spread_out,
+    student_factors,
+)
 from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.problem import Objective, Problem
@@ -16,8 +24,6 @@ from triarch.scaling.fitting.result import Fit
 
 # Bootstraps also start at this many of the other minima the grid found, if they are nearly as good.
 RIVAL_MARGIN = 1.5
-# With fewer different points than this many times the parameters a bootstrap is known to be too narrow.
-POINTS_A_PARAMETER = 3
 # A Huber loss that turns absolute only here, in log units (or times the largest value), is a square everywhere.
 LEAST_SQUARES_DELTA = 50.0
 # Of a scale; beyond it (about 1e260) predictions are no numbers.
@@ -57,29 +63,35 @@ def estimate(
     best = bfgs.polish(problem.objective, minima.theta[order[0]])
     value = problem.objective.value_and_gradient(best[None])[0][0] * delta
     point = {name: float(column[0]) for name, column in problem.parameters(best[None]).items()}
-    weights, notes = _weights(values, problem, options)
-    samples, intervals = {}, {}
-    wide = delta
-    if weights is not None:
-        wide = max(delta, _bandwidth(form, values, target, {**form.constants, **point}, problem))
+    everything = {**form.constants, **point}
+    predicted = form.predict(everything, values.T)
+    samples, intervals, wide, notes = {}, {}, delta, []
+    kind, weights = _resamples(values, problem, options, notes)
+    theta = None
+    if kind == "noise":
+        theta = _under_noise(form, values, target, predicted, best, delta, options)
+    elif kind == "rows":
+        wide = max(delta, _bandwidth(form, values, target, everything, problem))
         rivals = _rivals(minima, order, best)
-        drawn_from = target
-        if leverage is not None:
-            predicted = form.predict({**form.constants, **point}, values.T)
-            drawn_from = predicted * (target / predicted) ** spread_out(leverage)
+        drawn_from = target if leverage is None else predicted * (target / predicted) ** spread_out(leverage)
         smooth = form.problem(values, drawn_from, wide).pin(fixed)
         theta = _resampled(smooth.objective, best, rivals, weights)
+        freedom, wider = options.freedom, 1.0
         if leverage is not None:
             freedom = len(target) - problem.objective.num_parameters
-            theta = best + (theta - best) * student_factors(freedom, len(theta), options.seed)[:, None]
+        elif freedom is not None:
+            # The spread of n units' resamples is that of their mean times sqrt((n - 1) / n).
+            wider = np.sqrt(1.0 + 1.0 / freedom)
+        if freedom is not None:
+            theta = best + (theta - best) * wider * student_factors(freedom, len(theta), options.seed)[:, None]
+    if theta is not None:
         samples = problem.parameters(theta)
         intervals = {
             name: options.interval(samples[name])
             for name in form.names
             if name in point and (name not in fixed or isinstance(fixed[name], str))
         }
-    everything = {**form.constants, **point}
-    constant = {name: np.full(len(weights), value) for name, value in form.constants.items()} if samples else {}
+    constant = {name: np.full(len(theta), value) for name, value in form.constants.items()} if samples else {}
     fit = Fit(
         form=form,
         parameters={name: everything[name] for name in form.names},
@@ -90,7 +102,7 @@ def estimate(
         target=target,
         theta=best,
         options=options,
-        bootstraps=0 if weights is None else len(weights),
+        bootstraps=0 if theta is None else len(theta),
         delta=delta,
         resample_delta=wide,
         warnings=(),
@@ -127,20 +139,52 @@ def _ranked(problem: Problem, minima: bfgs.Minima) -> np.ndarray:
     return np.lexsort((minima.value, far))
 
 
-def _weights(values: np.ndarray, problem: Problem, options: FitOptions) -> tuple[np.ndarray | None, list[str]]:
-    parameters = problem.objective.num_parameters
+def _resamples(
+    values: np.ndarray, problem: Problem, options: FitOptions, notes: list[str]
+) -> tuple[str, np.ndarray | None]:
+    """Returns what is drawn, "rows" with the weights of each, "noise" or "" for nothing; notes what to say of it."""
+    parameters, distinct = problem.objective.num_parameters, len(np.unique(values, axis=0))
     if not options.bootstraps:
-        return None, []
-    weights = options.weights
-    if weights is None:
-        weights = resample_weights(values, options.bootstraps, parameters, options.seed)
-    if weights is None:
-        return None, [f"as many different points as parameters ({parameters}): no intervals can be drawn"]
-    distinct = len(np.unique(values, axis=0))
-    if distinct >= POINTS_A_PARAMETER * parameters:
-        return weights, []
-    rough = f"{distinct} different points for {parameters} parameters: the bootstrap intervals are a rough guide,"
-    return weights, [f"{rough} likely too narrow"]
+        return "", None
+    if options.weights is not None:
+        return "rows", options.weights
+    most = most_without_interval(parameters)
+    if len(values) <= most or distinct < parameters:
+        notes.append(f"{len(values)} rows for {parameters} parameters: no intervals can be drawn, they need {most + 1}")
+        return "", None
+    if options.keys is not None or is_few(values, parameters):
+        return "noise", None
+    weights = resample_weights(values, options.bootstraps, parameters, options.seed)
+    return ("", None) if weights is None else ("rows", weights)
+
+
+def _under_noise(
+    form: Form,
+    values: np.ndarray,
+    target: np.ndarray,
+    predicted: np.ndarray,
+    best: np.ndarray,
+    delta: float,
+    options: FitOptions,
+) -> np.ndarray:
+    """Returns minima, float64[bootstraps, parameters], of the law's own values under errors as wide as those seen.
+
+    Resamples of few rows leave out too much of what identifies a law; this keeps the design and fits as before.
+    """
+    squares = form.problem(values, target, _finite(np.inf, form, target)).pin(options.fixed)
+    least = bfgs.polish(squares.objective, bfgs.minimize(squares.objective, best[None]).theta[0])
+    parameters = {name: float(column[0]) for name, column in squares.parameters(least[None]).items()}
+    with np.errstate(all="ignore"):
+        residual = form.residuals({**form.constants, **parameters}, values, target)
+    if not np.isfinite(residual).all():  # A term has run to where no float holds its scale: as good as without it.
+        residual = np.log(target / predicted) if form.log_target else target - predicted
+    freedom = len(target) - squares.objective.num_parameters
+    order = None if options.keys is None else places(options.keys)
+    noise = residual_noise(residual, freedom, options.bootstraps, options.seed, order)
+    own = form.problem(values, predicted, delta).pin(options.fixed).objective
+    centre = bfgs.polish(own, bfgs.minimize(own, best[None]).theta[0])
+    theta = bfgs.minimize(own, np.repeat(centre[None], len(noise), axis=0), noise=noise).theta
+    return theta + (best - centre)
 
 
 def _bandwidth(

@@ -42,12 +42,15 @@ class HuberObjective:
         """Length of theta = [c_1..c_T, gamma_1..gamma_T, e if offset]."""
         return 2 * self.num_terms + self.offset
 
-    def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(
+        self, theta: np.ndarray, weights: np.ndarray | None = None, noise: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Evaluates many parameter vectors.
 
         Args:
           theta: float64[fits, parameters].
           weights: float64[fits, points], how often a point counts in each fit (a bootstrap's); None counts each once.
+          noise: float64[fits, points], what is added to log_loss in each fit; None for nothing.
 
         Returns:
           The objective divided by delta, float64[fits], and its gradient, float64[fits, parameters]. The division keeps
@@ -58,11 +61,16 @@ class HuberObjective:
         chunk = max(1, CHUNK_ELEMENTS // points)
         for start in range(0, fits, chunk):
             rows = slice(start, start + chunk)
-            value[rows], gradient[rows] = self._chunk(theta[rows], None if weights is None else weights[rows])
+            own = (None if one is None else one[rows] for one in (weights, noise))
+            value[rows], gradient[rows] = self._chunk(theta[rows], *own)
         return value, gradient
 
-    def _chunk(self, theta: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _chunk(
+        self, theta: np.ndarray, weights: np.ndarray | None, noise: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         shares, residual = self._shares_and_residual(theta)
+        if noise is not None:
+            residual -= noise
         slope = np.clip(residual / self.delta, -1.0, 1.0)
         residual -= (0.5 * self.delta) * slope
         if weights is None:

@@ -20,8 +20,10 @@ class FitOptions:
       seed: of the resampling.
       weights: float64[bootstraps, rows], how often each row counts in each resample, where rows are not drawn one by
         one (pairs, clusters); of cells, by N and then by D, for the learning-rate law. None draws them here.
-      keys: a name for each row, for laws that resample residuals or whole runs: fits to runs of the same names and seed
-        draw those of the same runs. None draws for this fit alone.
+      freedom: of `weights`, how many units were drawn less one, where these are so few that their own spread is unsure;
+        None where it is not.
+      keys: a name for each row, where residuals, errors or whole runs are drawn: fits to runs of the same names and
+        seed draw those of the same runs. None draws for this fit alone.
       delta: where the Huber loss turns from square to absolute, in log units (of accuracy where the law is of
         accuracy); infinite for least squares, None for the law's own.
       fixed: parameters held at given values, or equal to another one, by its name.
@@ -34,6 +36,7 @@ class FitOptions:
     confidence: float = 0.95
     seed: int = 0
     weights: np.ndarray | None = None
+    freedom: int | None = None
     keys: Sequence[str] | None = None
     delta: float | None = None
     fixed: Mapping[str, float | str] = dataclasses.field(default_factory=dict)

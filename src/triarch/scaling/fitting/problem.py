@@ -21,8 +21,10 @@ class Objective(Protocol):
 
     num_parameters: int
 
-    def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Evaluates theta float64[fits, parameters] with weights float64[fits, points]."""
+    def value_and_gradient(
+        self, theta: np.ndarray, weights: np.ndarray | None = None, noise: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Evaluates theta float64[fits, parameters] with weights, and noise on the target, float64[fits, points]."""
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """theta float64[parameters] -> float64[parameters, parameters]."""
@@ -159,9 +161,11 @@ class Pinned:
     def num_parameters(self) -> int:
         return self.objective.num_parameters - len(self.held)
 
-    def value_and_gradient(self, phi: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(
+        self, phi: np.ndarray, weights: np.ndarray | None = None, noise: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As the objective's own; the gradient of what is held is zero."""
-        value, gradient = self.objective.value_and_gradient(phi @ self.change.T, weights)
+        value, gradient = self.objective.value_and_gradient(phi @ self.change.T, weights, noise)
         gradient = gradient @ self.change
         gradient[:, list(self.held)] = 0.0
         return value, gradient

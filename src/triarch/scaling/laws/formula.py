@@ -10,6 +10,7 @@ import numpy as np
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.comparison import Comparison, compare_inputs
+from triarch.scaling.checks.rivals import Candidate
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.expression import Expression, parse
 from triarch.scaling.fitting.formula_form import FormulaForm
@@ -103,6 +104,10 @@ class FormulaLaw(ParametricLaw):
             form, values, target, options, judge=lambda fit: form.doubts(fit.parameters, values, options.fixed)
         )
 
+    def candidates(self, columns: Columns) -> list[Candidate]:
+        """Returns the law itself, where the columns have its inputs, and losses, which its starts are found from."""
+        return super().candidates(columns) if "loss" in columns.values else []
+
     def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
         """Compares parameters, and what is predicted along each input."""
         return compare_inputs(names, first.fit, second.fit, pairs)
@@ -191,7 +196,8 @@ class Formula(FormulaLaw):
         roles, found = [], dict(given)
         for name in names:
             role = next((role for role in ROLES.values() if role.letter == name and role is not target), None)
-            if role is not None and (found.get(role.name) or name in columns):
+            known = role is not None and (found.get(role.name) or name in columns)
+            if known and not (found.get(name) and name != role.name):
                 roles.append(dataclasses.replace(role, several=False))
             elif found.get(name) or name in columns:
                 roles.append(role := Role(name, f"{name} of the formula", positive=False))
@@ -224,7 +230,7 @@ class Formula(FormulaLaw):
         own = {role: column for role, column in columns.names.items() if _role(role).letter in names}
         return self.bind(own, ())[0].roles_bound
 
-    def candidates(self, columns: Columns) -> list:
+    def candidates(self, columns: Columns) -> list[Candidate]:
         """Returns the formula, where there is one."""
         return super().candidates(columns) if self.formula and self.roles_bound else []
 

@@ -114,6 +114,7 @@ class Law(abc.ABC):
       takes: columns it may be given.
       from_flops: whether one of N and D may be left out where FLOPs C = 6 N D are given.
       holds: whether parameters can be held at given values.
+      resamples_rows: whether a bootstrap draws rows, so that it can draw whole runs.
       least_squares: whether the objective is half a sum of squares; a sum of Huber losses otherwise.
     """
 
@@ -123,6 +124,7 @@ class Law(abc.ABC):
     takes: ClassVar[tuple[Role, ...]] = ()
     from_flops: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    resamples_rows: ClassVar[bool] = False
     least_squares: ClassVar[bool] = True
 
     def roles(self) -> dict[str, Role]:

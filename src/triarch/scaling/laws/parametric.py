@@ -29,6 +29,7 @@ class ParametricLaw(Law):
     """
 
     holds: ClassVar[bool] = True
+    resamples_rows: ClassVar[bool] = True
     least_squares: ClassVar[bool] = False
 
     @abc.abstractmethod

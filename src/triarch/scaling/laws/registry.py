@@ -83,9 +83,9 @@ def make(name: str, settings: Mapping[str, Any]) -> Law:
     return law(**values)
 
 
-def candidates(columns: Columns, asked: Law) -> list[Candidate]:
+def candidates(columns: Columns, asked: Law | None = None) -> list[Candidate]:
     """Returns every form of the loss that these columns allow, of all laws; `asked` with its settings."""
-    laws = [asked if isinstance(asked, law) else law() for law in LAWS.values()]
+    laws = [asked if asked is not None and isinstance(asked, law) else law() for law in LAWS.values()]
     return [one for law in laws for one in law.candidates(columns)]
 
 

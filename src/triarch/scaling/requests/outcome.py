@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from triarch.scaling.laws.registry import candidates
 from triarch.scaling.requests.pairing import pair
 from triarch.scaling.requests.reading import chosen_rows, read_columns
 from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.runs import by_run, runs_of
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.table import Table
 
@@ -34,24 +35,29 @@ class Outcome:
     result: dict[str, object]
 
 
-def fit_table(table: Table, request: Request, step: Callable[[str], None] = lambda phase: None) -> Outcome:
+def fit_table(
+    table: Table, request: Request, step: Callable[[str], None] = lambda phase: None, notes: Sequence[str] = ()
+) -> Outcome:
     """Fits what a request asks for to a table.
 
     Args:
       table: the runs.
       request: what to fit.
       step: called with the name of each phase as it begins.
+      notes: warnings on how the table came to be.
 
     Raises:
       UserError: a column, value or option is wrong, or the rows are too few.
     """
     request = request.bound(table.columns)
     request.check()
-    table, notes = chosen_rows(table, request)
+    table, found = chosen_rows(table, request)
+    notes = [*notes, *found]
     if request.group is None:
-        parts = _parts({None: table}, {None: request.options}, request, step)
+        options, found = by_run(table, request, request.options, runs_of(table, request))
+        parts = _parts({None: table}, {None: options}, request, step)
         for part in parts:
-            part.result["warnings"] = [*notes, *part.result["warnings"]]
+            part.result["warnings"] = [*notes, *found, *part.result["warnings"]]
         name = request.law.name
         result = parts[0].result if len(parts) == 1 else {"law": name, "fits": [part.result for part in parts]}
         return Outcome(request, parts, (), result)

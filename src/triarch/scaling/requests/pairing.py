@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from triarch.errors import UserError
-from triarch.scaling.fitting.bootstrap import paired_weights
+from triarch.scaling.fitting.bootstrap import is_few, paired_weights
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.requests.reading import read_columns
 from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.runs import Runs, by_run, runs_of
 from triarch.scaling.tables.table import Table
 
 
@@ -40,9 +43,13 @@ def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
     """
     options, law = request.options, request.law
     apart = {name: options.for_group(index) for index, name in enumerate(tables)}
+    runs = {name: runs_of(own, request) for name, own in tables.items()}
     if request.pair is None:
-        return Pairs(tables, apart, 0, ())
+        found = {name: by_run(own, request, apart[name], runs[name]) for name, own in tables.items()}
+        notes = [f"{name}: {note}" for name, (_, warnings) in found.items() for note in warnings]
+        return Pairs(tables, {name: own for name, (own, _) in found.items()}, 0, tuple(notes))
     keys = law.pair_keys(request.pair, tables, lambda own: read_columns(own, request))
+    keys = _with_runs(keys, runs)
     common = set.intersection(*(set(own) for own in keys.values()))
     if len(common) < 2:
         raise UserError(
@@ -66,9 +73,27 @@ def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
     drawn_by = [[keys[name][row] for row in own.rows] for name, own in units.items()]
     parameters = law.num_parameters(next(iter(columns.values())))
     values = [own.values for own in units.values()]
+    if all(len(set(own)) == len(own) and is_few(rows, parameters) for own, rows in zip(drawn_by, values, strict=True)):
+        together = {name: dataclasses.replace(options, keys=own) for name, own in zip(kept, drawn_by, strict=True)}
+        return Pairs(kept, together, len(common), tuple(warnings))
     drawn = paired_weights(drawn_by, values, options.bootstraps, parameters - len(options.fixed), options.seed)
     if drawn is None:
         warnings.append(f"too few pairs by {request.pair} for {parameters} parameters: groups are resampled apart")
         return Pairs(kept, apart, 0, tuple(warnings))
-    together = {name: dataclasses.replace(options, weights=own) for name, own in zip(kept, drawn, strict=True)}
+    freedom = None if all(own is None for own in runs.values()) else len(common) - 1
+    together = {
+        name: dataclasses.replace(options, weights=own, freedom=freedom) for name, own in zip(kept, drawn, strict=True)
+    }
     return Pairs(kept, together, len(common), tuple(warnings))
+
+
+def _with_runs(keys: Mapping[str, list[str]], runs: Mapping[str, Runs | None]) -> dict[str, list[str]]:
+    """Returns one key for all rows of a run, of those that pair its rows."""
+    joined: DisjointSet[str] = DisjointSet()
+    for name, own in keys.items():
+        first: dict[str, str] = {}
+        for place, key in enumerate(own):
+            joined.add(key)
+            if (found := runs[name]) is not None:
+                joined.merge(key, first.setdefault(found.keys[place], key))
+    return {name: [joined[key] for key in own] for name, own in keys.items()}

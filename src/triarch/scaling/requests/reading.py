@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -27,17 +27,19 @@ def chosen_rows(table: Table, request: Request) -> tuple[Table, list[str]]:
       UserError: a column that the law needs is not named or not there, or no row is left.
     """
     _check_named(table, request)
-    for column, relation, value in request.where:
-        table = table.where(column, relation, value)
+    for conditions in request.where:
+        table = table.where(*conditions)
+    if request.last_of is not None:
+        table = table.last_of(request.last_of)
     if not request.skip_empty:
         return table, []
-    empty = sorted({index for name in _named(request) for index in _empty(table, name)})
-    if not empty:
-        return table, []
-    if len(empty) == len(table):
+    empty = sorted({row for name in _named(request) for row in _rows(table, name, is_empty)})
+    endless = sorted({row for name in _named(request) for row in _rows(table, name, _is_endless)} - set(empty))
+    if len(empty) + len(endless) == len(table):
         raise UserError(f"{table.name}: every row has an empty cell in {', '.join(_named(request))}")
-    kept = table.select(sorted(set(range(len(table))) - set(empty)))
-    return kept, [f"{table.rows(empty)}: left out, a cell is empty or not finite"]
+    notes = [f"{table.rows(empty)}: left out, a cell is empty"] if empty else []
+    notes += [f"{table.rows(endless)}: left out, a cell is not finite"] if endless else []
+    return table.select(sorted(set(range(len(table))) - {*empty, *endless})) if notes else table, notes
 
 
 def read_columns(table: Table, request: Request) -> Columns:
@@ -113,13 +115,13 @@ def _usual(role: Role, columns: Sequence[str]) -> str:
     return ", ".join(map(repr, shown[:MOST_LISTED])) + more
 
 
-def _empty(table: Table, name: str) -> list[int]:
-    found = []
-    for index, cell in enumerate(table.cells(name)):
-        number = parse_number(cell)
-        if is_empty(cell) or (number is not None and not math.isfinite(number)):
-            found.append(index)
-    return found
+def _rows(table: Table, name: str, test: Callable[[object], bool]) -> list[int]:
+    return [index for index, cell in enumerate(table.cells(name)) if test(cell)]
+
+
+def _is_endless(cell: object) -> bool:
+    number = parse_number(cell)
+    return number is not None and not math.isfinite(number)
 
 
 def _warnings(table: Table, request: Request, values: Mapping[str, np.ndarray]) -> list[str]:

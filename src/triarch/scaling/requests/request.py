@@ -23,9 +23,13 @@ class Request:
       law: with its settings.
       columns: the column (or columns, with commas) of each role given: "params", "tokens", "x", "loss", ...
       units: what to multiply the columns of a role by: {"params": 1e6}.
-      where: column, relation ("=", "!=", "<", "<=", ">", ">=") and value of rows to keep.
+      where: conditions that all hold of rows to keep; each is one or several, of which one is enough, of a column, a
+        relation ("=", "!=", "<", "<=", ">", ">=") and a value.
+      last_of: keep the last row of each value of this column, such as a run's name; None for all rows.
       skip_empty: whether to leave out rows with an empty cell, or one that is not finite, in a column used.
       loss_in: what the loss column holds, "nats", "bits" or "perplexity"; laws are fitted to nats.
+      run: the column that tells which rows are points of one run, and are resampled together; "none" where each row is
+        a run of its own, None where the table may tell.
       group, pair: columns that name architectures, and what pairs their runs; None without.
       options: of the fit.
       held_out: share of rows, the largest sizes, to hold out; 0 for none.
@@ -36,9 +40,11 @@ class Request:
     law: Law
     columns: Mapping[str, str]
     units: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    where: tuple[tuple[str, str, str], ...] = ()
+    where: tuple[tuple[tuple[str, str, str], ...], ...] = ()
+    last_of: str | None = None
     skip_empty: bool = False
     loss_in: str = "nats"
+    run: str | None = None
     group: str | None = None
     pair: str | None = None
     options: FitOptions = DEFAULTS

@@ -64,7 +64,10 @@ FLOPS = Role(
     " table has FLOPs and only one of N and D, the other is worked out",
     "C", r"c|g?flops?|compute|budget", unit="1e9 if in GFLOPs, 8.64e19 if in petaFLOP/s-days", several=True,
 )  # fmt: skip
-RUN = Role("run", "which run a point belongs to (envelope)", usual=r"run|name|id|experiment|model", text=True)
+RUN = Role(
+    "run", "which run a row is a point of: runs are resampled whole; `none` where each row is a run of its own",
+    usual=r"run|name|id|experiment|model", text=True,
+)  # fmt: skip
 LEARNING_RATE = Role("learning_rate", "peak learning rates (hyperparameters)", "learning rate", r"lr|learning.?rate")
 BATCH = Role("batch", "batch sizes (hyperparameters)", "batch", r"bs|bsz|gbs|gbsz|batch")
 LOSS = Role(

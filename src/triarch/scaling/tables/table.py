@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 SHORT_NUMBER = re.compile(r"([0-9]*\.?[0-9]+) ?([kKmMbBgGtT])")
 MAGNITUDES = {"k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+EMPTY = ("", "-", "--", "na", "n/a", "<na>", "null", "none")
 QUOTED = re.compile(r'"[^"]*"')
 GROUPED_NUMBER = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?")
 
@@ -102,18 +104,46 @@ class Table:
             tuple(self.number(index) - 1 for index in indices),
         )
 
-    def where(self, column: str, relation: str, value: str) -> Table:
-        """Returns the rows whose cell is in a relation to a value.
+    @classmethod
+    def from_frame(cls, frame: Any, name: str = "frame") -> Table:
+        """Builds a table from a `pandas.DataFrame`, whose missing cells are empty.
+
+        Raises:
+          UserError: two columns have one name.
+        """
+        names = [".".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in frame.columns]
+        if repeated := sorted({one for one in names if names.count(one) > 1}):
+            raise UserError(f"{name}: column {repeated[0]!r} stands there twice")
+        columns = {}
+        for place, one in enumerate(names):
+            cells, missing = frame.iloc[:, place], frame.iloc[:, place].isna()
+            columns[one] = [None if gone else cell for cell, gone in zip(cells.tolist(), missing, strict=True)]
+        return cls(name, columns)
+
+    def where(self, *conditions: tuple[str, str, str]) -> Table:
+        """Returns the rows of which a cell is in a relation to a value, in one condition or another.
 
         Args:
-          column: its name.
-          relation: "=" or "!=" (as text, or as numbers where both are), or "<", "<=", ">" or ">=" (as numbers; cells
-            that are none are in none of these).
-          value: to compare with.
+          conditions: a column; "=" or "!=" (as text, or as numbers where both are), or "<", "<=", ">" or ">=" (as
+            numbers; cells that are none are in none of these); and the value to compare with.
 
         Raises:
           UserError: no such column, no number to compare with, or no such row; the nearest value is named.
         """
+        chosen = sorted({row for condition in conditions for row in self._meeting(*condition)})
+        if not chosen:
+            column, relation, value = conditions[0]
+            hint = nearest(value.strip(), set(self.text(column))) if relation == "=" else ""
+            said = " or ".join(f"{column} {relation} {value.strip()!r}" for column, relation, value in conditions)
+            raise UserError(f"{self.name}: no row has {said}{hint}")
+        return self.select(chosen)
+
+    def last_of(self, column: str) -> Table:
+        """Returns the last row of each value of a column, such as the end of each run. Raises UserError as `cells`."""
+        last = {cell: row for row, cell in enumerate(self.text(column))}
+        return self.select(sorted(last.values()))
+
+    def _meeting(self, column: str, relation: str, value: str) -> list[int]:
         cells, value = self.text(column), value.strip()
         if relation not in ("=", "!="):
             limit = parse_number(value)
@@ -121,13 +151,8 @@ class Table:
                 raise UserError(f"{column}{relation}{value}: expected a number to compare with")
             compare = RELATIONS[relation]
             numbers = [parse_number(cell) for cell in cells]
-            chosen = [i for i, number in enumerate(numbers) if number is not None and compare(number, limit)]
-        else:
-            chosen = [i for i, cell in enumerate(cells) if _same(cell, value) == (relation == "=")]
-        if not chosen:
-            hint = nearest(value, set(cells)) if relation == "=" else ""
-            raise UserError(f"{self.name}: no row has {column} {relation} {value!r}{hint}")
-        return self.select(chosen)
+            return [i for i, number in enumerate(numbers) if number is not None and compare(number, limit)]
+        return [i for i, cell in enumerate(cells) if _same(cell, value) == (relation == "=")]
 
     def cells(self, column: str) -> Sequence[object]:
         """Returns the cells of a column as they are.
@@ -240,8 +265,8 @@ def parse_number(cell: object) -> float | None:
 
 
 def is_empty(cell: object) -> bool:
-    """Returns whether a cell holds nothing."""
-    return cell is None or str(cell).strip() == ""
+    """Returns whether a cell holds nothing, or says so as spreadsheets and R do."""
+    return cell is None or str(cell).strip().lower() in EMPTY
 
 
 def _same(cell: str, value: str) -> bool:
