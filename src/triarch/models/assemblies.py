@@ -17,12 +17,13 @@ from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
 from triarch.models.cache import Cache
-from triarch.models.config import ModelConfig, Side
+from triarch.models.config import ModelConfig
 from triarch.models.context import Memory, StackContext
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Constrain, Execution, unconstrained
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
+from triarch.models.shape import Side
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
@@ -81,7 +82,8 @@ class Transformer(nnx.Module):
 
     def _self_context(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
-        ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
+        mixers = [spec.mixer for spec in self.config.layer_specs(side)]
+        ropes = dict.fromkeys(mixer.rope for mixer in mixers if mixer.rope is not None)
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,

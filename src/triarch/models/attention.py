@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import jax
-from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from triarch.models import parameters
-from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.checks import MOST_SIZE, require
 from triarch.models.key_values import KeyValues
 from triarch.models.mixer import Mixer
 from triarch.models.norms import rms_norm
+from triarch.models.parts import Site
 from triarch.models.projection import affine
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
+from triarch.models.shape import Shape
 
 
 class Attention(Mixer):
@@ -25,29 +25,21 @@ class Attention(Mixer):
     queries and keys commute.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
+    def __init__(self, site: Site):
+        config = site.shape
         self.config = config
-        self.execution = execution
-        self.constrain = constrain
-        d_model, width = config.d_model, config.num_heads * config.head_dim
-        kv_width = config.kv_heads * config.head_dim
-        self.query = parameters.normal(rngs, (d_model, width), kernel_std, ("embed", "heads"))
-        self.key = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.value = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.output = parameters.normal(rngs, (width, d_model), residual_std, ("heads", "embed"))
+        self.execution = site.execution
+        self.constrain = site.constrain
+        d_model, width, kv_width = config.d_model, *_widths(config)
+        self.query = site.kernel((d_model, width), ("embed", "heads"))
+        self.key = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.value = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
         has_bias = config.attention_bias
-        self.query_bias = parameters.constant(0.0, (width,), ("heads",)) if has_bias else None
-        self.key_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
+        self.query_bias = site.bias(width, "heads") if has_bias else None
+        self.key_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.value_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.output_bias = site.bias(d_model, "embed") if has_bias else None
 
     def scores(self, bias: RelativeBias | None = None) -> Scores:
         """Returns how products of queries and keys become logits."""
@@ -85,3 +77,43 @@ class Attention(Mixer):
             joined = rms_norm(joined, eps)
         projected = affine(joined, self.output, self.output_bias)
         return rms_norm(projected, eps) if norm == "projected" else projected
+
+
+def num_attention_params(shape: Shape) -> int:
+    """Returns the parameters of one attention sublayer."""
+    width, kv_width = _widths(shape)
+    return (
+        num_query_weights(shape)
+        + num_key_weights(shape)
+        + (width + 2 * kv_width + shape.d_model) * (shape.attention_bias)
+    )
+
+
+def num_query_weights(shape: Shape) -> int:
+    """Returns the entries of the matrices that each query's token passes: query and output projections."""
+    return 2 * shape.d_model * _widths(shape)[0]
+
+
+def num_key_weights(shape: Shape) -> int:
+    """Returns the entries of the matrices that each key's token passes: key and value projections."""
+    return 2 * shape.d_model * _widths(shape)[1]
+
+
+def pair_flops(shape: Shape, pairs: float) -> float:
+    """Returns the operations of weighing and summing: two products as wide as all heads for each pair of tokens."""
+    return 4 * pairs * _widths(shape)[0]
+
+
+def check_attention(shape: Shape) -> None:
+    """Raises UserError for heads that make no attention."""
+    fits = shape.num_heads * shape.head_dim <= MOST_SIZE
+    require(shape, "head_dim", fits, f"times num_heads must be at most {MOST_SIZE:,}")
+    shares = shape.num_kv_heads is None or (shape.num_kv_heads > 0 and shape.num_heads % shape.num_kv_heads == 0)
+    require(shape, "num_kv_heads", shares, f"must divide num_heads = {shape.num_heads}")
+    is_rotary = shape.position_encoding == "rotary"
+    require(shape, "head_dim", not is_rotary or shape.head_dim % 2 == 0, "must be even: rotation is of pairs")
+
+
+def _widths(shape: Shape) -> tuple[int, int]:
+    """Returns the widths of all heads of queries, and of keys or values."""
+    return shape.num_heads * shape.head_dim, shape.kv_heads * shape.head_dim

@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles
+from triarch.models.relative_bias import RelativeBias
 from triarch.models.rope import Rope
-from triarch.models.scores import RelativeBias
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 from jaxtyping import Array, Float, Int
 
-from triarch.models.attention import Attention
+from triarch.models.attention import (
+    Attention,
+    check_attention,
+    num_attention_params,
+    num_key_weights,
+    num_query_weights,
+    pair_flops,
+)
 from triarch.models.context import Memory, StackContext
 from triarch.models.key_values import KeyValues, attend_to_kept
+from triarch.models.parts import Reading, Site
 from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
+from triarch.models.shape import Shape
 
 
-class CrossAttention(Attention):
-    """Attention to the encoder's output, whose keys and values are made once, with the prompt, and kept."""
+@dataclasses.dataclass(frozen=True)
+class CrossAttention:
+    """Attention to the encoder's output."""
+
+    name: ClassVar[str] = "cross_attention"
+
+    def build(self, site: Site) -> CrossAttentionMixer:
+        return CrossAttentionMixer(site)
+
+    def num_params(self, shape: Shape) -> int:
+        return num_attention_params(shape)
+
+    def flops(self, shape: Shape, reading: Reading) -> float:
+        length, memory_length = reading.length, reading.memory_length
+        matmul = 2 * (length * num_query_weights(shape) + memory_length * num_key_weights(shape))
+        return matmul + pair_flops(shape, length * memory_length)
+
+    def check(self, shape: Shape) -> None:
+        check_attention(shape)
+
+
+class CrossAttentionMixer(Attention):
+    """The module of `CrossAttention`; the memory's keys and values are made once, with the prompt, and kept."""
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext

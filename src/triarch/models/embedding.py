@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from triarch.errors import UserError
 from triarch.models import parameters
-from triarch.models.config import ModelConfig, Side
-from triarch.models.feed_forward import ACTIVATIONS
+from triarch.models.activations import ACTIVATIONS
+from triarch.models.checks import require
 from triarch.models.norms import Norm
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affine
 from triarch.models.scores import soft_cap
+from triarch.models.shape import Shape, Side
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +46,7 @@ class Unembedding:
 class Embedding(nnx.Module):
     """Token embedding: one matrix for encoder input, decoder input and output, unless the config separates them."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         shape = (config.vocab_size, config.d_model)
         axes, std = ("vocab", "embed"), embedding_std(config)
         self.table = parameters.normal(rngs, shape, std, axes)
@@ -66,11 +67,17 @@ class Embedding(nnx.Module):
         """The matrix whose rows stand for the tokens to be predicted."""
         return (self.table if self.output is None else self.output)[...]
 
+    @staticmethod
+    def num_params(config: Shape) -> int:
+        """Returns the number of parameters that embed tokens or map states to logits."""
+        matrices = 1 + (not config.tied_embeddings) + (not config.shared_embeddings)
+        return matrices * config.vocab_size * config.d_model
+
 
 class StackInput(nnx.Module):
     """What happens to token embeddings before one stack's first layer: places and types are added, then a norm."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         def table(rows: int) -> nnx.Param:
             return parameters.normal(rngs, (rows, config.d_model), embedding_std(config), (None, "embed"))
 
@@ -99,6 +106,25 @@ class StackInput(nnx.Module):
             x = x + jnp.take(table, positions + self.offset, axis=0)
         return x if self.norm is None else self.norm(x)
 
+    @staticmethod
+    def num_params(config: Shape) -> int:
+        """Returns the number of parameters."""
+        tables = config.d_model * ((config.learned_positions or 0) + config.token_types)
+        return tables + Norm.num_params(config) * config.embedding_norm
+
+    @staticmethod
+    def check(config: Shape) -> None:
+        """Raises UserError for a table of positions that does not fit."""
+        rows = config.learned_positions
+        if config.position_encoding != "learned":
+            require(config, "learned_positions", rows is None, "goes with position_encoding = 'learned' only")
+            return
+        require(config, "learned_positions", rows is not None, "must be set for position_encoding = 'learned'")
+        enough = rows is not None and rows > config.learned_position_offset
+        require(config, "learned_positions", enough, "must exceed learned_position_offset")
+        begins_anew = config.architecture != "encoder-decoder" or config.decoder_positions == "restart"
+        require(config, "decoder_positions", begins_anew, "goes beyond a table of learned_positions: use 'restart'")
+
     def _check_length(self, length: int, rows: int) -> None:
         if length > rows - self.offset:
             places = f"ModelConfig.learned_positions makes it {rows - self.offset}"
@@ -108,7 +134,7 @@ class StackInput(nnx.Module):
 class PredictionHead(nnx.Module):
     """Dense, activation and norm before the vocabulary (BERT, ModernBERT)."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         shape = (config.d_model, config.d_model)
         std = config.init_std if config.kernel_init == "fixed" else 1 / math.sqrt(config.d_model)
         self.dense = parameters.normal(rngs, shape, std, ("embed", None))
@@ -121,8 +147,13 @@ class PredictionHead(nnx.Module):
         """Transforms final hidden states."""
         return self.norm(self.activation(affine(hidden, self.dense, self.dense_bias)))
 
+    @staticmethod
+    def num_params(config: Shape) -> int:
+        """Returns the number of parameters."""
+        return config.d_model**2 + config.d_model * config.prediction_head_bias + Norm.num_params(config)
 
-def embedding_std(config: ModelConfig) -> float:
+
+def embedding_std(config: Shape) -> float:
     """Returns the initial standard deviation of embeddings."""
     std = config.embedding_init_std
     return 0.25 / math.sqrt(config.d_model) if std is None else std

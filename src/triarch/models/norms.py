@@ -12,8 +12,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
-from triarch.models.config import ModelConfig
+from triarch.models.checks import require
 from triarch.models.precision import at_least_float32
+from triarch.models.shape import Shape
 
 
 def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
@@ -31,11 +32,14 @@ def layer_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
 
 
+NORMS = {"rmsnorm": rms_norm, "layernorm": layer_norm}
+
+
 class Norm(nnx.Module):
     """The norm of the residual stream that a config names, with its gain and bias if it has them."""
 
-    def __init__(self, config: ModelConfig):
-        self.function = {"rmsnorm": rms_norm, "layernorm": layer_norm}[config.norm]
+    def __init__(self, config: Shape):
+        self.function = NORMS[config.norm]
         self.eps = config.norm_eps
         self.offset = 1.0 if config.norm_scale == "one_plus_gain" else 0.0
         shape = (config.d_model,)
@@ -52,3 +56,14 @@ class Norm(nnx.Module):
             normed = normed * gain.astype(inner)
         normed = normed if self.bias is None else normed + self.bias[...].astype(inner)
         return normed.astype(x.dtype)
+
+    @staticmethod
+    def num_params(config: Shape) -> int:
+        """Returns the number of parameters."""
+        return config.d_model * ((config.norm_scale != "none") + config.norm_bias)
+
+    @staticmethod
+    def check(config: Shape) -> None:
+        """Raises UserError for values that make no norm."""
+        has_bias = not config.norm_bias or config.norm == "layernorm"
+        require(config, "norm_bias", has_bias, "goes with norm = 'layernorm' only")

@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import ClassVar
+
 import jax
-from flax import nnx
 from jaxtyping import Array, Float
 
-from triarch.models.attention import Attention
-from triarch.models.config import LayerSpec, ModelConfig
+from triarch.models.attention import (
+    Attention,
+    check_attention,
+    num_attention_params,
+    num_key_weights,
+    num_query_weights,
+    pair_flops,
+)
 from triarch.models.context import StackContext
-from triarch.models.execution import Constrain, Execution
 from triarch.models.key_values import KeyValues, attend_and_keep
+from triarch.models.parts import Reading, Site
 from triarch.models.positions import Angles, rotate
 from triarch.models.projection import affines
+from triarch.models.rope import Rope
+from triarch.models.shape import Shape
 
 
-class SelfAttention(Attention):
-    """Attention within a sequence; keeps keys and values of as many columns as its window reaches."""
+@dataclasses.dataclass(frozen=True)
+class SelfAttention:
+    """Attention of a sequence to itself.
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        spec: LayerSpec,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
-        super().__init__(config, execution, residual_std, kernel_std, rngs, constrain)
+    Attributes:
+      window: tokens visible on each side of the query (on the left only under a causal mask); None is global.
+      rope: rotation of queries and keys; None: none.
+    """
+
+    window: int | None
+    rope: Rope | None
+
+    name: ClassVar[str] = "attention"
+
+    def build(self, site: Site) -> SelfAttentionMixer:
+        return SelfAttentionMixer(site, self)
+
+    def num_params(self, shape: Shape) -> int:
+        return num_attention_params(shape)
+
+    def flops(self, shape: Shape, reading: Reading) -> float:
+        weights = num_query_weights(shape) + num_key_weights(shape)
+        return 2 * reading.length * weights + pair_flops(shape, self._pairs(reading))
+
+    def check(self, shape: Shape) -> None:
+        check_attention(shape)
+
+    def _pairs(self, reading: Reading) -> float:
+        """Returns how many pairs of query and key are counted."""
+        length = reading.length
+        if reading.convention == "paper":
+            return length**2
+        reach = length - 1 if self.window is None else min(self.window, length - 1)
+        before = reach * length - reach * (reach + 1) / 2
+        return length + before if reading.causal else length + 2 * before
+
+
+class SelfAttentionMixer(Attention):
+    """The module of `SelfAttention`; keeps keys and values of as many columns as its window reaches."""
+
+    def __init__(self, site: Site, spec: SelfAttention):
+        super().__init__(site)
         self.window = spec.window
         self.rope = spec.rope
 

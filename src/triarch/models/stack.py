@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from triarch.models.block import Block, Step, extend, forward, prefill, relative_bias_table
+from triarch.models.block import Block, LayerSpec, Step, extend, forward, prefill
 from triarch.models.cache import BlockCache, StackCache
-from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.config import ModelConfig
 from triarch.models.execution import Constrain, Execution
 from triarch.models.norms import Norm
-from triarch.models.scores import RelativeBias
+from triarch.models.parts import Site
+from triarch.models.relative_bias import RelativeBias, num_relative_biases, relative_bias_table
+from triarch.models.shape import Side
 
 
 def repeating(specs: Sequence[LayerSpec]) -> tuple[int, int]:
@@ -52,17 +54,15 @@ class Stack(nnx.Module):
     ):
         self.execution = execution
         self.constrain = constrain
+        site = Site(config, side, execution, constrain, rngs)
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
-
-        def make(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(config, execution, spec, side, layer_rngs, constrain)
-
-        self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
+        self.first = nnx.List([spec.build(site) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
-        self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
-        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(config, rngs)
+        self.scanned = nnx.List([_stacked(spec, self.num_repeats, site) for spec in group])
+        has_biases = num_relative_biases(config, per_layer=False) > 0
+        self.relative_bias = relative_bias_table(config, rngs) if has_biases else None
         self.max_distance = config.relative_max_distance
         self.final_norm = Norm(config) if config.final_norm else None
 
@@ -98,7 +98,7 @@ class Stack(nnx.Module):
         axes = [axes for block, kept in zip(self.first, cache.first, strict=True) for axes in block.kept_axes(kept)]
         for block, kept in zip(self.scanned, cache.scanned, strict=True):
             one = jax.eval_shape(lambda kept: jax.tree.map(lambda leaf: leaf[0], kept), kept)
-            axes += [("layers", *names) for names in block.kept_axes(one)]
+            axes += [(None, *names) for names in block.kept_axes(one)]
         return axes
 
     def unroll(self) -> None:
@@ -197,10 +197,10 @@ def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]
 
 
-def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
+def _stacked(spec: LayerSpec, repeats: int, site: Site) -> Block:
     """Makes `repeats` blocks as one whose parameters have a leading "layers" axis."""
-    keys = jax.random.split(rngs.params(), repeats)
-    block = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
+    keys = jax.random.split(site.rngs.params(), repeats)
+    block = nnx.vmap(lambda key: spec.build(dataclasses.replace(site, rngs=nnx.Rngs(params=key))))(keys)
     for _, variable in nnx.iter_graph(block):
         if isinstance(variable, nnx.Param):
             variable.set_metadata("logical_axes", ("layers", *variable.get_metadata("logical_axes")))
