@@ -86,7 +86,7 @@ def triarch_seconds(args: argparse.Namespace) -> list[float]:
     transformation = optimizers.build(config.optimizer, config.steps)
     target = abstract_state(network, transformation, AxisRules(), mesh)
     state = born_sharded(network, transformation, target, 0)
-    step = make_train_step(network, config, target, layout)
+    step = make_train_step(network, config, config.bound(), target, layout)
     features = CausalLM().transform("decoder-only", SpecialTokens(0, 0, 1, None), args.vocab, args.length)
     rng = np.random.default_rng(0)
     rows = [features({"tokens": rng.integers(2, args.vocab, args.length)}, rng) for _ in range(args.batch)]

@@ -25,7 +25,7 @@ from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.states import hidden_states
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
-from triarch.objectives import SpecialTokens, packing
+from triarch.objectives import SpecialTokens, documents
 
 if TYPE_CHECKING:
     from triarch.tokenizers import Tokenizer
@@ -299,7 +299,7 @@ class Model(LoadedModel):
         targets = batch["decoder_target_tokens"]
         segments = batch.get("decoder_segment_ids", np.ones_like(targets))
         first = self._frame.decoder_start[0] if self._frame.decoder_start else self._frame.prefix
-        rows = [packing.shift_right(row, first, own) for row, own in zip(targets, segments, strict=True)]
+        rows = [documents.shift_right(row, first, own) for row, own in zip(targets, segments, strict=True)]
         return batch | {"decoder_input_tokens": np.stack(rows)}
 
     def _row(self, one: str | Pair, number: int) -> tuple[dict[str, Any], int]:

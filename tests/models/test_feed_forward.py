@@ -15,9 +15,9 @@ from tests.models.tiny import BERT, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.errors import UserError
 from triarch.models import Execution
 from triarch.models.activations import ACTIVATIONS
-from triarch.models.execution import unconstrained
-from triarch.models.feed_forward import Dense
+from triarch.models.dense import Dense
 from triarch.models.parts import Site
+from triarch.models.placing import unconstrained
 
 KINDS = {
     "swiglu": REDLLM,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tests.models import tiny
 from tests.models.tiny import DECLLM, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.models import Execution, abstract
-from triarch.models.block import LayerSpec
-from triarch.models.feed_forward import Dense
+from triarch.models.attention_parts import SelfAttention
+from triarch.models.dense import Dense
+from triarch.models.layer import LayerSpec
 from triarch.models.rope import Rope
-from triarch.models.self_attention import SelfAttention
 from triarch.models.stack import repeating
 from triarch.objectives.losses import loss_fn
 

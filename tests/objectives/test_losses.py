@@ -163,11 +163,14 @@ def test_sums_and_token_losses_are_those_of_the_logits(family):
     log_z = np.log(np.sum(np.exp(logits), -1))
     wanted = log_z - np.take_along_axis(logits, targets[..., None], -1)[..., 0]
     np.testing.assert_allclose(losses, wanted, atol=1e-5)
-    np.testing.assert_allclose(sums.loss_sum, np.sum(weights * wanted), rtol=1e-6)
-    np.testing.assert_allclose(sums.z_loss_sum, np.sum(weights * Z_LOSS * log_z**2), rtol=1e-6)
-    np.testing.assert_allclose(sums.weight_sum, weights.sum(), rtol=1e-6)
-    np.testing.assert_allclose(sums.correct_sum, np.sum(weights * (logits.argmax(-1) == targets)), rtol=1e-6)
-    np.testing.assert_allclose(total, sums.loss_sum + sums.z_loss_sum, rtol=1e-6)
+    found = sums.named
+    np.testing.assert_allclose(found["loss"].total, np.sum(weights * wanted), rtol=1e-6)
+    np.testing.assert_allclose(found["z_loss"].total, np.sum(weights * Z_LOSS * log_z**2), rtol=1e-6)
+    right = np.sum(weights * (logits.argmax(-1) == targets))
+    np.testing.assert_allclose(found["accuracy"].total, right, rtol=1e-6)
+    for name in ("loss", "z_loss", "accuracy"):
+        np.testing.assert_allclose(found[name].weight, weights.sum(), rtol=1e-6)
+    np.testing.assert_allclose(total, found["loss"].total + found["z_loss"].total, rtol=1e-6)
 
 
 def test_leaving_out_unscored_logits_keeps_loss_and_gradients():

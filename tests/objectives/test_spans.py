@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from triarch.objectives.spans import SpanCounts, corrupt, random_noise_mask, span_counts
+from triarch.objectives.span_corruption import SpanCounts, corrupt, random_noise_mask, span_counts
 
 # Printed by t5 0.9.4 for tokens 10, 11, ... and a vocabulary of 100 ids: random_spans_noise_mask of (length,
 # noise_density, mean_noise_span_length), then noise_span_to_unique_sentinel and nonnoise_span_to_unique_sentinel.

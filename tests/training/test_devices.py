@@ -54,8 +54,8 @@ for name in names:
     for _, batch in zip(range(4), run.batches(0)):
         state, metrics = run.train_step(state, batch)
         losses.append([float(metrics["loss"]), float(metrics["grad_norm"])])
-    sums = run.eval_step(state.params, batch)
-    losses.append([float(sums.loss_sum / sums.weight_sum), 0.0])
+    loss = run.eval_step(state.params, batch).measures["loss"]
+    losses.append([float(loss.total / loss.weight), 0.0])
     layout = jax.tree.leaves(jax.tree.map(lambda leaf, want: leaf.sharding == want.sharding, state, run.target))
     print(json.dumps({"mesh": name, "losses": losses, "share": np.divide(held, whole).tolist(), "kept": all(layout)}))
 """

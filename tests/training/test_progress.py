@@ -17,18 +17,18 @@ def test_elsewhere_than_on_a_terminal_lines_come_now_and_then():
     stream = io.StringIO()
     progress = Progress(100, stream=stream)
     for step in range(1, 101):
-        progress.update(step, 2.0, 1234.0, None, 617)
+        progress.update(step, {"loss": 2.0, "accuracy": 0.25}, 1234.0, None, 617)
     assert stream.getvalue().splitlines() == [
-        "step 1/100  loss 2.0000  1.23k tokens/s  50s left",
-        "step 100/100  loss 2.0000  1.23k tokens/s  0s left",
+        "step 1/100  loss 2.0000  accuracy 0.2500  1.23k tokens/s  50s left",
+        "step 100/100  loss 2.0000  accuracy 0.2500  1.23k tokens/s  0s left",
     ]
 
 
 def test_on_a_terminal_one_line_is_written_over():
     stream = Terminal()
     progress = Progress(10, stream=stream)
-    progress.update(1, 12.0, None, None, 100)
-    progress.update(10, 2.0, 100.0, 0.456, 100)
+    progress.update(1, {"loss": 12.0}, None, None, 100)
+    progress.update(10, {"loss": 2.0}, 100.0, 0.456, 100)
     progress.say("done")
     assert stream.getvalue() == (
         "\rstep 1/10  loss 12.0000\rstep 10/10  loss 2.0000  100 tokens/s  MFU 45.6%  0s left\ndone\n"
@@ -38,7 +38,7 @@ def test_on_a_terminal_one_line_is_written_over():
 def test_other_hosts_are_silent():
     stream = io.StringIO()
     progress = Progress(10, enabled=False, stream=stream)
-    progress.update(1, 1.0, None, None, 1)
+    progress.update(1, {"loss": 1.0}, None, None, 1)
     progress.say("hello")
     progress.close()
     assert stream.getvalue() == ""

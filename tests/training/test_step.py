@@ -78,7 +78,8 @@ def test_microbatches_sum_to_the_whole_batch(config):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), params, params4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), metrics, metrics4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), evaluation, evaluation4)
-    assert float(evaluation.loss_sum / evaluation.weight_sum) == pytest.approx(float(metrics["loss"]), rel=1e-6)
+    measured = evaluation.measures["loss"]
+    assert float(measured.total / measured.weight) == pytest.approx(float(metrics["loss"]), rel=1e-6)
 
 
 def test_a_batch_without_weights_changes_nothing(config):

@@ -4,7 +4,7 @@ IN_TRIARCH = {
     "MIXTURE_OR_TASK_MODULE": "give --module=MODULE",
     "MIXTURE_OR_TASK_NAME": "prepare it with `triarch prepare --task=NAME`, then set DataConfig.store to the folder",
     "TASK_FEATURE_LENGTHS": "give `triarch prepare --sequence_length=inputs:N,targets:M`",
-    "DROPOUT_RATE": "triarch trains without dropout",
+    "DROPOUT_RATE": "set Dropout.embedding, attention, feed_forward and final",
     "BATCH_SIZE": "set RunConfig.batch_size",
     "TRAIN_STEPS": "set RunConfig.steps",
     "EVAL_STEPS": "set RunConfig.eval_batches",

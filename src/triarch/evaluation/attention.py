@@ -205,7 +205,7 @@ def _rows(model: LoadedModel, store: TokenStore, length: int) -> Callable[[Mappi
     fields = model.origin.objective
     objective = scorings.paired_objective(scorings.trained_objective(fields, str(model.path)) if fields else None)
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
-    transform = objective.transform(model.config.architecture, special, store.manifest.vocabulary.size, length)
+    transform = objective.bind(model.config.architecture, special, store.manifest.vocabulary.size, length).features
     return lambda example: transform(example, np.random.default_rng(0))
 
 

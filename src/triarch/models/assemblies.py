@@ -8,29 +8,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from triarch.models import parameters
 from triarch.models.cache import Cache
 from triarch.models.config import ModelConfig
 from triarch.models.context import Memory, StackContext
+from triarch.models.dropout import DropoutKeys, dropped
+from triarch.models.dropout_rates import NO_DROPOUT, Dropout
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
-from triarch.models.execution import Constrain, Execution, unconstrained
+from triarch.models.execution import Execution
 from triarch.models.masks import Mask
-from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
+from triarch.models.placing import Constrain, unconstrained
+from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles, text_lengths
 from triarch.models.shape import Side
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
+Keys = Key[Array, " batch"] | None
+MakeHead = Callable[[ModelConfig, nnx.Rngs], nnx.Module]
 
 
 class Transformer(nnx.Module):
-    """What the three architectures share: the embedding, and a head at the end that predicts tokens."""
+    """What the three architectures share: the embedding, and a head at the end that predicts tokens.
+
+    Attributes:
+      head: parameters beside the network, of an objective that brings its own; None for none.
+      dropout: what is left out where a key is given.
+    """
+
+    head: nnx.Module | None = None
+    dropout: Dropout = NO_DROPOUT
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
         self.config = config
@@ -41,12 +54,17 @@ class Transformer(nnx.Module):
         has_bias = config.logits_bias
         self.logits_bias = parameters.constant(0.0, (config.vocab_size,), ("vocab",)) if has_bias else None
 
-    def hidden(self, batch: Batch) -> Float[Array, "batch length d_model"]:
-        """Returns the states from which `unembedding` makes logits: of encoder inputs or decoder inputs."""
-        return self._headed(self.states(batch))
+    def hidden(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+        """Returns the states from which `unembedding` makes logits: of encoder inputs or decoder inputs.
 
-    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
-        """Returns the last stack's output."""
+        Args:
+          batch: features by SeqIO's names.
+          key: a random key for each row, for dropout; None: nothing is left out.
+        """
+        return self._headed(self.states(batch, key))
+
+    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+        """Returns the last stack's output; the arguments are those of `hidden`."""
         raise NotImplementedError
 
     def unembedding(self) -> Unembedding:
@@ -75,19 +93,33 @@ class Transformer(nnx.Module):
         side: Side,
         stack_input: StackInput,
         positions: Int[Array, "#batch length"],
+        dropout: DropoutKeys | None = None,
     ) -> Float[Array, "batch length d_model"]:
         x = self.embedding(batch[f"{side}_input_tokens"], side, self.execution.dtype)
-        x = stack_input(x, positions, batch.get(f"{side}_token_types"))
+        x = dropped(stack_input(x, positions, batch.get(f"{side}_token_types")), dropout, "embedding")
         return self.constrain(x, ("batch", "length", "embed"))
 
-    def _self_context(self, side: Side, mask: Mask, positions: Int[Array, "#batch length"]) -> StackContext:
+    def _dropout(self, side: Side, key: Keys) -> DropoutKeys | None:
+        if key is None or not self.dropout:
+            return None
+        return DropoutKeys(self.dropout, key).within(("encoder", "decoder").index(side))
+
+    def _self_context(
+        self,
+        side: Side,
+        mask: Mask,
+        positions: Int[Array, "#batch length"],
+        dropout: DropoutKeys | None = None,
+    ) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
         mixers = [spec.mixer for spec in self.config.layer_specs(side)]
         ropes = dict.fromkeys(mixer.rope for mixer in mixers if mixer.rope is not None)
+        lengths = text_lengths(positions, mask.query_segments)
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
-            angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
+            angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
+            dropout=dropout,
         )
 
 
@@ -99,11 +131,12 @@ class Encoder(Transformer):
         self.encoder_input = StackInput(config, rngs)
         self.encoder = Stack(config, execution, "encoder", rngs, constrain)
 
-    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
+    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
         segments = _encoder_segments(batch, self.config.pad_id)
         positions = _positions(batch, "encoder", segments)
-        context = self._self_context("encoder", Mask(segments, segments), positions)
-        return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions), context)
+        dropout = self._dropout("encoder", key)
+        context = self._self_context("encoder", Mask(segments, segments), positions, dropout)
+        return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions, dropout), context)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +155,8 @@ class Decoding(Transformer):
     decoder: Stack
     decoder_input: StackInput
 
-    def states(self, batch: Batch) -> Float[Array, "batch length d_model"]:
-        inputs = self._inputs(batch)
+    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+        inputs = self._inputs(batch, key)
         return self.decoder(inputs.x, inputs.context)
 
     def prefill(self, batch: Batch, capacity: int) -> tuple[Float[Array, "batch length d_model"], Cache]:
@@ -175,15 +208,17 @@ class Decoding(Transformer):
         """Returns the cache after rows that continue the same prompt have changed places."""
         return dataclasses.replace(cache, layers=self.decoder.reorder(cache.layers, rows))
 
-    def _inputs(self, batch: Batch) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
         raise NotImplementedError
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
-        """Returns the angles by which cross-attention rotates queries or keys."""
+    def _memory_angles(
+        self, positions: Int[Array, "batch length"], lengths: Int[Array, " batch"] | None = None
+    ) -> Angles | None:
+        """Returns the angles by which cross-attention rotates queries or keys of texts of these lengths."""
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
-        return rotary_angles(positions, self.config.head_dim, rope)
+        return rotary_angles(positions, self.config.head_dim, rope, lengths)
 
 
 class Decoder(Decoding):
@@ -194,16 +229,17 @@ class Decoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> None:
+    def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
         return None
 
-    def _inputs(self, batch: Batch) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
         tokens = batch["decoder_input_tokens"]
         segments = batch.get("decoder_segment_ids")
         positions = _positions(batch, "decoder", segments, tokens.shape[1])
         mask = Mask(segments, segments, _prefix(batch), causal=True)
-        context = self._self_context("decoder", mask, positions)
-        x = self._embed(batch, "decoder", self.decoder_input, positions)
+        dropout = self._dropout("decoder", key)
+        context = self._self_context("decoder", mask, positions, dropout)
+        x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)
         return DecoderInputs(x, context, positions, segments)
 
 
@@ -217,26 +253,29 @@ class EncoderDecoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _inputs(self, batch: Batch) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
         source_segments = _encoder_segments(batch, self.config.pad_id)
         source_positions = _positions(batch, "encoder", source_segments)
-        context = self._self_context("encoder", Mask(source_segments, source_segments), source_positions)
-        memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions), context)
+        dropout = self._dropout("encoder", key)
+        context = self._self_context("encoder", Mask(source_segments, source_segments), source_positions, dropout)
+        memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions, dropout), context)
         segments = batch.get("decoder_segment_ids", jnp.ones_like(batch["decoder_input_tokens"]))
         positions = _positions(batch, "decoder", segments)
         if self.config.decoder_positions == "continuous":
             positions = continued_positions(positions, segments, source_positions, source_segments)
-        own = self._self_context("decoder", Mask(segments, segments, causal=True), positions)
+        dropout = self._dropout("decoder", key)
+        own = self._self_context("decoder", Mask(segments, segments, causal=True), positions, dropout)
+        lengths = jnp.maximum(text_lengths(positions, segments), text_lengths(source_positions, source_segments))
         context = dataclasses.replace(
             own,
             memory=Memory(
                 memory,
                 Mask(segments, source_segments),
-                self._memory_angles(positions),
-                self._memory_angles(source_positions),
+                self._memory_angles(positions, lengths),
+                self._memory_angles(source_positions, lengths),
             ),
         )
-        x = self._embed(batch, "decoder", self.decoder_input, positions)
+        x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)
         return DecoderInputs(x, context, positions, segments)
 
 
@@ -244,7 +283,11 @@ ASSEMBLIES = {"encoder-only": Encoder, "decoder-only": Decoder, "encoder-decoder
 
 
 def build(
-    config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain = unconstrained
+    config: ModelConfig,
+    execution: Execution,
+    rngs: nnx.Rngs,
+    constrain: Constrain = unconstrained,
+    make_head: MakeHead | None = None,
 ) -> Transformer:
     """Makes the network that `config` describes, with fresh parameters.
 
@@ -253,13 +296,22 @@ def build(
       execution: how it is computed.
       rngs: source of initial values (stream "params").
       constrain: places an activation on the mesh by the logical names of its axes.
+      make_head: makes `Transformer.head`, if there is to be one.
     """
-    return ASSEMBLIES[config.architecture](config, execution, rngs, constrain)
+    model = ASSEMBLIES[config.architecture](config, execution, rngs, constrain)
+    if make_head is not None:
+        model.head = make_head(config, rngs)
+    return model
 
 
-def abstract(config: ModelConfig, execution: Execution, constrain: Constrain = unconstrained) -> Transformer:
+def abstract(
+    config: ModelConfig,
+    execution: Execution,
+    constrain: Constrain = unconstrained,
+    make_head: MakeHead | None = None,
+) -> Transformer:
     """Makes the same network with shapes in place of values: nothing is allocated."""
-    return nnx.eval_shape(lambda: build(config, execution, nnx.Rngs(params=0), constrain))
+    return nnx.eval_shape(lambda: build(config, execution, nnx.Rngs(params=0), constrain, make_head))
 
 
 def _encoder_segments(batch: Batch, pad_id: int) -> Int[Array, "batch length"]:

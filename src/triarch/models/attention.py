@@ -6,10 +6,9 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from triarch.models.checks import MOST_SIZE, require
 from triarch.models.key_values import KeyValues
 from triarch.models.mixer import Mixer
-from triarch.models.norms import rms_norm
+from triarch.models.norms import Norm, rms_norm
 from triarch.models.parts import Site
 from triarch.models.projection import affine
 from triarch.models.relative_bias import RelativeBias
@@ -30,7 +29,7 @@ class Attention(Mixer):
         self.config = config
         self.execution = site.execution
         self.constrain = site.constrain
-        d_model, width, kv_width = config.d_model, *_widths(config)
+        d_model, width, kv_width = config.d_model, config.heads_width, config.kv_heads_width
         self.query = site.kernel((d_model, width), ("embed", "heads"))
         self.key = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
         self.value = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
@@ -40,6 +39,8 @@ class Attention(Mixer):
         self.key_bias = site.bias(kv_width, "kv_heads") if has_bias else None
         self.value_bias = site.bias(kv_width, "kv_heads") if has_bias else None
         self.output_bias = site.bias(d_model, "embed") if has_bias else None
+        self.query_norm = _qk_norm(config, width, "heads")
+        self.key_norm = _qk_norm(config, kv_width, "kv_heads")
 
     def scores(self, bias: RelativeBias | None = None) -> Scores:
         """Returns how products of queries and keys become logits."""
@@ -47,11 +48,14 @@ class Attention(Mixer):
 
     def queries(self, projected: jax.Array) -> Float[Array, "batch length heads head_dim"]:
         """Returns projected queries by head."""
-        return self._heads(projected, self.config.num_heads, "heads")
+        return self._heads(projected, self.config.num_heads, "heads", self.query_norm)
 
-    def keys(self, *projected: jax.Array) -> tuple[Float[Array, "batch length kv_heads head_dim"], ...]:
-        """Returns projected keys, or values, by head."""
-        return tuple(self._heads(y, self.config.kv_heads, "kv_heads") for y in projected)
+    def keys_values(
+        self, key: jax.Array, value: jax.Array
+    ) -> tuple[Float[Array, "batch length kv_heads head_dim"], Float[Array, "batch length kv_heads head_dim"]]:
+        """Returns projected keys and values by head."""
+        heads = self.config.kv_heads
+        return self._heads(key, heads, "kv_heads", self.key_norm), self._heads(value, heads, "kv_heads", None)
 
     def normed(self, *vectors: jax.Array) -> tuple[jax.Array, ...]:
         """Returns queries, keys and values as they are before rotation."""
@@ -60,8 +64,13 @@ class Attention(Mixer):
     def kept_axes(self, kept: KeyValues) -> list[tuple[str | None, ...]]:
         return [("batch", "kv_heads", None, None)] * 2
 
-    def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
+    def _heads(
+        self, projected: jax.Array, heads: int, axis: str, norm: Norm | None
+    ) -> Float[Array, "batch length heads head_dim"]:
+        of_all = norm is not None and self.config.qk_norm == "all_heads"
+        projected = norm(projected) if of_all else projected
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
+        split = split if norm is None or of_all else norm(split)
         return self.constrain(split, ("batch", "length", axis, None))
 
     def project_back(
@@ -79,41 +88,8 @@ class Attention(Mixer):
         return rms_norm(projected, eps) if norm == "projected" else projected
 
 
-def num_attention_params(shape: Shape) -> int:
-    """Returns the parameters of one attention sublayer."""
-    width, kv_width = _widths(shape)
-    return (
-        num_query_weights(shape)
-        + num_key_weights(shape)
-        + (width + 2 * kv_width + shape.d_model) * (shape.attention_bias)
-    )
-
-
-def num_query_weights(shape: Shape) -> int:
-    """Returns the entries of the matrices that each query's token passes: query and output projections."""
-    return 2 * shape.d_model * _widths(shape)[0]
-
-
-def num_key_weights(shape: Shape) -> int:
-    """Returns the entries of the matrices that each key's token passes: key and value projections."""
-    return 2 * shape.d_model * _widths(shape)[1]
-
-
-def pair_flops(shape: Shape, pairs: float) -> float:
-    """Returns the operations of weighing and summing: two products as wide as all heads for each pair of tokens."""
-    return 4 * pairs * _widths(shape)[0]
-
-
-def check_attention(shape: Shape) -> None:
-    """Raises UserError for heads that make no attention."""
-    fits = shape.num_heads * shape.head_dim <= MOST_SIZE
-    require(shape, "head_dim", fits, f"times num_heads must be at most {MOST_SIZE:,}")
-    shares = shape.num_kv_heads is None or (shape.num_kv_heads > 0 and shape.num_heads % shape.num_kv_heads == 0)
-    require(shape, "num_kv_heads", shares, f"must divide num_heads = {shape.num_heads}")
-    is_rotary = shape.position_encoding == "rotary"
-    require(shape, "head_dim", not is_rotary or shape.head_dim % 2 == 0, "must be even: rotation is of pairs")
-
-
-def _widths(shape: Shape) -> tuple[int, int]:
-    """Returns the widths of all heads of queries, and of keys or values."""
-    return shape.num_heads * shape.head_dim, shape.kv_heads * shape.head_dim
+def _qk_norm(config: Shape, width: int, axis: str) -> Norm | None:
+    """Makes the learned norm of queries or keys, of each head or of the `width` of all."""
+    if config.qk_norm == "none":
+        return None
+    return Norm(config, width, axis) if config.qk_norm == "all_heads" else Norm(config, config.head_dim, None)

@@ -9,14 +9,15 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from triarch.models.attention_parts import num_relative_biases
 from triarch.models.cache import BlockCache
 from triarch.models.context import StackContext
-from triarch.models.cross_attention import CrossAttention
+from triarch.models.dropout import Place, dropped
+from triarch.models.layer import LayerSpec
 from triarch.models.mixer import Kept, Mixer
 from triarch.models.norms import Norm
-from triarch.models.parts import FeedForwardPart, MixerPart, Part, Reading, Site
-from triarch.models.relative_bias import RelativeBias, num_relative_biases, relative_bias_table
-from triarch.models.shape import Shape
+from triarch.models.parts import Site
+from triarch.models.relative_bias import RelativeBias, relative_bias_table
 
 # Calls a mixer with its input, what it kept, and the context; returns its output and what it keeps.
 Step = Callable[[Mixer, jax.Array, Kept, StackContext], tuple[jax.Array, Kept]]
@@ -37,53 +38,6 @@ def extend(mixer: Mixer, x: jax.Array, kept: Kept, context: StackContext) -> tup
     return mixer.extend(x, kept, context)
 
 
-@dataclasses.dataclass(frozen=True)
-class LayerSpec:
-    """One layer: its parts, and what may differ from layer to layer of one stack.
-
-    Attributes:
-      mixer: how tokens see each other.
-      feed_forward: what becomes of each token by itself.
-      cross: attention to the encoder's output, between the two; None without one.
-      mixer_norm: whether a norm precedes the mixer (ModernBERT's first layer has none).
-    """
-
-    mixer: MixerPart
-    feed_forward: FeedForwardPart
-    cross: CrossAttention | None = None
-    mixer_norm: bool = True
-
-    def build(self, site: Site) -> Block:
-        """Returns the module, with fresh parameters."""
-        return Block(self, site)
-
-    def num_params(self, shape: Shape) -> int:
-        """Returns the number of parameters."""
-        sublayers = sum(part is not None for part in self._parts)
-        norms = sublayers - (not self.mixer_norm) + sublayers * (shape.norm_position == "pre_and_post")
-        own = norms * Norm.num_params(shape) + num_relative_biases(shape, per_layer=True)
-        return own + sum(part.num_params(shape) for part in self._parts if part is not None)
-
-    def num_params_active(self, shape: Shape) -> int:
-        """Returns how many of the parameters one token makes use of."""
-        unused = self.feed_forward.num_params(shape) - self.feed_forward.num_params_active(shape)
-        return self.num_params(shape) - unused
-
-    def flops(self, shape: Shape, reading: Reading) -> float:
-        """Returns operations of a forward pass over one sequence."""
-        return sum(part.flops(shape, reading) for part in self._parts if part is not None)
-
-    def check(self, shape: Shape) -> None:
-        """Raises UserError, naming the field, for values that make no layer."""
-        for part in self._parts:
-            if part is not None:
-                part.check(shape)
-
-    @property
-    def _parts(self) -> tuple[Part | None, ...]:
-        return self.mixer, self.cross, self.feed_forward
-
-
 class Block(nnx.Module):
     """A Transformer layer; `Shape.norm_position` says where norms stand around its sublayers.
 
@@ -94,21 +48,23 @@ class Block(nnx.Module):
         shape = site.shape
         self.constrain = site.constrain
         self.norm_position = shape.norm_position
-        both = shape.norm_position == "pre_and_post"
+        self.parallel = shape.parallel_residual
+        before = shape.norm_position != "output"
+        after = shape.norm_position in ("pre_and_post", "output")
         has_biases = num_relative_biases(shape, per_layer=True) > 0
         self.relative_bias = relative_bias_table(shape, site.rngs) if has_biases else None
         self.max_distance = shape.relative_max_distance
         self.mixer_name = spec.mixer.name
-        setattr(self, f"{self.mixer_name}_norm", Norm(shape) if spec.mixer_norm else None)
+        setattr(self, f"{self.mixer_name}_norm", Norm(shape) if spec.mixer_norm and before else None)
         setattr(self, self.mixer_name, spec.mixer.build(site))
-        setattr(self, f"post_{self.mixer_name}_norm", Norm(shape) if both else None)
+        setattr(self, f"post_{self.mixer_name}_norm", Norm(shape) if after else None)
         has_cross = spec.cross is not None
-        self.cross_norm = Norm(shape) if has_cross else None
+        self.cross_norm = Norm(shape) if has_cross and before else None
         self.cross_attention = spec.cross.build(site) if has_cross else None
-        self.post_cross_norm = Norm(shape) if both and has_cross else None
-        self.mlp_norm = Norm(shape)
+        self.post_cross_norm = Norm(shape) if has_cross and after else None
+        self.mlp_norm = Norm(shape) if before else None
         self.mlp = spec.feed_forward.build(site)
-        self.post_mlp_norm = Norm(shape) if both else None
+        self.post_mlp_norm = Norm(shape) if after else None
 
     @property
     def mixer(self) -> Mixer:
@@ -126,15 +82,17 @@ class Block(nnx.Module):
           step: how mixers are called: one of `forward`, `prefill` and `extend`.
           cache: what the layer kept.
         """
+        given = x
         norm, post_norm = (getattr(self, f"{prefix}{self.mixer_name}_norm") for prefix in ("", "post_"))
         update, mixer = step(self.mixer, self._entering(x, norm), cache.mixer, self._own(context))
-        x = self._leaving(x, update, norm, post_norm)
+        x = self._leaving(x, update, norm, post_norm, context, "self_attention")
         cross = None
         if self.cross_attention is not None:
-            update, cross = step(self.cross_attention, self._entering(x, self.cross_norm), cache.cross, context)
-            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm)
-        update = self.mlp(self._entering(x, self.mlp_norm))
-        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm)
+            x_cross = self._entering(given if self.parallel else x, self.cross_norm)
+            update, cross = step(self.cross_attention, x_cross, cache.cross, context)
+            x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
+        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm))
+        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
         return x, BlockCache(mixer, cross)
 
     def reorder(self, cache: BlockCache, rows: Int[Array, " batch"]) -> BlockCache:
@@ -158,9 +116,18 @@ class Block(nnx.Module):
         """Returns what a sublayer reads of the residual stream."""
         return x if norm is None or self.norm_position == "post" else norm(x)
 
-    def _leaving(self, x: jax.Array, update: jax.Array, norm: Norm | None, post_norm: Norm | None) -> jax.Array:
+    def _leaving(
+        self,
+        x: jax.Array,
+        update: jax.Array,
+        norm: Norm | None,
+        post_norm: Norm | None,
+        context: StackContext,
+        place: Place,
+    ) -> jax.Array:
         """Returns the residual stream after a sublayer's update."""
+        update = update if post_norm is None else post_norm(update)
+        update = dropped(update, context.dropout, place)
         if self.norm_position == "post":
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
-        update = update if post_norm is None else post_norm(update)
         return self.constrain(x + update, ("batch", "length", "embed"))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 
-from triarch.models.block import LayerSpec
+from triarch.models.attention_parts import CrossAttention, SelfAttention, check_relative_bias, num_relative_biases
 from triarch.models.checks import check_annotations, is_whole, require
-from triarch.models.cross_attention import CrossAttention
-from triarch.models.embedding import Embedding, PredictionHead, StackInput
-from triarch.models.feed_forward import Dense
-from triarch.models.norms import Norm
+from triarch.models.dense import Dense
+from triarch.models.ends import check_ends, num_embedding_params, num_head_params, num_input_params
+from triarch.models.layer import LayerSpec
 from triarch.models.parts import Convention, FeedForwardPart, MixerPart, Reading
-from triarch.models.relative_bias import check_relative_bias, num_relative_biases
-from triarch.models.self_attention import SelfAttention
 from triarch.models.shape import Shape, Side
 from triarch.models.shape_checks import check_shape
 
@@ -63,7 +60,7 @@ class ModelConfig(Shape):
 
     def num_params_non_embedding(self) -> int:
         """Returns `num_params` without the embedding matrices."""
-        return self.num_params() - Embedding.num_params(self)
+        return self.num_params() - num_embedding_params(self)
 
     def flops(
         self,
@@ -119,8 +116,7 @@ class ModelConfig(Shape):
         require(self, "attention_layers", has_other, "has no effect without mixer")
         for spec in dict.fromkeys(self._all_layers()):
             spec.check(self)
-        Norm.check(self)
-        StackInput.check(self)
+        check_ends(self)
         check_relative_bias(self)
 
     @property
@@ -144,7 +140,6 @@ class ModelConfig(Shape):
         return self.feed_forward if is_other else Dense()
 
     def _num_params_beside_layers(self) -> int:
-        stack = StackInput.num_params(self) + Norm.num_params(self) * self.final_norm
+        stack = num_input_params(self) + self.num_norm_params(self.d_model) * self.final_norm
         stack += num_relative_biases(self, per_layer=False)
-        head = PredictionHead.num_params(self) if self.prediction_head else 0
-        return Embedding.num_params(self) + len(self._sides) * stack + head + self.vocab_size * self.logits_bias
+        return num_embedding_params(self) + len(self._sides) * stack + num_head_params(self)

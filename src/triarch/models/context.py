@@ -7,6 +7,7 @@ import dataclasses
 import jax
 from jaxtyping import Array, Bool, Float, Int
 
+from triarch.models.dropout import DropoutKeys
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles
@@ -59,6 +60,7 @@ class StackContext:
       bias: of self-attention's logits by distance, if positions are relative biases that all layers share.
       memory: the encoder's output, where there is an encoder.
       columns: where tokens stand that extend what is kept; None for whole sequences.
+      dropout: what is left out in training; None: nothing is.
     """
 
     attend: Attend
@@ -67,3 +69,10 @@ class StackContext:
     bias: RelativeBias | None = None
     memory: Memory | None = None
     columns: Columns | None = None
+    dropout: DropoutKeys | None = None
+
+    def in_layer(self, number: int | Int[Array, ""] | None) -> StackContext:
+        """Returns the context of one layer; its number matters only where something is left out."""
+        if self.dropout is None:
+            return self
+        return dataclasses.replace(self, dropout=self.dropout.within(number))

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float, Int
 
-from triarch.models.attention import (
-    Attention,
-    check_attention,
-    num_attention_params,
-    num_key_weights,
-    num_query_weights,
-    pair_flops,
-)
+from triarch.models.attention import Attention
 from triarch.models.context import Memory, StackContext
 from triarch.models.key_values import KeyValues, attend_to_kept
-from triarch.models.parts import Reading, Site
 from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
-from triarch.models.shape import Shape
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossAttention:
-    """Attention to the encoder's output."""
-
-    name: ClassVar[str] = "cross_attention"
-
-    def build(self, site: Site) -> CrossAttentionMixer:
-        return CrossAttentionMixer(site)
-
-    def num_params(self, shape: Shape) -> int:
-        return num_attention_params(shape)
-
-    def flops(self, shape: Shape, reading: Reading) -> float:
-        length, memory_length = reading.length, reading.memory_length
-        matmul = 2 * (length * num_query_weights(shape) + memory_length * num_key_weights(shape))
-        return matmul + pair_flops(shape, length * memory_length)
-
-    def check(self, shape: Shape) -> None:
-        check_attention(shape)
 
 
 class CrossAttentionMixer(Attention):
@@ -85,7 +52,7 @@ class CrossAttentionMixer(Attention):
         return self.queries(affine(x, self.query, self.query_bias))
 
     def _projected_memory(self, memory: Memory) -> tuple[jax.Array, jax.Array]:
-        return self.keys(*affines(memory.states, (self.key, self.key_bias), (self.value, self.value_bias)))
+        return self.keys_values(*affines(memory.states, (self.key, self.key_bias), (self.value, self.value_bias)))
 
     def _query(self, query: jax.Array, memory: Memory) -> jax.Array:
         (query,) = self.normed(query)

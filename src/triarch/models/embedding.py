@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 from triarch.errors import UserError
 from triarch.models import parameters
 from triarch.models.activations import ACTIVATIONS
-from triarch.models.checks import require
 from triarch.models.norms import Norm
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affine
@@ -67,12 +66,6 @@ class Embedding(nnx.Module):
         """The matrix whose rows stand for the tokens to be predicted."""
         return (self.table if self.output is None else self.output)[...]
 
-    @staticmethod
-    def num_params(config: Shape) -> int:
-        """Returns the number of parameters that embed tokens or map states to logits."""
-        matrices = 1 + (not config.tied_embeddings) + (not config.shared_embeddings)
-        return matrices * config.vocab_size * config.d_model
-
 
 class StackInput(nnx.Module):
     """What happens to token embeddings before one stack's first layer: places and types are added, then a norm."""
@@ -106,13 +99,6 @@ class StackInput(nnx.Module):
             x = x + jnp.take(table, positions + self.offset, axis=0)
         return x if self.norm is None else self.norm(x)
 
-    @staticmethod
-    def num_params(config: Shape) -> int:
-        """Returns the number of parameters."""
-        tables = config.d_model * ((config.learned_positions or 0) + config.token_types)
-        return tables + Norm.num_params(config) * config.embedding_norm
-
-    @staticmethod
     def check(config: Shape) -> None:
         """Raises UserError for a table of positions that does not fit."""
         rows = config.learned_positions
@@ -146,11 +132,6 @@ class PredictionHead(nnx.Module):
     def __call__(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
         """Transforms final hidden states."""
         return self.norm(self.activation(affine(hidden, self.dense, self.dense_bias)))
-
-    @staticmethod
-    def num_params(config: Shape) -> int:
-        """Returns the number of parameters."""
-        return config.d_model**2 + config.d_model * config.prediction_head_bias + Norm.num_params(config)
 
 
 def embedding_std(config: Shape) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,39 +13,12 @@ from jaxtyping import Array, Float
 
 from triarch.errors import UserError
 from triarch.models.activations import ACTIVATIONS
-from triarch.models.parts import Reading, Site
+from triarch.models.parts import Site
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affines, project
-from triarch.models.shape import Shape
 
 # Of the layer or of some of its inner units: "kernels" and "biases" of gate and up, or of up alone, and "down".
 Weights = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Dense:
-    """One feed-forward layer for all tokens: act(x W_up) W_down, or act(x W_gate) * (x W_up) W_down if gated."""
-
-    def build(self, site: Site) -> FeedForward:
-        return FeedForward(site)
-
-    def num_params(self, shape: Shape) -> int:
-        biases = (2 if shape.gated_mlp else 1) * shape.d_ff + shape.d_model
-        return num_weights(shape, shape.d_ff) + biases * shape.mlp_bias
-
-    def num_params_active(self, shape: Shape) -> int:
-        return self.num_params(shape)
-
-    def flops(self, shape: Shape, reading: Reading) -> float:
-        return 2 * reading.length * num_weights(shape, shape.d_ff)
-
-    def check(self, shape: Shape) -> None:
-        """Every width makes one."""
-
-
-def num_weights(shape: Shape, d_ff: int) -> int:
-    """Returns the entries of the matrices of a feed-forward layer."""
-    return (3 if shape.gated_mlp else 2) * shape.d_model * d_ff
 
 
 class FeedForward(nnx.Module):

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from flax import nnx
-
-from triarch.models import parameters
-from triarch.models.execution import Execution
-from triarch.models.mixer import Mixer
-from triarch.models.placing import Constrain
+from triarch import lazy
 from triarch.models.rope import Rope
 from triarch.models.shape import Shape, Side
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from triarch.models import parameters
+    from triarch.models.execution import Execution
+    from triarch.models.mixer import Mixer
+    from triarch.models.placing import Constrain
+else:
+    parameters = lazy.module("triarch.models.parameters")
 
 Convention = Literal["paper", "train"]
 

@@ -12,7 +12,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
-from triarch.models.checks import require
 from triarch.models.shape import Shape
 
 
@@ -63,21 +62,3 @@ def relative_bias_table(shape: Shape, rngs: nnx.Rngs) -> nnx.Param:
     """Returns the biases of a stack, or of one layer, with fresh values."""
     size = (shape.relative_buckets, shape.num_heads)
     return parameters.normal(rngs, size, 1 / math.sqrt(shape.d_model), (None, "heads"))
-
-
-def num_relative_biases(shape: Shape, per_layer: bool) -> int:
-    """Returns the parameters of one table; 0 unless there is one for each layer, or for each stack."""
-    is_there = shape.position_encoding == "relative_bias" and shape.relative_bias_per_layer == per_layer
-    return shape.relative_buckets * shape.num_heads if is_there else 0
-
-
-def check_relative_bias(shape: Shape) -> None:
-    """Raises UserError for values that make no table, or that have no effect."""
-    if shape.position_encoding != "relative_bias":
-        goes = "goes with position_encoding = 'relative_bias' only"
-        require(shape, "relative_bias_per_layer", not shape.relative_bias_per_layer, goes)
-        return
-    exact = shape.relative_buckets // (4 if shape.num_encoder_layers else 2)
-    require(shape, "relative_buckets", exact > 0, "must be at least 4 in an encoder, 2 in a decoder")
-    reach = shape.relative_max_distance > exact
-    require(shape, "relative_max_distance", reach, f"must exceed the {exact} distances with own buckets")

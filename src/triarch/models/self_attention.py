@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import ClassVar
-
 import jax
 from jaxtyping import Array, Float
 
-from triarch.models.attention import (
-    Attention,
-    check_attention,
-    num_attention_params,
-    num_key_weights,
-    num_query_weights,
-    pair_flops,
-)
+from triarch.models.attention import Attention
+from triarch.models.attention_parts import SelfAttention
 from triarch.models.context import StackContext
 from triarch.models.key_values import KeyValues, attend_and_keep
-from triarch.models.parts import Reading, Site
+from triarch.models.parts import Site
 from triarch.models.positions import Angles, rotate
 from triarch.models.projection import affines
-from triarch.models.rope import Rope
-from triarch.models.shape import Shape
-
-
-@dataclasses.dataclass(frozen=True)
-class SelfAttention:
-    """Attention of a sequence to itself.
-
-    Attributes:
-      window: tokens visible on each side of the query (on the left only under a causal mask); None is global.
-      rope: rotation of queries and keys; None: none.
-    """
-
-    window: int | None
-    rope: Rope | None
-
-    name: ClassVar[str] = "attention"
-
-    def build(self, site: Site) -> SelfAttentionMixer:
-        return SelfAttentionMixer(site, self)
-
-    def num_params(self, shape: Shape) -> int:
-        return num_attention_params(shape)
-
-    def flops(self, shape: Shape, reading: Reading) -> float:
-        weights = num_query_weights(shape) + num_key_weights(shape)
-        return 2 * reading.length * weights + pair_flops(shape, self._pairs(reading))
-
-    def check(self, shape: Shape) -> None:
-        check_attention(shape)
-
-    def _pairs(self, reading: Reading) -> float:
-        """Returns how many pairs of query and key are counted."""
-        length = reading.length
-        if reading.convention == "paper":
-            return length**2
-        reach = length - 1 if self.window is None else min(self.window, length - 1)
-        before = reach * length - reach * (reach + 1) / 2
-        return length + before if reading.causal else length + 2 * before
 
 
 class SelfAttentionMixer(Attention):
@@ -104,7 +56,7 @@ class SelfAttentionMixer(Attention):
     def _projected(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         layers = (self.query, self.query_bias), (self.key, self.key_bias), (self.value, self.value_bias)
         query, key, value = affines(x, *layers)
-        return self.queries(query), *self.keys(key, value)
+        return self.queries(query), *self.keys_values(key, value)
 
     def _vectors(
         self, query: jax.Array, key: jax.Array, value: jax.Array, angles: Angles | None

@@ -38,13 +38,17 @@ class Shape:
       norm_bias: LayerNorm's learned bias.
       norm_eps: added to the mean square (RMSNorm) or the variance (LayerNorm).
       norm_position: "pre" is x + f(norm(x)), "post" is norm(x + f(x)) (BERT, BART), "pre_and_post" is
-        x + norm(f(norm(x))) (Gemma 2).
+        x + norm(f(norm(x))) (Gemma 2), "output" is x + norm(f(x)) (OLMo 2).
+      parallel_residual: whether all sublayers of a layer read its input, x + f(norm(x)) + g(norm(x)) (GPT-NeoX), not
+        each what the one before it left.
       first_attention_norm: whether layer 0 has a norm before its self-attention (ModernBERT: no).
       final_norm: a norm after the last layer of a stack.
       attention_bias: biases of the query, key, value and output projections.
       attention_scale: factor on products of queries and keys; T5 has 1, Gemma a number of its own.
       attention_softcap: products x become cap * tanh(x / cap) (Gemma 2).
       qkv_norm: parameter-free RMSNorm over the head dimension of queries, keys and values.
+      qk_norm: the config's own norm, with its gain, on queries and keys: "per_head" (Qwen3, Gemma 3: one gain for all
+        heads) or "all_heads" (OLMo 2: over the concatenated heads).
       attention_output_norm: RedLLM's extra parameter-free RMSNorm on the attention output: "per_head" and
         "all_heads" (over the concatenated heads) stand before the output projection, "projected" after it. The
         paper's equation 2 reads "per_head"; the others are there because its text does not exclude them.
@@ -56,7 +60,8 @@ class Shape:
         "relative_bias" adds a number for each head and distance to self-attention's logits (T5); "none".
       rope_base: base of the rotary embedding in global layers (not stated by the RedLLM paper).
       local_rope_base: the same in sliding-window layers; None means `rope_base`.
-      rope_scaling: Llama 3's stretching of the rotary embedding in global layers.
+      rope_scaling: how the rotary embedding is slowed in global layers, for longer texts.
+      rope_fraction: the part of a head's width that is rotated (GPT-NeoX: 0.25).
       learned_positions: rows of the position table that each side has.
       learned_position_offset: the row of place 0 (BART: 2).
       relative_buckets: rows of the table of relative biases.
@@ -100,7 +105,8 @@ class Shape:
     norm_scale: Literal["none", "gain", "one_plus_gain"] = "gain"
     norm_bias: bool = False
     norm_eps: float = 1e-6
-    norm_position: Literal["pre", "post", "pre_and_post"] = "pre"
+    norm_position: Literal["pre", "post", "pre_and_post", "output"] = "pre"
+    parallel_residual: bool = False
     first_attention_norm: bool = True
     final_norm: bool = True
 
@@ -108,6 +114,7 @@ class Shape:
     attention_scale: float | Literal["rsqrt_head_dim"] = "rsqrt_head_dim"
     attention_softcap: float | None = None
     qkv_norm: bool = False
+    qk_norm: Literal["none", "per_head", "all_heads"] = "none"
     attention_output_norm: Literal["none", "per_head", "all_heads", "projected"] = "none"
     sliding_window: int | None = None
     decoder_sliding_window: int | None = None
@@ -118,6 +125,7 @@ class Shape:
     rope_base: float = 10_000.0
     local_rope_base: float | None = None
     rope_scaling: RopeScaling | None = None
+    rope_fraction: float = 1.0
     learned_positions: int | None = None
     learned_position_offset: int = 0
     relative_buckets: int = 32
@@ -153,6 +161,16 @@ class Shape:
         return self.num_kv_heads or self.num_heads
 
     @property
+    def heads_width(self) -> int:
+        """Width of all query heads side by side."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_heads_width(self) -> int:
+        """Width of all key, or value, heads side by side."""
+        return self.kv_heads * self.head_dim
+
+    @property
     def attention_factor(self) -> float:
         """`attention_scale` as a number."""
         return 1 / math.sqrt(self.head_dim) if self.attention_scale == "rsqrt_head_dim" else self.attention_scale
@@ -160,12 +178,20 @@ class Shape:
     @property
     def rope(self) -> Rope | None:
         """Rotation in global layers and cross-attention; None without rotary positions."""
-        return Rope(self.rope_base, self.rope_scaling) if self.position_encoding == "rotary" else None
+        if self.position_encoding != "rotary":
+            return None
+        return Rope(self.rope_base, self.rope_scaling, self.rope_fraction)
 
     @property
     def local_rope(self) -> Rope | None:
         """Rotation in sliding-window layers; None without rotary positions."""
-        return Rope(self.local_rope_base or self.rope_base) if self.position_encoding == "rotary" else None
+        if self.position_encoding != "rotary":
+            return None
+        return Rope(self.local_rope_base or self.rope_base, fraction=self.rope_fraction)
+
+    def num_norm_params(self, width: int) -> int:
+        """Returns the parameters of a norm."""
+        return width * ((self.norm_scale != "none") + self.norm_bias)
 
     def num_layers(self, side: Side) -> int:
         """Returns how many layers one side has."""

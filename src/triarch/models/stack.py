@@ -11,13 +11,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from triarch.models.block import Block, LayerSpec, Step, extend, forward, prefill
+from triarch.models.attention_parts import num_relative_biases
+from triarch.models.block import Block, Step, extend, forward, prefill
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.dropout import dropped
+from triarch.models.execution import Execution
+from triarch.models.layer import LayerSpec
 from triarch.models.norms import Norm
 from triarch.models.parts import Site
-from triarch.models.relative_bias import RelativeBias, num_relative_biases, relative_bias_table
+from triarch.models.placing import Constrain
+from triarch.models.relative_bias import RelativeBias, relative_bias_table
 from triarch.models.shape import Side
 
 
@@ -121,24 +125,32 @@ class Stack(nnx.Module):
             bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
             context = dataclasses.replace(context, bias=bias)
 
-        def layer(block: Block, x: jax.Array, kept: BlockCache) -> tuple[jax.Array, BlockCache]:
+        def layer(
+            block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None
+        ) -> tuple[jax.Array, BlockCache]:
             graph, state = nnx.split(block)
+            own = context.in_layer(number)
             run = self.execution.rematerialise(
-                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, context, step, kept)
+                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, own, step, kept)
             )
             return run(state, x, kept)
 
-        x, first = _through(layer, self.first, x, cache.first)
+        x, first = _through(layer, self.first, x, cache.first, 0)
         scanned = cache.scanned
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
 
             def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
-                state, kept = layers
-                return _through(layer, nnx.merge(graph, state), x, kept)
+                state, kept, begin = layers
+                return _through(layer, nnx.merge(graph, state), x, kept, begin)
 
-            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned))
-        return x if self.final_norm is None else self.final_norm(x), StackCache(first, scanned)
+            # The number of each group's first layer, where it matters.
+            begins = None
+            if context.dropout is not None:
+                begins = len(self.first) + len(self.scanned) * jnp.arange(self.num_repeats)
+            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned, begins))
+        x = x if self.final_norm is None else self.final_norm(x)
+        return dropped(x, context.dropout, "final"), StackCache(first, scanned)
 
     def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
         """Runs a group of layers as often as it occurs, on parameters and caches that are stacked."""
@@ -180,12 +192,20 @@ class Stack(nnx.Module):
 
 
 def _through(
-    layer: Callable, blocks: Iterable[Block], x: jax.Array, kept: tuple[BlockCache, ...]
+    layer: Callable,
+    blocks: Iterable[Block],
+    x: jax.Array,
+    kept: tuple[BlockCache, ...],
+    begin: int | Int[Array, ""] | None,
 ) -> tuple[jax.Array, tuple[BlockCache, ...]]:
-    """Runs layers one after another; returns what comes of it, and what each keeps."""
+    """Runs layers one after another, of which the first has the number `begin`.
+
+    Returns:
+      What comes of it, and what each layer keeps.
+    """
     held = []
-    for block, cache in zip(blocks, kept, strict=True):
-        x, cache = layer(block, x, cache)
+    for index, (block, cache) in enumerate(zip(blocks, kept, strict=True)):
+        x, cache = layer(block, x, cache, None if begin is None else begin + index)
         held.append(cache)
     return x, tuple(held)
 

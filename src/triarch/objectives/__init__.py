@@ -7,7 +7,7 @@ from typing import Any
 
 from triarch import registry
 from triarch.errors import UserError
-from triarch.objectives.base import Objective, PairObjective, SpecialTokens, largest_window
+from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.masked_lm import MaskedLM
 from triarch.objectives.mixture import Mixture
@@ -15,6 +15,7 @@ from triarch.objectives.mntp import MNTP
 from triarch.objectives.prefix_lm import PrefixLM
 from triarch.objectives.span_corruption import SpanCorruption
 from triarch.objectives.supervised import Supervised
+from triarch.objectives.token_objective import TokenObjective
 from triarch.objectives.ul2 import T5GEMMA2, UL2
 
 OBJECTIVES = {
@@ -26,7 +27,9 @@ __all__ = [
     "OBJECTIVES",
     "T5GEMMA2",
     "UL2",
+    "BoundObjective",
     "CausalLM",
+    "LossOptions",
     "MaskedLM",
     "Mixture",
     "Objective",
@@ -35,6 +38,7 @@ __all__ = [
     "SpanCorruption",
     "SpecialTokens",
     "Supervised",
+    "TokenObjective",
     "largest_window",
     "objective_from",
     "register_objective",

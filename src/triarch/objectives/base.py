@@ -1,15 +1,21 @@
-"""What every objective is: a pure function from an example's tokens to a model's features."""
+"""What every objective is: how an example's tokens become a model's features, and these a loss."""
 
 from __future__ import annotations
 
 import bisect
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from triarch.errors import UserError, nearest
+
+if TYPE_CHECKING:  # Features are made without jax.
+    import jax
+
+    from triarch.models import MakeHead, ModelConfig, Transformer
+    from triarch.objectives.sums import Sums
 
 Features = dict[str, np.ndarray]
 Transform = Callable[[Mapping[str, np.ndarray], np.random.Generator], Features]
@@ -57,6 +63,15 @@ class SpecialTokens:
             modes=dict(special.get("modes") or {}),
         )
 
+    @classmethod
+    def placeholders(cls, vocab_size: int, window: int) -> SpecialTokens:
+        """Returns special tokens for where no text is read: what the ids are matters to no length, cost or shape.
+
+        There are enough sentinels for any window, as far as the vocabulary has room.
+        """
+        sentinels = tuple(range(vocab_size - 1, max(vocab_size - 1 - window, 4), -1))
+        return cls(pad=0, bos=1, eos=2, mask=3, sentinels=sentinels, modes={"R": 4, "S": 5, "X": 6})
+
     def first_sentinels(self, count: int, objective: str) -> np.ndarray:
         """Returns int32[count]: the first `count` sentinels.
 
@@ -84,30 +99,38 @@ class SpecialTokens:
         return np.array([self.modes[name]], np.int32)
 
 
-class Objective(Protocol):
-    """How tokens become a loss: `transform` makes the features, the loss is cross-entropy on their weights."""
+@dataclasses.dataclass(frozen=True)
+class LossOptions:
+    """How a loss over a vocabulary is computed; other losses have no use for it.
+
+    Attributes:
+      z_loss: weight of log(Z)^2 a token.
+      chunk: positions of each sequence whose logits are held at once; 0 holds them all.
+    """
+
+    z_loss: float = 0.0
+    chunk: int = 512
+
+
+PLAIN = LossOptions()
+
+
+class BoundObjective(Protocol):
+    """An objective for one architecture, vocabulary and window: all that a run asks of it."""
 
     @property
-    def name(self) -> str: ...
+    def lengths(self) -> dict[str, int]:
+        """Tokens each side reads, {"encoder": E, "decoder": D}."""
+        ...
 
     @property
-    def layouts(self) -> tuple[str, ...]:
-        """Layouts of token stores whose examples it takes: "windows", "packed", "pairs" or "packed_pairs"."""
+    def num_scored(self) -> int:
+        """Targets of an example that carry loss, at most."""
         ...
 
-    def lengths(self, architecture: str, window: int) -> dict[str, int]:
-        """Returns {"encoder": E, "decoder": D} for those sides that `architecture` has, for windows of `window`.
-
-        Features always have these lengths: what an example does not fill is padding.
-        """
-        ...
-
-    def num_scored(self, architecture: str, window: int) -> int:
-        """Returns how many tokens of a window carry loss: no more do, so that the loss may skip the others."""
-        ...
-
-    def transform(self, architecture: str, special: SpecialTokens, vocab_size: int, window: int) -> Transform:
-        """Returns the numpy function from an example to SeqIO-named features.
+    @property
+    def features(self) -> Transform:
+        """The numpy function from an example to SeqIO-named features, always of the same shapes.
 
         An example is {"tokens": int32[window]}. Where documents are packed or padded, its "segment_ids", int32[window],
         number the documents from 1, 0 being padding; without them a window is one text. Of the layout "pairs" it is
@@ -118,6 +141,75 @@ class Objective(Protocol):
         Raises:
           UserError: the objective makes no sense for the architecture or the window, or lacks a special token.
         """
+        ...
+
+    @property
+    def make_head(self) -> MakeHead | None:
+        """Makes the objective's own parameters, which the loss finds as `model.head`; None: it has none.
+
+        They are made by `triarch.models.parameters`, so that their axes have logical names.
+        """
+        ...
+
+    def flops(self, model: ModelConfig, convention: str) -> float:
+        """Returns the model's FLOPs for one example, "paper" or "train"."""
+        ...
+
+    def weight(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns by what the summed loss of a whole batch is divided, as the number of its targets; 0 for none."""
+        ...
+
+    def loss(
+        self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
+    ) -> tuple[jax.Array, Sums]:
+        """Returns the summed loss to train on, float32, and what it is made of.
+
+        Args:
+          model: the network, with the objective's head.
+          batch: features of examples, which may be a part of a batch.
+          key: a random key for each example, [batch], the same however the batch is split, for the model's dropout;
+            None without dropout, as in evaluations.
+        """
+        ...
+
+
+class Objective(Protocol):
+    """How tokens become a loss; the values of a config's `RunConfig.objective`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """Layouts of token stores whose examples it takes: "windows", "packed", "pairs" or "packed_pairs"."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of its `Sums.measures`."""
+        ...
+
+    @property
+    def splits_into_microbatches(self) -> bool:
+        """Whether a batch's loss is the sum of its examples' losses, so that it may be computed part by part."""
+        ...
+
+    def lengths(self, architecture: str, window: int) -> dict[str, int]:
+        """Returns {"encoder": E, "decoder": D} for those sides that `architecture` has, for windows of `window`.
+
+        Features always have these lengths: what an example does not fill is padding.
+        """
+        ...
+
+    def bind(
+        self,
+        architecture: str,
+        special: SpecialTokens,
+        vocab_size: int,
+        window: int,
+        options: LossOptions = PLAIN,
+    ) -> BoundObjective:
+        """Returns the objective for one architecture, vocabulary and window; what does not fit shows in its members."""
         ...
 
 

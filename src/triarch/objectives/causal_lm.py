@@ -7,12 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class CausalLM:
+class CausalLM(TokenObjective):
     """Predicts every token of a window (DecLLM, arXiv 2510.26622; Ettin decoders)."""
 
     name = "causal_lm"
@@ -32,12 +33,12 @@ class CausalLM:
         self.lengths(architecture, window)
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            tokens, segments = packing.read(example)
+            tokens, segments = documents.tokens_and_segments(example)
             return {
-                "decoder_input_tokens": packing.shift_right(tokens, special.bos, segments),
+                "decoder_input_tokens": documents.shift_right(tokens, special.bos, segments),
                 "decoder_target_tokens": tokens,
-                "decoder_loss_weights": packing.there(tokens, segments).astype(np.float32),
-                **packing.features("decoder", segments),
+                "decoder_loss_weights": documents.is_token(tokens, segments).astype(np.float32),
+                **documents.features("decoder", segments),
             }
 
         return features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -10,16 +11,22 @@ from jaxtyping import Array, Float
 
 from triarch.models import Transformer
 from triarch.objectives import cross_entropy as xent
-from triarch.objectives.cross_entropy import LossSums
 from triarch.objectives.spread import spread_of
+from triarch.objectives.sums import Sums, WeightedSum
 
 Batch = Mapping[str, jax.Array]
 
 
 def loss_fn(
-    model: Transformer, batch: Batch, *, z_loss: float, chunk: int, num_scored: int | None = None
-) -> tuple[Float[Array, ""], LossSums]:
-    """Returns the batch's summed loss, not normalised, and its parts.
+    model: Transformer,
+    batch: Batch,
+    *,
+    z_loss: float,
+    chunk: int,
+    num_scored: int | None = None,
+    key: jax.Array | None = None,
+) -> tuple[Float[Array, ""], Sums]:
+    """Returns the batch's summed loss, not normalised, and what it is made of: loss, z_loss and accuracy.
 
     Args:
       model: the network.
@@ -27,14 +34,20 @@ def loss_fn(
       z_loss: coefficient of (log Z)^2.
       chunk: positions of each row whose logits are held at once; 0 means all.
       num_scored: at most this many targets of each row have weight: logits of the others are left out.
+      key: a random key for each row, for dropout; None: nothing is left out.
     """
-    hidden = model.hidden(batch)
+    hidden = model.hidden(batch, key)
     targets, weights = scored_features(batch)
     if num_scored is not None and num_scored < targets.shape[1]:
         _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)
         hidden = jnp.take_along_axis(hidden, scored[..., None], axis=1)
         targets, weights = (jnp.take_along_axis(x, scored, axis=1) for x in (targets, weights))
-    return xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk, spread_of(model))
+    total, parts = xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk, spread_of(model))
+    by_weight = functools.partial(WeightedSum, weight=parts.weight_sum)
+    return total, Sums(
+        measures={"loss": by_weight(parts.loss_sum), "accuracy": by_weight(parts.correct_sum)},
+        penalties={"z_loss": by_weight(parts.z_loss_sum)},
+    )
 
 
 def token_losses(model: Transformer, batch: Batch, *, chunk: int) -> Float[Array, "batch length"]:

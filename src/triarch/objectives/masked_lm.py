@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
 from triarch.objectives.masking import Masking
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM:
+class MaskedLM(TokenObjective):
     """Predicts a random share of tokens (BERT, arXiv 1810.04805; Ettin, arXiv 2507.11412: 30 %, then 15 %).
 
     Of the chosen tokens most are replaced by the mask token, some by a random token, and the rest stay; all of
@@ -42,7 +43,7 @@ class MaskedLM:
     def lengths(self, architecture: str, window: int) -> dict[str, int]:
         """Returns the tokens each side reads."""
         require_architecture(self.name, architecture, ("encoder-only",))
-        return {"encoder": window + packing.FRAME * self.add_special_tokens}
+        return {"encoder": window + documents.FRAME * self.add_special_tokens}
 
     def num_scored(self, architecture: str, window: int) -> int:
         """Returns how many tokens of a window carry loss, at most."""
@@ -55,12 +56,12 @@ class MaskedLM:
         masking.validate(special)
         masking.most(window)
         if self.add_special_tokens:
-            packing.require_frame(special, "MaskedLM.add_special_tokens")
+            documents.require_frame(special, "MaskedLM.add_special_tokens")
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
             is_packed = "segment_ids" in example
             if self.add_special_tokens:
-                framed = packing.framed(*packing.read(example), special, length)
+                framed = documents.framed(*documents.tokens_and_segments(example), special, length)
                 example = {"tokens": framed.tokens, "segment_ids": framed.segments}
             masked = masking.of_example(example, special, vocab_size, rng)
             return {
@@ -68,7 +69,7 @@ class MaskedLM:
                 "encoder_segment_ids": masked.there,
                 "encoder_target_tokens": masked.tokens,
                 "encoder_loss_weights": masked.weights,
-                **packing.features("encoder", masked.segments if is_packed else None),
+                **documents.features("encoder", masked.segments if is_packed else None),
             }
 
         return features

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import SpecialTokens
 
 
@@ -74,8 +74,8 @@ class Masking:
         self, example: Mapping[str, np.ndarray], special: SpecialTokens, vocab_size: int, rng: np.random.Generator
     ) -> Masked:
         """Returns an example with some of its tokens hidden; the arguments are those of an objective's transform."""
-        tokens, segments = packing.read(example)
-        there = packing.there(tokens, segments)
+        tokens, segments = documents.tokens_and_segments(example)
+        there = documents.is_token(tokens, segments)
         hidden, chosen = self.hide(tokens, there, special, vocab_size, rng)
         weights = np.zeros(tokens.shape, np.float32)
         weights[chosen] = 1.0

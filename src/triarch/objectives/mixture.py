@@ -9,10 +9,11 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.objectives.base import Features, Objective, PairFunction, SpecialTokens, Transform
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class Mixture:
+class Mixture(TokenObjective):
     """Puts each example under one of several objectives, drawn by weight from the example's own generator.
 
     Features have the lengths of the longest, whatever the objective drawn; the rest is padding.
@@ -71,7 +72,7 @@ class Mixture:
         draw = self._drawing()
         return lambda tokens, rng: pairs[draw(rng)](tokens, rng)
 
-    def _parts(self) -> tuple[Objective, ...]:
+    def _parts(self) -> tuple[TokenObjective, ...]:
         """Returns the objectives that may be drawn, having checked the fields."""
         if len(self.objectives) != len(self.weights):
             raise UserError(
@@ -79,6 +80,9 @@ class Mixture:
             )
         if not all(0 <= weight < np.inf for weight in self.weights) or not sum(self.weights) > 0:
             raise UserError(f"Mixture.weights = {self.weights}: expected none negative, and not all 0")
+        for part in self.objectives:
+            if not isinstance(part, TokenObjective):
+                raise UserError(f"Mixture.objectives: objective {part.name} predicts no tokens, so it cannot be mixed")
         return tuple(part for part, weight in zip(self.objectives, self.weights, strict=True) if weight > 0)
 
     def _drawing(self) -> Callable[[np.random.Generator], int]:

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
 from triarch.objectives.masking import Masking
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class MNTP:
+class MNTP(TokenObjective):
     """Predicts hidden tokens, each at the place before it, attending in both directions.
 
     This turns a decoder into an encoder (LLM2Vec, arXiv 2404.05961; Ettin's encoders from decoders, arXiv 2507.11412:
@@ -53,11 +54,11 @@ class MNTP:
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
             masked = masking.of_example(example, special, vocab_size, rng)
             return {
-                f"{side}_input_tokens": packing.shift_right(masked.hidden, special.bos, masked.segments),
+                f"{side}_input_tokens": documents.shift_right(masked.hidden, special.bos, masked.segments),
                 f"{side}_target_tokens": masked.tokens,
                 f"{side}_loss_weights": masked.weights,
                 "encoder_segment_ids" if side == "encoder" else "decoder_causal_attention": masked.there,
-                **packing.features(side, masked.segments),
+                **documents.features(side, masked.segments),
             }
 
         return features

@@ -2,7 +2,7 @@
 
 An encoder-decoder reads the inputs in its encoder (`EncDecFeatureConverter`). A decoder-only model reads inputs and
 targets one after the other, is scored on the targets only, and sees the inputs causally or, if asked, in both
-directions (`PrefixLMFeatureConverter`).
+directions (`PrefixLMFeatureConverter`). Several pairs may stand side by side in a row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, PairFunction, SpecialTokens, Transform, require_architecture
 
 ARCHITECTURES = ("encoder-decoder", "decoder-only")
@@ -53,16 +53,16 @@ def pair_transform(
     """
 
     def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-        tokens, segments = packing.read(example)
+        tokens, segments = documents.tokens_and_segments(example)
         if segments is not None and segments.max() > 1:
             raise UserError("documents packed side by side cannot be made into inputs and targets of this objective")
-        inputs, targets = pair(tokens[packing.there(tokens, segments)], rng)
+        inputs, targets = pair(tokens[documents.is_token(tokens, segments)], rng)
         made = pair_features(inputs, targets, architecture, lengths, special, bidirectional)
         if segments is None:
             return made
         # Nothing comes after the last target.
         end = np.max(np.flatnonzero(made["decoder_loss_weights"]), initial=-1) + 1
-        return made | packing.features("decoder", (np.arange(lengths["decoder"]) < end).astype(np.int32))
+        return made | documents.features("decoder", (np.arange(lengths["decoder"]) < end).astype(np.int32))
 
     return features
 
@@ -82,11 +82,11 @@ def pair_features(
 
 
 def _two_sided(inputs: np.ndarray, targets: np.ndarray, lengths: Mapping[str, int], special: SpecialTokens) -> Features:
-    padded_targets = packing.padded(targets, lengths["decoder"], special.pad)
+    padded_targets = documents.padded(targets, lengths["decoder"], special.pad)
     return {
-        "encoder_input_tokens": packing.padded(inputs, lengths["encoder"], special.pad),
+        "encoder_input_tokens": documents.padded(inputs, lengths["encoder"], special.pad),
         "encoder_segment_ids": (np.arange(lengths["encoder"]) < len(inputs)).astype(np.int32),
-        "decoder_input_tokens": packing.shift_right(padded_targets, special.bos),
+        "decoder_input_tokens": documents.shift_right(padded_targets, special.bos),
         "decoder_target_tokens": padded_targets,
         "decoder_loss_weights": (np.arange(lengths["decoder"]) < len(targets)).astype(np.float32),
     }
@@ -95,11 +95,11 @@ def _two_sided(inputs: np.ndarray, targets: np.ndarray, lengths: Mapping[str, in
 def _one_sided(
     inputs: np.ndarray, targets: np.ndarray, length: int, special: SpecialTokens, bidirectional: bool
 ) -> Features:
-    tokens = packing.padded(np.concatenate([inputs, targets]), length, special.pad)
+    tokens = documents.padded(np.concatenate([inputs, targets]), length, special.pad)
     position = np.arange(length)
     there = position < len(inputs) + len(targets)
     features = {
-        "decoder_input_tokens": packing.shift_right(tokens, special.bos),
+        "decoder_input_tokens": documents.shift_right(tokens, special.bos),
         "decoder_target_tokens": tokens,
         "decoder_loss_weights": (there & (position >= len(inputs))).astype(np.float32),
     }
@@ -107,3 +107,58 @@ def _one_sided(
         # What is read is shifted by one: at position len(inputs) stands the last input (SeqIO's convention).
         features["decoder_causal_attention"] = (there & (position <= len(inputs))).astype(np.int32)
     return features
+
+
+def document_lengths(segments: np.ndarray) -> np.ndarray:
+    """Returns int[documents]: how many tokens of each document there are, in order."""
+    return np.bincount(segments[segments > 0])[1:]
+
+
+def packed_features(
+    tokens: np.ndarray,
+    segments: np.ndarray,
+    num_inputs: np.ndarray,
+    architecture: str,
+    lengths: Mapping[str, int],
+    special: SpecialTokens,
+    bidirectional: bool,
+) -> Features:
+    """Returns the features of documents each of which begins with its inputs.
+
+    Args:
+      tokens: int32[window].
+      segments: int32[window]: the number of each token's document from 1 on, in order; 0 for padding, at the end.
+      num_inputs: int[documents]: how many tokens of each document are inputs; the rest are its targets.
+      architecture: "encoder-decoder" or "decoder-only".
+      lengths: of the sides; what is not filled is padding.
+      special: of the vocabulary.
+      bidirectional: whether a decoder-only model's inputs see each other in both directions.
+    """
+    place = documents.positions(segments)
+    first_target = np.concatenate([[0], num_inputs])[segments]
+    is_target = (segments > 0) & (place >= first_target)
+    if architecture == "decoder-only":
+        features = _packed_decoder(tokens, segments, is_target, lengths["decoder"], special)
+        if bidirectional:
+            # What is read is shifted by one: at a document's first target stands its last input (SeqIO's convention).
+            features["decoder_causal_attention"] = ((segments > 0) & (place <= first_target)).astype(np.int32)
+        return features
+    is_input = (segments > 0) & ~is_target
+    return {
+        "encoder_input_tokens": documents.padded(tokens[is_input], lengths["encoder"], special.pad),
+        **documents.features("encoder", documents.padded(segments[is_input], lengths["encoder"])),
+        **_packed_decoder(tokens[is_target], segments[is_target], is_target[is_target], lengths["decoder"], special),
+    }
+
+
+def _packed_decoder(
+    tokens: np.ndarray, segments: np.ndarray, is_target: np.ndarray, length: int, special: SpecialTokens
+) -> Features:
+    targets = documents.padded(tokens, length, special.pad)
+    segments = documents.padded(segments, length)
+    return {
+        "decoder_input_tokens": documents.shift_right(targets, special.bos, segments),
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": documents.padded(is_target, length).astype(np.float32),
+        **documents.features("decoder", segments),
+    }

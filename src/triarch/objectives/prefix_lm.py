@@ -9,16 +9,16 @@ from typing import Literal
 import numpy as np
 
 from triarch.errors import UserError, nearest
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, PairFunction, SpecialTokens, Transform
-from triarch.objectives.packed_pairs import document_lengths, packed_features
-from triarch.objectives.pairs import PairLengths, pair_transform
+from triarch.objectives.pairs import PairLengths, document_lengths, packed_features, pair_transform
+from triarch.objectives.token_objective import TokenObjective
 
 SPLITS = ("fixed", "uniform")
 
 
 @dataclasses.dataclass(frozen=True)
-class PrefixLM:
+class PrefixLM(TokenObjective):
     """Predicts the second part of a window given the first.
 
     RedLLM (arXiv 2510.26622) cuts in the middle. T5 (arXiv 1910.10683, section 3.3.1) cuts anywhere, and ends both
@@ -79,7 +79,7 @@ class PrefixLM:
         one = pair_transform(self.pair(special, window), architecture, lengths, special, self.bidirectional_prefix)
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            tokens, segments = packing.read(example)
+            tokens, segments = documents.tokens_and_segments(example)
             if segments is None or "packed" not in self.layouts:
                 return one(example, rng)
             prefixes = self._draw_prefixes(document_lengths(segments), window, rng)

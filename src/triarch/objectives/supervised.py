@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives import packing
+from triarch.objectives import documents
 from triarch.objectives.base import Features, SpecialTokens, Transform
-from triarch.objectives.packed_pairs import packed_features
-from triarch.objectives.pairs import PairLengths, pair_features
+from triarch.objectives.pairs import PairLengths, packed_features, pair_features
+from triarch.objectives.token_objective import TokenObjective
 
 
 @dataclasses.dataclass(frozen=True)
-class Supervised:
+class Supervised(TokenObjective):
     """Predicts the targets of examples that have inputs and targets of their own.
 
     RedLLM and DecLLM are so tuned on FLAN (arXiv 2510.26622: up to 2048 and 512 tokens, an example a row, loss on the
@@ -63,7 +63,7 @@ class Supervised:
 
         def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
             if "num_inputs" in example:
-                tokens, segments = packing.read(example)
+                tokens, segments = documents.tokens_and_segments(example)
                 num_inputs = example["num_inputs"]
                 self._check(int(num_inputs.sum()), int((segments > 0).sum() - num_inputs.sum()))
                 return packed_features(

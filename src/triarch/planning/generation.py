@@ -20,7 +20,7 @@ from triarch.errors import UserError
 from triarch.models import ModelConfig, abstract
 from triarch.models.cache import Cache
 from triarch.sharding import Constrainer
-from triarch.training.run import Run
+from triarch.training.run import Program
 
 GenerationKind = Literal["prefill", "decode"]
 GENERATION_KINDS = ("prefill", "decode")
@@ -49,7 +49,7 @@ class Lengths:
         _layout(config).check([[0] * self.prompt], self.new_tokens)
 
 
-def lowered(run: Run, kind: GenerationKind, lengths: Lengths) -> jax.stages.Lowered:
+def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.Lowered:
     """Lowers `decoding.loop`: the reading of a batch of prompts, or the loop that writes a token a round, greedily.
 
     Raises:
@@ -80,7 +80,7 @@ def lowered(run: Run, kind: GenerationKind, lengths: Lengths) -> jax.stages.Lowe
     return program.lower(run.target.params, started, sampler, stops, until)
 
 
-def cache_bytes(run: Run, lengths: Lengths) -> int:
+def cache_bytes(run: Program, lengths: Lengths) -> int:
     """Returns the bytes that layers keep of what was read, on one device."""
     leaves = jax.tree.leaves(_progress(run, lengths).cache.layers)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
@@ -107,7 +107,7 @@ def _layout(config: ModelConfig) -> PromptLayout:
     return PromptLayout(config, _START if config.num_encoder_layers else ())
 
 
-def _prompts(run: Run, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+def _prompts(run: Program, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
     """Returns the features of a batch of prompts, and the numbers of its rows."""
     rows = run.config.batch_size
     one = _layout(run.config.model).batch([[0] * lengths.prompt], 1)
@@ -118,7 +118,7 @@ def _prompts(run: Run, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeStruct
     return {name: spread(feature.shape[1:]) for name, feature in one.items()}, spread(())
 
 
-def _progress(run: Run, lengths: Lengths) -> Progress:
+def _progress(run: Program, lengths: Lengths) -> Progress:
     """Returns a batch after its first new token: rows split like a batch, what layers keep by its axes."""
     batch, numbers = _prompts(run, lengths)
     sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())
@@ -135,7 +135,7 @@ def _progress(run: Run, lengths: Lengths) -> Progress:
     return dataclasses.replace(by_row, cache=_placed_cache(run, by_row.cache))
 
 
-def _placed_cache(run: Run, cache: Cache) -> Cache:
+def _placed_cache(run: Program, cache: Cache) -> Cache:
     constrain = Constrainer(run.config.rules, run.mesh)
     axes = iter(abstract(run.config.model, run.config.execution).decoder.kept_axes(cache.layers))
 

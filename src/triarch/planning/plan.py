@@ -19,7 +19,7 @@ from triarch.planning.generation import GENERATION_KINDS, Lengths
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
 from triarch.training.config import RunConfig
-from triarch.training.run import Run
+from triarch.training.run import Program
 
 _SECONDS_A_DAY = 86_400
 Say = Callable[[str], None]
@@ -191,7 +191,7 @@ def refused(prepared: Prepared, error: compiler.OutOfMemory, seconds: float, eff
     )
 
 
-def _facts(run: Run, topology: Topology, program: Kind, lengths: Lengths | None) -> dict[str, Any]:
+def _facts(run: Program, topology: Topology, program: Kind, lengths: Lengths | None) -> dict[str, Any]:
     """Returns what is known before anything is compiled."""
     config = run.config
     arguments = _device_bytes(run.target if program == "train" else run.target.params)
@@ -223,18 +223,18 @@ def _facts(run: Run, topology: Topology, program: Kind, lengths: Lengths | None)
 def _sequence_lengths(config: RunConfig, program: Kind, lengths: Lengths | None) -> dict[str, int]:
     if program in GENERATION_KINDS:
         return {"prompt": lengths.prompt, "new": lengths.new_tokens}
-    return config.objective.lengths(config.model.architecture, config.data.window)
+    return config.bound().lengths
 
 
-def _model_flops(run: Run, program: Kind, lengths: Lengths | None, convention: str) -> float:
+def _model_flops(run: Program, program: Kind, lengths: Lengths | None, convention: str) -> float:
     if program in GENERATION_KINDS:
         return run.config.batch_size * generation.flops_per_row(run.config.model, program, lengths, convention)
     forward_only = program == "evaluate" and convention == "train"
     return run.flops_per_step(convention) * (1 / 3 if forward_only else 1)
 
 
-def _tokens_per_step(run: Run, program: Kind, lengths: Lengths | None) -> int:
-    a_row = {"prefill": lengths.prompt, "decode": 1}[program] if program in GENERATION_KINDS else run.inputs.window
+def _tokens_per_step(run: Program, program: Kind, lengths: Lengths | None) -> int:
+    a_row = {"prefill": lengths.prompt, "decode": 1}[program] if program in GENERATION_KINDS else run.config.data.window
     return run.config.batch_size * a_row
 
 

@@ -75,12 +75,11 @@ class Run:
 
 def appetite(config: RunConfig, model: ModelConfig) -> Appetite:
     """Returns what `model` costs under the objective and window of `config`."""
-    objective, window = config.objective, config.data.window
-    lengths = objective.lengths(model.architecture, window)
-    scored = objective.num_scored(model.architecture, window)
-    sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
-    flops = {convention: model.flops(*sides, convention, scored) for convention in ("paper", "train")}
-    return Appetite(model.num_params(), model.num_params_non_embedding(), flops, window, scored)
+    objective = dataclasses.replace(config, model=model).bound()
+    flops = {convention: objective.flops(model, convention) for convention in ("paper", "train")}
+    return Appetite(
+        model.num_params(), model.num_params_non_embedding(), flops, config.data.window, objective.num_scored
+    )
 
 
 def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[Run, ...]:

@@ -112,7 +112,7 @@ def to_features(
       UserError: the objective makes no sense for the architecture or the window, or lacks a special token.
     """
     vocab_size = next(iter(output_features.values())).vocabulary.vocab_size
-    transform = objective.transform(architecture, special, vocab_size, window)
+    transform = objective.bind(architecture, special, vocab_size, window).features
     made = _probe(objective, architecture, special, vocab_size, window)
     types = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in made.items()}
     return _map_windows(dataset, window, lambda tokens, rng: transform({"tokens": tokens}, rng), types)
@@ -194,7 +194,7 @@ def _probe(
     objective: Objective, architecture: str, special: SpecialTokens, vocab_size: int, window: int
 ) -> Mapping[str, np.ndarray]:
     """Returns features of some tokens: all windows give such names, shapes and types."""
-    transform = objective.transform(architecture, special, vocab_size, window)
+    transform = objective.bind(architecture, special, vocab_size, window).features
     return transform({"tokens": np.full(window, special.eos, np.int32)}, np.random.default_rng(0))
 
 

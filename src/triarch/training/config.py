@@ -7,9 +7,9 @@ from typing import Literal
 
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError, nearest
-from triarch.models import Execution, ModelConfig
+from triarch.models import Dropout, Execution, ModelConfig
 from triarch.models.checks import MOST_SIZE
-from triarch.objectives.base import Objective
+from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training import optimizers
 from triarch.training.optimizers import Optimizer
@@ -79,7 +79,8 @@ class RunConfig:
       rules: which dimensions are split over which mesh axes.
       checkpoint: when to save and what to keep.
       microbatches: parts into which a batch is cut to save memory; their gradients are summed.
-      seed: of parameters, the order of the data and random objectives.
+      dropout: what training leaves out of activations.
+      seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
@@ -111,6 +112,7 @@ class RunConfig:
     rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
     microbatches: int = 1
+    dropout: Dropout = dataclasses.field(default_factory=Dropout)
     seed: int = 0
     init_from: str | None = None
     init_step: int | None = None
@@ -130,8 +132,23 @@ class RunConfig:
     tensorboard: bool = True
     compilation_cache: str | None = None
 
+    def bound(self, special: SpecialTokens | None = None, vocab_size: int | None = None) -> BoundObjective:
+        """Returns the objective for the run's model and window.
 
-_VALIDATION_METRICS = ("validation_loss", "validation_accuracy")
+        Args:
+          special: of the vocabulary in use; None where no text is read, but lengths, costs or shapes are asked for.
+          vocab_size: of that vocabulary; None for the model's.
+        """
+        window, size = self.data.window, self.model.vocab_size
+        return self.objective.bind(
+            self.model.architecture,
+            SpecialTokens.placeholders(size, window) if special is None else special,
+            size if vocab_size is None else vocab_size,
+            window,
+            LossOptions(self.z_loss, self.loss_chunk),
+        )
+
+
 # Keys that may differ when a run goes on: how it is computed, watched and kept, not what is computed. The store may
 # have moved; what is in it is compared by its fingerprint, and so are the phases of a mixture.
 FREE_KEYS = (
@@ -186,11 +203,17 @@ def validate(config: RunConfig) -> None:
         raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
+    if config.microbatches > 1 and not config.objective.splits_into_microbatches:
+        raise UserError(
+            f"RunConfig.microbatches = {config.microbatches}: objective {config.objective.name} compares the examples "
+            "of a batch with each other, so that it cannot be split: expected 1"
+        )
     for field in ("init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
     config.execution.validate()
+    config.dropout.validate()
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
@@ -214,11 +237,12 @@ def _check_evaluations(config: RunConfig) -> None:
     if best is None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
-    if best in _VALIDATION_METRICS:
+    validated = [f"validation_{name}" for name in config.objective.measures]
+    if best in validated:
         if config.eval_every is None:
             raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
     elif "/" not in best:
-        raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(_VALIDATION_METRICS)}")
+        raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(validated)}")
     elif not config.eval_tasks:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
 

@@ -12,9 +12,9 @@ from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs, Interleaved
 from triarch.errors import UserError
-from triarch.objectives.base import SpecialTokens, Transform, require_layout
+from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
 from triarch.training.config import RunConfig
-from triarch.training.segments import Segment, flops_per_sequence
+from triarch.training.segments import Segment
 
 _VALIDATION_SEED = 0
 
@@ -26,18 +26,14 @@ class Inputs:
     Attributes:
       config: of the run.
       stores: the token stores, of one vocabulary, window and layout.
-      transform: the objective's function from an example to features.
-      lengths: tokens each side of the model reads, {"encoder": E, "decoder": D}.
-      num_scored: targets of an example that carry loss, at most.
+      objective: how their examples become a loss.
       order: of the examples, and where in it these inputs begin.
       earlier: the run's segments before.
     """
 
     config: RunConfig
     stores: tuple[TokenStore, ...]
-    transform: Transform
-    lengths: dict[str, int]
-    num_scored: int
+    objective: BoundObjective
     order: SourceOrder
     earlier: tuple[Segment, ...] = ()
 
@@ -59,19 +55,14 @@ class Inputs:
     def training(self, rows: slice | None = None) -> Batches:
         """Returns the batches to train on, from the segment's first step on; `rows` are this host's."""
         config = self.config
-        return make_batches(
-            self.stores, config.data.train_split, self.transform, self.order, config.batch_size, config.seed, rows
-        )
+        features, split = self.objective.features, config.data.train_split
+        return make_batches(self.stores, split, features, self.order, config.batch_size, config.seed, rows)
 
     def validation(self, rows: slice | None = None) -> Batches:
         """Returns the batches to evaluate on, the same for every run on these stores: as much of each."""
         split, size = self.config.data.validation_split, self.config.batch_size
         order = fresh_order(self.stores, split, (MixturePhase(weights=(1,) * len(self.stores)),), size)
-        return make_batches(self.stores, split, self.transform, order, size, _VALIDATION_SEED, rows)
-
-    def flops_per_sequence(self, convention: str) -> float:
-        """Returns the model's FLOPs for one example, "paper" or "train"."""
-        return flops_per_sequence(self.config, convention)
+        return make_batches(self.stores, split, self.objective.features, order, size, _VALIDATION_SEED, rows)
 
     def examples_until(self, step: int) -> int:
         """Returns how many examples the run has read before `step`, over all its segments."""
@@ -156,14 +147,11 @@ def open_inputs(config: RunConfig) -> Inputs:
     folders = chosen.stores if isinstance(chosen, StoreMixture) else (chosen,)
     stores = tuple(_open_store(folder, config) for folder in folders)
     check_alike(stores)
-    architecture, window = config.model.architecture, config.data.window
     vocabulary = stores[0].manifest.vocabulary
-    special = SpecialTokens.from_manifest(vocabulary.special)
-    transform = config.objective.transform(architecture, special, vocabulary.size, window)
-    lengths = config.objective.lengths(architecture, window)
-    num_scored = config.objective.num_scored(architecture, window)
+    objective = config.bound(SpecialTokens.from_manifest(vocabulary.special), vocabulary.size)
+    _ = objective.features  # Says here what does not fit, not when the first batch is read.
     order = fresh_order(stores, config.data.train_split, phases_of(config), config.batch_size)
-    return Inputs(config, stores, transform, lengths, num_scored, order)
+    return Inputs(config, stores, objective, order)
 
 
 def _open_store(folder: str, config: RunConfig) -> TokenStore:

@@ -257,17 +257,18 @@ def _summary(run: Run, lines: list[Any], best: Best) -> dict[str, Any]:
     """Returns what a complete run came to; speed is the median of all logged intervals."""
     config = run.config
     rates = [line["tokens_per_second"] for line in lines if line["tokens_per_second"]]
-    validations = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    validated = [f"validation_{name}" for name in config.objective.measures]
+    validations = [{name: line[name] for name in validated} for line in lines if set(validated) <= line.keys()]
     return {
         "status": "complete",
         "architecture": config.model.architecture,
         "objective": config.objective.name,
         "loss": lines[-1]["loss"] if lines else None,
-        "validation_loss": validations[-1] if validations else None,
+        **(validations[-1] if validations else dict.fromkeys(validated)),
         **({"best_step": best.step, "best_value": best.value} if best.metric is not None else {}),
         "steps": config.steps,
         **run.so_far(config.steps),
-        "scored_tokens": run.inputs.examples_until(config.steps) * run.inputs.num_scored,
+        "scored_tokens": run.inputs.examples_until(config.steps) * run.objective.num_scored,
         "seconds": lines[-1]["seconds"] if lines else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "num_params": config.model.num_params(),

@@ -19,7 +19,7 @@ def least_bytes(run: Run) -> dict[str, int]:
     hidden states of one layer: activations take many times that.
     """
     config = run.config
-    tokens = config.batch_size * sum(run.inputs.lengths.values())
+    tokens = config.batch_size * sum(run.objective.lengths.values())
     features = 3 * np.dtype(np.int32).itemsize * tokens
     # A layer's input, at two bytes a number at least.
     hidden = 2 * config.model.d_model * tokens // config.microbatches

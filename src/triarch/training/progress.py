@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import TextIO
 
 _TERMINAL_SECONDS = 0.2
@@ -11,7 +12,7 @@ _LOG_SECONDS = 10.0
 
 
 class Progress:
-    """Shows loss, speed and time left: in place on a terminal, as a line now and then elsewhere."""
+    """Shows measures, speed and time left: in place on a terminal, as a line now and then elsewhere."""
 
     def __init__(self, total_steps: int, enabled: bool = True, stream: TextIO | None = None):
         """Shows progress towards `total_steps` on `stream`, standard error by default; nothing unless `enabled`."""
@@ -28,14 +29,29 @@ class Progress:
             self._end_line()
             print(text, file=self._stream, flush=True)
 
-    def update(self, step: int, loss: float, tokens_per_second: float | None, mfu: float | None, step_tokens: int):
-        """Shows the state after `step` updates of `step_tokens` tokens each, unless it was shown a moment ago."""
+    def update(
+        self,
+        step: int,
+        measures: Mapping[str, float],
+        tokens_per_second: float | None,
+        mfu: float | None,
+        step_tokens: int,
+    ):
+        """Shows the state after `step` updates of `step_tokens` tokens each, unless it was shown a moment ago.
+
+        Args:
+          step: updates made.
+          measures: the loss and the objective's other measures, by name.
+          tokens_per_second: read; None where it is not known yet.
+          mfu: model FLOPs utilisation; None where the devices' peak is unknown.
+          step_tokens: tokens of a step.
+        """
         now = time.monotonic()
         pause = _TERMINAL_SECONDS if self._in_place else _LOG_SECONDS
         if not self._enabled or (now - self._shown_at < pause and step < self._total_steps):
             return
         self._shown_at = now
-        text = self._render(step, loss, tokens_per_second, mfu, step_tokens)
+        text = self._render(step, measures, tokens_per_second, mfu, step_tokens)
         if self._in_place:
             self._stream.write("\r" + text.ljust(self._width))
             self._stream.flush()
@@ -47,8 +63,10 @@ class Progress:
         """Leaves the cursor on a fresh line."""
         self._end_line()
 
-    def _render(self, step: int, loss: float, rate: float | None, mfu: float | None, step_tokens: int) -> str:
-        parts = [f"step {step}/{self._total_steps}", f"loss {loss:.4f}"]
+    def _render(
+        self, step: int, measures: Mapping[str, float], rate: float | None, mfu: float | None, step_tokens: int
+    ) -> str:
+        parts = [f"step {step}/{self._total_steps}", *(f"{name} {value:.4f}" for name, value in measures.items())]
         if rate:
             parts.append(f"{shortened(rate)} tokens/s")
             if mfu is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import jax
 import numpy as np
 
 from triarch.errors import UserError
+from triarch.objectives.sums import Sums
 from triarch.training.metrics import MetricsLog
 from triarch.training.progress import Progress
 from triarch.training.run import Run
@@ -24,13 +27,13 @@ class Pending(NamedTuple):
     Attributes:
       step: updates made.
       metrics: of the last update.
-      validation: LossSums of each validation batch, if the step is evaluated.
+      validation: the objective's sums of each validation batch, if the step is evaluated.
       tasks: metrics by TASK/METRIC, where tasks are evaluated.
     """
 
     step: int
     metrics: Metrics
-    validation: list[Any] | None
+    validation: list[Sums] | None
     tasks: Mapping[str, float | None] | None = None
 
     @property
@@ -100,7 +103,8 @@ class Reporter:
             **evaluations,
         }
         self._log.write(line)
-        self._progress.update(step, metrics["loss"], rate, mfu, run.tokens_per_step)
+        measures = {name: metrics[name] for name in run.config.objective.measures}
+        self._progress.update(step, measures, rate, mfu, run.tokens_per_step)
 
     def _tokens_per_second(self, step: int) -> float | None:
         """Returns the speed since the last logged step; None for the first one."""
@@ -112,7 +116,10 @@ class Reporter:
         return (step - marked_step) * self._run.tokens_per_step / (now - marked_at)
 
 
-def _validation_means(validation: list[Any]) -> dict[str, float]:
-    sums = np.sum([np.asarray(jax.device_get(batch), np.float64) for batch in validation], axis=0)
-    loss, _, weight, correct = sums
-    return {"validation_loss": float(loss / weight), "validation_accuracy": float(correct / weight)}
+def _validation_means(validation: Sequence[Sums]) -> dict[str, float | None]:
+    """Returns the mean of each measure over all batches; None where nothing has weight."""
+    batches = jax.tree.map(np.float64, jax.device_get(list(validation)))
+    measures = functools.reduce(operator.add, batches).measures
+    return {
+        f"validation_{name}": float(one.total / one.weight) if one.weight else None for name, one in measures.items()
+    }

@@ -13,6 +13,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
+from triarch.objectives.base import BoundObjective
+from triarch.objectives.sums import Sums
 from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
@@ -24,23 +26,23 @@ from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, ma
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """The functions and facts the loop needs.
+class Program:
+    """What a run computes: all of it but its data, so that it can also be compiled for devices that are elsewhere.
 
     Attributes:
       config: of the run.
-      inputs: what it reads.
+      objective: what the loss is.
       mesh: the devices.
       transformation: the optimizer.
       network: the model as functions of its parameters.
       target: the state's shapes, types and shardings.
       batch_layout: sharding of a batch's leading axis.
       train_step: (state, batch) -> (state, metrics); donates the state.
-      eval_step: (params, batch) -> LossSums.
+      eval_step: (params, batch) -> Sums.
     """
 
     config: RunConfig
-    inputs: Inputs
+    objective: BoundObjective
     mesh: Mesh
     transformation: optax.GradientTransformation
     network: Network
@@ -48,6 +50,26 @@ class Run:
     batch_layout: NamedSharding
     train_step: TrainStep
     eval_step: EvalStep
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a global batch, over both sides of the model."""
+        return self.config.batch_size * self.config.data.window
+
+    def flops_per_step(self, convention: str) -> float:
+        """Returns the model's FLOPs for a global batch, "paper" or "train"."""
+        return self.config.batch_size * self.objective.flops(self.config.model, convention)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Program):
+    """The functions and facts the loop needs.
+
+    Attributes:
+      inputs: what the run reads.
+    """
+
+    inputs: Inputs
 
     def initial_state(self, start: StartingPoint | None = None) -> TrainState:
         """Returns a fresh state, made in place on the mesh, with what `start` has where there is one.
@@ -66,18 +88,9 @@ class Run:
         for _, batch in self.inputs.training(self._rows).iterate(start_step, data.num_threads, data.prefetch):
             yield self._place(batch)
 
-    def validate(self, params: Any) -> list[Any]:
-        """Starts an evaluation and returns the LossSums of each batch, still being computed."""
+    def validate(self, params: Any) -> list[Sums]:
+        """Starts an evaluation and returns the sums of each batch, still being computed."""
         return [self.eval_step(params, self._place(batch)) for batch in self._validation_batches]
-
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens of a global batch, over both sides of the model."""
-        return self.config.batch_size * self.inputs.window
-
-    def flops_per_step(self, convention: str) -> float:
-        """Returns the model's FLOPs for a global batch."""
-        return self.config.batch_size * self.inputs.flops_per_sequence(convention)
 
     def so_far(self, step: int) -> dict[str, float]:
         """Returns the tokens read and the FLOPs made in the run's first `step` steps, over all its segments."""
@@ -118,13 +131,24 @@ def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | 
     Raises:
       UserError: the mesh does not multiply out to the devices, or the batch does not divide.
     """
+    return Run(**vars(assemble_program(config, inputs.objective, devices)), inputs=inputs)
+
+
+def assemble_program(
+    config: RunConfig, objective: BoundObjective, devices: Sequence[jax.Device] | None = None
+) -> Program:
+    """Builds what a run computes on `devices`, by default all there are, which need not exist.
+
+    Raises:
+      UserError: the mesh does not multiply out to the devices, or the batch does not divide.
+    """
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
     check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
     layout = batch_sharding(config.rules, mesh)
-    network = Network(config.model, config.execution, config.rules, mesh)
+    network = Network(config.model, config.execution, config.rules, mesh, objective.make_head, config.dropout)
     transformation = optimizers.build(config.optimizer, config.steps)
     target = abstract_state(network, transformation, config.rules, mesh)
-    train_step = make_train_step(network, config, target, layout, inputs.num_scored)
-    eval_step = make_eval_step(network, config, layout, inputs.num_scored)
-    return Run(config, inputs, mesh, transformation, network, target, layout, train_step, eval_step)
+    train_step = make_train_step(network, config, objective, target, layout)
+    eval_step = make_eval_step(network, config, objective, layout)
+    return Program(config, objective, mesh, transformation, network, target, layout, train_step, eval_step)

@@ -27,8 +27,8 @@ from triarch.training.fingerprint import CONFIG_JSON
 
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (
-    "steps", "batch_size", "z_loss", "optimizer", "objective", "data.store", "data.train_split", "store_fingerprint",
-    "mixture",
+    "steps", "batch_size", "z_loss", "dropout", "optimizer", "objective", "data.store", "data.train_split",
+    "store_fingerprint", "mixture",
 )  # fmt: skip
 _COMPARED_STEPS = 4096
 
@@ -57,10 +57,7 @@ class Segment:
 
 def flops_per_sequence(config: RunConfig, convention: str) -> float:
     """Returns the model's FLOPs for one example, "paper" or "train"."""
-    model, objective, window = config.model, config.objective, config.data.window
-    lengths = objective.lengths(model.architecture, window)
-    sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
-    return model.flops(*sides, convention, objective.num_scored(model.architecture, window))
+    return config.bound().flops(config.model, convention)
 
 
 def read_earlier(workdir: Path, classes: Mapping[str, type] | None = None) -> tuple[Segment, ...]:
@@ -115,7 +112,7 @@ def check_changes(workdir: Path, before: RunConfig, config: RunConfig, changed: 
     """
     fixed = [line for line in changed if not _changeable(line.partition(":")[0])]
     if not fixed:
-        sides = [one.objective.lengths(one.model.architecture, one.data.window) for one in (before, config)]
+        sides = [one.bound().lengths for one in (before, config)]
         if sides[0] != sides[1]:
             fixed = [f"the lengths that objective {config.objective.name} reads: {sides[0]} -> {sides[1]}"]
         elif optimizer_shapes(before) != optimizer_shapes(config):
@@ -157,7 +154,8 @@ def _changeable(key: str) -> bool:
 
 def optimizer_shapes(config: RunConfig) -> Any:
     """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
-    params = nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
+    model = abstract(config.model, config.execution, make_head=config.bound().make_head)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     state = jax.eval_shape(optimizers.build(config.optimizer, config.steps).init, params)
     leaves, structure = jax.tree.flatten(state)
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -10,7 +10,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.models import Execution, ModelConfig, Transformer, abstract, build
+from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Transformer, abstract, build
+from triarch.models.dropout_rates import NO_DROPOUT
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 
 Tree = Any
@@ -38,12 +39,22 @@ class Network:
       axes: logical names of each parameter's dimensions, by path.
     """
 
-    def __init__(self, config: ModelConfig, execution: Execution, rules: AxisRules, mesh: Mesh):
+    def __init__(
+        self,
+        config: ModelConfig,
+        execution: Execution,
+        rules: AxisRules,
+        mesh: Mesh,
+        make_head: MakeHead | None = None,
+        dropout: Dropout = NO_DROPOUT,
+    ):
+        """Describes the network of `config` on `mesh`, with a head of an objective's own if `make_head` makes one."""
         self._config = config
         # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
         self._execution = execution.on(platform(mesh))
         self._constrain = Constrainer(rules, mesh)
-        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain), nnx.Param)
+        self._make_head, self._dropout = make_head, dropout
+        self._graph, state = nnx.split(abstract(config, self._execution, self._constrain, make_head), nnx.Param)
         self._variables = {tuple(path): variable for path, variable in nnx.to_flat_state(state)}
         self.axes: dict[Path, tuple[str | None, ...]] = {
             _names(path): tuple(variable.get_metadata("logical_axes")) for path, variable in self._variables.items()
@@ -51,13 +62,15 @@ class Network:
 
     def init(self, seed: int) -> Tree:
         """Returns fresh parameters."""
-        model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain)
+        model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain, self._make_head)
         return _nest({_names(path): var[...] for path, var in nnx.to_flat_state(nnx.state(model, nnx.Param))})
 
     def merge(self, params: Tree) -> Transformer:
         """Returns the module with the given parameters."""
         leaves = {path: variable.replace(_leaf(params, _names(path))) for path, variable in self._variables.items()}
-        return nnx.merge(self._graph, nnx.from_flat_state(leaves))
+        model = nnx.merge(self._graph, nnx.from_flat_state(leaves))
+        model.dropout = self._dropout
+        return model
 
 
 def init_state(network: Network, transformation: optax.GradientTransformation, seed: int) -> TrainState:

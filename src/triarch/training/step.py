@@ -11,14 +11,18 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from triarch.objectives.losses import LossSums, loss_fn, scored_features
+from triarch.models.dropout import example_keys
+from triarch.objectives.base import BoundObjective
+from triarch.objectives.sums import Sums
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.state import Network, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
-EvalStep = Callable[[Any, Batch], LossSums]
+# "drop": far from the numbers of the parameters, which count up.
+_DROPOUT_STREAM = 0x64726F70
+EvalStep = Callable[[Any, Batch], Sums]
 
 
 class TrainStep:
@@ -28,28 +32,54 @@ class TrainStep:
     compiled program.
     """
 
-    def __init__(self, update: Callable, schedule: Callable[[jax.Array], jax.Array], replicated: NamedSharding):
-        """`update`, jitted, takes (state, batch, rate); `schedule` gives the rate from the updates made."""
+    def __init__(
+        self,
+        update: Callable,
+        schedule: Callable[[jax.Array], jax.Array],
+        replicated: NamedSharding,
+        seed: int | None,
+    ):
+        """Takes the parts.
+
+        Args:
+          update: jitted, takes (state, batch, rate, key).
+          schedule: gives the rate from the updates made.
+          replicated: sharding of both.
+          seed: of the key; None: there is none.
+        """
         self._update = update
         self._rate = jax.jit(schedule, out_shardings=replicated)
         self._replicated = replicated
+        self._seed = seed
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        """Returns the new state, and float32 scalars `loss` and `z_loss` (nats a weighted token), `accuracy`,
+        """Returns the new state, and float32 scalars: the mean of each of the objective's sums by its name, as `loss`,
         `grad_norm` (before clipping) and `learning_rate`."""
-        return self._update(state, batch, self._rate(state.step))
+        return self._update(state, batch, self._rate(state.step), self._key)
 
     def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
         """Returns the update lowered for the given (abstract) state and batch, to be compiled ahead of time."""
-        return self._update.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated))
+        rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated)
+        key = None
+        if self._seed is not None:
+            key = jax.ShapeDtypeStruct((), jax.eval_shape(self._make_key).dtype, sharding=self._replicated)
+        return self._update.lower(state, batch, rate, key)
+
+    @functools.cached_property
+    def _key(self) -> jax.Array | None:
+        return None if self._seed is None else jax.jit(self._make_key, out_shardings=self._replicated)()
+
+    def _make_key(self) -> jax.Array:
+        # Of a stream of its own: from the seed itself come the parameters.
+        return jax.random.fold_in(jax.random.key(self._seed), _DROPOUT_STREAM)
 
 
 def make_train_step(
     network: Network,
     config: RunConfig,
+    objective: BoundObjective,
     target: TrainState,
     batch_sharding: NamedSharding,
-    num_scored: int | None = None,
 ) -> TrainStep:
     """Returns the update.
 
@@ -59,27 +89,26 @@ def make_train_step(
     Args:
       network: the network.
       config: of the run.
+      objective: what the loss is.
       target: abstract state with shardings.
       batch_sharding: of the batch's leading axis.
-      num_scored: at most this many targets of a row have weight (see `loss_fn`).
     """
 
-    def loss(params: Any, batch: Batch, weight: jax.Array) -> tuple[jax.Array, LossSums]:
-        total, sums = loss_fn(
-            network.merge(params),
-            batch,
-            z_loss=config.z_loss,
-            chunk=config.loss_chunk,
-            num_scored=num_scored,
-        )
+    def loss(params: Any, examples: tuple[Batch, Any], weight: jax.Array) -> tuple[jax.Array, Sums]:
+        batch, keys = examples
+        total, sums = objective.loss(network.merge(params), batch, keys)
         return total / weight, sums
 
-    def update(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, batch: Batch, rate: jax.Array, key: Any) -> tuple[TrainState, Metrics]:
         transformation = optimizers.at_rate(config.optimizer, lambda count: rate)
         # Divided by before the backward pass: afterwards it would be a pass of its own over all gradients.
-        weight = _nonzero(scored_features(batch)[1].sum())
+        weight = _nonzero(objective.weight(batch))
         gradients = functools.partial(jax.grad(loss, has_aux=True), weight=weight)
-        grads, sums = _accumulated(gradients, state.params, batch, config.microbatches, batch_sharding)
+        keys = None
+        if key is not None:
+            rows = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), batch_sharding)
+            keys = example_keys(key, state.step, rows)
+        grads, sums = _accumulated(gradients, state.params, (batch, keys), config.microbatches, batch_sharding)
         updates, opt_state = transformation.update(grads, state.opt_state, state.params)
         metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
@@ -87,20 +116,19 @@ def make_train_step(
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     jitted = jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated))
-    return TrainStep(jitted, lambda step: config.optimizer.learning_rate(step, config.steps), replicated)
+    seed = config.seed if config.dropout else None
+    return TrainStep(jitted, lambda step: config.optimizer.learning_rate(step, config.steps), replicated, seed)
 
 
 def make_eval_step(
-    network: Network, config: RunConfig, batch_sharding: NamedSharding, num_scored: int | None = None
+    network: Network, config: RunConfig, objective: BoundObjective, batch_sharding: NamedSharding
 ) -> EvalStep:
-    """Returns the jitted function (params, batch) -> LossSums of the global batch, without gradients."""
+    """Returns the jitted function (params, batch) -> Sums of the global batch, without gradients."""
 
-    def loss(params: Any, batch: Batch) -> LossSums:
-        model = network.merge(params)
-        chunk = config.loss_chunk
-        return loss_fn(model, batch, z_loss=config.z_loss, chunk=chunk, num_scored=num_scored)[1]
+    def loss(params: Any, batch: Batch) -> Sums:
+        return objective.loss(network.merge(params), batch)[1]
 
-    def evaluate(params: Any, batch: Batch) -> LossSums:
+    def evaluate(params: Any, batch: Batch) -> Sums:
         return _accumulated(loss, params, batch, config.microbatches, batch_sharding)
 
     # Whole on every device, so that every host can read them.
@@ -114,7 +142,7 @@ def all_finite(params: Any) -> jax.Array:
 
 
 def _accumulated(
-    function: Callable[[Any, Batch], Any], params: Any, batch: Batch, microbatches: int, batch_sharding: NamedSharding
+    function: Callable[[Any, Any], Any], params: Any, batch: Any, microbatches: int, batch_sharding: NamedSharding
 ) -> Any:
     """Returns the sum of `function` over the parts of the batch, one after another."""
     if microbatches == 1:
@@ -126,7 +154,7 @@ def _accumulated(
         spec = PartitionSpec(None, *batch_sharding.spec)
         return jax.lax.with_sharding_constraint(x, NamedSharding(batch_sharding.mesh, spec))
 
-    def add(total: Any, part: Batch) -> tuple[Any, None]:
+    def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(params, part)), None
 
     parts = jax.tree.map(split, batch)
@@ -135,13 +163,8 @@ def _accumulated(
     return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _means(sums: LossSums) -> Metrics:
-    weight = _nonzero(sums.weight_sum)
-    return {
-        "loss": sums.loss_sum / weight,
-        "z_loss": sums.z_loss_sum / weight,
-        "accuracy": sums.correct_sum / weight,
-    }
+def _means(sums: Sums) -> Metrics:
+    return {name: one.total / _nonzero(one.weight) for name, one in sums.named.items()}
 
 
 def _nonzero(weight: jax.Array) -> jax.Array:

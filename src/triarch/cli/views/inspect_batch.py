@@ -58,7 +58,7 @@ def show_batch(
         require_layout(objective, manifest.layout, str(store.path), manifest.lengths, store.manifest.gap)
     architecture = args.architecture or _architecture(objective, manifest.window)
     special = SpecialTokens.from_manifest(manifest.vocabulary.special)
-    transform = objective.transform(architecture, special, manifest.vocabulary.size, manifest.window)
+    transform = objective.bind(architecture, special, manifest.vocabulary.size, manifest.window).features
     batch_size = build_field("RunConfig.batch_size") or max(args.examples, 1)
     rows = slice(0, min(max(args.examples, 1), batch_size))
     seed = build_field("RunConfig.seed") or 0

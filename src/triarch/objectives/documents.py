@@ -1,4 +1,4 @@
-"""Which document of an example each token belongs to, and what follows from it."""
+"""The documents of an example: which of them each token belongs to, and what follows from it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from triarch.objectives.base import Features, SpecialTokens
 FRAME = 2
 
 
-def read(example: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+def tokens_and_segments(example: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns an example's tokens and segment ids, int32[window] each; None for a window that is one text."""
     segments = example.get("segment_ids")
     return np.asarray(example["tokens"], np.int32), None if segments is None else np.asarray(segments, np.int32)
 
 
-def there(tokens: np.ndarray, segments: np.ndarray | None) -> np.ndarray:
+def is_token(tokens: np.ndarray, segments: np.ndarray | None) -> np.ndarray:
     """Returns bool[window]: True where a token is no padding."""
     return np.ones(len(tokens), bool) if segments is None else segments > 0
 
