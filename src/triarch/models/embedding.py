@@ -99,18 +99,6 @@ class StackInput(nnx.Module):
             x = x + jnp.take(table, positions + self.offset, axis=0)
         return x if self.norm is None else self.norm(x)
 
-    def check(config: Shape) -> None:
-        """Raises UserError for a table of positions that does not fit."""
-        rows = config.learned_positions
-        if config.position_encoding != "learned":
-            require(config, "learned_positions", rows is None, "goes with position_encoding = 'learned' only")
-            return
-        require(config, "learned_positions", rows is not None, "must be set for position_encoding = 'learned'")
-        enough = rows is not None and rows > config.learned_position_offset
-        require(config, "learned_positions", enough, "must exceed learned_position_offset")
-        begins_anew = config.architecture != "encoder-decoder" or config.decoder_positions == "restart"
-        require(config, "decoder_positions", begins_anew, "goes beyond a table of learned_positions: use 'restart'")
-
     def _check_length(self, length: int, rows: int) -> None:
         if length > rows - self.offset:
             places = f"ModelConfig.learned_positions makes it {rows - self.offset}"

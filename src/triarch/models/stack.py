@@ -15,6 +15,7 @@ from triarch.models.attention_parts import num_relative_biases
 from triarch.models.block import Block, Step, extend, forward, prefill
 from triarch.models.cache import BlockCache, StackCache
 from triarch.models.config import ModelConfig
+from triarch.models.context import StackContext
 from triarch.models.dropout import dropped
 from triarch.models.execution import Execution
 from triarch.models.layer import LayerSpec
