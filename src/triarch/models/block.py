@@ -91,7 +91,7 @@ class Block(nnx.Module):
             x_cross = self._entering(given if self.parallel else x, self.cross_norm)
             update, cross = step(self.cross_attention, x_cross, cache.cross, context)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
-        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm))
+        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm), context)
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
         return x, BlockCache(mixer, cross)
 

@@ -9,10 +9,11 @@ from typing import Any
 from triarch import registry
 from triarch.errors import UserError
 from triarch.models.config import ModelConfig
+from triarch.models.experts import Experts
 from triarch.models.parts import FeedForwardPart, MixerPart
 
 MIXERS: dict[str, type] = {}
-FEED_FORWARDS: dict[str, type] = {}
+FEED_FORWARDS: dict[str, type] = {cls.__name__: cls for cls in (Experts,)}
 # Fields of `ModelConfig` that hold a chosen part, with the kind of it and triarch's own.
 _CHOSEN = {"mixer": ("mixer", MIXERS), "feed_forward": ("feed-forward layer", FEED_FORWARDS)}
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from triarch.errors import UserError
 from triarch.models.activations import ACTIVATIONS
+from triarch.models.context import StackContext
 from triarch.models.parts import Site
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affines, project
@@ -40,7 +41,9 @@ class FeedForward(nnx.Module):
         self.up_bias = site.bias(config.d_ff, "mlp") if config.mlp_bias else None
         self.down_bias = site.bias(config.d_model, "embed") if config.mlp_bias else None
 
-    def __call__(self, x: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
+    def __call__(
+        self, x: Float[Array, "batch length d_model"], context: StackContext | None = None
+    ) -> Float[Array, "batch length d_model"]:
         inner = (self.gate, self.gate_bias), (self.up, self.up_bias)
         weights = {
             "kernels": tuple(kernel[...] for kernel, _ in inner if kernel is not None),

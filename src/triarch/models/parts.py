@@ -116,7 +116,7 @@ class FeedForwardPart(Part, Protocol):
     """What a layer does with each token by itself, as a value."""
 
     def build(self, site: Site) -> nnx.Module:
-        """Returns the module, with fresh parameters; it maps [batch, length, d_model] to the same."""
+        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context."""
         ...
 
     def num_params_active(self, shape: Shape) -> int:

@@ -126,22 +126,24 @@ class Stack(nnx.Module):
             bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
             context = dataclasses.replace(context, bias=bias)
 
-        def layer(
-            block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None
-        ) -> tuple[jax.Array, BlockCache]:
+        def layer(block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None) -> tuple:
             graph, state = nnx.split(block)
             own = context.in_layer(number)
-            run = self.execution.rematerialise(
-                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, own, step, kept)
-            )
-            return run(state, x, kept)
+
+            def run(state: nnx.State, x: jax.Array, kept: BlockCache) -> tuple:
+                losses: dict[str, jax.Array] | None = None if own.losses is None else {}
+                within = dataclasses.replace(own, losses=losses)
+                x, kept = nnx.merge(graph, self._gathered(state))(x, within, step, kept)
+                return x, (kept, losses)
+
+            return self.execution.rematerialise(run)(state, x, kept)
 
         x, first = _through(layer, self.first, x, cache.first, 0)
-        scanned = cache.scanned
+        scanned: tuple = ()
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
 
-            def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+            def group(x: jax.Array, layers: tuple) -> tuple:
                 state, kept, begin = layers
                 return _through(layer, nnx.merge(graph, state), x, kept, begin)
 
@@ -149,11 +151,14 @@ class Stack(nnx.Module):
             begins = None
             if context.dropout is not None:
                 begins = len(self.first) + len(self.scanned) * jnp.arange(self.num_repeats)
-            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned, begins))
+            x, scanned = self._repeat(group, x, (self._narrowed(stacked), cache.scanned, begins))
+        if context.losses is not None:
+            _add_means([losses for _, losses in (*first, *scanned)], context.losses)
         x = x if self.final_norm is None else self.final_norm(x)
-        return dropped(x, context.dropout, "final"), StackCache(first, scanned)
+        kept = StackCache(tuple(kept for kept, _ in first), tuple(kept for kept, _ in scanned))
+        return dropped(x, context.dropout, "final"), kept
 
-    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple]:
         """Runs a group of layers as often as it occurs, on parameters and caches that are stacked."""
         if self.execution.scan_layers:
             return jax.lax.scan(group, x, layers)
@@ -198,17 +203,24 @@ def _through(
     x: jax.Array,
     kept: tuple[BlockCache, ...],
     begin: int | Int[Array, ""] | None,
-) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+) -> tuple[jax.Array, tuple]:
     """Runs layers one after another, of which the first has the number `begin`.
 
     Returns:
-      What comes of it, and what each layer keeps.
+      What comes of it; and of each layer what it keeps, and its losses.
     """
-    held = []
+    found = []
     for index, (block, cache) in enumerate(zip(blocks, kept, strict=True)):
-        x, cache = layer(block, x, cache, None if begin is None else begin + index)
-        held.append(cache)
-    return x, tuple(held)
+        x, one = layer(block, x, cache, None if begin is None else begin + index)
+        found.append(one)
+    return x, tuple(found)
+
+
+def _add_means(layers: Sequence[dict[str, jax.Array]], losses: dict[str, jax.Array]) -> None:
+    """Adds to `losses`, by name, the mean over those layers that have one; of repeated layers they are stacked."""
+    for name in sorted({name for found in layers for name in found}):
+        values = jnp.concatenate([found[name].reshape(-1) for found in layers if name in found])
+        losses[name] = losses.get(name, 0.0) + jnp.mean(values)
 
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
