@@ -138,7 +138,7 @@ def test_any_prompts_side_by_side(name, lengths, seed, prefix):
 def test_a_local_layer_keeps_its_window_only():
     config = tiny.ETTIN_DECODER
     cache = assert_equal(config, texts(config, (3, 5)), unrolled=True)
-    windows = [spec.window for spec in config.layer_specs("decoder")]
+    windows = [spec.mixer.window for spec in config.layer_specs("decoder")]
     slots = [block.mixer.key.shape[2] for block in cache.layers.first]
     assert slots == [LONGEST + MORE if window is None else window + 1 for window in windows]
 

@@ -7,7 +7,9 @@ import pytest
 
 from tests.models.tiny import DECLLM, ETTIN_DECODER, ETTIN_ENCODER, FAMILIES, REDLLM
 from triarch.errors import UserError
-from triarch.models.config import LayerSpec
+from triarch.models.attention_parts import SelfAttention
+from triarch.models.dense import Dense
+from triarch.models.layer import LayerSpec
 from triarch.models.rope import Rope, RopeScaling
 
 
@@ -27,8 +29,9 @@ def test_the_architecture_follows_from_the_layers():
 
 def test_ettin_layers_alternate():
     """Layer i is global if and only if i % 3 == 0; the first has no norm; bases differ (arXiv 2507.11412)."""
-    far, near = LayerSpec(None, Rope(160_000.0), True), LayerSpec(2, Rope(10_000.0), True)
-    first = dataclasses.replace(far, attention_norm=False)
+    far = LayerSpec(SelfAttention(None, Rope(160_000.0)), Dense())
+    near = LayerSpec(SelfAttention(2, Rope(10_000.0)), Dense())
+    first = dataclasses.replace(far, mixer_norm=False)
     assert ETTIN_ENCODER.layer_specs("encoder") == (first, near, near, far, near, near, far)
 
 

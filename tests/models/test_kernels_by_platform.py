@@ -13,7 +13,8 @@ from triarch.models.kernels import blocked_attention
 from triarch.models.kernels_by_platform import KERNELS, attending
 from triarch.models.masks import Mask
 from triarch.models.placing import unconstrained
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
 
 
 @pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash"), ("gpu", "cudnn"), ("cpu", "blocked")])

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from triarch import lazy
+from triarch.models.choices import register_feed_forward, register_mixer
 from triarch.models.config import ModelConfig
 from triarch.models.dropout_rates import Dropout
 from triarch.models.execution import Execution
@@ -25,6 +26,8 @@ __all__ = [
     "Transformer",
     "abstract",
     "build",
+    "register_feed_forward",
+    "register_mixer",
 ]
 # Flax takes half a second to import, and a config needs none of it.
 __getattr__ = lazy.names_from(

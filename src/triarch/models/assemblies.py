@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from triarch.models import parameters
 from triarch.models.cache import Cache
-from triarch.models.config import ModelConfig, Side
+from triarch.models.config import ModelConfig
 from triarch.models.context import Memory, StackContext
 from triarch.models.dropout import DropoutKeys, dropped
 from triarch.models.dropout_rates import NO_DROPOUT, Dropout
@@ -26,10 +26,12 @@ from triarch.models.execution import Execution
 from triarch.models.masks import Mask
 from triarch.models.placing import Constrain, unconstrained
 from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles, text_lengths
+from triarch.models.shape import Side
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
 Keys = Key[Array, " batch"] | None
+Losses = dict[str, jax.Array] | None
 MakeHead = Callable[[ModelConfig, nnx.Rngs], nnx.Module]
 
 
@@ -53,16 +55,17 @@ class Transformer(nnx.Module):
         has_bias = config.logits_bias
         self.logits_bias = parameters.constant(0.0, (config.vocab_size,), ("vocab",)) if has_bias else None
 
-    def hidden(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+    def hidden(self, batch: Batch, key: Keys = None, losses: Losses = None) -> Float[Array, "batch length d_model"]:
         """Returns the states from which `unembedding` makes logits: of encoder inputs or decoder inputs.
 
         Args:
           batch: features by SeqIO's names.
           key: a random key for each row, for dropout; None: nothing is left out.
+          losses: filled with what parts of layers ask training to minimise besides, by name.
         """
-        return self._headed(self.states(batch, key))
+        return self._headed(self.states(batch, key, losses))
 
-    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+    def states(self, batch: Batch, key: Keys = None, losses: Losses = None) -> Float[Array, "batch length d_model"]:
         """Returns the last stack's output; the arguments are those of `hidden`."""
         raise NotImplementedError
 
@@ -109,15 +112,18 @@ class Transformer(nnx.Module):
         mask: Mask,
         positions: Int[Array, "#batch length"],
         dropout: DropoutKeys | None = None,
+        losses: Losses = None,
     ) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
-        ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
+        mixers = [spec.mixer for spec in self.config.layer_specs(side)]
+        ropes = dict.fromkeys(mixer.rope for mixer in mixers if mixer.rope is not None)
         lengths = text_lengths(positions, mask.query_segments)
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
             angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
             dropout=dropout,
+            losses=losses,
         )
 
 
@@ -129,11 +135,11 @@ class Encoder(Transformer):
         self.encoder_input = StackInput(config, rngs)
         self.encoder = Stack(config, execution, "encoder", rngs, constrain)
 
-    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
+    def states(self, batch: Batch, key: Keys = None, losses: Losses = None) -> Float[Array, "batch length d_model"]:
         segments = _encoder_segments(batch, self.config.pad_id)
         positions = _positions(batch, "encoder", segments)
         dropout = self._dropout("encoder", key)
-        context = self._self_context("encoder", Mask(segments, segments), positions, dropout)
+        context = self._self_context("encoder", Mask(segments, segments), positions, dropout, losses)
         return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions, dropout), context)
 
 
@@ -153,8 +159,8 @@ class Decoding(Transformer):
     decoder: Stack
     decoder_input: StackInput
 
-    def states(self, batch: Batch, key: Keys = None) -> Float[Array, "batch length d_model"]:
-        inputs = self._inputs(batch, key)
+    def states(self, batch: Batch, key: Keys = None, losses: Losses = None) -> Float[Array, "batch length d_model"]:
+        inputs = self._inputs(batch, key, losses)
         return self.decoder(inputs.x, inputs.context)
 
     def prefill(self, batch: Batch, capacity: int) -> tuple[Float[Array, "batch length d_model"], Cache]:
@@ -206,7 +212,7 @@ class Decoding(Transformer):
         """Returns the cache after rows that continue the same prompt have changed places."""
         return dataclasses.replace(cache, layers=self.decoder.reorder(cache.layers, rows))
 
-    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None, losses: Losses = None) -> DecoderInputs:
         raise NotImplementedError
 
     def _memory_angles(
@@ -230,13 +236,13 @@ class Decoder(Decoding):
     def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
         return None
 
-    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None, losses: Losses = None) -> DecoderInputs:
         tokens = batch["decoder_input_tokens"]
         segments = batch.get("decoder_segment_ids")
         positions = _positions(batch, "decoder", segments, tokens.shape[1])
         mask = Mask(segments, segments, _prefix(batch), causal=True)
         dropout = self._dropout("decoder", key)
-        context = self._self_context("decoder", mask, positions, dropout)
+        context = self._self_context("decoder", mask, positions, dropout, losses)
         x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)
         return DecoderInputs(x, context, positions, segments)
 
@@ -251,18 +257,20 @@ class EncoderDecoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
+    def _inputs(self, batch: Batch, key: Keys = None, losses: Losses = None) -> DecoderInputs:
         source_segments = _encoder_segments(batch, self.config.pad_id)
         source_positions = _positions(batch, "encoder", source_segments)
         dropout = self._dropout("encoder", key)
-        context = self._self_context("encoder", Mask(source_segments, source_segments), source_positions, dropout)
+        context = self._self_context(
+            "encoder", Mask(source_segments, source_segments), source_positions, dropout, losses
+        )
         memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions, dropout), context)
         segments = batch.get("decoder_segment_ids", jnp.ones_like(batch["decoder_input_tokens"]))
         positions = _positions(batch, "decoder", segments)
         if self.config.decoder_positions == "continuous":
             positions = continued_positions(positions, segments, source_positions, source_segments)
         dropout = self._dropout("decoder", key)
-        own = self._self_context("decoder", Mask(segments, segments, causal=True), positions, dropout)
+        own = self._self_context("decoder", Mask(segments, segments, causal=True), positions, dropout, losses)
         lengths = jnp.maximum(text_lengths(positions, segments), text_lengths(source_positions, source_segments))
         context = dataclasses.replace(
             own,

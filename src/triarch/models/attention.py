@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import jax
-from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from triarch.models import parameters
-from triarch.models.config import ModelConfig
-from triarch.models.execution import Execution
 from triarch.models.key_values import KeyValues
 from triarch.models.mixer import Mixer
 from triarch.models.norms import Norm, rms_norm
-from triarch.models.placing import Constrain
+from triarch.models.parts import Site
 from triarch.models.projection import affine
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
+from triarch.models.shape import Shape
 
 
 class Attention(Mixer):
@@ -26,29 +24,21 @@ class Attention(Mixer):
     queries and keys commute.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
+    def __init__(self, site: Site):
+        config = site.shape
         self.config = config
-        self.execution = execution
-        self.constrain = constrain
-        d_model, width = config.d_model, config.num_heads * config.head_dim
-        kv_width = config.kv_heads * config.head_dim
-        self.query = parameters.normal(rngs, (d_model, width), kernel_std, ("embed", "heads"))
-        self.key = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.value = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.output = parameters.normal(rngs, (width, d_model), residual_std, ("heads", "embed"))
+        self.execution = site.execution
+        self.constrain = site.constrain
+        d_model, width, kv_width = config.d_model, config.heads_width, config.kv_heads_width
+        self.query = site.kernel((d_model, width), ("embed", "heads"))
+        self.key = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.value = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
         has_bias = config.attention_bias
-        self.query_bias = parameters.constant(0.0, (width,), ("heads",)) if has_bias else None
-        self.key_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
+        self.query_bias = site.bias(width, "heads") if has_bias else None
+        self.key_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.value_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.output_bias = site.bias(d_model, "embed") if has_bias else None
         self.query_norm = _qk_norm(config, width, "heads")
         self.key_norm = _qk_norm(config, kv_width, "kv_heads")
 
@@ -98,7 +88,7 @@ class Attention(Mixer):
         return rms_norm(projected, eps) if norm == "projected" else projected
 
 
-def _qk_norm(config: ModelConfig, width: int, axis: str) -> Norm | None:
+def _qk_norm(config: Shape, width: int, axis: str) -> Norm | None:
     """Makes the learned norm of queries or keys, of each head or of the `width` of all."""
     if config.qk_norm == "none":
         return None

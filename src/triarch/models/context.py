@@ -11,8 +11,8 @@ from triarch.models.dropout import DropoutKeys
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles
+from triarch.models.relative_bias import RelativeBias
 from triarch.models.rope import Rope
-from triarch.models.scores import RelativeBias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,8 @@ class StackContext:
       memory: the encoder's output, where there is an encoder.
       columns: where tokens stand that extend what is kept; None for whole sequences.
       dropout: what is left out in training; None: nothing is.
+      losses: where a part puts what training is to minimise besides, by name; None where nobody asks. Layers have one
+        each.
     """
 
     attend: Attend
@@ -70,6 +72,7 @@ class StackContext:
     memory: Memory | None = None
     columns: Columns | None = None
     dropout: DropoutKeys | None = None
+    losses: dict[str, Array] | None = None
 
     def in_layer(self, number: int | Int[Array, ""] | None) -> StackContext:
         """Returns the context of one layer; its number matters only where something is left out."""

@@ -12,8 +12,8 @@ from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
 
 
-class CrossAttention(Attention):
-    """Attention to the encoder's output, whose keys and values are made once, with the prompt, and kept."""
+class CrossAttentionMixer(Attention):
+    """The module of `CrossAttention`; the memory's keys and values are made once, with the prompt, and kept."""
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext

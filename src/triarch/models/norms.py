@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
-from triarch.models.config import ModelConfig
 from triarch.models.precision import at_least_float32
+from triarch.models.shape import Shape
 
 
 def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
@@ -31,6 +31,9 @@ def layer_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
 
 
+NORMS = {"rmsnorm": rms_norm, "layernorm": layer_norm}
+
+
 class Norm(nnx.Module):
     """The norm that a config names, with its gain and bias if it has them: of the residual stream, or of `width`.
 
@@ -40,8 +43,8 @@ class Norm(nnx.Module):
       axis: its logical name.
     """
 
-    def __init__(self, config: ModelConfig, width: int | None = None, axis: str | None = "embed"):
-        self.function = {"rmsnorm": rms_norm, "layernorm": layer_norm}[config.norm]
+    def __init__(self, config: Shape, width: int | None = None, axis: str | None = "embed"):
+        self.function = NORMS[config.norm]
         self.eps = config.norm_eps
         self.offset = 1.0 if config.norm_scale == "one_plus_gain" else 0.0
         shape = (config.d_model if width is None else width,)

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import jax
-from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models.attention import Attention
-from triarch.models.config import LayerSpec, ModelConfig
+from triarch.models.attention_parts import SelfAttention
 from triarch.models.context import StackContext
-from triarch.models.execution import Execution
 from triarch.models.key_values import KeyValues, attend_and_keep
-from triarch.models.placing import Constrain
+from triarch.models.parts import Site
 from triarch.models.positions import Angles, rotate
 from triarch.models.projection import affines
 
 
-class SelfAttention(Attention):
-    """Attention within a sequence; keeps keys and values of as many columns as its window reaches."""
+class SelfAttentionMixer(Attention):
+    """The module of `SelfAttention`; keeps keys and values of as many columns as its window reaches."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        spec: LayerSpec,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
-        super().__init__(config, execution, residual_std, kernel_std, rngs, constrain)
+    def __init__(self, site: Site, spec: SelfAttention):
+        super().__init__(site)
         self.window = spec.window
         self.rope = spec.rope
 

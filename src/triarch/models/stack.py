@@ -12,14 +12,19 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
-from triarch.models.block import Block, Step, extend, forward, prefill, relative_bias_table
+from triarch.models.attention_parts import num_relative_biases
+from triarch.models.block import Block, Step, extend, forward, prefill
 from triarch.models.cache import BlockCache, StackCache
-from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.config import ModelConfig
+from triarch.models.context import StackContext
 from triarch.models.dropout import dropped
 from triarch.models.execution import Execution
+from triarch.models.layer import LayerSpec
 from triarch.models.norms import Norm
+from triarch.models.parts import Site
 from triarch.models.placing import Constrain
-from triarch.models.scores import RelativeBias
+from triarch.models.relative_bias import RelativeBias, relative_bias_table
+from triarch.models.shape import Side
 
 
 def repeating(specs: Sequence[LayerSpec]) -> tuple[int, int]:
@@ -55,17 +60,15 @@ class Stack(nnx.Module):
     ):
         self.execution = execution
         self.constrain = constrain
+        site = Site(config, side, execution, constrain, rngs)
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
-
-        def make(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(config, execution, spec, side, layer_rngs, constrain)
-
-        self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
+        self.first = nnx.List([spec.build(site) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
-        self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
-        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(config, rngs)
+        self.scanned = nnx.List([_stacked(spec, self.num_repeats, site) for spec in group])
+        has_biases = num_relative_biases(config, per_layer=False) > 0
+        self.relative_bias = relative_bias_table(config, rngs) if has_biases else None
         self.max_distance = config.relative_max_distance
         self.final_norm = Norm(config) if config.final_norm else None
 
@@ -101,7 +104,7 @@ class Stack(nnx.Module):
         axes = [axes for block, kept in zip(self.first, cache.first, strict=True) for axes in block.kept_axes(kept)]
         for block, kept in zip(self.scanned, cache.scanned, strict=True):
             one = jax.eval_shape(lambda kept: jax.tree.map(lambda leaf: leaf[0], kept), kept)
-            axes += [("layers", *names) for names in block.kept_axes(one)]
+            axes += [(None, *names) for names in block.kept_axes(one)]
         return axes
 
     def unroll(self) -> None:
@@ -124,22 +127,24 @@ class Stack(nnx.Module):
             bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
             context = dataclasses.replace(context, bias=bias)
 
-        def layer(
-            block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None
-        ) -> tuple[jax.Array, BlockCache]:
+        def layer(block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None) -> tuple:
             graph, state = nnx.split(block)
             own = context.in_layer(number)
-            run = self.execution.rematerialise(
-                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, own, step, kept)
-            )
-            return run(state, x, kept)
+
+            def run(state: nnx.State, x: jax.Array, kept: BlockCache) -> tuple:
+                losses: dict[str, jax.Array] | None = None if own.losses is None else {}
+                within = dataclasses.replace(own, losses=losses)
+                x, kept = nnx.merge(graph, self._gathered(state))(x, within, step, kept)
+                return x, (kept, losses)
+
+            return self.execution.rematerialise(run)(state, x, kept)
 
         x, first = _through(layer, self.first, x, cache.first, 0)
-        scanned = cache.scanned
+        scanned: tuple = ()
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
 
-            def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+            def group(x: jax.Array, layers: tuple) -> tuple:
                 state, kept, begin = layers
                 return _through(layer, nnx.merge(graph, state), x, kept, begin)
 
@@ -147,11 +152,14 @@ class Stack(nnx.Module):
             begins = None
             if context.dropout is not None:
                 begins = len(self.first) + len(self.scanned) * jnp.arange(self.num_repeats)
-            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned, begins))
+            x, scanned = self._repeat(group, x, (self._narrowed(stacked), cache.scanned, begins))
+        if context.losses is not None:
+            _add_means([losses for _, losses in (*first, *scanned)], context.losses)
         x = x if self.final_norm is None else self.final_norm(x)
-        return dropped(x, context.dropout, "final"), StackCache(first, scanned)
+        kept = StackCache(tuple(kept for kept, _ in first), tuple(kept for kept, _ in scanned))
+        return dropped(x, context.dropout, "final"), kept
 
-    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple]:
         """Runs a group of layers as often as it occurs, on parameters and caches that are stacked."""
         if self.execution.scan_layers:
             return jax.lax.scan(group, x, layers)
@@ -200,17 +208,24 @@ def _through(
     x: jax.Array,
     kept: tuple[BlockCache, ...],
     begin: int | Int[Array, ""] | None,
-) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+) -> tuple[jax.Array, tuple]:
     """Runs layers one after another, of which the first has the number `begin`.
 
     Returns:
-      What comes of it, and what each layer keeps.
+      What comes of it; and of each layer what it keeps, and its losses.
     """
-    held = []
+    found = []
     for index, (block, cache) in enumerate(zip(blocks, kept, strict=True)):
-        x, cache = layer(block, x, cache, None if begin is None else begin + index)
-        held.append(cache)
-    return x, tuple(held)
+        x, one = layer(block, x, cache, None if begin is None else begin + index)
+        found.append(one)
+    return x, tuple(found)
+
+
+def _add_means(layers: Sequence[dict[str, jax.Array]], losses: dict[str, jax.Array]) -> None:
+    """Adds to `losses`, by name, the mean over those layers that have one; of repeated layers they are stacked."""
+    for name in sorted({name for found in layers for name in found}):
+        values = jnp.concatenate([found[name].reshape(-1) for found in layers if name in found])
+        losses[name] = losses.get(name, 0.0) + jnp.mean(values)
 
 
 def _mapped(function: Callable[[nnx.Variable], nnx.Variable], state: nnx.State) -> nnx.State:
@@ -224,10 +239,10 @@ def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]
 
 
-def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
+def _stacked(spec: LayerSpec, repeats: int, site: Site) -> Block:
     """Makes `repeats` blocks as one whose parameters have a leading "layers" axis."""
-    keys = jax.random.split(rngs.params(), repeats)
-    block = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
+    keys = jax.random.split(site.rngs.params(), repeats)
+    block = nnx.vmap(lambda key: spec.build(dataclasses.replace(site, rngs=nnx.Rngs(params=key))))(keys)
     for _, variable in nnx.iter_graph(block):
         if isinstance(variable, nnx.Param):
             parameters.stack(variable)

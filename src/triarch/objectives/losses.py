@@ -26,7 +26,7 @@ def loss_fn(
     num_scored: int | None = None,
     key: jax.Array | None = None,
 ) -> tuple[Float[Array, ""], Sums]:
-    """Returns the batch's summed loss, not normalised, and what it is made of: loss, z_loss and accuracy.
+    """Returns the batch's summed loss, not normalised, and what it is made of: loss, accuracy and penalties.
 
     Args:
       model: the network.
@@ -36,7 +36,8 @@ def loss_fn(
       num_scored: at most this many targets of each row have weight: logits of the others are left out.
       key: a random key for each row, for dropout; None: nothing is left out.
     """
-    hidden = model.hidden(batch, key)
+    added: dict[str, jax.Array] = {}
+    hidden = model.hidden(batch, key, added)
     targets, weights = scored_features(batch)
     if num_scored is not None and num_scored < targets.shape[1]:
         _, scored = jax.lax.top_k((weights > 0).astype(jnp.int32), num_scored)
@@ -44,9 +45,11 @@ def loss_fn(
         targets, weights = (jnp.take_along_axis(x, scored, axis=1) for x in (targets, weights))
     total, parts = xent.cross_entropy(hidden, model.unembedding(), targets, weights, z_loss, chunk, spread_of(model))
     by_weight = functools.partial(WeightedSum, weight=parts.weight_sum)
-    return total, Sums(
+    # Means of the batch: they count as often as its targets.
+    added = {name: value * parts.weight_sum for name, value in added.items()}
+    return total + sum(added.values()), Sums(
         measures={"loss": by_weight(parts.loss_sum), "accuracy": by_weight(parts.correct_sum)},
-        penalties={"z_loss": by_weight(parts.z_loss_sum)},
+        penalties={"z_loss": by_weight(parts.z_loss_sum), **{name: by_weight(value) for name, value in added.items()}},
     )
 
 

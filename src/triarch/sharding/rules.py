@@ -33,6 +33,7 @@ class ParameterRules:
       kv_heads: key and value heads, side by side.
       head_dim: width of one head.
       layers: repeats of a scanned group of layers.
+      experts: experts of a feed-forward layer.
     """
 
     vocab: MeshAxes = ("tensor",)
@@ -42,6 +43,7 @@ class ParameterRules:
     kv_heads: MeshAxes = ("tensor",)
     head_dim: MeshAxes = ()
     layers: MeshAxes = ()
+    experts: MeshAxes = ()
 
 
 @dataclasses.dataclass(frozen=True)

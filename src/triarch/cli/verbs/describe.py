@@ -85,6 +85,7 @@ def describe(config: RunConfig) -> dict:
         "architecture": model.architecture,
         "num_params": model.num_params(),
         "num_params_non_embedding": model.num_params_non_embedding(),
+        "num_params_active": model.num_params_active(),
         "flops_per_sequence": flops,
         "flops_per_run": {convention: value * sequences for convention, value in flops.items()},
         "objective": config.objective.name,

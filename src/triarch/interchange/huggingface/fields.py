@@ -9,7 +9,8 @@ from typing import Any
 
 from triarch.errors import UserError, nearest
 from triarch.models import RopeScaling
-from triarch.models.config_checks import MOST_LAYERS, MOST_SIZE
+from triarch.models.checks import MOST_SIZE
+from triarch.models.shape_checks import MOST_LAYERS
 
 _REQUIRED = object()
 # Of the rotary embedding, as transformers and `RopeScaling.kind` call them.

@@ -7,7 +7,6 @@ our names with "." between the parts and every layer by itself: `decoder.layers.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +15,9 @@ from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import LAYER, Rule, same
 from triarch.interchange.manifest import model_config
 from triarch.models import ModelConfig
-from triarch.models.config import Side
+from triarch.models.choices import to_plain
 from triarch.models.network import layer_place, specs
+from triarch.models.shape import Side
 
 README = """\
 # A network of triarch
@@ -43,7 +43,7 @@ def read(fields: Fields) -> ModelConfig:
 
 def write(config: ModelConfig) -> dict[str, Any]:
     """Returns the config.json of a network."""
-    return {"architecture": config.architecture, "model": dataclasses.asdict(config)}
+    return {"architecture": config.architecture, "model": to_plain(config)}
 
 
 def rules(config: ModelConfig) -> Sequence[Rule]:
