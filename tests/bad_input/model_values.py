@@ -52,6 +52,8 @@ RUN = (
     ("RunConfig.eval_batches", ("0", "None")),
     ("RunConfig.tensorboard", ("1", "'on'")),
     ("RunConfig.init_from", ("7", "True")),
+    ("RunConfig.frozen", ("('embeding',)", "'embedding'", "('*',)", "(1,)")),
+    ("RunConfig.train_only", ("('kernels',)", "True")),
     ("RunConfig.objective", ("'causal'", "None", "@ModelConfig()", "@CausalLM")),
     ("RunConfig.optimizer", ("'adamw'", "1e-3", "@AdamW")),
     ("RunConfig.model", ("'decllm'", "None", "@CausalLM()")),

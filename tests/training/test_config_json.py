@@ -13,7 +13,8 @@ from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
 from triarch.training.config_classes import config_classes, to_plain
 from triarch.training.config_json import check_modules, read_config
-from triarch.training.schedules import SCHEDULES
+from triarch.training.optax_chain import OptaxChain
+from triarch.training.schedules import SCHEDULES, Constant
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
 
@@ -27,6 +28,16 @@ def written(tmp_path, config, **others):
 def test_the_config_comes_back(objective, tmp_path):
     config = tiny.run_config("store", "encoder-decoder", objective=objective, data=MIXED)
     assert read_config(written(tmp_path, config, vocabulary={"special": {}}, mixture={})) == config
+
+
+def test_steps_and_patterns_come_back(tmp_path):
+    """Text with quotes and parentheses, from config.json and from gin."""
+    steps = ("scale_by_adam(b1=0.9)", "add_decayed_weights(0.1, only=('kernel', \"table\"))")
+    config = tiny.run_config("store", optimizer=OptaxChain(Constant(0.1), steps), frozen=("embedding", "*/query"))
+    assert read_config(written(tmp_path, config)) == config
+    (tmp_path / "config.gin").write_text(gin_files.render(config))
+    gin_files.parse([str(tmp_path / "config.gin")], [])
+    assert gin_files.build("RunConfig") == config
 
 
 @pytest.mark.parametrize("name", ["redllm/8b", "ettin_encoder/150m", "llama3/1b", "t5gemma/2b", "bart/base"])

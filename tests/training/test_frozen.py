@@ -22,6 +22,7 @@ from triarch.training.config import validate
 from triarch.training.frozen import trained_names
 from triarch.training.inputs import open_inputs
 from triarch.training.optimizers import AdamW
+from triarch.training.progress import shortened
 from triarch.training.run import assemble
 from triarch.training.schedules import Constant
 
@@ -143,11 +144,13 @@ def test_gradients_of_frozen_kernels_are_not_computed(config):
     assert products < flops() - flops(frozen=("kernel",)) < products + 50 * sizes
 
 
-def test_a_resumed_run_is_bit_equal_and_checkpoints_hold_all(config, tmp_path):
+def test_a_resumed_run_is_bit_equal_and_checkpoints_hold_all(config, tmp_path, capsys):
     config = dataclasses.replace(
         config, train_only=("decoder",), frozen=("*/query",), checkpoint=CheckpointConfig(every=4, keep_last=3)
     )
     train(config, tmp_path / "whole", "")
+    count = sum(np.prod(spec.shape) for name, spec in specs(config.model).items() if is_trained(name))
+    assert f"decoder-only, {shortened(count)} of {shortened(config.model.num_params())} parameters" in said(capsys)
     shutil.copytree(tmp_path / "whole", tmp_path / "resumed")
     for step in (8, 12):
         shutil.rmtree(tmp_path / "resumed" / "checkpoints" / str(step))
@@ -157,8 +160,15 @@ def test_a_resumed_run_is_bit_equal_and_checkpoints_hold_all(config, tmp_path):
     first = restored(tmp_path / "whole", 4)
     for name, value in whole.items():
         np.testing.assert_array_equal(value, resumed[name], err_msg=name)
-        is_trained = name.startswith("decoder") and not name.endswith("/query")
-        assert (value != first[name]).any() == is_trained, name
+        assert (value != first[name]).any() == is_trained(name), name
+
+
+def is_trained(name):
+    return name.startswith("decoder/") and not name.endswith("/query")
+
+
+def said(capsys):
+    return "".join(capsys.readouterr())
 
 
 def restored(workdir, step):

@@ -192,8 +192,13 @@ def test_factored_statistics_are_small():
     }
     params = jax.tree.map(lambda spec: jnp.ones(spec.shape), specs)
     state = optimizers.build(optimizer, STEPS, specs).init(params)
-    shapes = sorted(x.shape for x in jax.tree.leaves(state))
-    assert shapes == [(), (3, 128), (3, 256), (9,)]
+    # The names are those of checkpoints, also of earlier ones.
+    assert {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(state)} == {
+        "[1].count": (),
+        "[1].statistics['b']['v']": (9,),
+        "[1].statistics['w']['v_column']": (3, 256),
+        "[1].statistics['w']['v_row']": (3, 128),
+    }
 
 
 @pytest.mark.parametrize(

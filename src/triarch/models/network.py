@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
+import math
 import types
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -128,6 +129,11 @@ class Network:
     def trained_specs(self) -> Tree:
         """The specs of the parameters that training changes, as a tree like them."""
         return self.trained(unflatten(self.specs))
+
+    @property
+    def num_trained(self) -> int:
+        """How many numbers training changes."""
+        return sum(math.prod(self.specs[name].shape) for name in self.trained_names)
 
     def unrolled(self) -> Network:
         """Returns the same network with the parameters of repeated layers apart, as `unroll` lays them out."""

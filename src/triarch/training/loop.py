@@ -243,7 +243,9 @@ def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
     kind = run.mesh.devices.flat[0].device_kind
     origin = f"going on from step {start}" if start else "from step 0"
     origin = beginning.describe() if beginning is not None else origin
-    return f"{model.architecture}, {shortened(model.num_params())} parameters, {mesh} on {kind}, {origin}"
+    count, trained = model.num_params(), run.network.num_trained
+    parameters = shortened(count) if trained == count else f"{shortened(trained)} of {shortened(count)}"
+    return f"{model.architecture}, {parameters} parameters, {mesh} on {kind}, {origin}"
 
 
 def _never_used(run: Run) -> Iterator[str]:

@@ -64,7 +64,7 @@ def abstract_state(
     found = []
     for path, leaf in leaves:
         name = _parameter_of(path, network.specs)
-        # Parameters, and all that is neither a parameter nor a statistic of one, come alone.
+        # Parameters by themselves: the first part of the path says what of the state a leaf is in.
         which = alike[path[:1], name, leaf.shape]
         alike[path[:1], name, leaf.shape] += 1
         axes = None if name is None else _axes_of(network.specs[name], leaf.shape, which)

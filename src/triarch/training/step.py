@@ -112,9 +112,10 @@ def make_train_step(
             keys = example_keys(key, state.step, rows)
         grads, sums = _accumulated(gradients, state.params, (batch, keys), config.microbatches, batch_sharding)
         updates, opt_state = transformation.update(grads, state.opt_state, trained)
-        params = network.completed(optax.apply_updates(trained, updates), state.params)
         metrics = _means(sums) | {"grad_norm": optax.tree.norm(grads), "learning_rate": rate}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        step = state.step + 1
+        params = network.completed(optax.apply_updates(trained, updates), state.params)
+        return TrainState(step, params, opt_state), metrics
 
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
