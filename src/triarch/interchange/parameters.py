@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from flax import nnx
@@ -16,6 +16,7 @@ from triarch.models import Execution, ModelConfig, Transformer, abstract
 from triarch.models.execution import Constrain, unconstrained
 from triarch.models.stack import repeating
 
+T = TypeVar("T")
 # Layers that do not repeat others are built one by one, each in hundredths of a second.
 _MOST_DISTINCT_LAYERS = 512
 
@@ -100,6 +101,11 @@ def check(expected: Mapping[str, TensorSpec], found: Mapping[str, Iterable[int]]
         if tuple(found[name]) != spec.shape:
             shapes = f"shape {list(found[name])}, its config makes it {list(spec.shape)}"
             raise UserError(f"{where}: tensor {name!r} has {shapes}")
+
+
+def of_network(found: Mapping[str, T]) -> dict[str, T]:
+    """Returns what is the network's own, by name, without the head of an objective."""
+    return {name: value for name, value in found.items() if not name.startswith("head/")}
 
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
