@@ -22,7 +22,9 @@ __all__ = [
     "UserError",
     "__version__",
     "load",
+    "register_feed_forward",
     "register_law",
+    "register_mixer",
     "register_objective",
     "register_optimizer",
     "register_schedule",
@@ -42,11 +44,25 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
     return loading.load_text_model(path, **options)
 
 
+def register_feed_forward(cls: type) -> type:
+    """Makes a feed-forward layer of one's own known; see `triarch.models.register_feed_forward`."""
+    from triarch import models
+
+    return models.register_feed_forward(cls)
+
+
 def register_law(law: type) -> type:
     """Makes a scaling law of one's own known; see `triarch.scaling.laws.registry.register`."""
     from triarch.scaling.laws import registry
 
     return registry.register(law)
+
+
+def register_mixer(cls: type) -> type:
+    """Makes a mixer of one's own known; see `triarch.models.register_mixer`."""
+    from triarch import models
+
+    return models.register_mixer(cls)
 
 
 def register_objective(cls: type) -> type:

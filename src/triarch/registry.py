@@ -1,4 +1,4 @@
-"""Classes that a user's own modules add to triarch: objectives, optimizers and learning-rate schedules.
+"""Classes that a user's own modules add to triarch: objectives, optimizers, schedules and parts of layers.
 
 The rooms that know what such a class must offer have the decorators, `triarch.register_objective` and so on; here is
 kept what was registered, and which module it came from, so that a run can say what it needs.
@@ -41,7 +41,7 @@ def register(cls: type, kind: str, protocol: type, own: Iterable[str]) -> type:
 
     Args:
       cls: a frozen dataclass.
-      kind: "objective", "optimizer" or "schedule".
+      kind: "objective", "optimizer", "schedule", "mixer" or "feed-forward layer".
       protocol: what it must offer.
       own: names of triarch's own classes of this kind.
 

@@ -24,7 +24,7 @@ VALUES = (
     ("num_key_value_heads", (3, 0, "1", -1)),
     ("rms_norm_eps", (0, -1e-5, "1e-5", None, float("nan"))),
     ("rope_theta", (0, -1, "10000", float("inf"), float("nan"))),
-    ("rope_scaling", ({"rope_type": "yarn", "factor": 2.0}, {"rope_type": "llama3"}, 7, {"type": 7})),
+    ("rope_scaling", ({"rope_type": "yarm", "factor": 2.0}, {"rope_type": "llama3"}, 7, {"type": 7})),
     ("hidden_act", ("silu2", None, 7)),
     ("head_dim", (7, 0, "4")),
     ("tie_word_embeddings", (True, "no", 7)),

@@ -8,6 +8,7 @@ import numpy as np
 
 from triarch.data.manifest import Manifest, Split, Vocabulary
 from triarch.data.store import TokenStore
+from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
 
 VOCAB_SIZE = 100
@@ -25,7 +26,7 @@ def write_store(
         special = {"pad": 0, "bos": 0, "eos": 1, "mask": None}
         vocabulary = Vocabulary("bytes", VOCAB_SIZE, "0" * 64, special)
         manifest = Manifest("test", "windows", windows.shape[1], dtype, vocabulary, {"train": split}, {})
-        store.finish(manifest, np.arange(VOCAB_SIZE, dtype=np.uint16))
+        store.finish(manifest, TokenBytes.fixed(np.arange(VOCAB_SIZE)))
     return TokenStore.open(path)
 
 

@@ -29,7 +29,7 @@ def test_examples_come_back(tmp_path, dtype, file_tokens):
     assert read.dtype == np.int32
     np.testing.assert_array_equal(read, windows)
     assert len(store.manifest.splits["train"].files) == -(-21 // max(1, file_tokens // 8))
-    np.testing.assert_array_equal(store.token_bytes, np.arange(VOCAB_SIZE))
+    np.testing.assert_array_equal(store.token_bytes.own, np.arange(VOCAB_SIZE))
 
 
 def test_ids_above_int16_survive(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 
 from triarch.data.manifest import Manifest, Split, Vocabulary
 from triarch.data.store import TokenStore
+from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
 from triarch.evaluation import Domain
 from triarch.objectives import SpecialTokens
@@ -17,6 +18,7 @@ WINDOW = 12
 SPECIAL = {"pad": 0, "bos": 1, "eos": 2, "mask": 3}
 FINGERPRINT = "ab" * 32
 TOKEN_BYTES = np.array([0] * 4 + [1 + i % 5 for i in range(VOCAB_SIZE - 4)], np.uint16)
+BYTES = TokenBytes.fixed(TOKEN_BYTES)
 
 
 def random_windows(count: int, window: int = WINDOW, seed: int = 0) -> np.ndarray:
@@ -43,7 +45,7 @@ def write_domain(
         vocabulary = Vocabulary("bytes", VOCAB_SIZE, fingerprint, SPECIAL if special is None else special)
         splits = {"validation": split}
         manifest = Manifest(path.name, layout, windows.shape[1], "uint16", vocabulary, splits, {}, lengths)
-        writer.finish(manifest, TOKEN_BYTES)
+        writer.finish(manifest, BYTES)
     return Domain(TokenStore.open(path), role)
 
 

@@ -118,7 +118,7 @@ def test_rows_of_a_packed_document_are_that_documents(tmp_path):
     assert main(arguments) == 0
     store = TokenStore.open(tmp_path / "store")
     rows = store.split("validation")
-    letters = store.token_bytes > 0
+    letters = store.token_bytes.own > 0
     for sample in (None, 5):
         found = sample_windows(rows, store, "validation", 8, sample, seed=4).sample
         for number, document in zip(found.numbers, found.documents, strict=True):

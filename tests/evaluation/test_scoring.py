@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import random
-
 import numpy as np
 import pytest
-import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation import domains
 from triarch.cli.verbs.evaluate import LOSS_HEADER, loss_cells
+from triarch.data.token_bytes import TokenBytes
 from triarch.evaluation.held_out import summarise
-from triarch.evaluation.sampling import Sample, SampledWindows, Scored
+from triarch.evaluation.sampling import Sample, Scored
 from triarch.evaluation.scoring import by_objective, paired_objective, pseudo_likelihood
 from triarch.evaluation.suites import SuiteDomain, averages
 from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.objectives import UL2, CausalLM, MaskedLM, PrefixLM, SpanCorruption, SpecialTokens, Supervised
-from triarch.tokenizers import SentencePieceTokenizer
 
 SPECIAL = domains.special_tokens()
 _WINDOW = 16
@@ -37,19 +33,19 @@ def targets(scoring, window: np.ndarray) -> list[int]:
 def test_all_architectures_score_the_same_tokens(length, seed):
     window = np.random.default_rng(seed).integers(0, domains.VOCAB_SIZE, length).astype(np.int32)
     decoder, two_sided = (
-        by_objective("paired", paired_objective(CausalLM()), architecture, SPECIAL, domains.VOCAB_SIZE, length, 0)
+        by_objective("paired", paired_objective(CausalLM()), architecture, SPECIAL, domains.BYTES, length, 0)
         for architecture in ("decoder-only", "encoder-decoder")
     )
-    encoder = pseudo_likelihood(paired_objective(None), SPECIAL, domains.VOCAB_SIZE, length, None, 0)
+    encoder = pseudo_likelihood(paired_objective(None), SPECIAL, domains.BYTES, length, None, 0)
     expected = window[round(length / 2) :].tolist()
     assert targets(decoder, window) == targets(two_sided, window) == targets(encoder, window) == expected
 
 
-@given(st.integers(2, 70), st.integers(1, 80), st.integers(0, 1000))
+@given(st.integers(2, domains.VOCAB_SIZE - 4), st.integers(1, 80), st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_pseudo_likelihood_hides_one_target_a_row_and_nothing_else(length, positions, seed):
     window = np.arange(4, 4 + length, dtype=np.int32)
-    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.VOCAB_SIZE, length, positions, seed)
+    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.BYTES, length, positions, seed)
     rows = scoring.rows({"tokens": window}, 3)
     hidden = [np.flatnonzero(row["encoder_input_tokens"] != window).tolist() for row in rows]
     assert all(len(one) == 1 for one in hidden)
@@ -69,7 +65,7 @@ def test_an_encoder_between_cls_and_sep_is_scored_on_the_rows_that_it_was_traine
     example = {"tokens": window}
     if is_packed:
         example |= {"segment_ids": np.repeat([1, 2], [len(first), len(second)]).astype(np.int32)}
-    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, size, len(window), None, 0, add_special_tokens=True)
+    scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.BYTES, len(window), None, 0, add_special_tokens=True)
     objective = MaskedLM(add_special_tokens=True)
     trained = objective.transform("encoder-only", SPECIAL, size, len(window))(example, np.random.default_rng(0))
     rows = scoring.rows(example, 0)
@@ -131,51 +127,13 @@ def test_perplexity_of_no_tokens():
     assert loss.perplexity is None and loss_cells(loss)[LOSS_HEADER.index("perplexity")] == "-"
 
 
-@pytest.mark.parametrize("layout", ["windows", "packed", "pairs"])
-def test_bytes_are_those_of_the_texts(layout, tmp_path):
-    """Words without spaces, each a document, and a vocabulary that puts a space before every text: none is counted."""
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcde", k=draw.randint(1, 5))) for _ in range(80)]
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words), model_writer=model, vocab_size=20, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    tokenizer = SentencePieceTokenizer(model.getvalue(), "words")
-    assert tokenizer.token_bytes[tokenizer.encode("abc")].sum() == 4
-    texts = [np.array([*tokenizer.encode(word), 1], np.int32) for word in words]
-    pairs = list(zip(texts[::2], texts[1::2], strict=True))
-    architecture, objective, expected = "decoder-only", CausalLM(), sum(map(len, words))
-    if layout == "windows":
-        tokens = np.concatenate(texts)[: sum(map(len, texts)) // _WINDOW * _WINDOW]
-        examples = [{"tokens": window} for window in tokens.reshape(-1, _WINDOW)]
-        pieces = [tokenizer.token_texts[index] for index in tokens]
-        expected = len(b"".join(pieces).replace(b" ", b""))
-    elif layout == "packed":
-        examples = [{"tokens": _padded(*pair), "segment_ids": _padded(*_numbered(pair))} for pair in pairs]
-    else:
-        examples = [{"inputs": inputs, "targets": targets} for inputs, targets in pairs]
-        architecture, objective, expected = "encoder-decoder", Supervised(8, 8), sum(map(len, words[1::2]))
-    special = SpecialTokens.from_manifest(tokenizer.info.special)
-    scoring = by_objective("native", objective, architecture, special, tokenizer.info.size, _WINDOW, 0)
-    scorer = Scorer(
-        lambda batch: np.zeros(batch["scored_targets"].shape),
-        tokenizer.token_bytes,
-        tokenizer.first_token_bytes,
-        batch_size=3,
-        advance=lambda count: None,
-    )
-    windows = SampledWindows(examples, Sample(np.arange(len(examples)), len(examples)))
-    assert scorer.window_sums(windows, scoring).bytes.sum() == expected
-
-
 @pytest.mark.parametrize("architecture", ["encoder-decoder", "decoder-only"])
 def test_spans_that_begin_a_document_are_told(architecture):
     """Of every span the token before it in the window says so, wherever the window was cut."""
     special = SpecialTokens(0, 1, 2, None, tuple(range(99, 79, -1)), {"R": 60})
-    found = set()
+    spaced, found = TokenBytes(np.full(100, 3, np.uint16), np.full(100, 2, np.uint16)), set()
     for objective in (SpanCorruption(0.4, 2.0), SpanCorruption(0.4, 2.0, mode="R")):
-        scoring = by_objective("native", objective, architecture, special, 100, 30, 0)
+        scoring = by_objective("native", objective, architecture, special, spaced, 30, 0)
         for seed in range(30):
             rng = np.random.default_rng(seed)
             # No token comes twice, so that each tells its place; one in three ends a document.
@@ -185,29 +143,21 @@ def test_spans_that_begin_a_document_are_told(architecture):
                 (row,) = scoring.rows({"tokens": window, **previous}, seed)
                 starts = {int(window[place]) for place in range(1, 30) if window[place - 1] == special.eos}
                 starts |= {int(window[0])} if previous.get("previous_token") != 50 else set()
-                for target, first in zip(row["scored_targets"], row["scored_first"], strict=True):
+                for target, num_bytes in zip(row["scored_targets"], row["scored_bytes"], strict=True):
                     if 3 <= target < 33:
-                        assert first == (int(target) in starts)
-                        found.add(bool(first))
-    assert found == {False, True}
-
-
-def _padded(*parts: np.ndarray) -> np.ndarray:
-    return np.pad(np.concatenate(parts), (0, _WINDOW - sum(map(len, parts))))
-
-
-def _numbered(parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return [np.full(len(part), number, np.int32) for number, part in enumerate(parts, 1)]
+                        assert num_bytes == (2 if int(target) in starts else 3)
+                        found.add(int(num_bytes))
+    assert found == {2, 3}
 
 
 def test_drawn_tokens_stand_for_all_of_their_window():
     """A few of each window: a text of long windows weighs by its tokens, and so does the longer one of two pairs."""
-    few, strata = 3, []
+    few, strata, one_byte = 3, [], TokenBytes.fixed(np.ones(domains.VOCAB_SIZE))
     for window, count, nats in ((16, 4, 2.0), (64, 2, 5.0)):
-        scoring = pseudo_likelihood(PrefixLM(), SPECIAL, domains.VOCAB_SIZE, window, few, 0)
+        scoring = pseudo_likelihood(PrefixLM(), SPECIAL, one_byte, window, few, 0)
         scorer = Scorer(
             lambda batch, nats=nats: np.full(batch["scored_targets"].shape, nats),
-            np.ones(domains.VOCAB_SIZE), np.ones(domains.VOCAB_SIZE), 4, lambda rows: None,
+            1.0, 4, lambda rows: None,
         )  # fmt: skip
         windows = [(n, {"tokens": tokens}) for n, tokens in enumerate(domains.random_windows(count, window))]
         sums = scorer.window_sums(windows, scoring)
@@ -217,7 +167,7 @@ def test_drawn_tokens_stand_for_all_of_their_window():
     (micro,) = [loss for loss in averages("pseudo_likelihood", strata) if (loss.average, loss.source) == ("micro", "s")]
     assert micro.nats_per_token == pytest.approx((4 * 8 * 2.0 + 2 * 32 * 5.0) / (4 * 8 + 2 * 32))
     assert (micro.num_tokens, micro.num_bytes) == (6 * few, 6 * few)
-    pairs = pseudo_likelihood(Supervised(4, 8), SPECIAL, domains.VOCAB_SIZE, 12, few, 0)
+    pairs = pseudo_likelihood(Supervised(4, 8), SPECIAL, domains.BYTES, 12, few, 0)
     for targets, scored in ((1, 1), (7, few)):
         example = {"inputs": np.arange(4, 6, dtype=np.int32), "targets": np.arange(6, 6 + targets, dtype=np.int32)}
         rows = pairs.rows(example, 0)

@@ -152,7 +152,7 @@ def test_parameters_of_another_network(copy, tmp_path):
         (lambda f: f["config"].update(num_decoder_layers=10**6), "num_decoder_layers = 1000000 must be at most 4,096"),
         (lambda f: f["config"].update(d_ff=10**15), "d_ff = 1000000000000000 must be at most"),
         (lambda f: f["config"].update(rope_base=0), "rope_base = 0 must be positive"),
-        (lambda f: f["config"].update(rope_scaling={"factor": 2}), "a field of ModelConfig has the wrong type"),
+        (lambda f: f["config"].update(rope_scaling={"factor": 2}), "must have low_freq_factor for kind = 'llama3'"),
         (
             lambda f: f["config"].update(num_decoder_layers=4001, sliding_window=8, global_every=2001),
             "2,003 decoder layers do not repeat others, at most 512",

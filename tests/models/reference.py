@@ -45,8 +45,9 @@ class Reference:
         for index, layer in enumerate(self.layers("encoder", self.config.num_encoder_layers)):
             base, window = self.base_and_window("encoder", index)
             sees = [[j for j in everyone if window is None or abs(i - j) <= window] for i in everyone]
+            given = stream
             stream = self.self_attention(layer, index, stream, sees, 0, base, "encoder")
-            stream = self.feed_forward(layer, stream)
+            stream = self.feed_forward(layer, stream, given)
         return self.end("encoder", stream)
 
     def decode(self, tokens, memory, first_position, prefix):
@@ -59,10 +60,11 @@ class Reference:
                 [j for j in everyone if (j <= i or j < prefix) and (window is None or abs(i - j) <= window)]
                 for i in everyone
             ]
+            given = stream
             stream = self.self_attention(layer, index, stream, sees, first_position, base, "decoder")
             if memory is not None:
-                stream = self.cross_attention(layer, stream, memory, first_position)
-            stream = self.feed_forward(layer, stream)
+                stream = self.cross_attention(layer, stream, given, memory, first_position)
+            stream = self.feed_forward(layer, stream, given)
         return self.end("decoder", stream)
 
     def end(self, side, stream):
@@ -132,10 +134,11 @@ class Reference:
         position = self.config.norm_position
         if position == "post":
             return self.norm(x + sublayer, layer, (f"{name}_norm",))
-        return x + (self.norm(sublayer, layer, (f"post_{name}_norm",)) if position == "pre_and_post" else sublayer)
+        after = position in ("pre_and_post", "output")
+        return x + (self.norm(sublayer, layer, (f"post_{name}_norm",)) if after else sublayer)
 
     def entering(self, layer, name, x):
-        return x if self.config.norm_position == "post" else self.norm(x, layer, (f"{name}_norm",))
+        return x if self.config.norm_position in ("post", "output") else self.norm(x, layer, (f"{name}_norm",))
 
     def linear(self, layer, name, kind, x, has_bias):
         return x @ layer[name, kind] + (layer[name, f"{kind}_bias"] if has_bias else 0)
@@ -150,11 +153,11 @@ class Reference:
             return np.array([v * (1 + math.erf(v / math.sqrt(2))) / 2 for v in x])
         return np.array([v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))) for v in x])
 
-    def feed_forward(self, layer, stream):
+    def feed_forward(self, layer, stream, given):
         c = self.config
         result = []
-        for x in stream:
-            y = self.entering(layer, "mlp", x)
+        for x, whole in zip(stream, given, strict=True):
+            y = self.entering(layer, "mlp", whole if c.parallel_residual else x)
             up = self.linear(layer, "mlp", "up", y, c.mlp_bias)
             inner = self.activate(up)
             if c.gated_mlp:
@@ -190,13 +193,13 @@ class Reference:
             distance = min(exact + math.floor(steps + 1e-9), buckets - 1)
         return self.values[side, "relative_bias"][row + distance]
 
-    def cross_attention(self, layer, stream, memory, first_position):
+    def cross_attention(self, layer, stream, given, memory, first_position):
         c = self.config
         base = c.rope_base if c.cross_attention_rope else None
         places, biases = list(range(len(memory))), [np.zeros(c.num_heads)] * len(memory)
         result = []
         for i, x in enumerate(stream):
-            y = self.entering(layer, "cross", x)
+            y = self.entering(layer, "cross", given[i] if c.parallel_residual else x)
             update = self.attend(layer, "cross_attention", y, first_position + i, memory, places, base, biases)
             result.append(self.residual(layer, "cross", x, update))
         return result
@@ -210,13 +213,17 @@ class Reference:
         scale = 1 / math.sqrt(width) if c.attention_scale == "rsqrt_head_dim" else c.attention_scale
         whole_query = self.linear(layer, name, "query", x, c.attention_bias)
         whole_keys = [self.linear(layer, name, "key", y, c.attention_bias) for y in others]
+        if c.qk_norm == "all_heads":
+            whole_query = self.norm(whole_query, layer, (name, "query_norm"))
+            whole_keys = [self.norm(y, layer, (name, "key_norm")) for y in whole_keys]
         whole_values = [self.linear(layer, name, "value", y, c.attention_bias) for y in others]
         heads, weights = [], []
         for head in range(c.num_heads):
             shared = head // (c.num_heads // kv_heads)
             own, given = slice(head * width, (head + 1) * width), slice(shared * width, (shared + 1) * width)
-            query = self.turn(self.maybe_rms(whole_query[own]), place, base)
-            keys = [self.turn(self.maybe_rms(y[given]), p, base) for y, p in zip(whole_keys, other_places, strict=True)]
+            query = self.turn(self.normed(layer, name, "query", whole_query[own]), place, base)
+            keys = [self.normed(layer, name, "key", y[given]) for y in whole_keys]
+            keys = [self.turn(y, p, base) for y, p in zip(keys, other_places, strict=True)]
             values = [self.maybe_rms(y[given]) for y in whole_values]
             logits = [
                 self.cap(scale * float(query @ key), c.attention_softcap) + bias[head]
@@ -233,6 +240,11 @@ class Reference:
         update = self.linear(layer, name, "output", joined, c.attention_bias)
         return self.rms(update) if c.attention_output_norm == "projected" else update
 
+    def normed(self, layer, name, kind, x):
+        """One head's query or key after the norms that it has by itself."""
+        x = self.norm(x, layer, (name, f"{kind}_norm")) if self.config.qk_norm == "per_head" else x
+        return self.maybe_rms(x)
+
     def maybe_rms(self, x):
         return self.rms(x) if self.config.qkv_norm else x
 
@@ -240,6 +252,12 @@ class Reference:
         """Rotary embedding: (x[i], x[i + half]) is a complex number, turned by place * base^(-2i / width)."""
         if base is None:
             return x
+        width = int(len(x) * self.config.rope_fraction)
+        if width < len(x):
+            return np.concatenate([self.turned(x[:width], place, base), x[width:]])
+        return self.turned(x, place, base)
+
+    def turned(self, x, place, base):
         half = len(x) // 2
         speeds = [self.stretched(base ** (-2 * i / len(x))) for i in range(half)]
         turned = [complex(x[i], x[i + half]) * cmath.exp(1j * place * speeds[i]) for i in range(half)]

@@ -33,6 +33,21 @@ OPTIONS = {
     "GeGLU tanh, one layer, window of none": dataclasses.replace(
         ETTIN_DECODER, num_decoder_layers=1, activation="gelu_tanh", vocab_size=101, sliding_window=0, global_every=2
     ),
+    "norms of queries and keys over all heads, norms on outputs": dataclasses.replace(
+        BRIEF,
+        num_heads=4,
+        num_kv_heads=2,
+        qkv_norm=False,
+        qk_norm="all_heads",
+        norm_position="output",
+        norm_scale="gain",
+    ),
+    "norms of queries and keys per head, LayerNorm": dataclasses.replace(
+        ETTIN_DECODER, num_decoder_layers=2, qk_norm="per_head", norm_bias=True
+    ),
+    "sublayers side by side, half of a head rotated": dataclasses.replace(
+        BRIEF, parallel_residual=True, rope_fraction=0.5, norm_scale="gain"
+    ),
     "local base unset, no gains": dataclasses.replace(
         ETTIN_ENCODER, local_rope_base=None, norm_scale="none", first_attention_norm=True
     ),

@@ -21,6 +21,9 @@ OTHERS = {
     "window of none": dataclasses.replace(tiny.ETTIN_DECODER, num_decoder_layers=2, sliding_window=0, global_every=2),
     "relative bias of each layer": dataclasses.replace(tiny.T5, relative_bias_per_layer=True),
     "relative bias without an encoder": dataclasses.replace(tiny.T5, num_encoder_layers=0),
+    "side by side, rotated in part, learned norms of queries and keys": dataclasses.replace(
+        tiny.REDLLM, num_decoder_layers=2, parallel_residual=True, rope_fraction=0.5, qkv_norm=False, qk_norm="per_head"
+    ),
     "bidirectional prefix, extra norms": dataclasses.replace(tiny.DECLLM, attention_output_norm="all_heads"),
 }
 CONFIGS = {name: tiny.FAMILIES[name] for name in WITH_DECODER} | OTHERS
@@ -135,8 +138,8 @@ def test_any_prompts_side_by_side(name, lengths, seed, prefix):
 def test_a_local_layer_keeps_its_window_only():
     config = tiny.ETTIN_DECODER
     cache = assert_equal(config, texts(config, (3, 5)), unrolled=True)
-    windows = [spec.window for spec in config.layer_specs("decoder")]
-    slots = [block.own.key.shape[2] for block in cache.layers.first]
+    windows = [spec.mixer.window for spec in config.layer_specs("decoder")]
+    slots = [block.mixer.key.shape[2] for block in cache.layers.first]
     assert slots == [LONGEST + MORE if window is None else window + 1 for window in windows]
 
 

@@ -7,7 +7,9 @@ import pytest
 
 from tests.models.tiny import DECLLM, ETTIN_DECODER, ETTIN_ENCODER, FAMILIES, REDLLM
 from triarch.errors import UserError
-from triarch.models.config import LayerSpec
+from triarch.models.attention_parts import SelfAttention
+from triarch.models.dense import Dense
+from triarch.models.layer import LayerSpec
 from triarch.models.rope import Rope, RopeScaling
 
 
@@ -27,8 +29,9 @@ def test_the_architecture_follows_from_the_layers():
 
 def test_ettin_layers_alternate():
     """Layer i is global if and only if i % 3 == 0; the first has no norm; bases differ (arXiv 2507.11412)."""
-    far, near = LayerSpec(None, Rope(160_000.0), True), LayerSpec(2, Rope(10_000.0), True)
-    first = dataclasses.replace(far, attention_norm=False)
+    far = LayerSpec(SelfAttention(None, Rope(160_000.0)), Dense())
+    near = LayerSpec(SelfAttention(2, Rope(10_000.0)), Dense())
+    first = dataclasses.replace(far, mixer_norm=False)
     assert ETTIN_ENCODER.layer_specs("encoder") == (first, near, near, far, near, near, far)
 
 
@@ -80,6 +83,18 @@ def test_ettin_layers_alternate():
         ({"rope_scaling": RopeScaling(math.nan, 1.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor=nan"),
         ({"rope_scaling": RopeScaling("8", 1.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor='8'"),
         ({"rope_scaling": RopeScaling(8.0, 4.0, 4.0, 8)}, "rope_scaling = RopeScaling(factor=8.0, low_freq_factor=4.0"),
+        ({"qk_norm": "perhead"}, "qk_norm = 'perhead' (did you mean 'per_head'?)"),
+        ({"qk_norm": "per_head"}, "qk_norm = 'per_head' goes with qkv_norm = False only"),
+        (
+            {"rope_scaling": RopeScaling(2.0, kind="yarm")},
+            "rope_scaling: RopeScaling.kind = 'yarm' (did you mean 'yarn'?)",
+        ),
+        ({"rope_scaling": RopeScaling(2.0, kind="dynamic")}, "rope_scaling = RopeScaling(factor=2.0, low_freq_factor="),
+        ({"rope_fraction": 0.0}, "rope_fraction = 0.0 must be above 0 and at most 1"),
+        ({"rope_fraction": 1.5}, "rope_fraction = 1.5 must be above 0 and at most 1"),
+        ({"rope_fraction": 0.4}, "rope_fraction = 0.4 must make an even part of head_dim = 8"),
+        ({"rope_fraction": 0.5, "position_encoding": "none"}, "rope_fraction = 0.5 goes with position_encoding = 'rot"),
+        ({"parallel_residual": True, "norm_position": "post"}, "parallel_residual = True does not go with norm_posit"),
         ({"kernel_init": "xyz"}, "kernel_init = 'xyz' (one of: fan_in, fixed)"),
     ],
 )

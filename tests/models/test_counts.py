@@ -92,6 +92,8 @@ VARIANTS = [
     dataclasses.replace(REDLLM, norm_scale="gain", num_heads=6, num_kv_heads=3, gated_mlp=False),
     dataclasses.replace(ETTIN_ENCODER, num_decoder_layers=4, embedding_norm=False, first_attention_norm=True),
     dataclasses.replace(DECLLM, prediction_head=True, embedding_norm=True, num_decoder_layers=1),
+    dataclasses.replace(tiny.T5GEMMA, norm_position="output", qk_norm="all_heads"),
+    dataclasses.replace(ETTIN_DECODER, qk_norm="per_head", norm_bias=True),
 ]
 
 

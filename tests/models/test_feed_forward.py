@@ -14,8 +14,10 @@ from tests.models.test_stack import loss_and_gradient
 from tests.models.tiny import BERT, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.models.execution import unconstrained
-from triarch.models.feed_forward import ACTIVATIONS, FeedForward
+from triarch.models.activations import ACTIVATIONS
+from triarch.models.dense import Dense
+from triarch.models.parts import Site
+from triarch.models.placing import unconstrained
 
 KINDS = {
     "swiglu": REDLLM,
@@ -28,7 +30,8 @@ KINDS = {
 def layer(config, parts, dtype):
     """Returns a layer with parameters of `dtype`, none of them zero, and an input and a slope."""
     execution = Execution(str(dtype), feed_forward_parts=parts)
-    made = FeedForward(config, execution, 0.3, 0.3, nnx.Rngs(params=0), unconstrained)
+    side = "encoder" if config.num_encoder_layers else "decoder"
+    made = Dense().build(Site(config, side, execution, unconstrained, nnx.Rngs(params=0)))
     keys = iter(jax.random.split(jax.random.key(1), 9))
     graph, state = nnx.split(made)
     state = jax.tree.map(lambda leaf: jax.random.normal(next(keys), leaf.shape, dtype), state)

@@ -10,7 +10,8 @@ import pytest
 from tests.models.tiny import fast_jit
 from triarch.models.kernels import KERNELS, dense_attention
 from triarch.models.masks import Mask
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
 
 PLAIN = Scores(1 / math.sqrt(6))
 LENGTH = 150  # three blocks of queries, the last one short

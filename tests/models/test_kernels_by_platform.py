@@ -1,6 +1,7 @@
 """Which kernel runs where, and what stands in for it."""
 
 import logging
+import typing
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from triarch.errors import UserError
 from triarch.models import Execution
 from triarch.models.kernels import blocked_attention
-from triarch.models.kernels_by_platform import attending
+from triarch.models.kernels_by_platform import KERNELS, attending
 from triarch.models.masks import Mask
 from triarch.models.placing import unconstrained
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
 
 
 @pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash"), ("gpu", "cudnn"), ("cpu", "blocked")])
@@ -39,3 +41,8 @@ def test_a_bias_by_distance_falls_back_with_one_notice(name, caplog):
     assert [record.message for record in caplog.records] == [
         f"attention kernel {name} cannot do relative position biases: blocked attention does"
     ]
+
+
+def test_a_config_may_name_every_kernel():
+    """The names stand in the annotation, so that a config is checked without importing kernels."""
+    assert set(typing.get_args(typing.get_type_hints(Execution)["attention"])) == {"auto", *KERNELS}

@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from tests.models import tiny
 from tests.models.tiny import DECLLM, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.models import Execution, abstract
-from triarch.models.config import LayerSpec
+from triarch.models.attention_parts import SelfAttention
+from triarch.models.dense import Dense
+from triarch.models.layer import LayerSpec
+from triarch.models.rope import Rope
 from triarch.models.stack import repeating
 from triarch.objectives.losses import loss_fn
 
-KINDS = [LayerSpec(None, 10.0, True), LayerSpec(4, 10.0, True), LayerSpec(None, 10.0, False)]
+FAR, NEAR = (LayerSpec(SelfAttention(window, Rope(10.0)), Dense()) for window in (None, 4))
+KINDS = [FAR, NEAR, dataclasses.replace(FAR, mixer_norm=False)]
 sequences = st.lists(st.sampled_from(KINDS), max_size=8)
 
 

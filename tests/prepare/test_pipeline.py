@@ -83,7 +83,7 @@ def test_vocabulary_of_another_store(tmp_path):
     other = Documents(20)
     second = prepared(tmp_path / "b", other, VocabularyChoice(store=first.path))
     assert second.manifest.vocabulary == first.manifest.vocabulary
-    np.testing.assert_array_equal(second.token_bytes, first.token_bytes)
+    np.testing.assert_array_equal(second.token_bytes.rows(), first.token_bytes.rows())
     assert load_tokenizer(second).decode(all_tokens(second, "train")[:10])
     path = tmp_path / "given.model"
     path.write_bytes((first.path / "vocabulary" / "sentencepiece.model").read_bytes())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shutil
 
 import pytest
 
@@ -83,6 +85,49 @@ def test_lines_are_the_tables_numbers(study):
     (decode,) = [panel for panel in report.panels if panel.name == "throughput-decode"]
     assert [bar.get_width() for bar in decode.figure.axes[0].patches] == [40.0, 25.5]
     assert "llama (Hugging Face),10,,,700,25.5,24" in decode.csv()
+
+
+@pytest.fixture(scope="module")
+def trained_on_tasks(tmp_path_factory):
+    """A study without tables of tasks, whose runs evaluated a SeqIO task of two metrics every 200 steps."""
+    folder = write_study(tmp_path_factory.mktemp("trained") / "study", sizes={"1m": 1e6}, families=("redllm", "decllm"))
+    for number, family in enumerate(("redllm", "decllm")):
+        path = folder / "runs" / f"{family}-1m" / "metrics.jsonl"
+        lines = []
+        for line in path.read_text().splitlines():
+            entry = json.loads(line)
+            if entry["step"] % 200 == 0:
+                scale = entry["step"] / 200 + number
+                entry |= {"glue_cola/matthews": -10.0 * scale, "glue_cola/accuracy": 25 * scale if number else None}
+            lines.append(json.dumps(entry))
+        # As a resumed run logs a step again: the last entry counts.
+        path.write_text("\n".join([*lines[:20], lines[19].replace("-10.0", "-99.0"), *lines[19:]]) + "\n")
+    return folder
+
+
+def test_tasks_evaluated_in_training_are_shown(trained_on_tasks):
+    report = render_report(trained_on_tasks, bootstraps=0)
+    panels = {panel.title: panel for panel in report.panels if panel.name.startswith("task")}
+    lines = {
+        title: {one.get_label(): one.lines[0].get_xydata().tolist() for one in panel.figure.axes[0].containers}
+        for title, panel in panels.items()
+    }
+    assert lines["glue_cola, matthews against training tokens read"] == {
+        "redllm-1m": [[200_000.0, -10.0], [400_000.0, -20.0]],
+        "decllm-1m": [[200_000.0, -20.0], [400_000.0, -30.0]],
+    }
+    assert list(lines["glue_cola, accuracy against training tokens read"]) == ["decllm-1m"]
+    text = " ".join("".join(Page(report.html).text).split())
+    last = r"glue_cola\s*matthews\s*\N{EN DASH}\s*\N{EN DASH}\s*-20.0000 \N{PLUS-MINUS SIGN} \N{EN DASH}\s*-30.0000"
+    assert re.search(last, text)
+
+
+def test_a_task_metric_that_is_no_number(trained_on_tasks, tmp_path):
+    shutil.copytree(trained_on_tasks, tmp_path / "study")
+    path = tmp_path / "study" / "runs" / "redllm-1m" / "metrics.jsonl"
+    path.write_text(path.read_text().replace("-10.0", '"good"'))
+    with pytest.raises(UserError, match=r"glue_cola/matthews is 'good', expected a number$"):
+        render_report(tmp_path / "study", bootstraps=0)
 
 
 def test_steps_where_nothing_else_is_known(study):

@@ -68,7 +68,7 @@ HELD = {"options": FitOptions(fixed={"ceiling": 1.1})}
         ([0.3, 0.5, 45.0, 0.7], {}, "accuracy, row 3: 45, expected a share from 0 to 1"),
         ([0.3, 0.5, np.nan, 0.7], {}, "accuracy, row 3: nan"),
         ([0.3, 0.5, 0.6, 0.7], {"floor": 1.5}, "floor is 1.5"),
-        ([0.3, 0.5, 0.6, 0.7], HELD, "ceiling is 1.1, expected a number above the floor 0"),
+        ([0.3, 0.5, 0.6, 0.7], HELD, "ceiling is 1.1, expected a number from 0 to 1"),
     ],
 )
 def test_bad_accuracies_are_refused(accuracy, given, message):

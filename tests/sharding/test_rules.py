@@ -10,8 +10,9 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from triarch.errors import UserError
 from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules, partition_spec
+from triarch.sharding.constrainer import Constrainer
 from triarch.sharding.mesh import AXES, make_mesh
-from triarch.sharding.rules import Constrainer, batch_sharding, check_batch, check_split
+from triarch.sharding.rules import batch_sharding, check_batch, check_split
 
 
 def mesh(data=2, fsdp=2, tensor=2, sequence=1, replica=1):

@@ -237,7 +237,7 @@ def test_extra_ids_for_objectives(tmp_path):
             },
             {},
             "pairs",
-            r"split 'train', example 0: inputs hold the id \d+, expected 0 to 40, the ids of its vocabulary",
+            r"own_function\[train\]: example 0: inputs hold the id \d+, expected 0 to 40, the ids of its vocabulary",
         ),
         ({"preprocessors": [lambda ds: ds.take(0)]}, {}, "windows", r"missing expected output feature .*inputs"),
         (

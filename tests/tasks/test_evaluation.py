@@ -50,50 +50,62 @@ def error_of(capsys, *argv):
     return error
 
 
-def reference(path, name, num_beams=1):
-    """SeqIO's own evaluation of a task, by feature converters and one example at a time."""
+@functools.cache
+def generator_of(path):
     model = loaded(path)
     around = Conventions.of(model)
-    two_sided = model.config.architecture == "encoder-decoder"
+    return Generator(model, start=around.decoder_start, bidirectional_prompt=around.bidirectional_prompt)
+
+
+@functools.cache
+def predicted(path, inputs, length, num_beams):
+    """What a model writes after one example's inputs: several tasks have the same."""
+    settings = GenerationSettings(max_new_tokens=length, num_beams=num_beams, stop_tokens=((1,),))
+    (tokens,) = generator_of(path).generate([list(inputs)], settings)
+    row = [*tokens, 1] if len(tokens) < length else tokens
+    return row + [0] * (length - len(row))
+
+
+@functools.cache
+def likelihood(path, inputs, tokens):
+    model = loaded(path)
+    around = Conventions.of(model)
+    context = () if model.config.architecture == "encoder-decoder" else around.decoder_start
+    given = Continuation(list(inputs), list(tokens), before=context)
+    return score(model, [given], max_length=256, bidirectional_context=around.bidirectional_prompt)[0].log_likelihood
+
+
+def reference(path, name, num_beams=1):
+    """SeqIO's own evaluation of a task, by feature converters and one example at a time."""
+    two_sided = loaded(path).config.architecture == "encoder-decoder"
     converter = seqio.EncDecFeatureConverter(pack=False) if two_sided else seqio.PrefixLMFeatureConverter(pack=False)
     evaluator = seqio.Evaluator(name, converter, "validation", async_compute_metrics=False)
     (task,) = evaluator.eval_tasks
     examples = list(evaluator.cached_task_datasets[name].as_numpy_iterator())
-    length = max(len(one["targets"]) for one in examples)
-    context = () if two_sided else around.decoder_start
-    generator = Generator(model, start=around.decoder_start, bidirectional_prompt=around.bidirectional_prompt)
-    settings = GenerationSettings(max_new_tokens=length, num_beams=num_beams, stop_tokens=((1,),))
+    inputs, targets = ([tuple(one[side].tolist()) for one in examples] for side in ("inputs", "targets"))
+    length = max(map(len, targets))
+
+    def numbers(dataset):
+        return [int(index) for index, _ in dataset.as_numpy_iterator()]
 
     def predict(dataset):
-        found = []
-        for index, _ in dataset.as_numpy_iterator():
-            (tokens,) = generator.generate([examples[index]["inputs"].tolist()], settings)
-            row = [*tokens, 1] if len(tokens) < length else tokens
-            found.append((int(index), row + [0] * (length - len(row))))
-        return found
-
-    def likelihood(index, tokens):
-        given = Continuation(examples[index]["inputs"].tolist(), tokens, before=context)
-        return score(model, [given], max_length=256, bidirectional_context=around.bidirectional_prompt)[
-            0
-        ].log_likelihood
+        return [(index, predicted(path, inputs[index], length, num_beams)) for index in numbers(dataset)]
 
     def scores(dataset):
-        numbers = [int(index) for index, _ in dataset.as_numpy_iterator()]
-        return [(index, likelihood(index, examples[index]["targets"].tolist())) for index in numbers]
+        return [(index, likelihood(path, inputs[index], targets[index])) for index in numbers(dataset)]
 
     def with_scores(dataset):
         predictions = predict(dataset)
         ended = [(index, row[: row.index(1) + 1] if 1 in row else row) for index, row in predictions]
-        return predictions, {"scores": [likelihood(index, row) for index, row in ended]}
+        return predictions, {"scores": [likelihood(path, inputs[index], tuple(row)) for index, row in ended]}
 
     found, outputs = evaluator.evaluate(
         compute_metrics=True, predict_fn=predict, score_fn=scores, predict_with_aux_fn=with_scores
     )
-    targets = [
+    wanted = [
         task.postprocess_fn(one["targets_pretokenized"].decode(), example=one, is_target=True) for one in examples
     ]
-    return found.result()[name], outputs[name], targets
+    return found.result()[name], outputs[name], wanted
 
 
 @pytest.mark.parametrize("kind", ["decoder", "prefix", "both"])

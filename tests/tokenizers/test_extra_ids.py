@@ -61,10 +61,10 @@ def test_text_is_as_before_and_a_store_brings_it_back(tmp_path, kind, extra):
     tokenizer.save(folder)
     for copy in (tokenizer, read_tokenizer(tokenizer.info, folder, "store"), pickle.loads(pickle.dumps(tokenizer))):
         assert copy.info == tokenizer.info
-        assert copy.info.size == base.info.size + extra.count == len(copy.token_bytes)
+        assert copy.info.size == base.info.size + extra.count == len(copy.token_bytes.own)
         assert list(copy.token_texts) == [*base.token_texts, *[b""] * extra.count]
-        assert not copy.token_bytes[base.info.size :].any()
-        np.testing.assert_array_equal(copy.token_bytes[: base.info.size], base.token_bytes)
+        assert not copy.token_bytes.own[base.info.size :].any()
+        np.testing.assert_array_equal(copy.token_bytes.own[: base.info.size], base.token_bytes.own)
         for text in HARD_TEXTS:
             ids = copy.encode(text)
             np.testing.assert_array_equal(ids, base.encode(text))

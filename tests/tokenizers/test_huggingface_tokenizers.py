@@ -62,7 +62,7 @@ def test_nothing_is_lost(loaded, layout):
         text = text.replace("\u2581", "") if layout == "gemma" else text
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
-        assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+        assert tokenizer.token_bytes.own[ids].sum() == len(text.encode())
         assert b"".join(tokenizer.token_texts[index] for index in ids) == text.encode()
 
     check()
@@ -71,17 +71,17 @@ def test_nothing_is_lost(loaded, layout):
 def test_bytes_of_each_layouts_pieces(loaded):
     for layout, text, extra in [("t5", "some text", 1), ("gpt2", "some  text é", 0), ("modernbert", "a    b", 0)]:
         tokenizer = loaded[layout]
-        assert tokenizer.token_bytes[tokenizer.encode(text)].sum() == len(text.encode()) + extra
+        assert tokenizer.token_bytes.own[tokenizer.encode(text)].sum() == len(text.encode()) + extra
     # A word's pieces add up to the word; the space before it is not in them.
-    assert loaded["bert"].token_bytes[loaded["bert"].encode("Hello there")].sum() == len("hellothere")
-    assert loaded["bert"].token_bytes[loaded["bert"].encode("\u4e00")].tolist() == [0]  # [UNK]
+    assert loaded["bert"].token_bytes.own[loaded["bert"].encode("Hello there")].sum() == len("hellothere")
+    assert loaded["bert"].token_bytes.own[loaded["bert"].encode("\u4e00")].tolist() == [0]  # [UNK]
     gemma = loaded["gemma"]
-    assert gemma.token_bytes[gemma.encode("\u4e00")].tolist() == [1, 1, 1]
+    assert gemma.token_bytes.own[gemma.encode("\u4e00")].tolist() == [1, 1, 1]
     for layout in LAYOUTS:
         tokenizer = loaded[layout]
         special = [index for index in tokenizer.info.special.values() if isinstance(index, int)]
-        assert not tokenizer.token_bytes[special].any()
-        assert tokenizer.token_bytes.shape == (tokenizer.info.size,)
+        assert not tokenizer.token_bytes.own[special].any()
+        assert tokenizer.token_bytes.own.shape == (tokenizer.info.size,)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_text_that_reads_like_a_special_token_is_text(loaded):
         assert huggingface.LAYOUTS[layout]().token_to_id(token) not in ids.tolist()
         if token == "</s>":
             assert tokenizer.decode(ids) == f"a {token} b"
-            assert tokenizer.token_bytes[ids].sum() == len(f" a {token} b")
+            assert tokenizer.token_bytes.own[ids].sum() == len(f" a {token} b")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -143,7 +143,7 @@ def test_save_and_load(loaded, layout, tmp_path):
     tokenizer.save(tmp_path)
     for copy in (given_tokenizer(tmp_path), pickle.loads(pickle.dumps(tokenizer))):
         assert copy.info == tokenizer.info and len(copy.info.fingerprint) == 64
-        np.testing.assert_array_equal(copy.token_bytes, tokenizer.token_bytes)
+        np.testing.assert_array_equal(copy.token_bytes.own, tokenizer.token_bytes.own)
         for text in HARD_TEXTS:
             np.testing.assert_array_equal(copy.encode(text), tokenizer.encode(text))
 
@@ -211,7 +211,7 @@ def test_files_of_older_versions(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
     old = given_tokenizer(tmp_path)
     assert old.encode("Hello there").tolist() == expected.encode("Hello there").tolist()
-    assert old.token_bytes.tolist() == expected.token_bytes.tolist()
+    assert old.token_bytes.own.tolist() == expected.token_bytes.own.tolist()
 
 
 def test_what_stands_around_a_text_is_found_without_a_letter_a(tmp_path):

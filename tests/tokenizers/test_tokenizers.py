@@ -22,7 +22,7 @@ def test_nothing_is_lost(kind, text):
     tokenizer = tokenizers()[kind]
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+    assert tokenizer.token_bytes.own[ids].sum() == len(text.encode())
     assert b"".join(tokenizer.token_texts[index] for index in ids) == text.encode()
     assert not set(ids.tolist()) & set(tokenizer.info.special.values())
 
@@ -82,8 +82,8 @@ def test_a_given_model_in_t5s_layout():
     assert tokenizer.encode("some text").tolist() == processor.encode("some text")
     assert tokenizer.info.special == {"pad": 0, "bos": 0, "eos": 1, "mask": processor.piece_to_id("[MASK]")}
     # T5's models put a space before the text.
-    assert tokenizer.token_bytes[tokenizer.encode("some text")].sum() == len("some text") + 1
-    assert tokenizer.token_bytes[processor.piece_to_id("[MASK]")] == 0
+    assert tokenizer.token_bytes.own[tokenizer.encode("some text")].sum() == len("some text") + 1
+    assert tokenizer.token_bytes.own[processor.piece_to_id("[MASK]")] == 0
 
 
 def test_a_given_model_in_llamas_layout_pads_with_unk():
@@ -114,4 +114,4 @@ def test_missing_model(tmp_path):
 
 def test_ids_fit_their_type():
     assert small_sentencepiece().encode("some text").dtype == np.int32
-    assert ByteTokenizer().token_bytes.dtype == small_sentencepiece().token_bytes.dtype == np.uint16
+    assert ByteTokenizer().token_bytes.own.dtype == small_sentencepiece().token_bytes.own.dtype == np.uint16

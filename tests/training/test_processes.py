@@ -8,6 +8,8 @@ import pytest
 from tests.processes import flags, free_port, running
 from tests.training import tiny
 from triarch.cli.main import main
+from triarch.prepare.corpora.files import Files
+from triarch.prepare.pipeline import VocabularyChoice, prepare
 
 _GIN = """
 include 'runs/run.gin'
@@ -49,7 +51,7 @@ report = Reporter.report
 
 def slowly(self, pending):
     time.sleep(float(pause))
-    report(self, pending)
+    return report(self, pending)
 
 Reporter.report = slowly
 together._SEEN_WITHIN_SECONDS = 2.0
@@ -167,6 +169,65 @@ def assert_exported_by_the_first(run, folder, monkeypatch):
     assert main(["export", f"--workdir={run}", f"--output={folder / 'other'}"]) == 0
     assert (folder / "export" / "manifest.json").is_file()
     assert not (folder / "other").exists()
+
+
+_TASKS = """
+import numpy as np
+import seqio
+import tensorflow as tf
+
+PAIRS = [("say yes", "yes"), ("say no", "no, no"), ("say it again", "again"), ("say", ""), ("more", "a little")]
+
+
+def rows(split, shuffle_files=False, seed=None):
+    return tf.data.Dataset.from_tensor_slices({side: [pair[i] for pair in PAIRS] for i, side in enumerate(SIDES)})
+
+
+def letters(targets, predictions):
+    return {"letters": float(np.mean([len(text) for text in predictions]))}
+
+
+def likelihood(targets, scores):
+    return {"likelihood": float(np.mean(scores))}
+
+
+SIDES = ("inputs", "targets")
+seqio.TaskRegistry.add(
+    "said",
+    source=seqio.FunctionDataSource(rows, splits=["validation"]),
+    preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos],
+    output_features={side: seqio.Feature(seqio.ByteVocabulary(extra_ids=1)) for side in SIDES},
+    metric_fns=[letters, likelihood],
+)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_tasks_as_one(train, tmp_path):
+    (tmp_path / "said.py").write_text(_TASKS)
+    (tmp_path / "text.txt").write_text("\n".join(f"say {number} again, and then no more" for number in range(99)))
+    text = Files((str(tmp_path / "text.txt"),), unit="line")
+    store = prepare(text, "text", tmp_path / "store", VocabularyChoice("bytes"), tiny.WINDOW, 0.2, 1)
+    values = {"vocabulary": 260, "window": tiny.WINDOW, "store": store.path, "cache": tmp_path / "cache"}
+    tasks = "\nRunConfig.eval_tasks = ('said',)\nRunConfig.eval_tasks_every = 6\nRunConfig.eval_tasks_batch = 4\n"
+    best = "CheckpointConfig.keep_best = 'said/likelihood'\n"
+    (tmp_path / "tasks.gin").write_text(_GIN.format(**values) + tasks + best)
+    verb = ("train", f"--gin_file={tmp_path / 'tasks.gin'}", f"--module={tmp_path / 'said.py'}")
+    found = []
+    for count in (1, 2):
+        workdir = tmp_path / str(count)
+        with train(workdir, count, 4 // count, verb=verb) as group:
+            group.finish()
+            assert "said/likelihood" in group.said(0)
+            assert count == 1 or "said/likelihood" not in group.said(1)
+        found.append(lines(workdir))
+    assert_same(tmp_path / "2", found[0])
+    for ours, theirs in zip(*found, strict=True):
+        asked = {name for name in theirs if name.startswith("said/")}
+        assert asked == ({"said/letters", "said/likelihood"} if theirs["step"] in (6, 12) else set())
+        for name in asked:
+            # The sum over tens of tokens of differences that `assert_same` allows.
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from typing import TextIO
 import numpy as np
 
 from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
 from triarch.models import ModelConfig
 from triarch.objectives import CausalLM, MaskedLM, PrefixLM
@@ -38,9 +39,8 @@ def write_store(path: Path, examples: int = 64, seed: int = 0) -> Path:
             tokens = count * WINDOW
             splits[name] = Split(count, count, tokens, 0, tokens, writer.finish_files(name))
         vocabulary = Vocabulary("bytes", VOCABULARY, "tiny", special)
-        writer.finish(
-            Manifest("tiny", "windows", WINDOW, "uint16", vocabulary, splits, {}), np.ones(VOCABULARY, np.uint16)
-        )
+        manifest = Manifest("tiny", "windows", WINDOW, "uint16", vocabulary, splits, {})
+        writer.finish(manifest, TokenBytes.fixed(np.ones(VOCABULARY)))
     return path
 
 

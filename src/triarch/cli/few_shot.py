@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from triarch.cli.steps import chosen_steps
+from triarch.cli.task_flags import answers_file, check_one_process, refuse_flags
 from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 _SUITES = "evaluation"
 _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "examples")
 _WIDTHS = (24, 16, 13, 9, 14, 9, 9)
-_ANSWERS = ".answers.jsonl"
+NAME_SOME = "name some with --tasks=NAMES or --task_suite=NAME"
 _TABLE_FLAGS = ("question", "choices", "answer")
 _FLAGS = (
     *_TABLE_FLAGS,
-    "task_data", "include_path", "num_fewshot", "limit", "max_length", "add_bos", "pseudo", "answers",
+    "task_data", "include_path", "num_fewshot", "max_length", "add_bos", "pseudo",
 )  # fmt: skip
 
 
@@ -60,7 +61,6 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="of further tasks, YAML as the harness reads it; repeatable",
     )  # fmt: skip
     add("--num_fewshot", type=int, metavar="K", help="examples in the prompt (default: the suite's or the task's own)")
-    add("--limit", type=int, metavar="N", help="the first N examples of every task (default: all)")
     add(
         "--max_length", type=int, metavar="TOKENS",
         help="read at most so many tokens; longer prompts lose their start (default: the model's positions, or 2048)",
@@ -74,18 +74,11 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="what an encoder finds masked with each token of a continuation: nothing more (token), the tokens of its "
         "word to its right (word), or all of the continuation to its right (rest) (default: token)",
     )  # fmt: skip
-    add(
-        "--answers", type=Path, metavar="FILE",
-        help="keep answers here as they come; run again to go on after a stop (default: beside --json's file, or in "
-        "--output); of several checkpoints each has a file of its own, named after it",
-    )  # fmt: skip
 
 
-def refuse_task_flags(args: argparse.Namespace, but: Sequence[str] = ()) -> None:
-    """Raises UserError for a flag of tasks where no task is asked for, but for those in `but`."""
-    given = [name for name in _FLAGS if name not in but and getattr(args, name) not in (None, [])]
-    if given:
-        raise UserError(f"--{given[0]} is for tasks: name some with --tasks=NAMES or --task_suite=NAME")
+def refuse_task_flags(args: argparse.Namespace) -> None:
+    """Raises UserError for a flag of tasks where no task is asked for."""
+    refuse_flags(args, _FLAGS, "tasks", NAME_SOME)
 
 
 def asks_for_tasks(args: argparse.Namespace) -> bool:
@@ -100,9 +93,7 @@ def run_tasks(args: argparse.Namespace) -> dict[str, Any]:
       UserError: a task, its data or a model is missing or unsuitable, or a flag is out of range.
     """
     if args.task_file is None:
-        given = next((name for name in _TABLE_FLAGS if getattr(args, name) is not None), None)
-        if given:
-            raise UserError(f"--{given} is for a table of your own: name it with --task_file=FILE")
+        refuse_flags(args, _TABLE_FLAGS, "a table of your own", "name it with --task_file=FILE")
         return _run_tasks(args)
     # Not --output: tasks that lie there already may run code, and the user named it for what is written.
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,8 +120,7 @@ def _write_table_task(args: argparse.Namespace, scratch: Path) -> str:
 
 
 def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
-    if args.coordinator or args.num_processes not in (None, 1):
-        raise UserError("tasks are evaluated by one process")
+    check_one_process(args)
     options, suite = _options(args), _suite(args)
     options.check()
     from triarch.evaluation.few_shot import check_names
@@ -236,22 +226,6 @@ def _options(args: argparse.Namespace) -> FewShotOptions:
         pseudo="token" if args.pseudo is None else args.pseudo,
         batch_size=args.batch_size,
     )
-
-
-def answers_file(args: argparse.Namespace, checkpoint: str, name: str) -> Path | None:
-    """Returns where the answers of a checkpoint are kept; `checkpoint` sets apart one of several.
-
-    In --output the file is called by `name`.
-    """
-    file = args.answers
-    if file is None and args.json not in (None, "-"):
-        file = Path(args.json).with_suffix(_ANSWERS)
-    if file is None and args.output is not None:
-        file = args.output / f"{name}{_ANSWERS}"
-    if file is None or not checkpoint:
-        return file
-    ending = _ANSWERS if file.name.endswith(_ANSWERS) else file.suffix
-    return file.with_name(file.name.removesuffix(ending) + checkpoint + ending)
 
 
 def _suite(args: argparse.Namespace) -> TaskSuite:

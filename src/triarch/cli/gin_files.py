@@ -56,6 +56,7 @@ def configurables() -> dict[str, type]:
     from triarch.data.mixture import MixturePhase, StoreMixture
     from triarch.evaluation.few_shot.suites import TaskSuite
     from triarch.models import Dropout, Execution, ModelConfig, RopeScaling
+    from triarch.models.choices import own_parts
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
     from triarch.sweeps.budgets import FixedTokens, IsoFlop, TokensPerParameter
@@ -69,7 +70,8 @@ def configurables() -> dict[str, type]:
 
     classes = [
         *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase),
-        *(ModelConfig, RopeScaling, Execution, Dropout, MeshConfig, AxisRules, ParameterRules, ActivationRules),
+        *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout),
+        *(MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *(optimizers.AdamW, StableAdamW, Adafactor),
         *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),

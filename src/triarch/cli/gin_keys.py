@@ -118,7 +118,8 @@ def _type(hint: Any) -> str:
         for option in options:
             text = text.replace(described(option), _type(option))
         return text
-    return " or ".join(f"@{name}()" for name, cls in configurables().items() if not missing_members(cls, hint))
+    fitting = [f"@{name}()" for name, cls in configurables().items() if not missing_members(cls, hint)]
+    return " or ".join(fitting) or described(hint)
 
 
 def _default(field: dataclasses.Field) -> str | None:

@@ -26,9 +26,9 @@ def add_module_argument(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import a Python module first, which may register SeqIO tasks, objectives, optimizers and schedules: a "
-        "dotted name on PYTHONPATH or in the current folder, or the path of a .py file (repeatable); it runs with your "
-        "rights, and nothing but this flag makes triarch run code",
+        help="import a Python module first, which may register SeqIO tasks, objectives, optimizers, schedules and "
+        "parts of layers: a dotted name on PYTHONPATH or in the current folder, or the path of a .py file "
+        "(repeatable); it runs with your rights, and nothing but this flag makes triarch run code",
     )
 
 

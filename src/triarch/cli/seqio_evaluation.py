@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.few_shot import answers_file
 from triarch.cli.steps import chosen_steps
+from triarch.cli.task_flags import answers_file, check_one_process, refuse_flags
 from triarch.cli.views.model_tables import make_folder
 from triarch.cli.views.text_table import aligned
 from triarch.errors import UserError
@@ -48,9 +48,7 @@ def add_seqio_arguments(parser: argparse.ArgumentParser) -> None:
 
 def refuse_seqio_flags(args: argparse.Namespace) -> None:
     """Raises UserError for a flag of SeqIO tasks where none is asked for."""
-    given = [name for name in _FLAGS if getattr(args, name) is not None]
-    if given:
-        raise UserError(f"--{given[0]} is for SeqIO tasks: name some with --seqio_task=NAME")
+    refuse_flags(args, _FLAGS, "SeqIO tasks", "name some with --seqio_task=NAME")
 
 
 def run_seqio_tasks(args: argparse.Namespace) -> dict[str, Any]:
@@ -59,8 +57,7 @@ def run_seqio_tasks(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: a task, its split or a model is missing or unsuitable, or a flag is out of range.
     """
-    if args.coordinator or args.num_processes not in (None, 1):
-        raise UserError("tasks are evaluated by one process")
+    check_one_process(args)
     if len(args.model) > 1:
         raise UserError("--seqio_task: give one --model; several checkpoints of it with --step")
     (path,) = args.model

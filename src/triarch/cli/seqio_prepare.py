@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli.modules import import_modules
+from triarch.cli.tensorflow_quiet import import_seqio
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -47,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="of preprocessors that draw at random (default: %(default)s)")
     add(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="read each split as N of SeqIO's shards (seqio.ShardInfo), by turns, in --workers processes; 1: in the "
+        "order that get_dataset has (default: where preprocessing runs in Python, those that the source has, at most "
+        "16; else 1)",
+    )
+    add(
         "--seqio_cache_dir",
         action="append",
         default=[],
@@ -63,13 +75,12 @@ def prepare_provider(args: argparse.Namespace, provider: seqio.Task | seqio.Mixt
     """
     import seqio
 
-    if args.data_dir is not None:
-        seqio.set_tfds_data_dir_override(args.data_dir)
     for folder in args.seqio_cache_dir:
         if not Path(folder).is_dir() and "://" not in folder:
             raise UserError(f"--seqio_cache_dir={folder}: no such folder")
-    seqio.add_global_cache_dirs(args.seqio_cache_dir)
-    for name, value in (("max_examples", args.max_examples), ("num_epochs", args.num_epochs)):
+    _set_folders(args.data_dir, args.seqio_cache_dir)
+    for name in ("max_examples", "num_epochs", "shards", "workers"):
+        value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name}={value}: expected at least 1")
     if isinstance(provider, seqio.Mixture):
@@ -81,6 +92,21 @@ def prepare_provider(args: argparse.Namespace, provider: seqio.Task | seqio.Mixt
         "seconds": time.monotonic() - start,
         "manifest": dataclasses.asdict(store.manifest),
     }
+
+
+def _set_folders(data_dir: str | None, cache_dirs: Sequence[str]) -> None:
+    import seqio
+
+    if data_dir is not None:
+        seqio.set_tfds_data_dir_override(data_dir)
+    seqio.add_global_cache_dirs(cache_dirs)
+
+
+def _begin_process(modules: Sequence[str], data_dir: str | None, cache_dirs: Sequence[str]) -> None:
+    """Makes the user's tasks known in a process that reads shards, as they are in this one."""
+    import_seqio()
+    import_modules(modules)
+    _set_folders(data_dir, cache_dirs)
 
 
 def _prepare(args: argparse.Namespace, task: seqio.Task, output: Path, keep: bool = False) -> TokenStore:
@@ -106,6 +132,7 @@ def _examples(args: argparse.Namespace, task: seqio.Task, layout: str) -> tuple[
     """Returns the examples of a task, and how many tokens a window is to have."""
     from triarch.prepare.layouts import OF_PAIRS
     from triarch.tasks.any_task import TaskExamples, TaskOptions, takes_sequence_length
+    from triarch.tasks.reading import Processes
     from triarch.tokenizers import ExtraIds
 
     lengths = _sequence_length(args.sequence_length)
@@ -124,8 +151,11 @@ def _examples(args: argparse.Namespace, task: seqio.Task, layout: str) -> tuple[
         num_epochs=args.num_epochs,
         max_examples=args.max_examples,
         extra=ExtraIds(args.add_mask, args.add_modes, args.add_sentinels),
+        shards=args.shards,
     )
-    return TaskExamples(task, options), window
+    begin = functools.partial(_begin_process, tuple(args.module), args.data_dir, tuple(args.seqio_cache_dir))
+    processes = Processes(args.workers or len(os.sched_getaffinity(0)), begin)
+    return TaskExamples(task, options, processes), window
 
 
 def _sequence_length(text: str | None) -> dict[str, int]:

@@ -126,7 +126,8 @@ class Manifest:
       splits: by name.
       lengths: of pairs, how many tokens "inputs" and "targets" of an example have at most, those of all of them where
         several are packed; None in the other layouts.
-      source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out.
+      source: what the store was made from, free: files with sizes and hashes, versions, counts of what was left out;
+        "token_bytes", by split, how many bytes the tokens of its documents stand for, where that is not `Split.bytes`.
       provenance: of each split; None in stores made before there was any.
       gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
     """
@@ -201,7 +202,7 @@ _SCHEMA = Record(
         "dtype": Text(DTYPES),
         "vocabulary": VOCABULARY_SCHEMA,
         "splits": Table(_SPLIT, least=1, names=FileName()),
-        "source": Table(Anything()),
+        "source": Record({"token_bytes": OrNull(Table(Whole()))}, others=True),
         "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
         "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
         "gap": OrNull(Whole(1, MOST_TOKENS)),

@@ -18,6 +18,7 @@ from array_record.python import array_record_module
 
 from triarch.data import manifest as manifests
 from triarch.data.manifest import VOCABULARY
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError, nearest
 from triarch.files import check_regular, read_regular
 
@@ -113,15 +114,12 @@ class TokenStore:
     Attributes:
       path: the store's folder.
       manifest: what it says of itself.
-      token_bytes: uint16[vocabulary size]: the UTF-8 bytes each token stands for, 0 for special tokens.
-      first_token_bytes: uint16[vocabulary size]: those it stands for as the first of a text, without a space that the
-        tokenizer put before it.
+      token_bytes: the UTF-8 bytes that each token stands for.
     """
 
     path: Path
     manifest: manifests.Manifest
-    token_bytes: np.ndarray
-    first_token_bytes: np.ndarray
+    token_bytes: TokenBytes
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TokenStore:
@@ -134,12 +132,21 @@ class TokenStore:
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
             _check_size(path / file.name, file.size, path)
-        return cls(path, manifest, *_read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size, path))
+        return cls(path, manifest, _read_token_bytes(path / manifests.TOKEN_BYTES, manifest.vocabulary.size, path))
 
     @property
     def vocabulary_folder(self) -> Path:
         """What rebuilds the vocabulary; empty for bytes."""
         return self.path / VOCABULARY
+
+    def text_bytes(self, split: str) -> float:
+        """Returns how many bytes of text there are for each that the tokens of a split stand for.
+
+        1 where text is kept byte for byte. Other vocabularies drop spaces (WordPiece), change characters, or have one
+        token for all that is unknown: what their tokens stand for is not what was read.
+        """
+        counted = (self.manifest.source.get("token_bytes") or {}).get(split)
+        return self.manifest.splits[split].bytes / counted if counted else 1.0
 
     def split(self, name: str) -> SplitReader:
         """Returns the reader of split `name`.
@@ -194,11 +201,10 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
-def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Returns `token_bytes` and `first_token_bytes`: one row for both where they are alike."""
+def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> TokenBytes:
     try:
         check_regular(path, store)
-        content = io.BytesIO(read_regular(path, 4 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
+        content = io.BytesIO(read_regular(path, 6 * manifests.MOST_IDS + _MOST_HEADER_BYTES))
     except FileNotFoundError:
         raise UserError(f"{path}: the store is cut short: the file is missing; prepare it again") from None
     except OSError as error:
@@ -209,11 +215,10 @@ def _read_token_bytes(path: Path, vocab_size: int, store: Path) -> tuple[np.ndar
         shape, _, dtype = np.lib.format.read_array_header_1_0(content)
     except Exception as error:  # numpy has Python parse the header, which fails in many ways.
         raise UserError(f"{path}: the store is damaged: {_reason(error)}; prepare it again") from None
-    if shape not in ((vocab_size,), (2, vocab_size)) or dtype != np.uint16:
+    if shape not in ((vocab_size,), (2, vocab_size), (3, vocab_size)) or dtype != np.uint16:
         raise UserError(f"{path}: found {dtype}{list(shape)}, the manifest's vocabulary needs uint16[{vocab_size}]")
     values = content.read()
     expected = dtype.itemsize * math.prod(shape)
     if len(values) != expected:
         raise UserError(f"{path}: the store is cut short: {len(values):,} bytes of values, expected {expected:,}")
-    rows = np.atleast_2d(np.frombuffer(values, dtype).reshape(shape))
-    return rows[0], rows[-1]
+    return TokenBytes.from_rows(np.atleast_2d(np.frombuffer(values, dtype).reshape(shape)))

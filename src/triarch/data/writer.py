@@ -15,6 +15,7 @@ from triarch.data import manifest as manifests
 from triarch.data.partial import SCRATCH, PartialFolder, check_output, explained
 from triarch.data.spool import FileFormat, SpooledFiles
 from triarch.data.tables import DOCUMENT_COLUMNS, PIECE_COLUMNS, TableFormat
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError
 from triarch.files import sha256, write_synced
 
@@ -155,10 +156,10 @@ class StoreWriter:
             )
         return manifests.SplitProvenance(documents, pieces)
 
-    def finish(self, manifest: manifests.Manifest, token_bytes: np.ndarray) -> None:
-        """Writes the manifest last and moves the store into place; `token_bytes` is as in `TokenStore`, or [size]."""
+    def finish(self, manifest: manifests.Manifest, token_bytes: TokenBytes) -> None:
+        """Writes the manifest last and moves the store into place."""
         with explained(self.output):
-            np.save(self.folder / manifests.TOKEN_BYTES, token_bytes.astype(np.uint16), allow_pickle=False)
+            np.save(self.folder / manifests.TOKEN_BYTES, token_bytes.rows(), allow_pickle=False)
             write_synced(self.folder / manifests.FILE_NAME, manifest.to_json())
             self._partial.publish()
 

@@ -140,7 +140,7 @@ def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_
     first = dataclasses.replace(nothing, scores=nothing.scores.at[:, 0].set(0.0))
     everything = jnp.ones(prompts, bool)
     begun = Search(cache.rows(every_beam), first, nothing, everything, jnp.int32(0), jnp.bool_(False))
-    begun = _advanced(begun, next_logits(model, hidden)[every_beam], rules)
+    begun = _advanced(model, begun, next_logits(model, hidden)[every_beam], rules)
 
     def unfinished(search: Search) -> Array:
         return jnp.any(search.open) & ~search.stuck
@@ -150,12 +150,12 @@ def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_
         newest = jax.lax.dynamic_slice_in_dim(search.running.tokens, column, 1, axis=2).reshape(-1, 1)
         model = network()
         hidden, cache = model.extend(newest, search.cache)
-        return _advanced(dataclasses.replace(search, cache=cache), next_logits(model, hidden), rules)
+        return _advanced(model, dataclasses.replace(search, cache=cache), next_logits(model, hidden), rules)
 
     return jax.lax.while_loop(unfinished, one_more, begun).finished
 
 
-def _advanced(search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
+def _advanced(model: Transformer, search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
     candidates, parents = _candidates(search, logits, rules)
     length = search.step + 1
     last = jax.lax.dynamic_slice_in_dim(candidates.tokens, length, rules.stops.longest, axis=2)
@@ -171,7 +171,7 @@ def _advanced(search: Search, logits: Float[Array, "rows vocab"], rules: Rules) 
     best_possible = rules.penalised(running.scores[:, :1], length)
     worst = jnp.where(finished.real, jnp.min(finished.scores, axis=1, keepdims=True), _OUT)
     return Search(
-        cache=search.cache.reorder(rows),
+        cache=model.reorder(search.cache, rows),
         running=running,
         finished=finished,
         open=search.open & jnp.any(best_possible > worst, axis=1),

@@ -139,7 +139,7 @@ def _by_token(
     """Yields each prefix and what was scored, sums [windows, tokens after the prefix], of the longest windows."""
     longest = options.lengths[-1]
     windows = _windows(store, options)
-    scorer = Scorer.of(model, store, options.batch_size, progress)
+    scorer = Scorer.of(model, store, options.split, options.batch_size, progress)
     objective = _prefix_objective(model)
     prefixes = [prefix for prefix in options.prefixes if prefix < longest]
     causal = model.config.architecture == "decoder-only" and not objective.bidirectional_prefix
@@ -164,19 +164,24 @@ def _windows(store: TokenStore, options: LengthOptions) -> SampledWindows:
 def _pseudo(model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress) -> Iterator[LengthLoss]:
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
     longest = _windows(store, options)
-    scorer = Scorer.of(model, store, options.batch_size, progress)
+    scorer = Scorer.of(model, store, options.split, options.batch_size, progress)
     framed = adds_special_tokens(_trained_objective(model))
     for length in options.lengths:
         # All but the first token are candidates, whatever the prefix of other models.
         objective = PrefixLM(prefix_fraction=1 / length)
-        size, count = store.manifest.vocabulary.size, options.pseudo_positions
-        one = scorings.pseudo_likelihood(objective, special, size, length, count, options.seed, framed)
-        windows = [(number, {"tokens": example["tokens"][:length]}) for number, example in longest]
+        count = options.pseudo_positions
+        one = scorings.pseudo_likelihood(objective, special, store.token_bytes, length, count, options.seed, framed)
+        windows = [(number, _beginning(example, length)) for number, example in longest]
         progress.start(f"{model.path.name} {length:,} tokens", len(windows) * one.rows_per_window)
         sums = scorer.window_sums(windows, one)
         check_finite(sums.nats, model, store)
         loss = summarise(Scored(sums, longest.sample, one.share(sums.tokens)))
         yield LengthLoss(**vars(loss), scoring=one.name, prefix=None, length=length)
+
+
+def _beginning(example: Example, length: int) -> Example:
+    """Returns the first tokens of a window."""
+    return {name: values[:length] if values.ndim else values for name, values in example.items()}
 
 
 def _prefix_objective(model: LoadedModel) -> PrefixLM:
@@ -190,8 +195,8 @@ def _trained_objective(model: LoadedModel) -> Objective | None:
 
 def _scoring(model: LoadedModel, store: TokenStore, objective: PrefixLM, length: int) -> Scoring:
     special = SpecialTokens.from_manifest(store.manifest.vocabulary.special)
-    size = store.manifest.vocabulary.size
-    return scorings.by_objective("paired", objective, model.config.architecture, special, size, length, seed=0)
+    architecture = model.config.architecture
+    return scorings.by_objective("paired", objective, architecture, special, store.token_bytes, length, seed=0)
 
 
 def _between(scored: Scored, start: int, stop: int) -> Scored:

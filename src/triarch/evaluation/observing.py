@@ -11,9 +11,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import Execution, ModelConfig, Transformer
-from triarch.models.execution import Constrain
 from triarch.models.kernels import Attend, attention_weights, dense_attention
 from triarch.models.masks import Mask
+from triarch.models.placing import Constrain
 
 Kind = Literal["encoder", "decoder", "cross"]
 KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")

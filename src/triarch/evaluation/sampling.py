@@ -68,11 +68,18 @@ class Scored(NamedTuple):
 class SampledWindows:
     """The windows of a sample: (number in the split, example) at each place.
 
-    A window of running text has the token that stands before it too, "previous_token", but for the split's first.
+    Where the documents are known, an example of text tells which tokens are the first of one, "starts"; otherwise a
+    window of running text has the token that stands before it, "previous_token", but for the split's first.
+
+    Attributes:
+      examples: all windows of the split.
+      sample: which of them.
+      starts: places (ascending) and tokens in them, int64 each, at which documents begin; None where they are unknown.
     """
 
     examples: Examples
     sample: Sample
+    starts: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.sample.numbers)
@@ -80,7 +87,12 @@ class SampledWindows:
     def __getitem__(self, place: int) -> tuple[int, Example]:
         number = int(self.sample.numbers[place])
         example = self.examples[number]
-        if number and "tokens" in example and "segment_ids" not in example:  # A window of running text.
+        if self.starts is not None:
+            places, tokens = self.starts
+            is_start = np.zeros(len(example["tokens"]), bool)
+            is_start[tokens[slice(*np.searchsorted(places, [place, place + 1]))]] = True
+            example = {**example, "starts": is_start}
+        elif number and "tokens" in example and "segment_ids" not in example:  # A window of running text.
             example = {**example, "previous_token": self.examples[number - 1]["tokens"][-1]}
         return number, example
 
@@ -115,25 +127,53 @@ def sample_windows(
       UserError: the store's tables of documents are damaged.
     """
     numbers = draw(len(examples), count, seed)
-    return SampledWindows(examples, Sample(numbers, len(examples), _documents(store, split, numbers, length)))
-
-
-def _documents(store: TokenStore, split: str, numbers: np.ndarray, length: int) -> np.ndarray | None:
-    """Returns the document that most of each window is from; None for pairs, and where none is known.
-
-    A document longer than a row fills several, of a packed store too.
-    """
     manifest = store.manifest
     if manifest.layout not in LAYOUTS[:2] or split not in (manifest.provenance or {}):
-        return None
+        return SampledWindows(examples, Sample(numbers, len(examples)))
+    pieces = _pieces(store, split, numbers, length)
+    sample = Sample(numbers, len(examples), _documents(pieces))
+    begins = (pieces.token_start == 0) & (pieces.offset >= 0) & (pieces.offset < length)
+    return SampledWindows(examples, sample, (pieces.window[begins], pieces.offset[begins]))
+
+
+class _Pieces(NamedTuple):
+    """Runs of tokens of one document each, by window and in their order, int64[pieces] each.
+
+    Attributes:
+      window: the window's place in the sample.
+      document: number of the document in its split.
+      token_start: the run's first token in the document.
+      offset: that token's place in the window; negative where it is before it.
+      tokens: how many.
+    """
+
+    window: np.ndarray
+    document: np.ndarray
+    token_start: np.ndarray
+    offset: np.ndarray
+    tokens: np.ndarray
+
+
+def _pieces(store: TokenStore, split: str, numbers: np.ndarray, length: int) -> _Pieces:
+    """Returns what windows are made of; their first and last runs may reach beyond them."""
+    manifest = store.manifest
     first, last = numbers * length // manifest.window, ((numbers + 1) * length - 1) // manifest.window
     place = np.repeat(np.arange(len(numbers)), last - first + 1)
     covering = np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
     pieces = store.provenance(split).pieces(covering)
-    owner = place[pieces.place]
+    window, tokens = place[pieces.place], pieces.token_end - pieces.token_start
+    # The runs follow one another without a gap, in a window from the beginning of its first example on.
+    ends = np.cumsum(tokens)
+    before = (ends - tokens)[np.searchsorted(window, window)]
+    offset = ends - tokens - before + (first * manifest.window - numbers * length)[window]
+    return _Pieces(window, pieces.document, pieces.token_start, offset, tokens)
+
+
+def _documents(pieces: _Pieces) -> np.ndarray:
+    """Returns the document that most of each window is from, a document longer than a row filling several."""
     # Of each window and document together, and then of each window the greatest, the lower document first.
-    pairs, inverse = np.unique(np.column_stack([owner, pieces.document]), axis=0, return_inverse=True)
-    tokens = np.bincount(inverse.reshape(-1), pieces.token_end - pieces.token_start)
+    pairs, inverse = np.unique(np.column_stack([pieces.window, pieces.document]), axis=0, return_inverse=True)
+    tokens = np.bincount(inverse.reshape(-1), pieces.tokens)
     order = np.lexsort((pairs[:, 1], -tokens, pairs[:, 0]))
     _, firsts = np.unique(pairs[order, 0], return_index=True)
     return pairs[order[firsts], 1]

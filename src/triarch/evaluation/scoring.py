@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from triarch.data.manifest import MOST_IDS
+from triarch.data.token_bytes import TokenBytes, text_starts
 from triarch.errors import UserError
 from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, documents, objective_from
 from triarch.objectives.base import Features
@@ -32,6 +34,8 @@ KINDS = (PAIRED, NATIVE)
 # more than rounding, or its error, so that a study evaluates again what the older code evaluated.
 MEASURES = {PAIRED: 1, NATIVE: 1, PSEUDO_LIKELIHOOD: 2, "sample": 2}
 
+# Added to the ids of tokens that are to be found again: above every id.
+_MARK = np.int32(MOST_IDS)
 # Wide rows are padded to a multiple of this, so that their number of positions has a divisor to cut them by.
 _WIDTH_STEP = 16
 
@@ -43,11 +47,11 @@ class Scoring:
     Attributes:
       name: "paired", "pseudo_likelihood" or "native".
       rows_per_window: rows that an example gives at most.
-      rows: from an example, as a store's reader gives it (of a window of running text also "previous_token", the one
-        before it), and its index in its split to the rows: the model's inputs,
-        `scored_positions`, `scored_targets` (int32), `scored_weights` (float32) and `scored_first` (bool: whether
-        a target is the first token of a text), [targets] each. Targets that are drawn stand for all that could be
-        scored in their example: their weights come to as many.
+      rows: from an example, as a store's reader gives it, with what `text_starts` reads beside, and its index in its
+        split to the rows: the model's inputs,
+        `scored_positions`, `scored_targets` (int32), `scored_weights` and `scored_bytes` (float32, what each target
+        stands for), [targets] each. Targets that are drawn stand for all that could be scored in their example: their
+        weights come to as many.
       drawn: targets that are drawn in an example at most; None where all are scored.
     """
 
@@ -94,7 +98,13 @@ def paired_objective(trained: Objective | None, lengths: Mapping[str, int] | Non
 
 
 def by_objective(
-    name: str, objective: Objective, architecture: str, special: SpecialTokens, vocab_size: int, window: int, seed: int
+    name: str,
+    objective: Objective,
+    architecture: str,
+    special: SpecialTokens,
+    token_bytes: TokenBytes,
+    window: int,
+    seed: int,
 ) -> Scoring:
     """Scores what an objective scores; random choices come from (seed, window index) only.
 
@@ -103,21 +113,19 @@ def by_objective(
     """
     if not isinstance(objective, TokenObjective):
         raise UserError(f"objective {objective.name} predicts no tokens: there is no loss of texts to evaluate")
-    bound = objective.bind(architecture, special, vocab_size, window)
+    bound = objective.bind(architecture, special, len(token_bytes.own), window)
     transform, width = bound.features, _width(bound.num_scored)
     side = "encoder" if architecture == "encoder-only" else "decoder"
 
     def rows(example: Example, index: int) -> list[Features]:
         features = transform(example, np.random.default_rng([seed, index]))
-        begins = window_begins = _begins(example, special.eos)
-        if "encoder_input_tokens" in features and side == "decoder":
-            begins = _ended(features, special.eos) and not getattr(objective, "append_eos", False)
         targets = features.pop(f"{side}_target_tokens")
         weights = features.pop(f"{side}_loss_weights")
-        first = _first_tokens(targets, features.get(f"{side}_segment_ids"), special.eos, begins)
-        # Where there is one side, what is cut up stands before its spans.
-        cut_up = features.get("encoder_input_tokens", targets)
-        _tell_spans(first, targets, cut_up, special, window_begins)
+
+        def marked_targets(marked: Example) -> np.ndarray:
+            return transform(marked, np.random.default_rng([seed, index]))[f"{side}_target_tokens"]
+
+        num_bytes = _bytes_of(targets, example, token_bytes, special.eos, marked_targets)
         scored = np.flatnonzero(weights)
         padding = (0, width - len(scored))
         return [
@@ -126,7 +134,7 @@ def by_objective(
                 "scored_positions": np.pad(scored, padding).astype(np.int32),
                 "scored_targets": np.pad(targets[scored], padding),
                 "scored_weights": np.pad(weights[scored], padding),
-                "scored_first": np.pad(first[scored], padding),
+                "scored_bytes": np.pad(num_bytes[scored], padding),
             }
         ]
 
@@ -136,7 +144,7 @@ def by_objective(
 def pseudo_likelihood(
     objective: PrefixLM | Supervised,
     special: SpecialTokens,
-    vocab_size: int,
+    token_bytes: TokenBytes,
     window: int,
     positions: int | None,
     seed: int,
@@ -147,7 +155,7 @@ def pseudo_likelihood(
     Args:
       objective: of paired scoring.
       special: of the vocabulary; its mask is needed.
-      vocab_size: ids of the vocabulary.
+      token_bytes: of the vocabulary.
       window: tokens of an example.
       positions: tokens of each example to score, 1 or more, drawn without replacement; None scores all.
       seed: of the draw; an example's draw depends on (seed, its index) only.
@@ -159,7 +167,7 @@ def pseudo_likelihood(
     if special.mask is None:
         raise UserError("pseudo-likelihood needs a mask token, and the store's vocabulary has none")
     # A decoder reads the example as the encoder will, and its weights say which tokens are scored.
-    bound = objective.bind("decoder-only", special, vocab_size, window)
+    bound = objective.bind("decoder-only", special, len(token_bytes.own), window)
     transform, most = bound.features, bound.num_scored
     if add_special_tokens:
         documents.require_frame(special, "MaskedLM.add_special_tokens")
@@ -173,8 +181,12 @@ def pseudo_likelihood(
             is_scored &= laid["decoder_target_tokens"] != special.eos
         candidates = np.flatnonzero(is_scored)
         chosen = np.sort(rng.permutation(len(candidates))[:count])
-        targets, segments = laid["decoder_target_tokens"], laid.get("decoder_segment_ids")
-        first = _first_tokens(targets, segments, special.eos, _begins(example, special.eos))
+        targets = laid["decoder_target_tokens"]
+
+        def marked_targets(marked: Example) -> np.ndarray:
+            return transform(marked, np.random.default_rng([seed, index]))["decoder_target_tokens"]
+
+        num_bytes = _bytes_of(targets, example, token_bytes, special.eos, marked_targets)
         places = candidates[chosen]
         if not len(places):
             return []
@@ -187,7 +199,7 @@ def pseudo_likelihood(
                 "scored_positions": moved[place, None].astype(np.int32),
                 "scored_targets": targets[place, None],
                 "scored_weights": np.array([weight], np.float32),
-                "scored_first": first[place, None],
+                "scored_bytes": num_bytes[place, None],
             }
             for place in places
         ]
@@ -216,43 +228,30 @@ def _masked(tokens: np.ndarray, place: int, mask: int) -> np.ndarray:
     return masked
 
 
-def _first_tokens(targets: np.ndarray, segments: np.ndarray | None, eos: int, begins: bool) -> np.ndarray:
-    """Returns bool[targets]: which tokens are the first of a text, `begins` of the very first."""
-    first = np.append(begins, targets[:-1] == eos)
-    if segments is not None:
-        first[1:] |= segments[1:] != segments[:-1]
-    return first
+def _bytes_of(
+    targets: np.ndarray,
+    example: Example,
+    token_bytes: TokenBytes,
+    eos: int,
+    marked_targets: Callable[[Example], np.ndarray],
+) -> np.ndarray:
+    """Returns float32[targets]: the bytes that an example's targets stand for.
 
-
-def _tell_spans(
-    first: np.ndarray, targets: np.ndarray, cut_up: np.ndarray, special: SpecialTokens, begins: bool
-) -> None:
-    """Sets in `first` whether each span's first token is the first of a text: of what its sentinel stands behind.
+    What a token stands for may depend on those before it in the text, wherever an objective puts it. So those that
+    stand for a byte less are marked in the example, and the marks are looked for in the targets.
 
     Args:
-      first: bool[targets], changed in place.
-      targets: int32[targets]: spans, each after its sentinel.
-      cut_up: int32[inputs]: the text with sentinels where the spans were.
-      special: of the vocabulary.
-      begins: whether the window's first token is the first of a text.
+      targets: that an objective made of the example.
+      example: as a store's reader gives it.
+      token_bytes: of the vocabulary.
+      eos: what ends a text.
+      marked_targets: returns the targets of the example with marks, made by the same random choices.
     """
-    text = cut_up[~np.isin(cut_up, list(special.modes.values()))]
-    # The token before each; that before the first one is not known but by `begins`.
-    before = dict(reversed([*zip(text.tolist(), [special.eos if begins else -1, *text[:-1].tolist()], strict=True)]))
-    for place in np.flatnonzero(np.isin(targets[:-1], special.sentinels)):
-        first[place + 1] = before.get(int(targets[place])) == special.eos
-
-
-def _begins(example: Example, eos: int) -> bool:
-    """Returns whether an example's first token is the first of a text."""
-    return "previous_token" not in example or int(example["previous_token"]) == eos
-
-
-def _ended(features: Features, eos: int) -> bool:
-    """Returns whether what the encoder reads is the end of a text."""
-    tokens = features["encoder_input_tokens"]
-    real = features.get("encoder_segment_ids", np.ones(len(tokens))) > 0
-    return bool(real.any() and tokens[real][-1] == eos)
+    less = {part: token_bytes.less(example[part], starts) for part, starts in text_starts(example, eos).items()}
+    found = token_bytes.own[targets].astype(np.float32)
+    if any(part.any() for part in less.values()):
+        found -= marked_targets({**example, **{part: example[part] + _MARK * less[part] for part in less}}) >= _MARK
+    return found
 
 
 def _width(num_scored: int) -> int:

@@ -71,7 +71,7 @@ def store_sums(
       UserError: the store's split is missing or empty, or its layout not one that the scoring reads.
     """
     windows = windows_to_score(store, options)
-    scorer = Scorer.of(model, store, options.batch_size, progress)
+    scorer = Scorer.of(model, store, options.split, options.batch_size, progress)
     for names, one in _scorings(model, store, options):
         progress.start(f"{label} {', '.join(names)}", len(windows) * one.rows_per_window)
         sums = scorer.window_sums(windows, one)
@@ -118,7 +118,7 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
     special = SpecialTokens.from_manifest(manifest.vocabulary.special)
     native = _native(model, manifest.lengths, needed=scorings.NATIVE in (options.scoring or ()))
     paired = scorings.paired_objective(native, manifest.lengths)
-    vocab_size, window, seed = manifest.vocabulary.size, manifest.window, options.seed
+    token_bytes, window, seed = store.token_bytes, manifest.window, options.seed
     wanted: dict[object, list[str]] = {}
     for kind in _kinds(options, native, manifest.layout):
         objective = paired if kind == scorings.PAIRED else native
@@ -126,13 +126,13 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
         if kind == scorings.PAIRED and architecture == "encoder-only":
             count = options.pseudo_positions
             one = scorings.pseudo_likelihood(
-                paired, special, vocab_size, window, count, seed, adds_special_tokens(native)
+                paired, special, token_bytes, window, count, seed, adds_special_tokens(native)
             )
             yield [scorings.PSEUDO_LIKELIHOOD], one
         else:
             wanted.setdefault(objective, []).append(kind)
     for objective, names in wanted.items():
-        yield names, scorings.by_objective(names[0], objective, architecture, special, vocab_size, window, seed)
+        yield names, scorings.by_objective(names[0], objective, architecture, special, token_bytes, window, seed)
 
 
 def _kinds(options: Options, native: Objective | None, layout: str) -> Sequence[str]:

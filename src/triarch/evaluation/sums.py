@@ -38,7 +38,7 @@ class WindowSums(NamedTuple):
     Attributes:
       nats: cross-entropy.
       tokens: number of scored tokens; where some are drawn, of all that they are drawn from.
-      bytes: UTF-8 bytes that these tokens stand for.
+      bytes: UTF-8 bytes of the text of these tokens.
     """
 
     nats: np.ndarray
@@ -56,28 +56,24 @@ def scored_losses(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[A
 
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-    """A model and a store's vocabulary, in batches of one shape.
+    """A model, in batches of one shape.
 
     Attributes:
       losses: `scored_losses` of the model, compiled.
-      token_bytes: bytes of each id.
-      first_token_bytes: bytes of each id where it is the first of a text.
+      text_bytes: bytes of text for each that tokens stand for, see `TokenStore.text_bytes`.
       batch_size: rows a batch; the last is filled with rows of weight 0.
       advance: called with the number of rows done.
     """
 
     losses: Callable[[Features], np.ndarray]
-    token_bytes: np.ndarray
-    first_token_bytes: np.ndarray
+    text_bytes: float
     batch_size: int
     advance: Callable[[int], None]
 
     @classmethod
-    def of(cls, model: LoadedModel, store: TokenStore, batch_size: int, progress: Progress) -> Scorer:
-        """Takes them from a model, a store of its vocabulary, and where the bar is."""
-        return cls(
-            model.compiled(scored_losses), store.token_bytes, store.first_token_bytes, batch_size, progress.advance
-        )
+    def of(cls, model: LoadedModel, store: TokenStore, split: str, batch_size: int, progress: Progress) -> Scorer:
+        """Takes them from a model, a split of a store of its vocabulary, and where the bar is."""
+        return cls(model.compiled(scored_losses), store.text_bytes(split), batch_size, progress.advance)
 
     def window_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
         """Scores windows: numbers and examples of a store, at random access; `scoring` says what of them."""
@@ -99,12 +95,10 @@ class Scorer:
         )
         for owners, rows in _grouped(owned, self.batch_size):
             batch = _stacked(rows, min(self.batch_size, len(windows) * scoring.rows_per_window))
-            first = batch.pop("scored_first")[: len(rows)]
+            num_bytes = self.text_bytes * batch.pop("scored_bytes")[: len(rows)].astype(np.float64)
             nats = self.losses(batch)[: len(rows)].astype(np.float64)
             weights = batch["scored_weights"][: len(rows)].astype(np.float64)
-            targets = batch["scored_targets"][: len(rows)]
-            lengths = np.where(first, self.first_token_bytes[targets], self.token_bytes[targets])
-            yield owners, WindowSums(weights * nats, weights, weights * lengths)
+            yield owners, WindowSums(weights * nats, weights, weights * num_bytes)
             self.advance(len(rows))
 
 

@@ -14,6 +14,7 @@ from triarch.data.manifest import parse_vocabulary
 from triarch.errors import UserError, nearest
 from triarch.interchange.parameters import check_distinct_layers
 from triarch.models import ModelConfig, RopeScaling
+from triarch.models.choices import chosen_parts, to_plain
 from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text, Whole
 
 FORMAT = "triarch.export"
@@ -124,7 +125,7 @@ class Manifest:
             "version": VERSION,
             "architecture": self.config.architecture,
             "num_params": self.config.num_params(),
-            "config": dataclasses.asdict(self.config),
+            "config": to_plain(self.config),
             **dataclasses.asdict(self.origin),
             "scan": SCAN_AXIS,
             "fingerprint": self.fingerprint,
@@ -179,8 +180,9 @@ def model_config(fields: Mapping[str, Any], where: str) -> ModelConfig:
     for name, field in known.items():
         if name not in given and field.default is dataclasses.MISSING:
             raise UserError(f"{where}: ModelConfig.{name} is missing")
+    nested = _nested(given, where)
     try:
-        config = ModelConfig(**given | _nested(given))
+        config = ModelConfig(**given | nested)
         config.validate()
         check_distinct_layers(config)
     except UserError as error:
@@ -190,11 +192,15 @@ def model_config(fields: Mapping[str, Any], where: str) -> ModelConfig:
     return config
 
 
-def _nested(given: Mapping[str, Any]) -> dict[str, Any]:
-    scaling = given.get("rope_scaling")
-    if not isinstance(scaling, Mapping):
-        return {}
-    return {"rope_scaling": RopeScaling(**{key: value for key, value in scaling.items() if key != "class"})}
+def _nested(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns the fields that JSON has other types for."""
+    nested = chosen_parts(given, where)
+    scaling, layers = given.get("rope_scaling"), given.get("attention_layers")
+    if isinstance(scaling, Mapping):
+        nested["rope_scaling"] = RopeScaling(**{key: value for key, value in scaling.items() if key != "class"})
+    if isinstance(layers, list):
+        nested["attention_layers"] = tuple(layers)
+    return nested
 
 
 def _manifest(path: Path, fields: Mapping[str, Any]) -> Manifest:

@@ -13,7 +13,7 @@ from flax import nnx
 
 from triarch.errors import UserError
 from triarch.models import Execution, ModelConfig, Transformer, abstract
-from triarch.models.execution import Constrain, unconstrained
+from triarch.models.placing import Constrain, unconstrained
 from triarch.models.stack import repeating
 
 T = TypeVar("T")

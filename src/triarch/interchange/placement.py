@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.interchange.parameters import TensorSpec
-from triarch.models.execution import Constrain
+from triarch.models.placing import Constrain
 from triarch.sharding import AxisRules, Constrainer, MeshConfig, batch_sharding, make_mesh, parameter_sharding
 
 

@@ -1,10 +1,16 @@
 """Networks: one config, one block, three assemblies. Imports jax, flax and numpy only."""
 
-from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
+from typing import TYPE_CHECKING
+
+from triarch import lazy
+from triarch.models.choices import register_feed_forward, register_mixer
 from triarch.models.config import ModelConfig
-from triarch.models.dropout import Dropout
+from triarch.models.dropout_rates import Dropout
 from triarch.models.execution import Execution
 from triarch.models.rope import RopeScaling
+
+if TYPE_CHECKING:
+    from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build
 
 __all__ = [
     "Decoder",
@@ -18,4 +24,10 @@ __all__ = [
     "Transformer",
     "abstract",
     "build",
+    "register_feed_forward",
+    "register_mixer",
 ]
+# Flax takes half a second to import, and a config needs none of it.
+__getattr__ = lazy.names_from(
+    __name__, {"assemblies": ("Decoder", "Encoder", "EncoderDecoder", "MakeHead", "Transformer", "abstract", "build")}
+)

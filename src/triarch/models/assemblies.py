@@ -16,14 +16,17 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from triarch.models import parameters
-from triarch.models.cache import Cache, Prefill
-from triarch.models.config import ModelConfig, Side
-from triarch.models.context import StackContext
-from triarch.models.dropout import NO_DROPOUT, Dropout, DropoutKeys, dropped
+from triarch.models.cache import Cache
+from triarch.models.config import ModelConfig
+from triarch.models.context import Memory, StackContext
+from triarch.models.dropout import DropoutKeys, dropped
+from triarch.models.dropout_rates import NO_DROPOUT, Dropout
 from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
-from triarch.models.execution import Constrain, Execution, unconstrained
+from triarch.models.execution import Execution
 from triarch.models.masks import Mask
-from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles
+from triarch.models.placing import Constrain, unconstrained
+from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles, text_lengths
+from triarch.models.shape import Side
 from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
@@ -109,11 +112,13 @@ class Transformer(nnx.Module):
         dropout: DropoutKeys | None = None,
     ) -> StackContext:
         # In the order of layers, not of a set: the program must be the same in every process.
-        ropes = dict.fromkeys(spec.rope for spec in self.config.layer_specs(side) if spec.rope is not None)
+        mixers = [spec.mixer for spec in self.config.layer_specs(side)]
+        ropes = dict.fromkeys(mixer.rope for mixer in mixers if mixer.rope is not None)
+        lengths = text_lengths(positions, mask.query_segments)
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
-            angles={rope: rotary_angles(positions, self.config.head_dim, rope) for rope in ropes},
+            angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
             dropout=dropout,
         )
 
@@ -166,17 +171,16 @@ class Decoding(Transformer):
           `hidden` of the batch, and the cache that `extend` takes.
         """
         inputs = self._inputs(batch)
-        context = dataclasses.replace(inputs.context, update=Prefill(capacity))
-        states, layers = self.decoder.cached(inputs.x, context, None)
+        states, layers = self.decoder.prefill(inputs.x, inputs.context, capacity)
         rows, length = states.shape[:2]
         real = jnp.ones((rows, length), bool) if inputs.segments is None else inputs.segments > 0
-        memory_mask = inputs.context.memory_mask
+        memory = inputs.context.memory
         cache = Cache(
             layers=layers,
             real=jnp.pad(real, ((0, 0), (0, capacity - length))),
             length=jnp.int32(length),
             positions=jnp.broadcast_to(inputs.positions[:, -1] + 1, (rows,)).astype(jnp.int32),
-            memory_segments=None if memory_mask is None else memory_mask.key_segments,
+            memory_segments=None if memory is None else memory.mask.key_segments,
         )
         return self._headed(states), cache
 
@@ -190,27 +194,31 @@ class Decoding(Transformer):
           it that the cache has room.
         """
         positions = cache.positions[:, None] + jnp.arange(tokens.shape[1])
-        later, update = cache.extended(tokens.shape[1])
+        later, columns = cache.extended(tokens.shape[1])
+        memory = None
+        if cache.memory_segments is not None:
+            memory = Memory(None, Mask(key_segments=cache.memory_segments), self._memory_angles(positions))
         own = self._self_context("decoder", Mask(causal=True), positions)
-        context = dataclasses.replace(
-            own,
-            update=update,
-            memory_mask=Mask(key_segments=cache.memory_segments),
-            memory_query_angles=self._memory_angles(positions),
-        )
+        context = dataclasses.replace(own, memory=memory, columns=columns)
         x = self._embed({"decoder_input_tokens": tokens}, "decoder", self.decoder_input, positions)
-        states, layers = self.decoder.cached(x, context, cache.layers)
+        states, layers = self.decoder.extend(x, cache.layers, context)
         return self._headed(states), dataclasses.replace(later, layers=layers)
+
+    def reorder(self, cache: Cache, rows: Int[Array, " batch"]) -> Cache:
+        """Returns the cache after rows that continue the same prompt have changed places."""
+        return dataclasses.replace(cache, layers=self.decoder.reorder(cache.layers, rows))
 
     def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
         raise NotImplementedError
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> Angles | None:
-        """Returns the angles by which cross-attention rotates queries or keys."""
+    def _memory_angles(
+        self, positions: Int[Array, "batch length"], lengths: Int[Array, " batch"] | None = None
+    ) -> Angles | None:
+        """Returns the angles by which cross-attention rotates queries or keys of texts of these lengths."""
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
-        return rotary_angles(positions, self.config.head_dim, rope)
+        return rotary_angles(positions, self.config.head_dim, rope, lengths)
 
 
 class Decoder(Decoding):
@@ -221,7 +229,7 @@ class Decoder(Decoding):
         self.decoder_input = StackInput(config, rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
-    def _memory_angles(self, positions: Int[Array, "batch length"]) -> None:
+    def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
         return None
 
     def _inputs(self, batch: Batch, key: Keys = None) -> DecoderInputs:
@@ -257,12 +265,15 @@ class EncoderDecoder(Decoding):
             positions = continued_positions(positions, segments, source_positions, source_segments)
         dropout = self._dropout("decoder", key)
         own = self._self_context("decoder", Mask(segments, segments, causal=True), positions, dropout)
+        lengths = jnp.maximum(text_lengths(positions, segments), text_lengths(source_positions, source_segments))
         context = dataclasses.replace(
             own,
-            memory=memory,
-            memory_mask=Mask(segments, source_segments),
-            memory_query_angles=self._memory_angles(positions),
-            memory_key_angles=self._memory_angles(source_positions),
+            memory=Memory(
+                memory,
+                Mask(segments, source_segments),
+                self._memory_angles(positions, lengths),
+                self._memory_angles(source_positions, lengths),
+            ),
         )
         x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)
         return DecoderInputs(x, context, positions, segments)

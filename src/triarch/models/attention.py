@@ -1,122 +1,83 @@
-"""Multi-head attention: the one module behind self- and cross-attention of every family."""
+"""Multi-head attention: what self- and cross-attention of every family share."""
 
 from __future__ import annotations
 
 import jax
-from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from triarch.models import parameters
-from triarch.models.cache import KeyValues, Update
-from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
-from triarch.models.kernels import Attend
-from triarch.models.masks import Mask
-from triarch.models.norms import rms_norm
-from triarch.models.positions import Angles, rotate
-from triarch.models.projection import affine, affines
-from triarch.models.scores import RelativeBias, Scores
+from triarch.models.key_values import KeyValues
+from triarch.models.mixer import Mixer
+from triarch.models.norms import Norm, rms_norm
+from triarch.models.parts import Site
+from triarch.models.projection import affine
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import Scores
+from triarch.models.shape import Shape
 
 
-class Attention(nnx.Module):
-    """Projects, normalises, rotates, attends and projects back.
+class Attention(Mixer):
+    """Projections to queries, keys and values and back, and their norms; those who attend differ in the rest.
 
     RedLLM (arXiv 2510.26622): queries, keys and values pass a parameter-free RMSNorm per head (equation 1), and
     the attention output passes another (equation 2). The rotation preserves norms, so that it and the norm of
     queries and keys commute.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
+    def __init__(self, site: Site):
+        config = site.shape
         self.config = config
-        self.execution = execution
-        self.constrain = constrain
-        d_model, width = config.d_model, config.num_heads * config.head_dim
-        kv_width = config.kv_heads * config.head_dim
-        self.query = parameters.normal(rngs, (d_model, width), kernel_std, ("embed", "heads"))
-        self.key = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.value = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.output = parameters.normal(rngs, (width, d_model), residual_std, ("heads", "embed"))
+        self.execution = site.execution
+        self.constrain = site.constrain
+        d_model, width, kv_width = config.d_model, config.heads_width, config.kv_heads_width
+        self.query = site.kernel((d_model, width), ("embed", "heads"))
+        self.key = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.value = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
         has_bias = config.attention_bias
-        self.query_bias = parameters.constant(0.0, (width,), ("heads",)) if has_bias else None
-        self.key_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.value_bias = parameters.constant(0.0, (kv_width,), ("kv_heads",)) if has_bias else None
-        self.output_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
+        self.query_bias = site.bias(width, "heads") if has_bias else None
+        self.key_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.value_bias = site.bias(kv_width, "kv_heads") if has_bias else None
+        self.output_bias = site.bias(d_model, "embed") if has_bias else None
+        self.query_norm = _qk_norm(config, width, "heads")
+        self.key_norm = _qk_norm(config, kv_width, "kv_heads")
 
-    def __call__(
-        self,
-        x: Float[Array, "batch target d_model"],
-        memory: Float[Array, "batch source d_model"] | None,
-        mask: Mask,
-        attend: Attend,
-        query_angles: Angles | None,
-        key_angles: Angles | None,
-        bias: RelativeBias | None = None,
-        update: Update | None = None,
-        kept: KeyValues | None = None,
-    ) -> tuple[Float[Array, "batch target d_model"], KeyValues | None]:
-        """Lets `x` attend to `memory` (itself, in self-attention); angles of None leave vectors unrotated.
+    def scores(self, bias: RelativeBias | None = None) -> Scores:
+        """Returns how products of queries and keys become logits."""
+        return Scores(self.config.attention_factor, self.config.attention_softcap, bias)
 
-        With an `update`, also to what is `kept` from earlier calls: a `memory` of None is all there. Returns what `x`
-        gets and what is to be kept now.
-        """
-        scores = Scores(self.config.attention_factor, self.config.attention_softcap, bias)
-        projected = self._projected(x, memory)
-        if update is None:
+    def queries(self, projected: jax.Array) -> Float[Array, "batch length heads head_dim"]:
+        """Returns projected queries by head."""
+        return self._heads(projected, self.config.num_heads, "heads", self.query_norm)
 
-            def attended_of(*projected: jax.Array) -> jax.Array:
-                return attend(*self._normed_and_rotated(*projected, query_angles, key_angles), mask, scores)
+    def keys_values(
+        self, key: jax.Array, value: jax.Array
+    ) -> tuple[Float[Array, "batch length kv_heads head_dim"], Float[Array, "batch length kv_heads head_dim"]]:
+        """Returns projected keys and values by head."""
+        heads = self.config.kv_heads
+        return self._heads(key, heads, "kv_heads", self.key_norm), self._heads(value, heads, "kv_heads", None)
 
-            narrow = self.execution.rematerialise_heads(attended_of, projected[0], scores, self.constrain)
-            attended = narrow(*projected)
-        else:
-            step = update.attend if memory is x else update.attend_across
-            vectors = self._normed_and_rotated(*projected, query_angles, key_angles)
-            attended, kept = step(*vectors, mask, scores, attend, kept)
-        return self._project_back(checkpoint_name(attended, "attention")), kept
+    def normed(self, *vectors: jax.Array) -> tuple[jax.Array, ...]:
+        """Returns queries, keys and values as they are before rotation."""
+        return tuple(rms_norm(y, self.config.norm_eps) for y in vectors) if self.config.qkv_norm else vectors
 
-    def _normed_and_rotated(
-        self,
-        query: jax.Array,
-        key: jax.Array | None,
-        value: jax.Array | None,
-        query_angles: Angles | None,
-        key_angles: Angles | None,
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        """Normalises and rotates what a kernel is given."""
-        if self.config.qkv_norm:
-            query, key, value = (y if y is None else rms_norm(y, self.config.norm_eps) for y in (query, key, value))
-        query = query if query_angles is None else rotate(query, query_angles)
-        return query, key if key is None or key_angles is None else rotate(key, key_angles), value
+    def kept_axes(self, kept: KeyValues) -> list[tuple[str | None, ...]]:
+        return [("batch", "kv_heads", None, None)] * 2
 
-    def _projected(
-        self, x: jax.Array, memory: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-        own = (self.query, self.query_bias)
-        given = (self.key, self.key_bias), (self.value, self.value_bias)
-        if memory is x:
-            query, *others = affines(x, own, *given)
-        else:
-            (query,), others = affines(x, own), [] if memory is None else affines(memory, *given)
-        query = self._heads(query, self.config.num_heads, "heads")
-        key, value = (self._heads(y, self.config.kv_heads, "kv_heads") for y in others) if others else (None, None)
-        return query, key, value
-
-    def _heads(self, projected: jax.Array, heads: int, axis: str) -> Float[Array, "batch length heads head_dim"]:
+    def _heads(
+        self, projected: jax.Array, heads: int, axis: str, norm: Norm | None
+    ) -> Float[Array, "batch length heads head_dim"]:
+        of_all = norm is not None and self.config.qk_norm == "all_heads"
+        projected = norm(projected) if of_all else projected
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
+        split = split if norm is None or of_all else norm(split)
         return self.constrain(split, ("batch", "length", axis, None))
 
-    def _project_back(
+    def project_back(
         self, attended: Float[Array, "batch target heads head_dim"]
     ) -> Float[Array, "batch target d_model"]:
+        """Returns what attended values add to the residual stream."""
+        attended = checkpoint_name(attended, "attention")
         norm, eps = self.config.attention_output_norm, self.config.norm_eps
         if norm == "per_head":
             attended = rms_norm(attended, eps)
@@ -125,3 +86,10 @@ class Attention(nnx.Module):
             joined = rms_norm(joined, eps)
         projected = affine(joined, self.output, self.output_bias)
         return rms_norm(projected, eps) if norm == "projected" else projected
+
+
+def _qk_norm(config: Shape, width: int, axis: str) -> Norm | None:
+    """Makes the learned norm of queries or keys, of each head or of the `width` of all."""
+    if config.qk_norm == "none":
+        return None
+    return Norm(config, width, axis) if config.qk_norm == "all_heads" else Norm(config, config.head_dim, None)

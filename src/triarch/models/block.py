@@ -1,86 +1,116 @@
-"""The one block: self-attention, cross-attention where there is something to attend to, and feed-forward."""
+"""The one block: a mixer, cross-attention where there is something to attend to, and a feed-forward layer."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+from collections.abc import Callable
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from triarch.models import parameters
-from triarch.models.attention import Attention
-from triarch.models.cache import BlockCache, KeyValues
-from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.attention_parts import num_relative_biases
+from triarch.models.cache import BlockCache
 from triarch.models.context import StackContext
 from triarch.models.dropout import Place, dropped
-from triarch.models.execution import Constrain, Execution
-from triarch.models.feed_forward import FeedForward
+from triarch.models.layer import LayerSpec
+from triarch.models.mixer import Kept, Mixer
 from triarch.models.norms import Norm
-from triarch.models.scores import RelativeBias
+from triarch.models.parts import Site
+from triarch.models.relative_bias import RelativeBias, relative_bias_table
+
+# Calls a mixer with its input, what it kept, and the context; returns its output and what it keeps.
+Step = Callable[[Mixer, jax.Array, Kept, StackContext], tuple[jax.Array, Kept]]
+
+
+def forward(mixer: Mixer, x: jax.Array, kept: None, context: StackContext) -> tuple[jax.Array, None]:
+    """The step of training and scoring: nothing is kept."""
+    return mixer(x, context), None
+
+
+def prefill(capacity: int) -> Step:
+    """Returns the step that reads prompts."""
+    return lambda mixer, x, kept, context: mixer.prefill(x, context, capacity)
+
+
+def extend(mixer: Mixer, x: jax.Array, kept: Kept, context: StackContext) -> tuple[jax.Array, Kept]:
+    """The step that reads tokens after what is kept."""
+    return mixer.extend(x, kept, context)
 
 
 class Block(nnx.Module):
-    """A Transformer layer; `ModelConfig.norm_position` says where norms stand around its sublayers."""
+    """A Transformer layer; `Shape.norm_position` says where norms stand around its sublayers.
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        spec: LayerSpec,
-        side: Side,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
-        self.spec = spec
-        self.constrain = constrain
-        self.norm_position = config.norm_position
-        cross = side == "decoder" and config.architecture == "encoder-decoder"
-        attention_stds = _stds(config, config.num_layers(side), config.num_heads * config.head_dim)
-        mlp_stds = _stds(config, config.num_layers(side), config.d_ff)
-        both = config.norm_position == "pre_and_post"
-        self.relative_bias = relative_bias_table(config, rngs) if config.relative_bias_per_layer else None
-        self.max_distance = config.relative_max_distance
-        self.attention_norm = Norm(config) if spec.attention_norm else None
-        self.attention = Attention(config, execution, *attention_stds, rngs, constrain)
-        self.post_attention_norm = Norm(config) if both else None
-        self.cross_norm = Norm(config) if cross else None
-        self.cross_attention = Attention(config, execution, *attention_stds, rngs, constrain) if cross else None
-        self.post_cross_norm = Norm(config) if both and cross else None
-        self.mlp_norm = Norm(config)
-        self.mlp = FeedForward(config, execution, *mlp_stds, rngs, constrain)
-        self.post_mlp_norm = Norm(config) if both else None
+    The mixer stands under its own name, so that parameters are named by what they are.
+    """
+
+    def __init__(self, spec: LayerSpec, site: Site):
+        shape = site.shape
+        self.constrain = site.constrain
+        self.norm_position = shape.norm_position
+        self.parallel = shape.parallel_residual
+        before = shape.norm_position != "output"
+        after = shape.norm_position in ("pre_and_post", "output")
+        has_biases = num_relative_biases(shape, per_layer=True) > 0
+        self.relative_bias = relative_bias_table(shape, site.rngs) if has_biases else None
+        self.max_distance = shape.relative_max_distance
+        self.mixer_name = spec.mixer.name
+        setattr(self, f"{self.mixer_name}_norm", Norm(shape) if spec.mixer_norm and before else None)
+        setattr(self, self.mixer_name, spec.mixer.build(site))
+        setattr(self, f"post_{self.mixer_name}_norm", Norm(shape) if after else None)
+        has_cross = spec.cross is not None
+        self.cross_norm = Norm(shape) if has_cross and before else None
+        self.cross_attention = spec.cross.build(site) if has_cross else None
+        self.post_cross_norm = Norm(shape) if has_cross and after else None
+        self.mlp_norm = Norm(shape) if before else None
+        self.mlp = spec.feed_forward.build(site)
+        self.post_mlp_norm = Norm(shape) if after else None
+
+    @property
+    def mixer(self) -> Mixer:
+        """The sublayer by which tokens see each other."""
+        return getattr(self, self.mixer_name)
 
     def __call__(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: BlockCache | None = None
-    ) -> tuple[Float[Array, "batch length d_model"], BlockCache | None]:
-        """Returns the residual stream after this layer, and its cache where `context` has an update for one."""
-        own, memory = (None, None) if cache is None else (cache.own, cache.memory)
-        update, own = self._attend(self._entering(x, self.attention_norm), context, own)
-        x = self._leaving(x, update, self.attention_norm, self.post_attention_norm, context, "self_attention")
+        self, x: Float[Array, "batch length d_model"], context: StackContext, step: Step, cache: BlockCache
+    ) -> tuple[Float[Array, "batch length d_model"], BlockCache]:
+        """Returns the residual stream after this layer, and what it keeps.
+
+        Args:
+          x: the residual stream before it.
+          context: shared by the layers of the stack.
+          step: how mixers are called: one of `forward`, `prefill` and `extend`.
+          cache: what the layer kept.
+        """
+        given = x
+        norm, post_norm = (getattr(self, f"{prefix}{self.mixer_name}_norm") for prefix in ("", "post_"))
+        update, mixer = step(self.mixer, self._entering(x, norm), cache.mixer, self._own(context))
+        x = self._leaving(x, update, norm, post_norm, context, "self_attention")
+        cross = None
         if self.cross_attention is not None:
-            update, memory = self._attend_across(self._entering(x, self.cross_norm), context, memory)
+            x_cross = self._entering(given if self.parallel else x, self.cross_norm)
+            update, cross = step(self.cross_attention, x_cross, cache.cross, context)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
-        update = self.mlp(self._entering(x, self.mlp_norm))
+        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm))
         x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
-        return x, None if own is None else BlockCache(own, memory)
+        return x, BlockCache(mixer, cross)
 
-    def _attend(
-        self, x: jax.Array, context: StackContext, kept: KeyValues | None
-    ) -> tuple[jax.Array, KeyValues | None]:
-        angles = context.angles.get(self.spec.rope)
-        mask = context.mask.with_window(self.spec.window)
-        bias = context.bias
-        if self.relative_bias is not None:
-            bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
-        return self.attention(x, x, mask, context.attend, angles, angles, bias, context.update, kept)
+    def reorder(self, cache: BlockCache, rows: Int[Array, " batch"]) -> BlockCache:
+        """Returns what the layer keeps after rows that continue the same prompt have changed places."""
+        cross = None if self.cross_attention is None else self.cross_attention.reorder(cache.cross, rows)
+        return BlockCache(self.mixer.reorder(cache.mixer, rows), cross)
 
-    def _attend_across(
-        self, x: jax.Array, context: StackContext, kept: KeyValues | None
-    ) -> tuple[jax.Array, KeyValues | None]:
-        angles = context.memory_query_angles, context.memory_key_angles
-        mask, attend = context.memory_mask, context.attend
-        return self.cross_attention(x, context.memory, mask, attend, *angles, None, context.update, kept)
+    def kept_axes(self, cache: BlockCache) -> list[tuple[str | None, ...]]:
+        """Returns the logical names of the axes of each leaf that is kept."""
+        cross = [] if self.cross_attention is None else self.cross_attention.kept_axes(cache.cross)
+        return [*self.mixer.kept_axes(cache.mixer), *cross]
+
+    def _own(self, context: StackContext) -> StackContext:
+        """Returns the context with this layer's biases by distance, where each layer has its own."""
+        if self.relative_bias is None:
+            return context
+        bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
+        return dataclasses.replace(context, bias=bias)
 
     def _entering(self, x: jax.Array, norm: Norm | None) -> jax.Array:
         """Returns what a sublayer reads of the residual stream."""
@@ -101,18 +131,3 @@ class Block(nnx.Module):
         if self.norm_position == "post":
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
         return self.constrain(x + update, ("batch", "length", "embed"))
-
-
-def relative_bias_table(config: ModelConfig, rngs: nnx.Rngs) -> nnx.Param | None:
-    """Makes the biases by distance of a stack, or of one layer; None where positions are something else."""
-    if config.position_encoding != "relative_bias":
-        return None
-    shape = (config.relative_buckets, config.num_heads)
-    return parameters.normal(rngs, shape, 1 / math.sqrt(config.d_model), (None, "heads"))
-
-
-def _stds(config: ModelConfig, num_layers: int, residual_fan_in: int) -> tuple[float, float]:
-    """Initial standard deviations: of projections back into the residual stream, and of all others."""
-    if config.kernel_init == "fixed":
-        return config.init_std / math.sqrt(2 * num_layers), config.init_std
-    return 1 / math.sqrt(residual_fan_in), 1 / math.sqrt(config.d_model)

@@ -2,230 +2,144 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import math
-from collections.abc import Mapping
-from typing import Literal
 
-from triarch.models import config_checks, counts
-from triarch.models.rope import Rope, RopeScaling
-
-Architecture = Literal["encoder-only", "decoder-only", "encoder-decoder"]
-Side = Literal["encoder", "decoder"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerSpec:
-    """What may differ from layer to layer of one stack.
-
-    Attributes:
-      window: tokens visible on each side of the query (on the left only under a causal mask); None is global.
-      rope: rotation of queries and keys in this layer; None: none.
-      attention_norm: whether a norm precedes self-attention (ModernBERT's first layer has none).
-    """
-
-    window: int | None
-    rope: Rope | None
-    attention_norm: bool
+from triarch.models.attention_parts import CrossAttention, SelfAttention, check_relative_bias, num_relative_biases
+from triarch.models.checks import check_annotations, is_whole, require
+from triarch.models.dense import Dense
+from triarch.models.ends import check_ends, num_embedding_params, num_head_params, num_input_params
+from triarch.models.layer import LayerSpec
+from triarch.models.parts import Convention, FeedForwardPart, MixerPart, Reading
+from triarch.models.shape import Shape, Side
+from triarch.models.shape_checks import check_shape
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Shape):
     """A Transformer, of whatever family: each is a value of this class (gin_configs/models has them).
 
-    The architecture follows from the layer counts: layers on one side only make an encoder-only or
-    decoder-only model, layers on both sides an encoder-decoder.
-
     Attributes:
-      vocab_size: rows of the embedding matrix; at least the size of the vocabulary in use.
-      d_model: width of the residual stream.
-      d_ff: inner width of the feed-forward layer (of each of its two branches if gated).
-      num_heads: query heads.
-      head_dim: width of one head.
-      num_encoder_layers: bidirectional layers.
-      num_decoder_layers: causal layers; with encoder layers present they also carry cross-attention.
-      num_kv_heads: key/value heads; None means as many as query heads.
-      activation: nonlinearity of the feed-forward layer; "gelu" is the exact one.
-      gated_mlp: multiply the activated branch by a second linear branch (SwiGLU, GeGLU).
-      mlp_bias: biases in the feed-forward layer.
-      norm: kind of the norms on the residual stream.
-      norm_scale: their learned gain: "gain", "one_plus_gain" (Gemma: one more than the parameter) or "none", as
-        RedLLM's published parameter counts have it.
-      norm_bias: LayerNorm's learned bias.
-      norm_eps: added to the mean square (RMSNorm) or the variance (LayerNorm).
-      norm_position: "pre" is x + f(norm(x)), "post" is norm(x + f(x)) (BERT, BART), "pre_and_post" is
-        x + norm(f(norm(x))) (Gemma 2).
-      first_attention_norm: whether layer 0 has a norm before its self-attention (ModernBERT: no).
-      final_norm: a norm after the last layer of a stack.
-      attention_bias: biases of the query, key, value and output projections.
-      attention_scale: factor on products of queries and keys; T5 has 1, Gemma a number of its own.
-      attention_softcap: products x become cap * tanh(x / cap) (Gemma 2).
-      qkv_norm: parameter-free RMSNorm over the head dimension of queries, keys and values.
-      attention_output_norm: RedLLM's extra parameter-free RMSNorm on the attention output: "per_head" and
-        "all_heads" (over the concatenated heads) stand before the output projection, "projected" after it. The
-        paper's equation 2 reads "per_head"; the others are there because its text does not exclude them.
-      sliding_window: reach of local layers on each side in tokens; None makes every layer global.
-      decoder_sliding_window: the same for decoders, where it differs (T5Gemma); None means `sliding_window`.
-      global_every: with a sliding window, layer i is global if and only if i % global_every is `first_global`.
-      first_global: see `global_every`.
-      position_encoding: "rotary"; "learned" adds a row for each place to the embeddings (BERT, GPT-2, BART);
-        "relative_bias" adds a number for each head and distance to self-attention's logits (T5); "none".
-      rope_base: base of the rotary embedding in global layers (not stated by the RedLLM paper).
-      local_rope_base: the same in sliding-window layers; None means `rope_base`.
-      rope_scaling: Llama 3's stretching of the rotary embedding in global layers.
-      learned_positions: rows of the position table that each side has.
-      learned_position_offset: the row of place 0 (BART: 2).
-      relative_buckets: rows of the table of relative biases.
-      relative_max_distance: distance from which on all share the last bucket.
-      relative_bias_per_layer: whether each layer has a table of its own (UMT5, T5X's scanned T5), not each stack.
-      decoder_positions: "continuous" lets the decoder go on where the encoder's last real token stopped (RedLLM);
-        "restart" begins again at zero (T5Gemma, BART).
-      cross_attention_rope: rotate queries and keys of cross-attention (RedLLM yes, T5Gemma no).
-      token_types: rows of a table of token types added to the embeddings (BERT: 2); 0 for none.
-      embedding_norm: a norm right after the embeddings, on each side (BERT, ModernBERT, BART).
-      embedding_scale: factor on token embeddings as they enter the residual stream; "sqrt_d_model" as in Gemma.
-      shared_embeddings: whether encoder and decoder read the same embedding (T5Gemma: each has its own).
-      tied_embeddings: whether the output matrix is the embedding, of the decoder if each side has its own.
-      logits_scale: factor on the logits; "rsqrt_d_model" as T5 has it for tied embeddings.
-      logits_softcap: logits x become cap * tanh(x / cap) (Gemma 2).
-      logits_bias: a learned bias on the logits (BERT, ModernBERT).
-      prediction_head: dense, activation and norm between the last layer and the vocabulary (BERT, ModernBERT).
-      prediction_head_bias: bias of that dense layer (BERT).
-      kernel_init: "fan_in" is a truncated normal of variance 1/fan_in (T5X); "fixed" has standard deviation
-        `init_std`, and `init_std / sqrt(2 layers)` for projections back into the residual stream (Megatron, Ettin).
-      init_std: standard deviation under "fixed".
-      embedding_init_std: standard deviation of the embedding; None means 0.25 / sqrt(d_model), which puts
-        the initial loss within 1 % of ln(vocab_size) at every width although input and output share the matrix.
-      pad_id: token taken for padding in encoder inputs that come without segment ids.
+      mixer: how tokens see each other, such as a recurrence; None is attention, as the fields below say.
+      attention_layers: layers, counted from 0 on each side, that have attention in spite of `mixer` (hybrids).
+      feed_forward: what becomes of each token by itself; None is one layer of width `d_ff`.
+      feed_forward_every: with a `feed_forward`, layer i has it if and only if i + 1 is a multiple of this; others have
+        one of width `d_ff`.
     """
 
-    vocab_size: int
-    d_model: int
-    d_ff: int
-    num_heads: int
-    head_dim: int
-    num_encoder_layers: int = 0
-    num_decoder_layers: int = 0
-    num_kv_heads: int | None = None
-
-    activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
-    gated_mlp: bool = True
-    mlp_bias: bool = False
-
-    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_scale: Literal["none", "gain", "one_plus_gain"] = "gain"
-    norm_bias: bool = False
-    norm_eps: float = 1e-6
-    norm_position: Literal["pre", "post", "pre_and_post"] = "pre"
-    first_attention_norm: bool = True
-    final_norm: bool = True
-
-    attention_bias: bool = False
-    attention_scale: float | Literal["rsqrt_head_dim"] = "rsqrt_head_dim"
-    attention_softcap: float | None = None
-    qkv_norm: bool = False
-    attention_output_norm: Literal["none", "per_head", "all_heads", "projected"] = "none"
-    sliding_window: int | None = None
-    decoder_sliding_window: int | None = None
-    global_every: int = 1
-    first_global: int = 0
-
-    position_encoding: Literal["rotary", "learned", "relative_bias", "none"] = "rotary"
-    rope_base: float = 10_000.0
-    local_rope_base: float | None = None
-    rope_scaling: RopeScaling | None = None
-    learned_positions: int | None = None
-    learned_position_offset: int = 0
-    relative_buckets: int = 32
-    relative_max_distance: int = 128
-    relative_bias_per_layer: bool = False
-    decoder_positions: Literal["continuous", "restart"] = "continuous"
-    cross_attention_rope: bool = True
-
-    token_types: int = 0
-    embedding_norm: bool = False
-    embedding_scale: float | Literal["sqrt_d_model"] = 1.0
-    shared_embeddings: bool = True
-    tied_embeddings: bool = True
-    logits_scale: float | Literal["rsqrt_d_model"] = 1.0
-    logits_softcap: float | None = None
-    logits_bias: bool = False
-    prediction_head: bool = False
-    prediction_head_bias: bool = False
-
-    kernel_init: Literal["fan_in", "fixed"] = "fan_in"
-    init_std: float = 0.02
-    embedding_init_std: float | None = None
-    pad_id: int = 0
-
-    @property
-    def architecture(self) -> Architecture:
-        if self.num_encoder_layers and self.num_decoder_layers:
-            return "encoder-decoder"
-        return "encoder-only" if self.num_encoder_layers else "decoder-only"
-
-    @property
-    def kv_heads(self) -> int:
-        return self.num_kv_heads or self.num_heads
-
-    @property
-    def attention_factor(self) -> float:
-        """`attention_scale` as a number."""
-        return 1 / math.sqrt(self.head_dim) if self.attention_scale == "rsqrt_head_dim" else self.attention_scale
-
-    @property
-    def rope(self) -> Rope | None:
-        """Rotation in global layers and cross-attention; None without rotary positions."""
-        return Rope(self.rope_base, self.rope_scaling) if self.position_encoding == "rotary" else None
-
-    @property
-    def local_rope(self) -> Rope | None:
-        """Rotation in sliding-window layers; None without rotary positions."""
-        return Rope(self.local_rope_base or self.rope_base) if self.position_encoding == "rotary" else None
+    mixer: MixerPart | None = None
+    attention_layers: tuple[int, ...] = ()
+    feed_forward: FeedForwardPart | None = None
+    feed_forward_every: int = 1
 
     def layer_specs(self, side: Side) -> tuple[LayerSpec, ...]:
-        """Returns what is particular to each layer of one side's stack."""
-        reach = self.sliding_window
-        if side == "decoder" and self.decoder_sliding_window is not None:
-            reach = self.decoder_sliding_window
+        """Returns the layers of one side's stack."""
+        cross = CrossAttention() if side == "decoder" and self.architecture == "encoder-decoder" else None
 
         def spec(index: int) -> LayerSpec:
-            is_global = self.sliding_window is None or index % self.global_every == self.first_global
             return LayerSpec(
-                window=None if is_global else reach,
-                rope=self.rope if is_global else self.local_rope,
-                attention_norm=index > 0 or self.first_attention_norm,
+                mixer=self._mixer(side, index),
+                feed_forward=self._feed_forward(index),
+                cross=cross,
+                mixer_norm=index > 0 or self.first_attention_norm,
             )
 
         return tuple(spec(index) for index in range(self.num_layers(side)))
 
-    def num_layers(self, side: Side) -> int:
-        """Returns how many layers one side has."""
-        return self.num_encoder_layers if side == "encoder" else self.num_decoder_layers
-
     def num_params(self) -> int:
-        """Returns the exact number of parameters, shared ones counted once."""
-        return counts.num_params(self)
+        """Returns the exact number of parameters, shared ones counted once.
+
+        For RedLLM and DecLLM these are the counts of arXiv 2510.26622 (figure 2, right), for the other families those
+        of the released checkpoints, heads for language modelling included.
+        """
+        return self._num_params_beside_layers() + sum(spec.num_params(self) for spec in self._all_layers())
+
+    def num_params_active(self) -> int:
+        """Returns how many of the parameters one token makes use of: all but those of experts it is not sent to."""
+        return self._num_params_beside_layers() + sum(spec.num_params_active(self) for spec in self._all_layers())
 
     def num_params_non_embedding(self) -> int:
         """Returns `num_params` without the embedding matrices."""
-        return self.num_params() - counts.embedding_params(self)
+        return self.num_params() - num_embedding_params(self)
 
     def flops(
         self,
         encoder_length: int,
         decoder_length: int,
-        convention: counts.Convention,
+        convention: Convention,
         num_scored: int | None = None,
     ) -> float:
-        """Returns floating-point operations of one sequence; see `counts.flops` for the two conventions."""
-        return counts.flops(self, encoder_length, decoder_length, convention, num_scored)
+        """Returns floating-point operations for one sequence (2 per multiply-add; matrix products only).
 
-    def __post_init__(self) -> None:
-        # JSON knows mappings only.
-        if isinstance(self.rope_scaling, Mapping):
-            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
+        Two conventions, since a factor of three or six hides in the choice:
+
+        - "paper" is what arXiv 2510.26622 plots: the forward pass alone, the full attention square also under a causal
+          mask or window, and every embedding lookup counted as a product with a one-hot matrix.
+        - "train" is what a training step needs: three times the forward pass (the backward pass costs two), only
+          those query-key pairs that the mask lets see each other, lookups free.
+
+        Of experts, both count those that a token is sent to.
+
+        Args:
+          encoder_length: tokens read by the encoder (ignored without one).
+          decoder_length: tokens read by the decoder (ignored without one).
+          convention: "paper" or "train".
+          num_scored: tokens that logits are computed for; None means every token of the side that predicts. "paper"
+            takes no notice of it.
+        """
+        lengths = {"encoder": encoder_length, "decoder": decoder_length}
+        forward, inputs = 0.0, 0
+        for side in self._sides:
+            reading = Reading(lengths[side], encoder_length, causal=side == "decoder", convention=convention)
+            layers = collections.Counter(self.layer_specs(side))
+            forward += sum(count * spec.flops(self, reading) for spec, count in layers.items())
+            inputs += lengths[side]
+        predicting = decoder_length if self.num_decoder_layers else encoder_length
+        scored = predicting if num_scored is None or convention == "paper" else num_scored
+        if self.prediction_head:
+            forward += 2 * predicting * self.d_model**2
+        one_hot_lookups = inputs if convention == "paper" else 0
+        forward += 2 * (scored + one_hot_lookups) * self.vocab_size * self.d_model
+        return forward if convention == "paper" else 3 * forward
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for values that make no network."""
-        config_checks.check(self)
+        check_annotations(self)
+        check_shape(self)
+        require(self, "feed_forward_every", self.feed_forward_every > 0, "must be positive")
+        has_other = self.feed_forward is not None or self.feed_forward_every == 1
+        require(self, "feed_forward_every", has_other, "has no effect without feed_forward")
+        most = max(self.num_encoder_layers, self.num_decoder_layers)
+        are_there = all(is_whole(layer) and 0 <= layer < most for layer in self.attention_layers)
+        require(self, "attention_layers", are_there, f"must be whole numbers from 0 to {most - 1}")
+        has_other = self.mixer is not None or not self.attention_layers
+        require(self, "attention_layers", has_other, "has no effect without mixer")
+        for spec in dict.fromkeys(self._all_layers()):
+            spec.check(self)
+        check_ends(self)
+        check_relative_bias(self)
+
+    @property
+    def _sides(self) -> tuple[Side, ...]:
+        return tuple(side for side in ("encoder", "decoder") if self.num_layers(side))
+
+    def _all_layers(self) -> list[LayerSpec]:
+        return [spec for side in self._sides for spec in self.layer_specs(side)]
+
+    def _mixer(self, side: Side, index: int) -> MixerPart:
+        if self.mixer is not None and index not in self.attention_layers:
+            return self.mixer
+        is_global = self.sliding_window is None or index % self.global_every == self.first_global
+        reach = self.sliding_window
+        if side == "decoder" and self.decoder_sliding_window is not None:
+            reach = self.decoder_sliding_window
+        return SelfAttention(None if is_global else reach, self.rope if is_global else self.local_rope)
+
+    def _feed_forward(self, index: int) -> FeedForwardPart:
+        is_other = self.feed_forward is not None and (index + 1) % self.feed_forward_every == 0
+        return self.feed_forward if is_other else Dense()
+
+    def _num_params_beside_layers(self) -> int:
+        stack = num_input_params(self) + self.num_norm_params(self.d_model) * self.final_norm
+        stack += num_relative_biases(self, per_layer=False)
+        return num_embedding_params(self) + len(self._sides) * stack + num_head_params(self)

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxtyping import Array, Float, Int
+import jax
+from jaxtyping import Array, Bool, Float, Int
 
-from triarch.models.cache import Update
 from triarch.models.dropout import DropoutKeys
 from triarch.models.kernels import Attend
 from triarch.models.masks import Mask
 from triarch.models.positions import Angles
+from triarch.models.relative_bias import RelativeBias
 from triarch.models.rope import Rope
-from triarch.models.scores import RelativeBias
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The encoder's output, as cross-attention sees it.
+
+    Attributes:
+      states: the output; None where a decoder extends what it has read: what it takes from them is kept by then.
+      mask: which of them each decoder token sees.
+      query_angles: rotation of the decoder's tokens; None: there is none.
+      key_angles: rotation of the encoder's tokens.
+    """
+
+    states: Float[Array, "batch source d_model"] | None
+    mask: Mask
+    query_angles: Angles | None = None
+    key_angles: Angles | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Where new tokens stand among those that are kept.
+
+    Columns count the tokens of a row, padding on the left included, so that all rows of a batch stand at the same
+    column whatever their lengths.
+
+    Attributes:
+      start: column of the first new token.
+      real: which columns hold tokens, the new ones included.
+    """
+
+    start: Int[Array, ""]
+    real: Bool[Array, "batch capacity"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +55,11 @@ class StackContext:
 
     Attributes:
       attend: the attention kernel.
-      mask: of self-attention in global layers.
+      mask: who may see whom within the stack, windows apart. A recurrence begins anew where its segments do.
       angles: rotary angles for each rotation that occurs.
       bias: of self-attention's logits by distance, if positions are relative biases that all layers share.
-      memory: the encoder's output, for blocks with cross-attention; None where its keys and values are in a cache.
-      memory_mask: which of its tokens each decoder token sees.
-      memory_query_angles: angles of the decoder's tokens in cross-attention; None: no rotation.
-      memory_key_angles: angles of the encoder's tokens in cross-attention.
-      update: how a cache is filled or read; None: there is none.
+      memory: the encoder's output, where there is an encoder.
+      columns: where tokens stand that extend what is kept; None for whole sequences.
       dropout: what is left out in training; None: nothing is.
     """
 
@@ -36,11 +67,8 @@ class StackContext:
     mask: Mask
     angles: dict[Rope, Angles]
     bias: RelativeBias | None = None
-    memory: Float[Array, "batch source d_model"] | None = None
-    memory_mask: Mask | None = None
-    memory_query_angles: Angles | None = None
-    memory_key_angles: Angles | None = None
-    update: Update | None = None
+    memory: Memory | None = None
+    columns: Columns | None = None
     dropout: DropoutKeys | None = None
 
     def in_layer(self, number: int | Int[Array, ""] | None) -> StackContext:

@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int
 
 from triarch.errors import UserError
 from triarch.models import parameters
-from triarch.models.config import ModelConfig, Side
-from triarch.models.feed_forward import ACTIVATIONS
+from triarch.models.activations import ACTIVATIONS
 from triarch.models.norms import Norm
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affine
 from triarch.models.scores import soft_cap
+from triarch.models.shape import Shape, Side
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +45,7 @@ class Unembedding:
 class Embedding(nnx.Module):
     """Token embedding: one matrix for encoder input, decoder input and output, unless the config separates them."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         shape = (config.vocab_size, config.d_model)
         axes, std = ("vocab", "embed"), embedding_std(config)
         self.table = parameters.normal(rngs, shape, std, axes)
@@ -70,7 +70,7 @@ class Embedding(nnx.Module):
 class StackInput(nnx.Module):
     """What happens to token embeddings before one stack's first layer: places and types are added, then a norm."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         def table(rows: int) -> nnx.Param:
             return parameters.normal(rngs, (rows, config.d_model), embedding_std(config), (None, "embed"))
 
@@ -108,7 +108,7 @@ class StackInput(nnx.Module):
 class PredictionHead(nnx.Module):
     """Dense, activation and norm before the vocabulary (BERT, ModernBERT)."""
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+    def __init__(self, config: Shape, rngs: nnx.Rngs):
         shape = (config.d_model, config.d_model)
         std = config.init_std if config.kernel_init == "fixed" else 1 / math.sqrt(config.d_model)
         self.dense = parameters.normal(rngs, shape, std, ("embed", None))
@@ -122,7 +122,7 @@ class PredictionHead(nnx.Module):
         return self.norm(self.activation(affine(hidden, self.dense, self.dense_bias)))
 
 
-def embedding_std(config: ModelConfig) -> float:
+def embedding_std(config: Shape) -> float:
     """Returns the initial standard deviation of embeddings."""
     std = config.embedding_init_std
     return 0.25 / math.sqrt(config.d_model) if std is None else std

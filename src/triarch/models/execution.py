@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
 
-import jax
-import jax.numpy as jnp
-
+from triarch import lazy
 from triarch.errors import UserError, nearest
-from triarch.models.kernels import Attend
-from triarch.models.kernels_by_platform import AUTOMATIC, KERNELS, PLATFORMS, attending
-from triarch.models.kernels_tpu import can_splash
-from triarch.models.placing import Constrain
-from triarch.models.placing import unconstrained as unconstrained
-from triarch.models.scores import Scores
 
-REMAT_POLICIES: dict[str, Callable | None] = {
-    "full": None,
-    "save_projections": jax.checkpoint_policies.save_only_these_names("projection"),
-    "save_projections_and_attention": jax.checkpoint_policies.save_only_these_names("projection", "attention"),
-}
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+
+    from triarch.models import kernels_by_platform, kernels_tpu
+    from triarch.models.kernels import Attend
+    from triarch.models.placing import Constrain
+    from triarch.models.scores import Scores
+else:
+    jax, jnp = lazy.module("jax"), lazy.module("jax.numpy")
+    kernels_by_platform = lazy.module("triarch.models.kernels_by_platform")
+    kernels_tpu = lazy.module("triarch.models.kernels_tpu")
+
+# What each policy saves by name.
+_SAVED = {"save_projections": ("projection",), "save_projections_and_attention": ("projection", "attention")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Execution:
     def on(self, platform: str) -> Execution:
         """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
         compute_dtype = _dtype_on(platform) if self.compute_dtype == "auto" else self.compute_dtype
-        attention = AUTOMATIC.get(platform, "blocked") if self.attention == "auto" else self.attention
-        home = PLATFORMS.get(attention, platform)
+        fastest = kernels_by_platform.AUTOMATIC.get(platform, "blocked")
+        attention = fastest if self.attention == "auto" else self.attention
+        home = kernels_by_platform.PLATFORMS.get(attention, platform)
         if home != platform:
             raise UserError(f"Execution.attention = {attention!r} is a kernel for {home}, not for {platform}")
         return dataclasses.replace(self, compute_dtype=compute_dtype, attention=attention)
@@ -68,17 +71,13 @@ class Execution:
     def attend(self, constrain: Constrain) -> Attend:
         """Returns the attention kernel, for activations placed by `constrain`."""
         name = self.on(jax.default_backend()).attention if self.attention == "auto" else self.attention
-        return attending(name, constrain)
+        return kernels_by_platform.attending(name, constrain)
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for an unknown choice."""
-        for field, allowed in (
-            ("compute_dtype", ("auto", "float32", "bfloat16")),
-            ("remat", ("none", *REMAT_POLICIES)),
-            ("attention", ("auto", *KERNELS)),
-            ("gather", ("compiler", "layer")),
-        ):
-            value = getattr(self, field)
+        hints = get_type_hints(type(self))
+        for field in ("compute_dtype", "remat", "attention", "gather"):
+            value, allowed = getattr(self, field), get_args(hints[field])
             if value not in allowed:
                 raise UserError(f"Execution.{field} = {value!r}{nearest(str(value), allowed)}")
         parts = self.feed_forward_parts
@@ -94,7 +93,7 @@ class Execution:
         kernel saves is not computed once more; only the one for TPUs has names for that. Where queries are split over a
         sequence axis nothing is wrapped: keys and values would be gathered once more.
         """
-        if self.remat != "full" or self.attention != "splash" or not can_splash(query, scores):
+        if self.remat != "full" or self.attention != "splash" or not kernels_tpu.can_splash(query, scores):
             return function
         if constrain.shards("length", query.shape[1]) > 1:
             return function
@@ -104,7 +103,9 @@ class Execution:
         """Wraps one layer so that its activations are saved by the chosen policy."""
         if self.remat == "none":
             return function
-        return jax.checkpoint(function, policy=REMAT_POLICIES[self.remat], prevent_cse=not self.scan_layers)
+        saved = _SAVED.get(self.remat)
+        policy = None if saved is None else jax.checkpoint_policies.save_only_these_names(*saved)
+        return jax.checkpoint(function, policy=policy, prevent_cse=not self.scan_layers)
 
 
 def _dtype_on(platform: str) -> str:

@@ -12,49 +12,33 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.errors import UserError
-from triarch.models import parameters
-from triarch.models.config import ModelConfig
-from triarch.models.execution import Constrain, Execution
+from triarch.models.activations import ACTIVATIONS
+from triarch.models.parts import Site
 from triarch.models.precision import at_least_float32
 from triarch.models.projection import affines, project
 
 # Of the layer or of some of its inner units: "kernels" and "biases" of gate and up, or of up alone, and "down".
 Weights = dict[str, Any]
 
-ACTIVATIONS = {
-    "silu": jax.nn.silu,
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
-    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
-    "relu": jax.nn.relu,
-}
-
 
 class FeedForward(nnx.Module):
-    """act(x W_up) W_down, or act(x W_gate) * (x W_up) W_down if gated."""
+    """The module of `Dense`."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        execution: Execution,
-        residual_std: float,
-        kernel_std: float,
-        rngs: nnx.Rngs,
-        constrain: Constrain,
-    ):
+    def __init__(self, site: Site):
+        config, execution = site.shape, site.execution
         self.activation = ACTIVATIONS[config.activation]
         self.execution = execution
-        self.constrain = constrain
-        self.shards = constrain.shards("mlp", config.d_ff)
+        self.constrain = site.constrain
+        self.shards = site.constrain.shards("mlp", config.d_ff)
         _check_parts(config.d_ff, self.shards, execution.feed_forward_parts)
         shape = (config.d_model, config.d_ff)
         axes = ("embed", "mlp")
-        self.gate = parameters.normal(rngs, shape, kernel_std, axes) if config.gated_mlp else None
-        self.up = parameters.normal(rngs, shape, kernel_std, axes)
-        self.down = parameters.normal(rngs, shape[::-1], residual_std, axes[::-1])
-        inner_bias = config.mlp_bias and config.gated_mlp
-        self.gate_bias = parameters.constant(0.0, shape[1:], ("mlp",)) if inner_bias else None
-        self.up_bias = parameters.constant(0.0, shape[1:], ("mlp",)) if config.mlp_bias else None
-        self.down_bias = parameters.constant(0.0, shape[:1], ("embed",)) if config.mlp_bias else None
+        self.gate = site.kernel(shape, axes) if config.gated_mlp else None
+        self.up = site.kernel(shape, axes)
+        self.down = site.residual_kernel(shape[::-1], axes[::-1])
+        self.gate_bias = site.bias(config.d_ff, "mlp") if config.mlp_bias and config.gated_mlp else None
+        self.up_bias = site.bias(config.d_ff, "mlp") if config.mlp_bias else None
+        self.down_bias = site.bias(config.d_model, "embed") if config.mlp_bias else None
 
     def __call__(self, x: Float[Array, "batch length d_model"]) -> Float[Array, "batch length d_model"]:
         inner = (self.gate, self.gate_bias), (self.up, self.up_bias)

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from triarch.models.masks import Mask
 from triarch.models.precision import at_least_float32
-from triarch.models.scores import MASKED, RelativeBias, Scores
+from triarch.models.relative_bias import RelativeBias
+from triarch.models.scores import MASKED, Scores
 from triarch.models.transposition import transposed
 
 Queries = Float[Array, "batch target heads head_dim"]

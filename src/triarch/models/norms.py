@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from triarch.models import parameters
-from triarch.models.config import ModelConfig
 from triarch.models.precision import at_least_float32
+from triarch.models.shape import Shape
 
 
 def rms_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
@@ -31,19 +31,28 @@ def layer_norm(x: Float[Array, "... d"], eps: float) -> Float[Array, "... d"]:
     return (centred * jax.lax.rsqrt(variance + eps)).astype(x.dtype)
 
 
-class Norm(nnx.Module):
-    """The norm of the residual stream that a config names, with its gain and bias if it has them."""
+NORMS = {"rmsnorm": rms_norm, "layernorm": layer_norm}
 
-    def __init__(self, config: ModelConfig):
-        self.function = {"rmsnorm": rms_norm, "layernorm": layer_norm}[config.norm]
+
+class Norm(nnx.Module):
+    """The norm that a config names, with its gain and bias if it has them: of the residual stream, or of `width`.
+
+    Args:
+      config: of the network.
+      width: of what is normed; None for `d_model`.
+      axis: its logical name.
+    """
+
+    def __init__(self, config: Shape, width: int | None = None, axis: str | None = "embed"):
+        self.function = NORMS[config.norm]
         self.eps = config.norm_eps
         self.offset = 1.0 if config.norm_scale == "one_plus_gain" else 0.0
-        shape = (config.d_model,)
+        shape = (config.d_model if width is None else width,)
         has_scale = config.norm_scale != "none"
-        self.scale = parameters.constant(1.0 - self.offset, shape, ("embed",)) if has_scale else None
-        self.bias = parameters.constant(0.0, shape, ("embed",)) if config.norm_bias else None
+        self.scale = parameters.constant(1.0 - self.offset, shape, (axis,)) if has_scale else None
+        self.bias = parameters.constant(0.0, shape, (axis,)) if config.norm_bias else None
 
-    def __call__(self, x: Float[Array, "... d_model"]) -> Float[Array, "... d_model"]:
+    def __call__(self, x: Float[Array, "... width"]) -> Float[Array, "... width"]:
         rounds_first = self.function is rms_norm and not self.offset
         inner = x.dtype if rounds_first else at_least_float32(x.dtype)
         normed = self.function(x.astype(inner), self.eps)

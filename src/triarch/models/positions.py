@@ -39,10 +39,29 @@ def continued_positions(
     return decoder_positions + lengths
 
 
-def rotary_angles(positions: Int[Array, "batch length"], head_dim: int, rope: Rope) -> Angles:
-    """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention."""
-    angles = positions[..., None, None] * jnp.asarray(rope.frequencies(head_dim))
-    return jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
+def text_lengths(positions: Int[Array, "batch length"], segments: Int[Array, "batch length"] | None) -> jax.Array:
+    """Returns how far the longest text of each row reaches, int[batch]: its last token's position and one."""
+    real = positions if segments is None else jnp.where(segments > 0, positions, 0)
+    return jnp.max(real, axis=1) + 1
+
+
+def rotary_angles(
+    positions: Int[Array, "batch length"], head_dim: int, rope: Rope, lengths: Int[Array, " batch"] | None = None
+) -> Angles:
+    """Returns float32 cosines and sines of the rotary embedding (arXiv 2104.09864), half-split convention.
+
+    Where the base grows with the text, `lengths` has the tokens of each row's longest (None: as many as the positions
+    tell), so that no row depends on another.
+    """
+    frequencies = jnp.asarray(rope.frequencies(head_dim))
+    scaling = rope.scaling
+    if scaling is not None and scaling.kind == "dynamic":
+        lengths = text_lengths(positions, None) if lengths is None else lengths
+        growth = jnp.maximum(1.0, scaling.factor * (lengths / scaling.original_length) - (scaling.factor - 1.0))
+        frequencies = frequencies / growth[:, None, None, None] ** jnp.asarray(rope.exponents(head_dim))
+    angles = positions[..., None, None] * frequencies
+    both = jax.lax.platform_dependent(angles, cpu=_looped_cos_sin, default=lambda x: (jnp.cos(x), jnp.sin(x)))
+    return both if rope.magnitude == 1.0 else (both[0] * rope.magnitude, both[1] * rope.magnitude)
 
 
 def _looped_cos_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -54,8 +73,12 @@ def _looped_cos_sin(angles: jax.Array) -> tuple[jax.Array, jax.Array]:
 def rotate(
     x: Float[Array, "batch length heads head_dim"], angles: Angles
 ) -> Float[Array, "batch length heads head_dim"]:
-    """Rotates the pair (x[i], x[i + head_dim/2]) of every head by its token's i-th angle. Keeps the dtype."""
+    """Rotates the pair (x[i], x[i + half]) of every head by its token's i-th angle. Keeps the dtype.
+
+    What of a head lies behind the last pair, where the angles are fewer than its half, stays as it is.
+    """
     cos, sin = angles
-    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
+    width = 2 * cos.shape[-1]
+    first, second = jnp.split(x[..., :width].astype(at_least_float32(x.dtype)), 2, axis=-1)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return rotated if width == x.shape[-1] else jnp.concatenate([rotated, x[..., width:]], axis=-1)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from triarch.models.block import Block, relative_bias_table
+from triarch.models.attention_parts import num_relative_biases
+from triarch.models.block import Block, Step, extend, forward, prefill
 from triarch.models.cache import BlockCache, StackCache
-from triarch.models.config import LayerSpec, ModelConfig, Side
+from triarch.models.config import ModelConfig
+from triarch.models.context import StackContext
 from triarch.models.dropout import dropped
-from triarch.models.execution import Constrain, Execution
+from triarch.models.execution import Execution
+from triarch.models.layer import LayerSpec
 from triarch.models.norms import Norm
-from triarch.models.scores import RelativeBias
+from triarch.models.parts import Site
+from triarch.models.placing import Constrain
+from triarch.models.relative_bias import RelativeBias, relative_bias_table
+from triarch.models.shape import Side
 
 
 def repeating(specs: Sequence[LayerSpec]) -> tuple[int, int]:
@@ -53,17 +59,15 @@ class Stack(nnx.Module):
     ):
         self.execution = execution
         self.constrain = constrain
+        site = Site(config, side, execution, constrain, rngs)
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
-
-        def make(spec: LayerSpec, layer_rngs: nnx.Rngs) -> Block:
-            return Block(config, execution, spec, side, layer_rngs, constrain)
-
-        self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
+        self.first = nnx.List([spec.build(site) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
-        self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
-        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(config, rngs)
+        self.scanned = nnx.List([_stacked(spec, self.num_repeats, site) for spec in group])
+        has_biases = num_relative_biases(config, per_layer=False) > 0
+        self.relative_bias = relative_bias_table(config, rngs) if has_biases else None
         self.max_distance = config.relative_max_distance
         self.final_norm = Norm(config) if config.final_norm else None
 
@@ -71,13 +75,36 @@ class Stack(nnx.Module):
         self, x: Float[Array, "batch length d_model"], context: StackContext
     ) -> Float[Array, "batch length d_model"]:
         """Runs every layer and the final norm."""
-        return self._run(x, context, None)[0]
+        return self._run(x, context, forward, self._nothing_kept())[0]
 
-    def cached(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, cache: StackCache | None
+    def prefill(
+        self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
     ) -> tuple[Float[Array, "batch length d_model"], StackCache]:
-        """The same where `context` has an update: also returns the cache, which for a prefill begins as None."""
-        return self._run(x, context, cache)
+        """The same for prompts; also returns what layers keep of them, with room for `capacity` columns."""
+        return self._run(x, context, prefill(capacity), self._nothing_kept())
+
+    def extend(
+        self, x: Float[Array, "batch count d_model"], cache: StackCache, context: StackContext
+    ) -> tuple[Float[Array, "batch count d_model"], StackCache]:
+        """The same for tokens that follow what is kept."""
+        return self._run(x, context, extend, cache)
+
+    def reorder(self, cache: StackCache, rows: Int[Array, " batch"]) -> StackCache:
+        """Returns what is kept after rows that continue the same prompt have changed places."""
+        first = tuple(block.reorder(kept, rows) for block, kept in zip(self.first, cache.first, strict=True))
+        scanned = tuple(
+            jax.vmap(block.reorder, in_axes=(0, None))(kept, rows)
+            for block, kept in zip(self.scanned, cache.scanned, strict=True)
+        )
+        return StackCache(first, scanned)
+
+    def kept_axes(self, cache: StackCache) -> list[tuple[str | None, ...]]:
+        """Returns the logical names of the axes of each leaf that is kept, in the order of `jax.tree.leaves`."""
+        axes = [axes for block, kept in zip(self.first, cache.first, strict=True) for axes in block.kept_axes(kept)]
+        for block, kept in zip(self.scanned, cache.scanned, strict=True):
+            one = jax.eval_shape(lambda kept: jax.tree.map(lambda leaf: leaf[0], kept), kept)
+            axes += [(None, *names) for names in block.kept_axes(one)]
+        return axes
 
     def unroll(self) -> None:
         """Takes repeated layers apart into `first`, each with parameters of its own.
@@ -91,32 +118,50 @@ class Stack(nnx.Module):
                 self.first.extend(nnx.merge(graph, layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
-    def _run(
-        self, x: jax.Array, context: StackContext, cache: StackCache | None
-    ) -> tuple[jax.Array, StackCache | None]:
+    def _nothing_kept(self) -> StackCache:
+        return StackCache((BlockCache(),) * len(self.first), (BlockCache(),) * len(self.scanned))
+
+    def _run(self, x: jax.Array, context: StackContext, step: Step, cache: StackCache) -> tuple[jax.Array, StackCache]:
         if self.relative_bias is not None:
             bias = RelativeBias(self.relative_bias[...], not context.mask.causal, self.max_distance)
             context = dataclasses.replace(context, bias=bias)
-        first, scanned = ([None] * len(self.first), None) if cache is None else (cache.first, cache.scanned)
-        kept = []
-        for number, (block, held) in enumerate(zip(self.first, first, strict=True)):
-            x, held = self._layer(nnx.split(block), x, context.in_layer(number), held)
-            kept.append(held)
+
+        def layer(
+            block: Block, x: jax.Array, kept: BlockCache, number: int | Int[Array, ""] | None
+        ) -> tuple[jax.Array, BlockCache]:
+            graph, state = nnx.split(block)
+            own = context.in_layer(number)
+            run = self.execution.rematerialise(
+                lambda state, x, kept: nnx.merge(graph, self._gathered(state))(x, own, step, kept)
+            )
+            return run(state, x, kept)
+
+        x, first = _through(layer, self.first, x, cache.first, 0)
+        scanned = cache.scanned
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
-            x, scanned = self._repeat(graph, self._narrowed(stacked), x, context, scanned)
-        x = x if self.final_norm is None else self.final_norm(x)
-        x = dropped(x, context.dropout, "final")
-        return x, None if context.update is None else StackCache(tuple(kept), scanned or ())
 
-    def _layer(
-        self, split_block: tuple, x: jax.Array, context: StackContext, cache: BlockCache | None
-    ) -> tuple[jax.Array, BlockCache | None]:
-        graph, state = split_block
-        run = self.execution.rematerialise(
-            lambda state, x, cache: nnx.merge(graph, self._gathered(state))(x, context, cache)
-        )
-        return run(state, x, cache)
+            def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+                state, kept, begin = layers
+                return _through(layer, nnx.merge(graph, state), x, kept, begin)
+
+            # The number of each group's first layer, where it matters.
+            begins = None
+            if context.dropout is not None:
+                begins = len(self.first) + len(self.scanned) * jnp.arange(self.num_repeats)
+            x, scanned = self._repeat(group, x, (self._narrowed(stacked), scanned, begins))
+        x = x if self.final_norm is None else self.final_norm(x)
+        return dropped(x, context.dropout, "final"), StackCache(first, scanned)
+
+    def _repeat(self, group: Callable, x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+        """Runs a group of layers as often as it occurs, on parameters and caches that are stacked."""
+        if self.execution.scan_layers:
+            return jax.lax.scan(group, x, layers)
+        kept = []
+        for one in _unstacked(layers, self.num_repeats):
+            x, held = group(x, one)
+            kept.append(held)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
     def _gathered(self, state: nnx.State) -> nnx.State:
         """Returns a layer's parameters with its matrices brought together from the devices that share them out.
@@ -146,35 +191,24 @@ class Stack(nnx.Module):
             return stacked
         return jax.tree.map(lambda x: x.astype(self.execution.dtype) if x.ndim > 2 else x, stacked)
 
-    def _repeat(
-        self,
-        graph: nnx.GraphDef,
-        stacked: nnx.State,
-        x: jax.Array,
-        context: StackContext,
-        caches: tuple[BlockCache, ...] | None,
-    ) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
-        def group(x: jax.Array, layers: tuple) -> tuple[jax.Array, tuple[BlockCache | None, ...]]:
-            state, caches, begin = layers
-            blocks = nnx.merge(graph, state)
-            kept = []
-            for index, (block, held) in enumerate(zip(blocks, caches or [None] * len(blocks), strict=True)):
-                number = None if begin is None else begin + index
-                x, held = self._layer(nnx.split(block), x, context.in_layer(number), held)
-                kept.append(held)
-            return x, tuple(kept)
 
-        # The number of each group's first layer, where it matters.
-        period, begins = len(self.scanned), None
-        if context.dropout is not None:
-            begins = len(self.first) + period * jnp.arange(self.num_repeats)
-        if self.execution.scan_layers:
-            return jax.lax.scan(group, x, (stacked, caches, begins))
-        kept = []
-        for layers in _unstacked((stacked, caches, begins), self.num_repeats):
-            x, held = group(x, layers)
-            kept.append(held)
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
+def _through(
+    layer: Callable,
+    blocks: Iterable[Block],
+    x: jax.Array,
+    kept: tuple[BlockCache, ...],
+    begin: int | Int[Array, ""] | None,
+) -> tuple[jax.Array, tuple[BlockCache, ...]]:
+    """Runs layers one after another, of which the first has the number `begin`.
+
+    Returns:
+      What comes of it, and what each layer keeps.
+    """
+    held = []
+    for index, (block, cache) in enumerate(zip(blocks, kept, strict=True)):
+        x, cache = layer(block, x, cache, None if begin is None else begin + index)
+        held.append(cache)
+    return x, tuple(held)
 
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
@@ -184,10 +218,10 @@ def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]
 
 
-def _stacked(make, repeats: int, rngs: nnx.Rngs) -> Block:
+def _stacked(spec: LayerSpec, repeats: int, site: Site) -> Block:
     """Makes `repeats` blocks as one whose parameters have a leading "layers" axis."""
-    keys = jax.random.split(rngs.params(), repeats)
-    block = nnx.vmap(lambda key: make(nnx.Rngs(params=key)))(keys)
+    keys = jax.random.split(site.rngs.params(), repeats)
+    block = nnx.vmap(lambda key: spec.build(dataclasses.replace(site, rngs=nnx.Rngs(params=key))))(keys)
     for _, variable in nnx.iter_graph(block):
         if isinstance(variable, nnx.Param):
             variable.set_metadata("logical_axes", ("layers", *variable.get_metadata("logical_axes")))

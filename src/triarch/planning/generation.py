@@ -17,7 +17,7 @@ from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
-from triarch.models import ModelConfig
+from triarch.models import ModelConfig, abstract
 from triarch.models.cache import Cache
 from triarch.sharding import Constrainer
 from triarch.training.run import Program
@@ -81,7 +81,7 @@ def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.
 
 
 def cache_bytes(run: Program, lengths: Lengths) -> int:
-    """Returns the bytes of keys and values that one device keeps."""
+    """Returns the bytes that layers keep of what was read, on one device."""
     leaves = jax.tree.leaves(_progress(run, lengths).cache.layers)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
@@ -119,7 +119,7 @@ def _prompts(run: Program, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeSt
 
 
 def _progress(run: Program, lengths: Lengths) -> Progress:
-    """Returns a batch after its first new token: rows split like a batch, keys and values also by their heads."""
+    """Returns a batch after its first new token: rows split like a batch, what layers keep by its axes."""
     batch, numbers = _prompts(run, lengths)
     sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())
     progress = jax.eval_shape(
@@ -137,13 +137,12 @@ def _progress(run: Program, lengths: Lengths) -> Progress:
 
 def _placed_cache(run: Program, cache: Cache) -> Cache:
     constrain = Constrainer(run.config.rules, run.mesh)
+    axes = iter(abstract(run.config.model, run.config.execution).decoder.kept_axes(cache.layers))
 
-    def by_head(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        # Layers that repeat lie stacked along an axis before the others.
-        axes = (*((None,) * (leaf.ndim - 4)), "batch", "kv_heads", None, None)
-        return _placed(leaf, NamedSharding(run.mesh, constrain.spec(axes, leaf.shape)))
+    def by_axes(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return _placed(leaf, NamedSharding(run.mesh, constrain.spec(next(axes), leaf.shape)))
 
-    return dataclasses.replace(cache, layers=jax.tree.map(by_head, cache.layers))
+    return dataclasses.replace(cache, layers=jax.tree.map(by_axes, cache.layers))
 
 
 def _placed(tree: Any, sharding: NamedSharding) -> Any:

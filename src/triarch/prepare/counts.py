@@ -56,6 +56,7 @@ class _Begun:
 
     tokens: int = 0
     bytes: int = 0
+    token_bytes: int = 0
     lossy: bool = False
     parted: bool = False
 
@@ -71,6 +72,7 @@ class SplitCounts:
     documents: int = 0
     tokens: int = 0
     bytes: int = 0
+    token_bytes: int = 0
     lossy_documents: int = 0
     cut_documents: int = 0
     parted_documents: int = 0
@@ -80,11 +82,12 @@ class SplitCounts:
         """Counts `tokenized`; writes where it comes from and the examples that it completes."""
         begun = self.begun or _Begun()
         tokens, num_bytes = begun.tokens + len(tokenized.tokens), begun.bytes + tokenized.bytes
+        token_bytes = begun.token_bytes + tokenized.token_bytes
         # What has begun ends alone: then there is one document, or none.
         lossy = max(tokenized.lossy_documents, begun.lossy)
         parted = max(tokenized.parted_documents, begun.parted)
         if not tokenized.documents:
-            self.begun = _Begun(tokens, num_bytes, bool(lossy), bool(parted))
+            self.begun = _Begun(tokens, num_bytes, token_bytes, bool(lossy), bool(parted))
             _write(self.layout.add_part(tokenized.tokens), writer, split)
             return
         self.begun = None
@@ -96,6 +99,7 @@ class SplitCounts:
         self.documents += tokenized.documents
         self.tokens += tokens
         self.bytes += num_bytes
+        self.token_bytes += token_bytes
         self.lossy_documents += lossy
         self.cut_documents += tokenized.cut_documents
         self.parted_documents += parted
@@ -155,6 +159,11 @@ class Counts:
     def _why_empty(self) -> str:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.counts.items())
         return f" (left out: {left_out})" if left_out else ""
+
+    @property
+    def other_token_bytes(self) -> dict[str, int]:
+        """How many bytes the tokens of those splits stand for whose text has more or fewer."""
+        return {name: split.token_bytes for name, split in self.splits.items() if split.token_bytes != split.bytes}
 
     @property
     def between_documents(self) -> bool:

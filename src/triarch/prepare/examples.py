@@ -40,12 +40,38 @@ class Side(NamedTuple):
         place = np.arange(len(self.tokens)) - np.repeat(starts, self.lengths)
         return Side(self.tokens[place < most], np.minimum(self.lengths, most))
 
+    def part(self, first: int, end: int) -> Side:
+        """Returns examples `first` to `end`."""
+        ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        return Side(self.tokens[ends[first] : ends[end]], self.lengths[first:end])
+
 
 class Block(NamedTuple):
-    """Consecutive examples: (targets,) or (inputs, targets), and how far the source has been read for them."""
+    """Consecutive examples.
+
+    Attributes:
+      sides: (targets,) or (inputs, targets).
+      progress: how far the source has been read for them.
+      source: what they are examples of, for whoever asks where a row comes from.
+      first: the number of the first of them there.
+    """
 
     sides: tuple[Side, ...]
     progress: int
+    source: str
+    first: int
+
+    @property
+    def examples(self) -> int:
+        """How many they are."""
+        return len(self.sides[0].lengths)
+
+    def part(self, first: int, most: int | None = None) -> Block:
+        """Returns the examples from `first` on, at most `most`."""
+        if first == 0 and (most is None or most >= self.examples):
+            return self
+        end = self.examples if most is None else min(first + most, self.examples)
+        return self._replace(sides=tuple(side.part(first, end) for side in self.sides), first=self.first + first)
 
 
 class Examples(Protocol):
@@ -170,8 +196,8 @@ class _Preparation:
         for split in self._examples.splits:
             progress.start(f"{self._examples.name}: {split}", self._examples.size(split))
             for block in self._examples.blocks(split, done[split]):
-                counts.add(self._chunk(split, block, done[split]), writer)
-                done[split] += len(block.sides[0].lengths)
+                counts.add(self._chunk(split, block), writer)
+                done[split] += block.examples
                 progress.advance(block.progress)
                 if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                     writer.checkpoint({"counts": counts.to_json(), "done": done})
@@ -196,7 +222,7 @@ class _Preparation:
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        writer.finish(manifest, np.stack([tokenizer.token_bytes, tokenizer.first_token_bytes]))
+        writer.finish(manifest, tokenizer.token_bytes)
 
     def _check(self, split: str, counts: Counts, done: int) -> None:
         name, found = self._examples.name, counts.splits[split]
@@ -209,29 +235,30 @@ class _Preparation:
                 "a smaller --window, or leave the split out with --split"
             )
 
-    def _chunk(self, split: str, block: Block, first: int) -> TokenizedChunk:
+    def _chunk(self, split: str, block: Block) -> TokenizedChunk:
         names = ("inputs", "targets")[-len(block.sides) :]
         for side, name in zip(block.sides, names, strict=True):
-            self._check_ids(side, name, split, first)
+            self._check_ids(side, name, block)
         sides = [side.cut(self._examples.most.get(name)) for side, name in zip(block.sides, names, strict=True)]
         uncut = np.stack([side.lengths for side in block.sides], axis=1)
         lengths = np.stack([side.lengths for side in sides], axis=1)
         there = lengths.sum(axis=1) > 0
-        source = f"{self._examples.name}[{split}]"
-        left_out = [LeftOut(EMPTY, f"{source}:{first + index}", 0) for index in np.flatnonzero(~there)]
+        left_out = [LeftOut(EMPTY, f"{block.source}:{block.first + index}", 0) for index in np.flatnonzero(~there)]
         splits = {}
         if there.any():
             tokens = _side_by_side([side.tokens for side in sides], lengths)
-            origins = [named(source, first + int(index)) for index in np.flatnonzero(there)]
+            origins = [named(block.source, block.first + int(index)) for index in np.flatnonzero(there)]
             cut = int((uncut > lengths).any(axis=1).sum())
             uncut, lengths = uncut[there], lengths[there]
+            num_bytes = self._num_bytes(tokens, lengths)
             if self._lengths is None:
                 uncut, lengths = lengths.sum(axis=1, keepdims=True), lengths.sum(axis=1, keepdims=True)
             splits[split] = TokenizedSplit(
                 tokens=tokens.astype(self.dtype),
                 documents=len(lengths),
                 lengths=lengths.reshape(-1),
-                bytes=int(self._token_bytes[tokens].sum(dtype=np.int64)),
+                bytes=num_bytes,
+                token_bytes=num_bytes,
                 lossy_documents=0,
                 cut_documents=cut,
                 parted_documents=0,
@@ -239,17 +266,19 @@ class _Preparation:
             )
         return TokenizedChunk(splits, left_out, len(there), block.progress)
 
-    @functools.cached_property
-    def _token_bytes(self) -> np.ndarray:
-        return self._examples.tokenizer.token_bytes
+    def _num_bytes(self, tokens: np.ndarray, lengths: np.ndarray) -> int:
+        """Returns the bytes of texts of `lengths` tokens, int64[examples, sides]."""
+        starts = np.zeros(len(tokens), bool)
+        starts[np.append(0, np.cumsum(lengths[lengths > 0]))[:-1]] = True
+        return self._examples.tokenizer.token_bytes.count(tokens, starts)
 
-    def _check_ids(self, side: Side, name: str, split: str, first: int) -> None:
+    def _check_ids(self, side: Side, name: str, block: Block) -> None:
         wrong = np.flatnonzero((side.tokens < 0) | (side.tokens >= self._info.size))
         if len(wrong):
-            example = first + int(np.searchsorted(np.cumsum(side.lengths), wrong[0], side="right"))
+            example = block.first + int(np.searchsorted(np.cumsum(side.lengths), wrong[0], side="right"))
             raise UserError(
-                f"{self._examples.name}: split {split!r}, example {example}: {name} hold the id {side.tokens[wrong[0]]}"
-                f", expected 0 to {self._info.size - 1:,}, the ids of its vocabulary"
+                f"{block.source}: example {example}: {name} hold the id {side.tokens[wrong[0]]}, expected "
+                f"0 to {self._info.size - 1:,}, the ids of its vocabulary"
             )
 
 

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from triarch import schema
 from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, parse_vocabulary
 from triarch.data.partial import full_disk_explained
@@ -194,7 +192,7 @@ class _Preparation:
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
-        writer.finish(manifest, np.stack([tokenizer.token_bytes, tokenizer.first_token_bytes]))
+        writer.finish(manifest, tokenizer.token_bytes)
         if self._beam is not None:
             self._beam.remove(self.job, writer.scratch)
 
@@ -298,6 +296,7 @@ class _Preparation:
             "validation_fraction": self._splitting.validation_fraction,
             **({"hold_out": list(self._splitting.hold_out)} if self._splitting.hold_out else {}),
             "filters": dataclasses.asdict(self._filters),
+            **({"token_bytes": counts.other_token_bytes} if counts.other_token_bytes else {}),
             "lossy_documents": sum(split.lossy_documents for split in counts.splits.values()),
             "left_out": counts.left_out.to_json(),
             "cut_documents": sum(split.cut_documents for split in counts.splits.values()),

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +16,7 @@ from triarch.errors import UserError
 from triarch.prepare.corpora.documents import Document, LeftOut
 from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import Splitting
+from triarch.prepare.worker_processes import end_with_parent, interrupts_blocked
 from triarch.tokenizers import Tokenizer
 from triarch.tokenizers.cuts import TextPart
 
@@ -43,6 +40,7 @@ class TokenizedSplit:
       lengths: int64[documents]: how many tokens each has, its end included. Of pairs int64[2 * documents]: of inputs
         and targets by turns.
       bytes: UTF-8 bytes of their text.
+      token_bytes: bytes that their tokens stand for.
       lossy_documents: how many of them stand for other bytes than the text's (given vocabularies only).
       cut_documents: how many of them lost their end, for they were too long (pairs only).
       parted_documents: how many of them were tokenized in parts that may show: see `tokenizers.cuts`.
@@ -53,6 +51,7 @@ class TokenizedSplit:
     documents: int
     lengths: np.ndarray
     bytes: int
+    token_bytes: int
     lossy_documents: int
     cut_documents: int
     parted_documents: int
@@ -148,7 +147,8 @@ class ChunkTokenizer:
     def _tokenize_part(self, part: Part) -> TokenizedChunk:
         ids = self.tokenizer.encode_part(part.text)
         num_bytes = len(part.text.text.encode())
-        lossy = int(num_bytes != self._num_bytes(part.text, ids))
+        token_bytes = self._num_bytes(part.text, ids)
+        lossy = int(num_bytes != token_bytes)
         if part.last is None:
             lengths, origins = np.zeros(0, np.int64), Origins.none()
         else:
@@ -157,7 +157,8 @@ class ChunkTokenizer:
             origins = Origins.of([part.last.origin], lengths[:, None])
         documents = len(lengths)
         parted = int(not part.text.certain)
-        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, num_bytes, lossy, 0, parted, origins)
+        counts = (num_bytes, token_bytes, lossy, 0, parted)
+        split = TokenizedSplit(ids.astype(self.dtype), documents, lengths, *counts, origins)
         return TokenizedChunk({part.split: split}, [], documents, part.last.progress if part.last else 0)
 
     def _tokenize(self, documents: list[Document]) -> TokenizedSplit:
@@ -165,7 +166,7 @@ class ChunkTokenizer:
         pieces: list[np.ndarray] = []
         lengths: list[int] = []
         uncut: list[int] = []
-        num_bytes = lossy = cut = parted = 0
+        num_bytes = token_bytes = lossy = cut = parted = 0
         for document in documents:
             found = found_bytes = 0
             too_long, certain = False, True
@@ -186,6 +187,7 @@ class ChunkTokenizer:
                 if self.lengths is not None:
                     uncut.append(count + 1)
             num_bytes += found
+            token_bytes += found_bytes
             lossy += found != found_bytes
             cut += too_long
             parted += not certain
@@ -193,16 +195,17 @@ class ChunkTokenizer:
         uncut_lengths = np.array(uncut, np.int64) if uncut else kept_lengths
         origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
-        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, lossy, cut, parted, origins)
+        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, token_bytes, lossy, cut, parted, origins)
 
     def _num_bytes(self, part: TextPart, ids: np.ndarray) -> int:
         """Returns how many bytes of text the ids of a part stand for: a space put before a text is none of it."""
-        found = int(self.tokenizer.token_bytes[ids].sum(dtype=np.int64))
-        if part.continues or not len(ids):
+        counts, starts = self.tokenizer.token_bytes, np.zeros(len(ids), bool)
+        found = counts.count(ids, starts)
+        # What is cut between words begins with a space of its own.
+        if part.continues or (part.text.startswith(" ") and found == len(part.text.encode())):
             return found
-        if part.text.startswith(" ") and found == len(part.text.encode()):
-            return found  # Cut between words, before a space that is its own.
-        return found - int(self.tokenizer.token_bytes[ids[0]]) + int(self.tokenizer.first_token_bytes[ids[0]])
+        starts[:1] = True
+        return counts.count(ids, starts)
 
     def _texts(self, document: Document) -> list[tuple[str, int | None]]:
         """Returns the texts that are each ended by a token, and how many tokens they may have."""
@@ -240,7 +243,7 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
                     # To hand it over would take several times its memory.
                     yield work(chunk)
                     continue
-                with _interrupts_blocked():  # For a process that this starts, from its first moment on.
+                with interrupts_blocked():  # For a process that this starts, from its first moment on.
                     pending.append((pool.submit(_run_worker, chunk), characters))
                 under_way += characters
             while pending:
@@ -250,19 +253,6 @@ def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, worker
         finally:
             for future, _ in pending:
                 future.cancel()
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Keeps Ctrl-C from this thread, which gets it afterwards, and for good from processes that it starts.
-
-    The terminal tells all processes; these, which may still be importing, wait for their parent's word.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iterator[tuple[list[Record], int]]:
@@ -292,16 +282,8 @@ _work: ChunkTokenizer | None = None
 
 def _start_worker(work: ChunkTokenizer) -> None:
     global _work
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     _work = work
-
-
-def _exit_with_parent() -> None:
-    """Ends this process when its parent is killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _run_worker(records: list[Record]) -> TokenizedChunk:

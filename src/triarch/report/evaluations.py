@@ -17,7 +17,7 @@ from triarch.report.attention_figures import attention_panels
 from triarch.report.length_figures import length_panels, quality_panels
 from triarch.report.study import Study
 from triarch.report.task_figures import task_panels
-from triarch.report.tasks_table import TASKS, Question, TaskPoint, read_tasks
+from triarch.report.tasks_table import TASKS, Question, TaskPoint, read_tasks, tasks_of_runs
 from triarch.report.throughput_figures import THROUGHPUT, throughput_panels
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.tables.table import Table
@@ -78,8 +78,9 @@ def analysis_sections(study: Study, tasks: Sequence[TaskPoint]) -> list[tuple[st
         " the band is a 95% interval over windows."
     )
     along = (
-        "Zero- and few-shot results of each run's checkpoints, with 95% intervals over examples. Tasks tell models"
-        " apart only where they leave chance. Hollow points are pseudo-likelihoods, not comparable with filled ones."
+        "Zero- and few-shot results of each run's checkpoints, with 95% intervals over examples, and the metrics of"
+        " SeqIO tasks that runs evaluated while they trained (RunConfig.eval_tasks). Tasks tell models apart only where"
+        " they leave chance. Hollow points are pseudo-likelihoods, not comparable with filled ones."
     )
     throughput, measured = throughput_panels(folder / THROUGHPUT)
     attention = (
@@ -98,13 +99,14 @@ def analysis_sections(study: Study, tasks: Sequence[TaskPoint]) -> list[tuple[st
 
 
 def study_tasks(study: Study) -> list[TaskPoint]:
-    """Returns what the study's models were asked; nothing where there is no such table.
+    """Returns what the study's models were asked, in its table if there is one, and by runs while they trained.
 
     Raises:
       UserError: the table is misshapen.
     """
     path = study.folder / FOLDER / TASKS
-    return read_tasks(path, study.runs) if path.exists() else []
+    asked = read_tasks(path, study.runs) if path.exists() else []
+    return [*asked, *tasks_of_runs(study.runs)]
 
 
 def task_table(tasks: Sequence[TaskPoint]) -> TaskTable | None:

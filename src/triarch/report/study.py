@@ -84,7 +84,8 @@ class Evaluation:
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One trained model. `numbers` holds NUMBER_COLUMNS of results.csv (NaN where a run that failed has none),
-    `metrics` METRICS along training, float64[logged steps] each; `config` is the resolved gin text."""
+    `metrics` METRICS along training, float64[logged steps] each; `config` is the resolved gin text; `tasks` what
+    `RunConfig.eval_tasks` came to: by TASK/METRIC its values by step."""
 
     name: str
     family: str
@@ -96,6 +97,7 @@ class Run:
     metrics: Mapping[str, np.ndarray]
     config: str
     evaluations: tuple[Evaluation, ...]
+    tasks: Mapping[str, Mapping[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -210,10 +212,11 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
         missing = [column for column, value in own.items() if math.isnan(value)]
         if finished and missing:
             raise UserError(f"{table.name}, {table.row(i)}: {missing[0]} is empty, but run {name!r} is {FINISHED}")
-        metrics, config = _read_run_folder(folder / "runs" / folders[i], required=finished)
+        metrics, tasks, config = _read_run_folder(folder / "runs" / folders[i], required=finished)
         rest = {column: values[i] for column, values in text.items() if column != "run"}
         scores = tuple(evaluation for evaluation in evaluations if evaluation.run == name)
-        runs.append(Run(name=name, numbers=own, metrics=metrics, config=config, evaluations=scores, **rest))
+        known = {"numbers": own, "metrics": metrics, "config": config, "evaluations": scores, "tasks": tasks}
+        runs.append(Run(name=name, **known, **rest))
     if not any(run.finished for run in runs):
         raise UserError(f"{table.name}: no run has status {FINISHED!r}; there is nothing to report")
     return tuple(runs)
@@ -255,29 +258,34 @@ def _made_with(table: Table) -> list[str]:
     ]
 
 
-def _read_run_folder(folder: Path, required: bool) -> tuple[dict[str, np.ndarray], str]:
+def _read_run_folder(folder: Path, required: bool) -> tuple[dict[str, np.ndarray], dict[str, dict[float, float]], str]:
     path, config = folder / "metrics.jsonl", folder / "config.gin"
     if not required and not path.exists():
-        return {}, _read(config) if config.exists() else ""
+        return {}, {}, _read(config) if config.exists() else ""
     by_step: dict[float, list[float]] = {}
+    tasks: dict[str, dict[float, float]] = {}
     for number, line in enumerate(_read(path).splitlines(), start=1):
         if line.strip():
             entry = _object(path, line, f", line {number}")
             values = [_metric(entry, path, number, key) for key in METRICS]
             by_step[values[0]] = values  # A resumed run logs some steps again: the last entry counts.
+            for key in entry:
+                if "/" in key and entry[key] is not None:
+                    tasks.setdefault(key, {})[values[0]] = _metric(entry, path, number, key, -math.inf)
     if required and not by_step:
         raise UserError(f"{path}: empty, expected one JSON object for each logged step")
     rows = np.array([by_step[step] for step in sorted(by_step)]).reshape(-1, len(METRICS))
-    return dict(zip(METRICS, rows.T, strict=True)), _read(config)
+    return dict(zip(METRICS, rows.T, strict=True)), tasks, _read(config)
 
 
-def _metric(entry: dict, path: Path, number: int, key: str) -> float:
+def _metric(entry: dict, path: Path, number: int, key: str, least: float = math.ulp(0.0)) -> float:
     if key not in entry:
         raise UserError(f"{path}, line {number}: no key {key!r}{nearest(key, entry)}")
     value = entry[key]
-    least = 0.0 if key == "step" else math.ulp(0.0)
+    least = 0.0 if key == "step" else least
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < least:
-        raise UserError(f"{path}, line {number}: {key} is {value!r}, expected a number above zero")
+        expected = "a number above zero" if least >= 0 else "a number"
+        raise UserError(f"{path}, line {number}: {key} is {value!r}, expected {expected}")
     return float(value)
 
 

@@ -1,4 +1,4 @@
-"""Results of zero- and few-shot tasks, from the table that `triarch evaluate --tasks` writes."""
+"""Results of tasks: from the table that `triarch evaluate --tasks` writes, and from runs that evaluated their own."""
 
 from __future__ import annotations
 
@@ -87,6 +87,20 @@ def read_tasks(path: Path, runs: Sequence[Run] = ()) -> list[TaskPoint]:
             own = at_step(known[name].metrics, float(steps[i]))
         trained = name, architectures[i], scorings[i], float(steps[i]), own
         points.append(TaskPoint(*trained, questions[i], float(values[i]), float(errors[i])))
+    return points
+
+
+def tasks_of_runs(runs: Sequence[Run]) -> list[TaskPoint]:
+    """Returns what runs' own `RunConfig.eval_tasks` came to along training, SeqIO tasks by their own metrics."""
+    points = []
+    for run in runs:
+        scoring = "pseudo-log-likelihood" if run.architecture == "encoder-only" else "log-likelihood"
+        for name, values in run.tasks.items():
+            task, _, metric = name.partition("/")
+            question = Question(task, metric, "none", "", "")
+            for step, value in sorted(values.items()):
+                trained = run.name, run.architecture, scoring, step, at_step(run.metrics, step)
+                points.append(TaskPoint(*trained, question, value, math.nan))
     return points
 
 

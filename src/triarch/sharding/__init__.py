@@ -1,10 +1,12 @@
 """Where arrays live: the device mesh, the logical axis rules, and each host's share of a batch."""
 
+from typing import TYPE_CHECKING
+
+from triarch import lazy
 from triarch.sharding.mesh import MeshConfig, host_rows, make_mesh, platform
 from triarch.sharding.rules import (
     ActivationRules,
     AxisRules,
-    Constrainer,
     ParameterRules,
     batch_sharding,
     check_batch,
@@ -12,6 +14,9 @@ from triarch.sharding.rules import (
     parameter_sharding,
     partition_spec,
 )
+
+if TYPE_CHECKING:
+    from triarch.sharding.constrainer import Constrainer
 
 __all__ = [
     "ActivationRules",
@@ -28,3 +33,4 @@ __all__ = [
     "partition_spec",
     "platform",
 ]
+__getattr__ = lazy.names_from(__name__, {"constrainer": ("Constrainer",)})

@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import jax
-from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, Sharding
-
+from triarch import lazy
 from triarch.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
+    from jax.experimental import mesh_utils
+    from jax.sharding import AbstractMesh, Mesh, Sharding
+else:
+    jax, mesh_utils = lazy.module("jax"), lazy.module("jax.experimental.mesh_utils")
 
 # From the slowest network to the fastest: neighbours on the mesh are neighbours on the torus.
 AXES = ("replica", "data", "fsdp", "sequence", "tensor")
@@ -74,7 +79,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     devices = list(jax.devices() if devices is None else devices)
     sizes = config.sizes(len(devices))
     # The compiler propagates shardings from the constraints given; explicit axes would type every operation.
-    types = (AxisType.Auto,) * len(AXES)
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
     if slices == 1:
         return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
@@ -85,12 +90,12 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         )
     within = (sizes["replica"] // slices, *(sizes[axis] for axis in AXES[1:]))
     between = (slices, *(1 for _ in AXES[1:]))
-    return Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), AXES, axis_types=types)
+    return jax.sharding.Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), AXES, axis_types=types)
 
 
 def platform(mesh: Mesh | AbstractMesh) -> str:
     """Returns "cpu", "gpu" or "tpu": what the devices of a mesh are, which need not be this machine's."""
-    return mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else jax.default_backend()
+    return mesh.devices.flat[0].platform if isinstance(mesh, jax.sharding.Mesh) else jax.default_backend()
 
 
 def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = None) -> slice:

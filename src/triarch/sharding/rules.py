@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
+from triarch import lazy
 from triarch.errors import UserError, nearest
 from triarch.sharding.mesh import AXES
+
+if TYPE_CHECKING:
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+else:
+    jax = lazy.module("jax")
 
 MeshAxes = tuple[str, ...]
 LogicalAxes = Sequence[str | None]
@@ -117,7 +120,7 @@ def partition_spec(
     if len(logical_axes) != len(shape):
         raise ValueError(f"logical axes {tuple(logical_axes)} do not name the dimensions of shape {tuple(shape)}")
     used: set[str] = set()
-    return PartitionSpec(
+    return jax.sharding.PartitionSpec(
         *(_dimension(name, size, rules, mesh, used) for name, size in zip(logical_axes, shape, strict=True))
     )
 
@@ -144,13 +147,13 @@ def _dimension(
 
 def parameter_sharding(logical_axes: LogicalAxes, shape: Sequence[int], rules: AxisRules, mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a parameter, or of optimizer state whose dimensions carry a parameter's names."""
-    return NamedSharding(mesh, partition_spec(logical_axes, shape, rules.parameters, mesh))
+    return jax.sharding.NamedSharding(mesh, partition_spec(logical_axes, shape, rules.parameters, mesh))
 
 
 def batch_sharding(rules: AxisRules, mesh: Mesh) -> NamedSharding:
     """Returns the sharding of input arrays, "batch" leading, of a size that `check_batch` has passed."""
     axes = tuple(axis for axis in rules.activations.batch if mesh.shape.get(axis, 1) > 1)
-    return NamedSharding(mesh, PartitionSpec(axes or None))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(axes or None))
 
 
 def check_batch(rules: AxisRules, mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
@@ -187,74 +190,3 @@ def check_split(rules: AxisRules, mesh: Mesh, sizes: Mapping[str, int]) -> None:
                     f"mesh axis {axis}={extent} does not divide {name} = {size}: "
                     f"choose {axis} among {', '.join(divisors)}"
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Constrainer:
-    """Places activations inside a jitted function, by the logical names of their axes.
-
-    Attributes:
-      rules: the table to look names up in.
-      devices: the mesh.
-    """
-
-    rules: AxisRules
-    devices: Mesh
-
-    @property
-    def mesh(self) -> Mesh | None:
-        """The devices; None for a single one, on which there is nothing to place."""
-        return None if self.devices.size == 1 else self.devices
-
-    def __call__(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
-        """Pins how an activation is split."""
-        if self.mesh is None:
-            return x
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.devices, self.spec(logical_axes, x.shape)))
-
-    def spec(self, logical_axes: LogicalAxes, shape: Sequence[int]) -> PartitionSpec:
-        """Returns how an activation is split."""
-        return partition_spec(logical_axes, shape, self.rules.activations, self.devices)
-
-    def shards(self, logical_axis: str, size: int) -> int:
-        """Returns into how many parts an axis is split."""
-        (axes,) = self.spec((logical_axis,), (size,))
-        names = (axes,) if isinstance(axes, str) else axes or ()
-        return math.prod(self.devices.shape[name] for name in names)
-
-    def gathered(self, kernel: jax.Array, logical_axes: LogicalAxes, dtype: jnp.dtype) -> jax.Array:
-        """Returns a parameter in `dtype`, whole but for tensor parallelism; gradients go back to where it lives."""
-        if self.mesh is None:
-            return kernel
-        activations = self.rules.activations
-        apart = {*activations.batch, *activations.length}
-        own = partition_spec(logical_axes, kernel.shape, self.rules.parameters, self.devices)
-        whole = PartitionSpec(*(_without(axes, apart) for axes in own))
-        return _gathered(dtype, *(NamedSharding(self.devices, spec) for spec in (own, whole)), kernel)
-
-    def at_home(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
-        """Pins a parameter's gradient to where the parameter lives."""
-        if self.mesh is None:
-            return x
-        return jax.lax.with_sharding_constraint(x, parameter_sharding(logical_axes, x.shape, self.rules, self.devices))
-
-
-def _without(axes: str | MeshAxes | None, apart: set[str]) -> MeshAxes | None:
-    kept = tuple(axis for axis in ((axes,) if isinstance(axes, str) else axes or ()) if axis not in apart)
-    return kept or None
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _gathered(dtype: jnp.dtype, own: NamedSharding, whole: NamedSharding, kernel: jax.Array) -> jax.Array:
-    return jax.lax.with_sharding_constraint(kernel.astype(dtype), whole)
-
-
-def _gathered_forward(dtype, own, whole, kernel):
-    return _gathered(dtype, own, whole, kernel), jnp.zeros((), kernel.dtype)
-
-
-def _gathered_backward(dtype, own, whole, like, slope):
-    return (jax.lax.with_sharding_constraint(slope, own).astype(like.dtype),)
-
-
-_gathered.defvjp(_gathered_forward, _gathered_backward)

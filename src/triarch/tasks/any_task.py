@@ -8,24 +8,20 @@ import functools
 import hashlib
 import inspect
 import re
-import sysconfig
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
 from triarch.errors import UserError, nearest
-from triarch.memory import is_out_of_memory
-from triarch.prepare.examples import Block, Side
+from triarch.prepare.examples import Block
 from triarch.tasks.any_vocabulary import tokenizer_of
+from triarch.tasks.reading import Processes, Reading, takes
 from triarch.tasks.registry import INPUTS, TARGETS
+from triarch.tasks.user_errors import told
 from triarch.tokenizers import ExtraIds, Tokenizer
 
-# Examples that Python gets at a time: one by one it would take longer than most preprocessing.
-_BLOCK_EXAMPLES = 128
 _DEFAULT_SPLITS = ("train", "validation")
 
 
@@ -43,6 +39,8 @@ class TaskOptions:
       max_examples: of each split, at most.
       use_cached: whether to read what `seqio_cache_tasks` wrote, where there is any of the task.
       extra: ids to put behind the vocabulary's own.
+      shards: into how many `seqio.ShardInfo` takes a split apart; their examples come in blocks of 128 by turns. None:
+        see `Reading.worthwhile_shards`; 1: all examples in the order of `get_dataset` without `shard_info`.
     """
 
     splits: tuple[str, ...] = ()
@@ -52,6 +50,7 @@ class TaskOptions:
     max_examples: int | None = None
     use_cached: bool = True
     extra: ExtraIds = dataclasses.field(default_factory=ExtraIds)
+    shards: int | None = None
 
 
 class TaskExamples:
@@ -65,8 +64,13 @@ class TaskExamples:
       tokenizer: of both.
     """
 
-    def __init__(self, task: seqio.Task, options: TaskOptions):
+    def __init__(self, task: seqio.Task, options: TaskOptions, processes: Processes | None = None):
         """The examples of `task`.
+
+        Args:
+          task: registered under its name.
+          options: how SeqIO is asked for them.
+          processes: read the shards, where there are several; None for this process alone.
 
         Raises:
           UserError: a split is not there, features are not token ids called inputs and targets, their vocabularies
@@ -87,16 +91,17 @@ class TaskExamples:
         self._chosen = self._find_splits(task)
         self.splits = tuple(self._chosen)
         self.tokenizer = self._common_tokenizer(task)
-        self._counters = {split: tf.Variable(0, dtype=tf.int64, trainable=False) for split in self.splits}
-        self._tasks = {split: self._counted(task, split) for split in self.splits}
         self._task = task
+        self._processes = processes
+        self._readings = {split: self._reading(split) for split in self.splits}
 
     @property
     def version(self) -> str:
         preprocessors = [_described(step) for step in self._task.preprocessors]
-        options = dataclasses.replace(self._options, splits=tuple(self._chosen.values()))
+        options = dataclasses.replace(self._options, splits=tuple(self._chosen.values()), shards=None)
+        shards = [reading.shards for reading in self._readings.values()]
         source = (_without_addresses(repr(self._task.source)), *self._files())
-        return repr((self.name, source, preprocessors, self._cached, options))
+        return repr((self.name, source, preprocessors, self._cached, options, shards))
 
     def size(self, split: str) -> int | None:
         """Returns how many examples of the source are read; of a cache how many it holds."""
@@ -110,16 +115,23 @@ class TaskExamples:
         return None if count is None else int(count) * self._options.num_epochs
 
     def blocks(self, split: str, first: int) -> Iterator[Block]:
-        with self._told(f", split {self._chosen[split]!r}"):
-            dataset = self._dataset(split).skip(first)
-            if self._options.max_examples is not None:
-                dataset = dataset.take(max(0, self._options.max_examples - first))
-            seen = 0
-            for batch in dataset.ragged_batch(_BLOCK_EXAMPLES).prefetch(tf.data.AUTOTUNE):
-                sides = tuple(Side(value.values.numpy(), value.row_lengths().numpy()) for value in batch)
-                read = len(sides[0].lengths) if self._cached else int(self._counters[split].numpy()) - seen
-                seen += read
-                yield Block(sides, read)
+        reading = self._readings[split]
+        end = self._options.max_examples
+        counts = [0] * reading.shards
+        done = skipped = 0
+        for shard, (sides, read) in reading.blocks(self._task, self._processes):
+            place = split if reading.shards == 1 else f"{split}, shard {shard} of {reading.shards}"
+            block = Block(sides, skipped + read, f"{self.name}[{place}]", counts[shard])
+            counts[shard] += block.examples
+            start, done = done, done + block.examples
+            if done <= first:
+                skipped = block.progress
+                continue
+            skipped = 0
+            skip = max(0, first - start)
+            yield block.part(skip, None if end is None else end - start - skip)
+            if end is not None and done >= end:
+                return
 
     def provenance(self) -> dict[str, Any]:
         return {
@@ -130,6 +142,7 @@ class TaskExamples:
             "seed": self._options.seed,
             "num_epochs": self._options.num_epochs,
             "max_examples": self._options.max_examples,
+            "shards": {split: reading.shards for split, reading in self._readings.items()},
             "cached": self._cached,
         }
 
@@ -145,26 +158,23 @@ class TaskExamples:
                         found = tf.io.gfile.stat(file)
                         yield file, found.length, found.mtime_nsec
 
-    def _dataset(self, split: str) -> tf.data.Dataset:
-        """Returns the task's examples, not cut yet: int[tokens] of inputs, where there are any, and of targets."""
+    def _reading(self, split: str) -> Reading:
         options = self._options
-        dataset = self._tasks[split].get_dataset(
-            dict(options.sequence_length) or None,
-            self._chosen[split],
-            use_cached=self._cached,
-            shuffle=False,
+        reading = Reading(
+            task=self.name,
+            split=self._chosen[split],
+            features=(INPUTS, TARGETS) if self.has_inputs else (TARGETS,),
+            shards=options.shards or 1,
+            cached=self._cached,
+            sequence_length=options.sequence_length,
             seed=options.seed,
             num_epochs=options.num_epochs,
-            trim_output_features=False,
-            try_in_mem_cache=False,
+            max_examples=options.max_examples,
         )
-        names = [INPUTS, TARGETS] if self.has_inputs else [TARGETS]
-
-        def features(example: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-            nothing = tf.zeros([0], tf.int32)
-            return tuple(example.get(name, nothing) for name in names)
-
-        return dataset.map(features, num_parallel_calls=tf.data.AUTOTUNE)
+        if options.shards is not None:
+            return reading
+        with self._told(f", split {reading.split!r}"):
+            return dataclasses.replace(reading, shards=reading.worthwhile_shards(self._task))
 
     def _find_splits(self, task: seqio.Task) -> dict[str, str]:
         """Returns the task's splits to read, by the name that the store's split gets."""
@@ -193,75 +203,13 @@ class TaskExamples:
             raise UserError(f"{task.name}: inputs and targets have different vocabularies; a store has one")
         return made[0]
 
-    def _counted(self, task: seqio.Task, split: str) -> seqio.Task:
-        """Returns the task with a source that notes how many of its examples were read."""
-        if type(task) is not seqio.Task:
-            return task
-        return task.replace(source=_CountedSource(task.source, self._counters[split]))
-
-    @contextlib.contextmanager
-    def _told(self, place: str) -> Iterator[None]:
-        """Turns what a source or a preprocessor raises into one line."""
-        try:
-            yield
-        except (UserError, MemoryError):
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            takes_length = isinstance(error, TypeError | KeyError) and not self._options.sequence_length
-            hint = " (give --sequence_length?)" if takes_length else ""
-            raise UserError(f"{self.name}{place}: {_line(error)}{hint}") from error
-
-
-class _CountedSource(seqio.DataSource):
-    """Another source that notes in a variable how many of its examples were read."""
-
-    def __init__(self, source: seqio.DataSource, counter: tf.Variable):
-        self._source = source
-        self._counter = counter
-        super().__init__(splits=(), caching_permitted=source.caching_permitted)
-
-    @property
-    def splits(self) -> Sequence[str]:
-        return self._source.splits
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return self._source.supports_arbitrary_sharding
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return self._source.list_shards(split)
-
-    def num_input_examples(self, split: str) -> int | None:
-        return self._source.num_input_examples(split)
-
-    def get_dataset(
-        self, split: str = "train", shuffle: bool = True, seed: int | None = None, **options: Any
-    ) -> tf.data.Dataset:
-        # A function that takes no seed draws nothing at random; SeqIO would refuse it.
-        if isinstance(self._source, seqio.FunctionDataSource) and not _takes(self._source._dataset_fn, "seed"):
-            seed = None
-        dataset = self._source.get_dataset(split=split, shuffle=shuffle, seed=seed, **options)
-
-        def count(*example: Any) -> Any:
-            with tf.control_dependencies([self._counter.assign_add(1)]):
-                kept = tf.nest.map_structure(tf.identity, example, expand_composites=True)
-            return kept if len(kept) > 1 else kept[0]
-
-        return dataset.map(count)
+    def _told(self, place: str) -> contextlib.AbstractContextManager[None]:
+        return told(f"{self.name}{place}", not self._options.sequence_length)
 
 
 def takes_sequence_length(task: seqio.Task) -> bool:
     """Returns whether a preprocessor of `task` asks how long features may be."""
-    return any(_takes(step, "sequence_length") for step in task.preprocessors)
-
-
-def _takes(step: Any, argument: str) -> bool:
-    try:
-        return argument in inspect.signature(step).parameters
-    except (TypeError, ValueError):
-        return False
+    return any(takes(step, "sequence_length") for step in task.preprocessors)
 
 
 def _check_features(task: seqio.Task) -> None:
@@ -296,30 +244,3 @@ def _described(step: Any) -> str:
 
 def _without_addresses(text: str) -> str:
     return re.sub(r" at 0x[0-9a-f]+(, file [^>]*)?", "", text)
-
-
-def _line(error: BaseException) -> str:
-    """Returns an error in one line, with the place in the user's own code where it arose, if it did."""
-    text = str(error).strip()
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kind = type(error).__name__
-    message = next(iter(lines), "")
-    where = ""
-    if message.startswith("in user code"):  # TensorFlow, with a traceback of its own in the message.
-        message, kind = lines[-1], ""
-        places = re.findall(r'File "([^"]+)", line (\d+)', text)
-        own = [f"{file} line {number}: " for file, number in places if _is_users(file)]
-        where = own[-1] if own else ""
-    else:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-        where = f"{frames[-1].filename} line {frames[-1].lineno}: " if frames else ""
-    message = re.sub(r"\s*\[Op:\w+\].*", "", message)
-    return f"{where}{kind}{': ' if kind and message else ''}{message[:300]}"
-
-
-def _is_users(file: str) -> bool:
-    """Whether a line is of neither Python, nor an installed library, nor triarch."""
-    path = Path(file)
-    libraries = (Path(sysconfig.get_path("stdlib")), Path(__file__).parents[1])
-    generated = file.startswith("<") or "__autograph_generated" in file
-    return not (generated or "site-packages" in path.parts or any(map(path.is_relative_to, libraries)))

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.tokenizers.cuts import TextPart
 
 # SentencePiece writes a space as this character; byte-level BPE writes one as the other.
@@ -33,13 +34,8 @@ class Tokenizer(Protocol):
         ...
 
     @property
-    def token_bytes(self) -> np.ndarray:
-        """uint16[size]: how many they are."""
-        ...
-
-    @property
-    def first_token_bytes(self) -> np.ndarray:
-        """uint16[size]: how many they are of a text's first token: no space that was put before the text."""
+    def token_bytes(self) -> TokenBytes:
+        """How many they are."""
         ...
 
     def encode(self, text: str) -> np.ndarray:
@@ -63,9 +59,28 @@ class Tokenizer(Protocol):
         ...
 
 
-def lengths(texts: Sequence[bytes], without_space: bool = False) -> np.ndarray:
-    """Returns uint16[texts]: their bytes, on request without a space at the beginning."""
-    return np.array([len(text) - (without_space and text.startswith(b" ")) for text in texts], np.uint16)
+def bytes_of(texts: Sequence[bytes], puts_space: bool = False, space: Sequence[int] = ()) -> TokenBytes:
+    """Returns the bytes of tokens.
+
+    Args:
+      texts: of each token.
+      puts_space: whether the tokenizer puts a space before each text.
+      space: ids that are a space together, see `TokenBytes`.
+    """
+    own = np.array([len(text) for text in texts], np.uint16)
+    first = own - np.array([puts_space and text.startswith(b" ") for text in texts], np.uint16)
+    return TokenBytes(own, first, tuple(space))
+
+
+def space_in(ids: Sequence[int], symbol: Sequence[int | None]) -> tuple[int, ...]:
+    """Returns the ids of a space that is written out in bytes, none if it is not.
+
+    Args:
+      ids: of a text with a space.
+      symbol: of the bytes of SentencePiece's space symbol, None for one that has none.
+    """
+    found = any(list(ids[start : start + len(symbol)]) == list(symbol) for start in range(len(ids)))
+    return tuple(index for index in symbol if index is not None) if found else ()
 
 
 def has_words(encode: Callable[[str], list[int]], pieces: Iterable[str]) -> bool:

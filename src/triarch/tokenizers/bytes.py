@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.tokenizers import cuts
-from triarch.tokenizers.base import lengths
+from triarch.tokenizers.base import bytes_of
 from triarch.tokenizers.cuts import TextPart
 
 KIND = "bytes"
@@ -32,12 +33,8 @@ class ByteTokenizer:
         return [b""] * self._FIRST + [bytes([byte]) for byte in range(256)] + [b""]
 
     @property
-    def token_bytes(self) -> np.ndarray:
-        return lengths(self.token_texts)
-
-    @property
-    def first_token_bytes(self) -> np.ndarray:
-        return self.token_bytes
+    def token_bytes(self) -> TokenBytes:
+        return bytes_of(self.token_texts)
 
     def encode(self, text: str) -> np.ndarray:
         return np.frombuffer(text.encode(), np.uint8).astype(np.int32) + self._FIRST

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError
 from triarch.tokenizers.base import Tokenizer
 from triarch.tokenizers.cuts import TextPart
@@ -65,13 +67,10 @@ class TokenizerWithExtraIds:
     def token_texts(self) -> list[bytes]:
         return [*self.base.token_texts, *[b""] * self.extra.count]
 
-    @property
-    def token_bytes(self) -> np.ndarray:
-        return np.concatenate([self.base.token_bytes, np.zeros(self.extra.count, np.uint16)])
-
-    @property
-    def first_token_bytes(self) -> np.ndarray:
-        return np.concatenate([self.base.first_token_bytes, np.zeros(self.extra.count, np.uint16)])
+    @functools.cached_property
+    def token_bytes(self) -> TokenBytes:
+        base, none = self.base.token_bytes, np.zeros(self.extra.count, np.uint16)
+        return TokenBytes(np.append(base.own, none), np.append(base.first, none), base.space)
 
     def encode(self, text: str) -> np.ndarray:
         return self.base.encode(text)

@@ -15,9 +15,10 @@ import tokenizers.models
 
 import tokenizers
 from triarch.data.manifest import MOST_IDS, Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError
 from triarch.files import read_regular
-from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, bytes_of, has_words, space_in
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
     MODEL_CONFIG,
@@ -157,19 +158,17 @@ class HuggingFaceTokenizer(TokenizerInParts):
         return texts
 
     @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
-        """uint16[size]: lengths of `token_texts`."""
-        return lengths(self.token_texts)
-
-    @functools.cached_property
-    def first_token_bytes(self) -> np.ndarray:
-        """uint16[size]: lengths of `token_texts`, without the space that some put before a text."""
+    def token_bytes(self) -> TokenBytes:
+        """Lengths of `token_texts`, of a text's first one without the space that some put before it."""
         read = b"".join(self.token_texts[index] for index in self._ids(self._probe))
-        return lengths(self.token_texts, read[:1] == b" " != self._probe[:1].encode())
+        symbol = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
+        space = space_in(self._ids(f"{self._probe} {self._probe}"), symbol)
+        return bytes_of(self.token_texts, read[:1] == b" " != self._probe[:1].encode(), space)
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]
-        return self._tokenizer.decode(kept, skip_special_tokens=False)
+        text = self._tokenizer.decode(kept, skip_special_tokens=False)
+        return text.replace(SPACE_SYMBOL, " ") if self.token_bytes.space else text
 
     @functools.cached_property
     def _probe(self) -> str:

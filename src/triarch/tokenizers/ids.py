@@ -9,7 +9,9 @@ from typing import NoReturn
 import numpy as np
 
 from triarch.data.manifest import Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError
+from triarch.tokenizers.base import bytes_of
 from triarch.tokenizers.cuts import TextPart
 
 KIND = "ids"
@@ -26,12 +28,8 @@ class IdTokenizer:
         return [b""] * self.info.size
 
     @property
-    def token_bytes(self) -> np.ndarray:
-        return np.zeros(self.info.size, np.uint16)
-
-    @property
-    def first_token_bytes(self) -> np.ndarray:
-        return self.token_bytes
+    def token_bytes(self) -> TokenBytes:
+        return bytes_of(self.token_texts)
 
     def encode(self, text: str) -> np.ndarray:
         """Raises UserError: there is no way from text to ids."""

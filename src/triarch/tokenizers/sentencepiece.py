@@ -13,9 +13,10 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.data.manifest import Vocabulary
+from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError, brief
 from triarch.files import read_regular
-from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, has_words, lengths
+from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, bytes_of, has_words, space_in
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.sentencepiece_words import SentencePieceWords
 
@@ -79,18 +80,16 @@ class SentencePieceTokenizer(TokenizerInParts):
         return [self._piece_text(index) for index in range(len(self._processor))]
 
     @functools.cached_property
-    def token_bytes(self) -> np.ndarray:
-        return lengths(self.token_texts)
-
-    @functools.cached_property
-    def first_token_bytes(self) -> np.ndarray:
-        return lengths(self.token_texts, model_pb2.ModelProto.FromString(self.model).normalizer_spec.add_dummy_prefix)
+    def token_bytes(self) -> TokenBytes:
+        puts_space = model_pb2.ModelProto.FromString(self.model).normalizer_spec.add_dummy_prefix
+        return bytes_of(self.token_texts, puts_space, space_in(self._processor.encode("a a"), self._symbol_bytes))
 
     def decode(self, ids: Sequence[int]) -> str:
         special = {index for index in self._special.values() if isinstance(index, int)}
         # A network may have more ids than the vocabulary.
         known = (int(index) for index in ids if 0 <= int(index) < len(self._processor))
-        return self._processor.decode([index for index in known if index not in special])
+        text = self._processor.decode([index for index in known if index not in special])
+        return text.replace(SPACE_SYMBOL, " ") if self.token_bytes.space else text
 
     def save(self, folder: Path) -> None:
         (folder / MODEL_FILE).write_bytes(self.model)
@@ -139,8 +138,12 @@ class SentencePieceTokenizer(TokenizerInParts):
         """Returns the byte tokens for a literal U+2581 where the model is lossless otherwise, else nothing."""
         rules = model_pb2.ModelProto.FromString(self.model).normalizer_spec
         changes_text = rules.add_dummy_prefix or rules.remove_extra_whitespaces or rules.precompiled_charsmap
-        ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
+        ids = self._symbol_bytes
         return ids if all(map(self._processor.is_byte, ids)) and not changes_text else []
+
+    @property
+    def _symbol_bytes(self) -> list[int]:
+        return [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
 
     def _find_special(self) -> dict[str, Any]:
         processor = self._processor

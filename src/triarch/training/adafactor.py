@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
+from triarch import lazy
 from triarch.errors import UserError
 from triarch.training.per_tensor import Statistics, per_tensor, rms
 from triarch.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    import optax
+else:
+    jax, jnp, optax = lazy.module("jax"), lazy.module("jax.numpy"), lazy.module("optax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Adafactor:
     clipping_threshold: float | None = 1.0
     epsilon: float = 1e-30
     max_grad_norm: float | None = 1.0
+
+    @property
+    def numbers_per_parameter(self) -> int | None:
+        """Numbers kept for each parameter: its second moment; None if factored, where it depends on shapes."""
+        return None if self.factored else 1
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""

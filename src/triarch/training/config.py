@@ -8,7 +8,7 @@ from typing import Literal
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError, nearest
 from triarch.models import Dropout, Execution, ModelConfig
-from triarch.models.config_checks import MOST_SIZE
+from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training import optimizers

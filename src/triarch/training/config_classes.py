@@ -11,6 +11,7 @@ from typing import Any
 from triarch import registry
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.models import RopeScaling
+from triarch.models.choices import own_parts
 from triarch.objectives import OBJECTIVES
 from triarch.sharding import ActivationRules, ParameterRules
 from triarch.training.adafactor import Adafactor
@@ -71,7 +72,7 @@ def without_defaults(plain: Any) -> Any:
 @functools.cache
 def _own_classes() -> dict[str, type]:
     fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
-    parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
+    parts = (StoreMixture, MixturePhase, RopeScaling, *own_parts(), ParameterRules, ActivationRules)
     chosen = (AdamW, StableAdamW, Adafactor, *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
 

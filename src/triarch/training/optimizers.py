@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import jax
-import optax
-
-from triarch import registry
+from triarch import lazy, registry
 from triarch.errors import UserError
 from triarch.training.per_tensor import decayed
 from triarch.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    import jax
+    import optax
+else:
+    optax = lazy.module("optax")
 
 
 class Optimizer(Protocol):
@@ -53,6 +56,11 @@ class AdamW:
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     max_grad_norm: float | None = 1.0
+
+    @property
+    def numbers_per_parameter(self) -> int:
+        """Numbers kept for each parameter: two moments."""
+        return 2
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""

@@ -8,16 +8,21 @@ storage would change the training.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-import optax
+from triarch import lazy
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    import optax
+else:
+    jax, jnp, optax = lazy.module("jax"), lazy.module("jax.numpy"), lazy.module("optax")
 
 STACKED = "scanned"
 
 Tree = Any
-Statistics = dict[str, jax.Array]
+Statistics = dict[str, "jax.Array"]
 
 
 class PerTensorState(NamedTuple):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import jax
-import jax.numpy as jnp
-
-from triarch import registry
+from triarch import lazy, registry
 from triarch.errors import UserError
 
-Scalar = jax.Array | float
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+
+    Scalar = jax.Array | float
+else:
+    jnp = lazy.module("jax.numpy")
 
 
 class Schedule(Protocol):

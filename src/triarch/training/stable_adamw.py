@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
-import optax
-
+from triarch import lazy
 from triarch.errors import UserError
 from triarch.training.per_tensor import Statistics, per_tensor
 from triarch.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    import optax
+else:
+    jnp = lazy.module("jax.numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +51,11 @@ class StableAdamW:
     weight_decay: float = 1e-5
     decoupled_decay: bool = True
     max_grad_norm: float | None = None
+
+    @property
+    def numbers_per_parameter(self) -> int:
+        """Numbers kept for each parameter: two moments."""
+        return 2
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""

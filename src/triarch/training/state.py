@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Transformer, abstract, build
-from triarch.models.dropout import NO_DROPOUT
+from triarch.models.dropout_rates import NO_DROPOUT
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 
 Tree = Any

@@ -249,8 +249,8 @@ BAD = {
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), r"config.json: the value = \[\]: expected an object"),
     "unknown family": (
-        configure(model_type="roberta"),
-        r"model_type = 'roberta' is not a family that triarch reads \(bart, bert, [^?]*\)$",
+        configure(model_type="electra"),
+        r"model_type = 'electra' is not a family that triarch reads \(bart, bert, [^?]*\)$",
     ),
     "code of its own": (
         configure(model_type="mine", auto_map={"AutoModel": "mine.Model"}),
@@ -266,8 +266,8 @@ BAD = {
         r"architectures = \['LlamaForSequenceClassification'\]: of this family, known are LlamaForCausalLM",
     ),
     "scaling": (
-        configure(rope_scaling={"rope_type": "yarn", "factor": 2.0}),
-        "rope_scaling: rope_type = 'yarn': LlamaForCausalLM has no equivalent here with that",
+        configure(rope_scaling={"rope_type": "yarm", "factor": 2.0}),
+        "rope_scaling: rope_type = 'yarm': LlamaForCausalLM has no equivalent here with that",
     ),
     "scaling that is no object": (configure(rope_scaling=[1]), r"rope_scaling = \[1\]: expected an object"),
     "no rotation": (configure(rope_theta=0), "rope_base = 0.0 must be positive"),

@@ -16,6 +16,7 @@ FAMILY_OF = {
     "ettin_encoder": "modernbert",
     "ettin_decoder": "modernbert-decoder",
     "llama3": "llama",
+    "pythia": "gpt_neox",
     "smollm2": "llama",
     "t5_v1_1": "t5",
 }

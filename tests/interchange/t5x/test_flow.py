@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 import triarch
@@ -89,6 +91,8 @@ REFUSED = {
     "gin that is none": (f"{IMPORT} --t5x_gin={{tmp}}/none.gin", "none.gin line 1"),
     "a vocabulary that is none": (f"{IMPORT} --vocabulary={{tmp}}/none.gin", "none.gin"),
     "a larger vocabulary": (f"{IMPORT} --vocabulary={{tmp}}/large/sentencepiece.model", "network"),
+    "a checkpoint of Orbax's alone": ("import {tmp}/orbax --output={tmp}/e", "@checkpoints.Checkpointer"),
+    "a run's checkpoint of Orbax's alone": ("import {tmp}/run --output={tmp}/e", "@checkpoints.Checkpointer"),
     "a Hugging Face folder": ("import {tmp} --vocabulary={tmp}/sentencepiece.model --output={tmp}/e", "--vocabulary"),
 }
 
@@ -98,6 +102,11 @@ def test_refused(kind, checkpoint, tmp_path, capsys):
     (tmp_path / "other.gin").write_text("RunConfig.steps = 7\n")
     (tmp_path / "none.gin").write_text("a = = (\n")
     (tmp_path / "large").mkdir()
+    if "Orbax" in kind:
+        tree = {"step": np.array(7), "target": {"decoder": {"decoder_norm": {"scale": np.ones(4, np.float32)}}}}
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(tmp_path / "run" / "state", tree)
+        shutil.copytree(tmp_path / "run" / "state", tmp_path / "orbax")
     small_sentencepiece(size=460).save(tmp_path / "large")
     command, word = REFUSED[kind]
     status = main(command.format(run=checkpoint.parent, tmp=tmp_path).split())

@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 from triarch.cli import gin_files, gin_keys
 from triarch.cli.views import published
 from triarch.cli.views.describe_study import describe_study
 from triarch.errors import UserError
 
+if TYPE_CHECKING:
+    from triarch.training.config import RunConfig
+
+# Parameters, gradients and what optimizers keep are float32 throughout.
+_FLOAT32 = 4
 HELP = """Prints parameters, FLOPs, memory and the resolved config of a model or run; or the runs of a study.
 
 A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. A study's file gives its
@@ -66,19 +72,15 @@ def run(args: argparse.Namespace) -> dict:
     return {**described, "config": text}
 
 
-def describe(config) -> dict:
+def describe(config: RunConfig) -> dict:
     """Returns facts about a run that follow from its config alone; bytes are of the whole state, over all devices."""
-    import jax
-
     from triarch.training.config import validate
-    from triarch.training.optimizers import build as build_optimizer
 
     validate(config)
     model = config.model
     objective = config.bound()
     flops = {convention: objective.flops(model, convention) for convention in ("paper", "train")}
-    params = _abstract_params(config)
-    state = jax.eval_shape(build_optimizer(config.optimizer, config.steps).init, params)
+    parameter_bytes = _parameter_bytes(config)
     sequences = config.steps * config.batch_size
     return {
         "architecture": model.architecture,
@@ -93,14 +95,34 @@ def describe(config) -> dict:
         "batch_size": config.batch_size,
         "tokens": sequences * config.data.window,
         "memory_bytes": {
-            "parameters": _bytes(params),
-            "optimizer_state": _bytes(state),
-            "gradients": _bytes(params),
+            "parameters": parameter_bytes,
+            "optimizer_state": _optimizer_bytes(config),
+            "gradients": parameter_bytes,
         },
     }
 
 
-def _abstract_params(config):
+def _parameter_bytes(config: RunConfig) -> int:
+    """Returns the bytes of a network's parameters, an objective's head included."""
+    if config.bound().make_head is None:
+        return _FLOAT32 * config.model.num_params()
+    return _bytes(_abstract_params(config))
+
+
+def _optimizer_bytes(config: RunConfig) -> int:
+    """Returns the bytes of an optimizer's arrays; its counters of updates, a few bytes each, are left out."""
+    numbers = getattr(config.optimizer, "numbers_per_parameter", None)
+    if numbers is not None:
+        return numbers * _parameter_bytes(config)
+    import jax
+
+    from triarch.training.optimizers import build
+
+    return _bytes(jax.eval_shape(build(config.optimizer, config.steps).init, _abstract_params(config)))
+
+
+def _abstract_params(config: RunConfig) -> dict:
+    # Importing what builds a network takes most of a second.
     from flax import nnx
 
     from triarch.models import abstract
@@ -112,7 +134,7 @@ def _abstract_params(config):
 def _bytes(tree) -> int:
     import jax
 
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree) if leaf.shape)
 
 
 def _lines(described: dict) -> list[str]:

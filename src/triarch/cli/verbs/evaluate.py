@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli import steps
-from triarch.cli.few_shot import add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
+from triarch.cli.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.seqio_evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
+from triarch.cli.task_flags import COMMON, add_common_arguments, refuse_flags
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"{steps.HELP}; with tasks also several, as 100,200, or 'all'",
     )
     parser.set_defaults(**_STORE_FLAGS)
+    add_common_arguments(parser)
     add_task_arguments(parser)
     add_seqio_arguments(parser)
     add_process_arguments(parser)
@@ -107,10 +109,11 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             return run_tasks(args)
         if asks_for_tasks(args):
             raise UserError("--seqio_task and tasks of lm-evaluation-harness: one at a time")
-        refuse_task_flags(args, but=("limit", "answers"))
+        refuse_task_flags(args)
         return run_seqio_tasks(args)
     refuse_seqio_flags(args)
     refuse_task_flags(args)
+    refuse_flags(args, COMMON, "tasks", NAME_SOME)
     if not stores and args.suite is None:
         raise UserError(
             "no store to evaluate on: give --in_domain=STORE, --out_of_domain=STORE or --suite=FOLDER, or --tasks"

@@ -28,7 +28,9 @@ triarch fit isoflop.csv --law=isoflop --params_column=N --tokens_column=D --flop
 triarch fit published.jsonl.gz --law=chinchilla --params_column=size --params_unit=1e6 --flops_column=compute \\
     --loss_column=val_ppl --loss_in=perplexity --where='size>=10' --skip_empty
 triarch fit sweep.csv --law=hyperparameters --params_column=N --tokens_column=D --learning_rate_column=lr \\
-    --batch_column=bs --group_column=family --pair_column=cell"""
+    --batch_column=bs --group_column=family --pair_column=cell
+triarch fit runs.csv --law=formula --formula='E + A/N^alpha + B/D^beta + K/W^kappa' --column=W=d_model \
+    --params_column=N --tokens_column=D --fixed=alpha=beta"""
 # Flags of the settings that triarch's own laws have; laws of a user's modules are given theirs by --setting.
 SETTINGS = {name: facts for law in OWN_LAWS for name, facts in law.settings().items()}
 
@@ -44,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}_column", metavar="NAME", default=role.default, help=role.help)
     parser.add_argument(
         "--column", metavar="ROLE=NAME", action="append", default=[],
-        help="a column that a registered law needs and that has no flag here; repeatable",
+        help="a column that a formula or a registered law needs and that has no flag here; repeatable",
     )  # fmt: skip
     parser.add_argument(
         "--loss_in", choices=LOSSES, default="nats", help="what the loss column holds; laws are of nats (default: nats)"
@@ -87,8 +89,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--setting", metavar="NAME=VALUE", action="append", default=[], help="of a registered law; repeatable"
     )
     parser.add_argument(
-        "--fixed", metavar="NAME=VALUE", action="append", default=[], help="hold a parameter at a value; repeatable"
+        "--fixed",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="hold a parameter at a value, or equal to another (alpha=beta); repeatable",
     )
+    parser.add_argument(
+        "--huber_delta", type=_delta, metavar="NUMBER",
+        help="where the Huber loss turns from square to absolute, or `squares` for least squares (default: the law's"
+        " own, 0.001 for losses)",
+    )  # fmt: skip
     parser.add_argument(
         "--bootstraps", type=int, default=1000, help="resamples for the intervals, 0 for none (default: 1000)"
     )
@@ -110,7 +121,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     """
     if (args.csv is None) == (args.table is None):
         raise UserError("fit: name one table, as `triarch fit PATH` or with --csv=PATH")
-    request = _request(args)
+    request = _request(args).bound()
     request.check()
     if args.figure:
         if Path(args.figure).suffix not in SUFFIXES:
@@ -149,7 +160,8 @@ def _request(args: argparse.Namespace) -> Request:
             bootstraps=args.bootstraps,
             confidence=args.confidence,
             seed=args.seed,
-            fixed={name: _number(value, "fixed") for name, value in _pairs(args.fixed, "fixed")},
+            delta=args.huber_delta,
+            fixed={name: _held(value) for name, value in _pairs(args.fixed, "fixed")},
         ),
         held_out=args.held_out,
         compare_laws=args.compare_laws,
@@ -181,6 +193,15 @@ def _units(args: argparse.Namespace) -> dict[str, float]:
             raise UserError(f"--{flag}={unit:g}: of which column? name it with {named}")
         units[name] = unit
     return units
+
+
+def _held(text: str) -> float | str:
+    """Returns the number, or the name, that a parameter is held at."""
+    return text.strip() if text.strip().isidentifier() else _number(text, "fixed")
+
+
+def _delta(text: str) -> float:
+    return float("inf") if text == "squares" else float(text)
 
 
 def _condition(text: str) -> tuple[str, str, str]:

@@ -19,6 +19,7 @@ from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_bat
 from triarch.cli.views.provenance_view import origins, shown
 from triarch.data.manifest import FILE_NAME as MANIFEST
 from triarch.data.mixture import MixturePhase, StoreMixture
+from triarch.data.token_bytes import text_starts
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _show_examples(
     found = []
     for number, (index, example) in enumerate(examples):
         tokens, text = example_view.text_tokens(example), example_view.view(example, tokenizer)
-        num_bytes = int(store.token_bytes[tokens].sum())
+        num_bytes = _num_bytes(store, example)
         console.rule(f"{name} {index}: {len(tokens)} tokens, {num_bytes} bytes")
         documents = told[number] if told else []
         for line in shown(documents):
@@ -186,6 +187,11 @@ def _show_examples(
         result = {"split": name, "index": index, "tokens": tokens.tolist(), "text": text.plain}
         found.append(result | ({"documents": documents} if told else {}))
     return found
+
+
+def _num_bytes(store: TokenStore, example: Mapping[str, np.ndarray]) -> int:
+    starts = text_starts(example, store.manifest.vocabulary.special["eos"])
+    return sum(store.token_bytes.count(example[part], is_start) for part, is_start in starts.items())
 
 
 def _examples(store: TokenStore, name: str, first: int, count: int) -> list[tuple[int, Mapping[str, np.ndarray]]]:

@@ -36,9 +36,9 @@ TFDS_TASK = "tfds:"
 _OF_CORPORA = (
     *("files", "text_field", "inputs_field", "tfds_split", "skip_bad_records", "documents", "min_characters"),
     *("max_characters", "deduplicate", "vocabulary", "vocabulary_size", "vocabulary_model", "vocabulary_from"),
-    *("validation_fraction", "hold_out", "id_field", "workers", "runner", "beam_option", "beam_folder"),
+    *("validation_fraction", "hold_out", "id_field", "runner", "beam_option", "beam_folder"),
 )
-_OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "seqio_cache_dir")
+_OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "shards", "seqio_cache_dir")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "suffixes, FILE:RECORD) or id matches; repeatable",
     )  # fmt: skip
     add("--id_field", default="id", help="field or column that holds a document's id, for --hold_out (default: id)")
-    add("--workers", type=int, help="processes that tokenize (default: one a core)")
+    add("--workers", type=int, help="processes that tokenize, or read --shards (default: one a core)")
     add("--runner", default=LOCAL, help="local, or beam: tokenize with Apache Beam, a file at a time (default: local)")
     add(
         "--beam_option",

@@ -57,14 +57,16 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     for name in _INITIAL:
         del values[name]
-    layers = {side: config.layer_specs(side) for side in ("encoder", "decoder")}
+    mixers = {side: [spec.mixer for spec in config.layer_specs(side)] for side in ("encoder", "decoder")}
     values |= {
         "num_kv_heads": config.kv_heads,
         "attention_scale": _number(config.attention_factor, {}),
         "embedding_scale": _number(config.embedding_scale, {"sqrt_d_model": config.d_model**0.5}),
         "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": config.d_model**-0.5}),
-        "windows": {side: [spec.window for spec in specs] for side, specs in layers.items()},
-        "rotary_bases": {side: [spec.rope and spec.rope.base for spec in specs] for side, specs in layers.items()},
+        "mixer": config.mixer,
+        "feed_forward": config.feed_forward,
+        "windows": {side: [getattr(mixer, "window", None) for mixer in found] for side, found in mixers.items()},
+        "rotary_bases": {side: [mixer.rope and mixer.rope.base for mixer in found] for side, found in mixers.items()},
     }
     # Said by windows and rotary_bases.
     for name in ("sliding_window", "decoder_sliding_window", "global_every", "first_global"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError, nearest
 from triarch.models import RopeScaling
-from triarch.models.config_checks import MOST_LAYERS, MOST_SIZE
+from triarch.models.checks import MOST_SIZE
+from triarch.models.shape_checks import MOST_LAYERS
 
 _REQUIRED = object()
+# Of the rotary embedding, as transformers and `RopeScaling.kind` call them.
+SCALINGS = ("linear", "dynamic", "llama3", "yarn")
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -68,6 +72,10 @@ class Fields:
         if default is _REQUIRED:
             raise UserError(f"{self.where}: {key!r} is missing")
         return default
+
+    def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
+        """Returns the fields with a class's own values for keys that are absent."""
+        return dataclasses.replace(self, values={**defaults, **self.values})
 
     def count(self, key: str, default: Any = _REQUIRED) -> int:
         """Returns a whole number."""
@@ -131,7 +139,9 @@ class Fields:
             hint = nearest(str(value), supported) if isinstance(value, str) else f" (only {_listed(supported)})"
         return UserError(f"{self.where}: {key} = {value!r}: {self.class_name} has no equivalent here with that{hint}")
 
-    def rope(self, default_base: float, layer_type: str | None = None) -> tuple[float, RopeScaling | None]:
+    def rope(
+        self, default_base: float, layer_type: str | None = None, partial: bool = False
+    ) -> tuple[float, RopeScaling | None]:
         """Returns base and scaling of the rotary embedding, wherever the file's age puts them.
 
         Newer files have `rope_parameters` (by layer type, in some classes), older ones `rope_theta` and
@@ -140,28 +150,60 @@ class Fields:
         Args:
           default_base: of the class.
           layer_type: key of the layer type, in classes whose layers differ.
+          partial: whether `rope_fraction` is asked for as well: unless it is, heads must be rotated as a whole.
         """
-        self.only("partial_rotary_factor", None, 1.0)
-        key = "rope_scaling" if self.get("rope_scaling", None) is not None else "rope_parameters"
+        key = self._rope_key()
         inner = self._inner_or_empty(key)
         if layer_type is not None:
             inner = inner._inner_or_empty(layer_type) if key == "rope_parameters" else inner
         elif self.get("rope_theta", None) is not None:
             default_base = self.number("rope_theta")
-        inner.only("partial_rotary_factor", None, 1.0)
+        for one in () if partial else (self, inner):
+            one.only("partial_rotary_factor", None, 1.0)
         base = inner.number("rope_theta", default_base)
         kind = inner.get("rope_type", inner.get("type", "default"))
         if kind == "default":
             return base, None
-        if kind != "llama3":
-            raise inner.no_equivalent("rope_type", kind, ("default", "llama3"))
-        original = self.get("max_position_embeddings", 2048)
-        return base, RopeScaling(
-            factor=inner.number("factor"),
-            low_freq_factor=inner.number("low_freq_factor"),
-            high_freq_factor=inner.number("high_freq_factor"),
-            original_length=inner.count("original_max_position_embeddings", original),
+        if kind not in SCALINGS:
+            raise inner.no_equivalent("rope_type", kind, ("default", *SCALINGS))
+        return base, inner._scaling(kind, self.get("max_position_embeddings", 2048))
+
+    def _scaling(self, kind: str, length: int) -> RopeScaling:
+        """Returns what the fields say of a scaling of that kind; `length`: the model's `max_position_embeddings`."""
+        if kind == "linear":
+            return RopeScaling(self.number("factor"), kind=kind)
+        if kind == "dynamic":
+            return RopeScaling(self.number("factor"), original_length=length, kind=kind)
+        original = self.count("original_max_position_embeddings", length)
+        if kind == "llama3":
+            factors = (self.number(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
+            return RopeScaling(*factors, original)
+        factor = length / original if self.get("factor", None) is None else self.number("factor")
+        return RopeScaling(
+            factor,
+            original_length=original,
+            kind="yarn",
+            beta_fast=self.number("beta_fast") if self.get("beta_fast", None) else 32.0,
+            beta_slow=self.number("beta_slow") if self.get("beta_slow", None) else 1.0,
+            attention_factor=self._attention_factor(factor),
+            truncate=self.flag("truncate", True),
         )
+
+    def _attention_factor(self, factor: float) -> float | None:
+        """Returns YaRN's factor on rotated vectors where it is not the one that follows from `factor`."""
+        if self.get("attention_factor", None) is not None:
+            return self.number("attention_factor")
+        if not (self.get("mscale", None) and self.get("mscale_all_dim", None)):
+            return None
+        above, below = (0.1 * self.number(n) * math.log(max(factor, 1.0)) + 1.0 for n in ("mscale", "mscale_all_dim"))
+        return above / below
+
+    def rope_fraction(self, default: float) -> float:
+        """Returns the part of a head's width that is rotated."""
+        return self._inner_or_empty(self._rope_key()).number("partial_rotary_factor", default)
+
+    def _rope_key(self) -> str:
+        return "rope_scaling" if self.get("rope_scaling", None) is not None else "rope_parameters"
 
     def global_layers(self, num_layers: int, default: Sequence[str]) -> tuple[int, int] | None:
         """Returns (every, first): layer i is global if and only if i % every == first; None: all are.
@@ -197,14 +239,22 @@ def rope_parameters(base: float, scaling: RopeScaling | None) -> dict[str, Any]:
     """Returns what `Fields.rope` reads."""
     if scaling is None:
         return {"rope_type": "default", "rope_theta": base}
-    return {
-        "rope_type": "llama3",
-        "rope_theta": base,
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_length,
-    }
+    fields = {"rope_type": scaling.kind, "rope_theta": base, "factor": scaling.factor}
+    if scaling.kind in ("llama3", "yarn"):
+        fields["original_max_position_embeddings"] = scaling.original_length
+    if scaling.kind == "llama3":
+        fields |= {name: getattr(scaling, name) for name in ("low_freq_factor", "high_freq_factor")}
+    if scaling.kind == "yarn":
+        fields |= {name: getattr(scaling, name) for name in ("beta_fast", "beta_slow", "truncate")}
+        if scaling.attention_factor is not None:
+            fields["attention_factor"] = scaling.attention_factor
+    return fields
+
+
+def original_length(scaling: RopeScaling | None) -> dict[str, Any]:
+    """Returns the key beside `rope_parameters` that the one scaling needs which counts from the model's own length."""
+    is_dynamic = scaling is not None and scaling.kind == "dynamic"
+    return {"max_position_embeddings": scaling.original_length} if is_dynamic else {}
 
 
 def activation_name(ours: str, tanh: str = "gelu_pytorch_tanh") -> str:

@@ -2,8 +2,8 @@
 
 A family's table is a list of `Rule`s. All differences in shape come down to three things, each of which can be undone
 without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join several
-matrices side by side in one; they keep an axis of length one. Layers are numbered in a name by `{layer}`: ours stand
-under `first` or, stacked, under `scanned` (see `triarch.models.stack`).
+matrices side by side in one, whole or head by head; they keep an axis of length one. Layers are numbered in a name by
+`{layer}`: ours stand under `first` or, stacked, under `scanned` (see `triarch.models.stack`).
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ class Rule:
       ours: names, `SIDE/{layer}/...` where there is one a layer; several lie side by side along our last axis.
       transposed: whether theirs is the transpose.
       leading_axis: whether theirs has one more axis in front, of length one.
+      groups: in how many parts each of ours is cut, the first parts of all side by side before their second ones.
     """
 
     theirs: str
     ours: tuple[str, ...]
     transposed: bool = False
     leading_axis: bool = False
+    groups: int = 1
 
 
 def same(theirs: str, *ours: str) -> Rule:
@@ -49,9 +51,10 @@ def transposed(theirs: str, *ours: str) -> Rule:
     return Rule(theirs, ours, transposed=True)
 
 
-def linear(theirs: str, *ours: str) -> tuple[Rule, Rule]:
+def linear(theirs: str, *ours: str, groups: int = 1) -> tuple[Rule, Rule]:
     """Weight and bias of a torch `Linear`."""
-    return transposed(f"{theirs}.weight", *ours), same(f"{theirs}.bias", *(f"{name}_bias" for name in ours))
+    weight = Rule(f"{theirs}.weight", ours, transposed=True, groups=groups)
+    return weight, Rule(f"{theirs}.bias", tuple(f"{name}_bias" for name in ours), groups=groups)
 
 
 def norm(theirs: str, ours: str) -> tuple[Rule, Rule]:
@@ -99,12 +102,18 @@ class Link:
         """Returns what their tensor holds of slot `index`, as a view."""
         tensor = tensor[0] if self.rule.leading_axis else tensor
         tensor = tensor.T if self.rule.transposed else tensor
-        start = sum(slot.shape[-1] for slot in self.slots[:index])
-        return tensor[..., start : start + self.slots[index].shape[-1]]
+        groups, shape = self.rule.groups, self.slots[index].shape
+        start = sum(slot.shape[-1] for slot in self.slots[:index]) // groups
+        grouped = tensor.reshape(*tensor.shape[:-1], groups, -1)
+        return grouped[..., start : start + shape[-1] // groups].reshape(shape)
 
     def joined(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
         """Returns their tensor, made of one piece a slot."""
-        tensor = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
+        if len(pieces) == 1:
+            tensor = pieces[0]
+        else:
+            grouped = [piece.reshape(*piece.shape[:-1], self.rule.groups, -1) for piece in pieces]
+            tensor = np.concatenate(grouped, axis=-1).reshape(*pieces[0].shape[:-1], -1)
         tensor = tensor.T if self.rule.transposed else tensor
         return tensor[None] if self.rule.leading_axis else tensor
 

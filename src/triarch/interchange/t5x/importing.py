@@ -18,7 +18,7 @@ from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.streamed import write_leaves
 from triarch.interchange.t5x import network
 from triarch.interchange.t5x.arrays import open_arrays
-from triarch.interchange.t5x.index import Index, index_path, read_index
+from triarch.interchange.t5x.index import Index, index_path, is_without_index, read_index
 from triarch.interchange.t5x.layout import Tensors, by_layer, with_shared_biases
 from triarch.interchange.t5x.network import Said
 from triarch.models import ModelConfig
@@ -64,8 +64,8 @@ class Opened:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds the index of a T5X checkpoint, and is no Hugging Face folder."""
-    return index_path(folder) is not None and not (folder / CONFIG).is_file()
+    """Whether a folder holds a checkpoint of T5X's or Orbax's, and is no Hugging Face folder."""
+    return (index_path(folder) is not None or is_without_index(folder)) and not (folder / CONFIG).is_file()
 
 
 def newest_within(folder: Path) -> Path | None:
@@ -88,6 +88,11 @@ def open_checkpoint(folder: Path, said: Said | None = None) -> Opened:
         incomplete; a path or a link leaves the folder; the gin file says otherwise or what has no equivalent here.
     """
     path = index_path(folder)
+    if is_without_index(folder):
+        raise UserError(
+            f"{folder}: a checkpoint of Orbax's own form (OCDBT), without T5X's index 'checkpoint', is not read: "
+            "restore it in T5X and save it with SaveCheckpointConfig.checkpointer_cls = @checkpoints.Checkpointer"
+        )
     if path is None:
         raise UserError(f"{folder}: not a T5X checkpoint: it holds no index 'checkpoint'")
     index = read_index(path)

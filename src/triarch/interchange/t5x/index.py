@@ -37,7 +37,7 @@ from triarch.schema import MOST_LEVELS, FileName
 INDEX = "checkpoint"
 # Orbax puts the state beside the state of the data.
 ORBAX_FOLDER = "state"
-ORBAX_METADATA = "_METADATA"
+_ORBAX_ALONE = ("_METADATA", "manifest.ocdbt")
 VERSIONS = (2, 3)
 # Small parameters lie in it, those of a small model all; published indices have a few megabytes.
 _MOST_BYTES = 2**29
@@ -88,6 +88,13 @@ def index_path(folder: Path) -> Path | None:
     """Returns the index of a checkpoint's folder; None if the folder holds none."""
     candidates = (folder / INDEX, folder / ORBAX_FOLDER / INDEX)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def is_without_index(folder: Path) -> bool:
+    """Whether a folder holds what Orbax writes by itself: a tree of arrays, mostly in OCDBT, without T5X's index."""
+    return index_path(folder) is None and any(
+        (home / name).is_file() for home in (folder, folder / ORBAX_FOLDER) for name in _ORBAX_ALONE
+    )
 
 
 def read_index(path: Path) -> Index:

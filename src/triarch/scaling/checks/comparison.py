@@ -158,6 +158,18 @@ def compare_frontiers(
     return Comparison(*names, pairs, compare_parameters(*fits), (), axes, warnings=tuple(_warnings(axes)))
 
 
+def compare_inputs(names: tuple[str, str], first: Fit, second: Fit, pairs: int) -> Comparison:
+    """Compares two laws of the same inputs: their parameters, and what they predict along each input.
+
+    Args:
+      names: of the architectures.
+      first, second: laws whose bootstraps drew the same pairs, or were drawn apart.
+      pairs: how many pairs were drawn; 0 if each was resampled by itself.
+    """
+    gaps = [gap for axis in range(len(first.inputs)) for gap in _gaps_along(first, second, axis)]
+    return Comparison(*names, pairs, compare_parameters(first, second), tuple(gaps), ())
+
+
 def compare_settings(names: tuple[str, str], laws: Mapping[str, tuple[Fit, Fit]], pairs: int) -> Comparison:
     """Compares laws of best settings: their parameters, and what they say of runs that are alike in every input.
 
@@ -209,7 +221,7 @@ def _gaps_along(first: Fit, second: Fit, axis: int) -> list[Difference]:
         if first.samples and second.samples:
             draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
         interval = first.options.interval(draws[1] - draws[0]) if draws else None
-        found.append(Difference("ND"[axis], place[axis], a, b, b - a, interval))
+        found.append(Difference(first.inputs[axis], place[axis], a, b, b - a, interval))
     return found
 
 
@@ -223,8 +235,13 @@ def _shared_ranges(first: Fit, second: Fit) -> list[tuple[float, float]]:
 
 def _places_along(ranges: Sequence[tuple[float, float]], axis: int) -> list[tuple[float, ...]]:
     """Returns places along one input, the others at the middle of their ranges."""
-    middle = [float(np.sqrt(low * high)) for low, high in ranges]
-    return [(*middle[:axis], float(x), *middle[axis + 1 :]) for x in np.geomspace(*ranges[axis], POINTS)]
+    middle = [float(_spaced(low, high)[POINTS // 2]) for low, high in ranges]
+    return [(*middle[:axis], float(x), *middle[axis + 1 :]) for x in _spaced(*ranges[axis])]
+
+
+def _spaced(low: float, high: float) -> np.ndarray:
+    """Returns three places, evenly apart in logarithms where these are above zero."""
+    return np.geomspace(low, high, POINTS) if low > 0 else np.linspace(low, high, POINTS)
 
 
 def loss_gap(first: Frontier, second: Frontier, x: float, within: bool) -> Difference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.optimize
+import scipy
 import threadpoolctl
 
 from triarch.scaling.fitting.result import Fit

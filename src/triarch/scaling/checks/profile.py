@@ -6,9 +6,7 @@ import dataclasses
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.special
-import scipy.stats
+import scipy
 
 from triarch.scaling.fitting import bfgs
 from triarch.scaling.fitting.problem import Coordinate, Problem, pin_each
@@ -63,6 +61,7 @@ def profiles(fit: Fit) -> list[Profile]:
         if coordinate.name in fit.fixed:
             continue
         centre = fit.parameters[coordinate.name]
+        widest = WIDEST * abs(float(coordinate.vector[coordinate.lead]))
         scales = _scales(fit, coordinate, theta)
         for _ in range(WIDENINGS):
             linear, values = _places(coordinate, theta, scales)
@@ -73,24 +72,24 @@ def profiles(fit: Fit) -> list[Profile]:
             order = np.argsort(values, kind="stable")
             values, deviance = values[order], deviance[order]
             sides = tuple(_crossing(values, deviance, threshold, centre, side) for side in (-1, 1))
-            wider = [5.0 if side is None and scale < WIDEST else 1.0 for side, scale in zip(sides, scales, strict=True)]
+            wider = [5.0 if side is None and scale < widest else 1.0 for side, scale in zip(sides, scales, strict=True)]
             if max(wider) == 1.0:
                 break
-            scales = tuple(min(scale * factor, WIDEST) for scale, factor in zip(scales, wider, strict=True))
+            scales = tuple(min(scale * factor, widest) for scale, factor in zip(scales, wider, strict=True))
         found.append(Profile(coordinate.name, values, deviance, threshold, sides))
     return found
 
 
 def _scales(fit: Fit, coordinate: Coordinate, theta: np.ndarray) -> tuple[float, float]:
     """Returns about a standard deviation of the coordinate's linear part, below and above."""
-    best = float(theta @ coordinate.vector)
+    best, unit = float(theta @ coordinate.vector), abs(float(coordinate.vector[coordinate.lead]))
     samples = fit.samples.get(coordinate.name)
     if samples is None:
-        return (abs(best) * BLIND_SHARE + 1e-3,) * 2
+        return (abs(best) * BLIND_SHARE + 1e-3 * unit,) * 2
     # A resample without an answer may lie anywhere; the middle of them is what gives the scale.
     low, high = (coordinate.linear(value) for value in np.percentile(samples, [16, 84]))
-    least = 1e-9 * max(1.0, abs(best))
-    return min(max(best - low, least), WIDEST), min(max(high - best, least), WIDEST)
+    least, most = 1e-9 * max(unit, abs(best)), WIDEST * unit
+    return min(max(best - low, least), most), min(max(high - best, least), most)
 
 
 def _places(coordinate: Coordinate, theta: np.ndarray, scales: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +97,7 @@ def _places(coordinate: Coordinate, theta: np.ndarray, scales: tuple[float, floa
     best = float(theta @ coordinate.vector)
     linear = np.concatenate([best - scales[0] * REACH[::-1], [best], best + scales[1] * REACH])
     # Along its own entry of theta alone, the parameter is as wanted.
-    probe = np.outer(linear - best, np.eye(len(theta))[coordinate.lead]) + theta
+    probe = np.outer((linear - best) / coordinate.vector[coordinate.lead], np.eye(len(theta))[coordinate.lead]) + theta
     return linear, coordinate.read(probe)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib.ticker
 import numpy as np
 
+from triarch import lazy
 from triarch.scaling.checks.diagnosis import Diagnosis
 from triarch.scaling.checks.extrapolation import HeldOut
 from triarch.scaling.checks.influence import Influence
@@ -14,6 +15,11 @@ from triarch.scaling.checks.profile import Profile
 from triarch.scaling.figures.style import GRID, INK, SERIES, SOFT, Panel, log_axis, log_values, new_axes, styled
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import file_name, short_number
+
+if TYPE_CHECKING:
+    import matplotlib.ticker
+else:
+    matplotlib = lazy.module("matplotlib", "ticker")
 
 
 def residual_panel(name: str, title: str, fit: Fit, axis: int, rows: Influence, numbers: Sequence[int]) -> Panel:
@@ -97,7 +103,7 @@ def curve_panel(name: str, title: str, fit: Fit, y_label: str) -> Panel:
     logarithmic = fit.form.log_target
     with styled():
         figure, axes = new_axes(title, fit.inputs[0], y_label)
-        line = np.geomspace(x.min() / 1.1, x.max() * 1.1, 120)
+        line = np.geomspace(x.min() / 1.1, x.max() * 1.1, 120) if x.min() > 0 else np.linspace(x.min(), x.max(), 120)
         band = fit.band(line)
         if band is not None:
             axes.fill_between(line, *band, color=SERIES[0], alpha=0.16, linewidth=0)
@@ -147,6 +153,8 @@ def check_panels(stem: str, fit: Fit, found: Diagnosis) -> list[Panel]:
 
 
 def _log_x(axes, x: np.ndarray) -> None:
+    if not x.min() > 0:
+        return
     low, high = float(x.min()) / 1.2, float(x.max()) * 1.2
     axes.set_xscale("log")
     axes.set_xlim(low, high)

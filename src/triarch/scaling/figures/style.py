@@ -9,15 +9,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-import matplotlib.figure
-import matplotlib.ticker
-
-from triarch import disk
+from triarch import disk, lazy
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.scaling.words import power_of_ten, short_number
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.axis
+    import matplotlib.figure
+    import matplotlib.ticker
+else:
+    matplotlib = lazy.module("matplotlib", "figure", "ticker")
 
 INK, SOFT, GRID = "#1f2328", "#59636e", "#d8dde3"
 # Okabe and Ito's colours, which the colour-blind can tell apart; light grounds first, then dark ones.

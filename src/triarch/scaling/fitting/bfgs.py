@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from triarch.scaling.fitting.objective import HuberObjective
+from triarch.scaling.fitting.problem import Objective
 
 ARMIJO = 1e-4
 CURVATURE = 0.9
@@ -15,6 +15,9 @@ SMALLEST_STEP = 1e-14
 # valley to infinity (a term that vanishes), or has met rounding error.
 LEAST_GAIN = 1e-9
 PATIENCE = 40
+# Added to the metric that an objective begins with, of which the diagonal is 1; and how far its first step may reach.
+RIDGE = 1e-6
+LONGEST_FIRST = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Minima:
 
 
 def minimize(
-    objective: HuberObjective,
+    objective: Objective,
     starts: np.ndarray,
     weights: np.ndarray | None = None,
     *,
@@ -59,10 +62,12 @@ def minimize(
     count, size = starts.shape
     theta = starts.astype(np.float64, copy=True)
     value, gradient = evaluate(theta, np.arange(count))
-    inverse = np.broadcast_to(np.eye(size), (count, size, size)).copy()
-    fresh = np.ones(count, bool)
-    direction = -gradient
-    step = 1.0 / np.maximum(1.0, np.abs(gradient).sum(axis=1))
+    metric = objective.metric(theta)
+    inverse = np.broadcast_to(np.eye(size), (count, size, size)).copy() if metric is None else _inverse(metric)
+    fresh = np.full(count, metric is None)
+    direction = -np.einsum("fpq,fq->fp", inverse, gradient)
+    longest = np.abs(gradient).sum(axis=1) if metric is None else np.abs(direction).max(axis=1) / LONGEST_FIRST
+    step = 1.0 / np.maximum(1.0, longest)
     low, high = np.zeros(count), np.full(count, np.inf)
     active = np.flatnonzero(np.abs(gradient).max(axis=1) > tolerance)
     milestone = value.copy()
@@ -96,6 +101,17 @@ def minimize(
     return Minima(theta, value, np.abs(gradient).max(axis=1))
 
 
+def _inverse(metric: np.ndarray) -> np.ndarray:
+    """Returns the inverse of each matrix; directions that it does not measure are as long as the rest."""
+    size = np.arange(metric.shape[1])
+    diagonal = np.nan_to_num(metric[:, size, size], nan=1.0, posinf=1.0)
+    scale = np.sqrt(np.maximum(diagonal, 1e-12 * np.maximum(diagonal.max(axis=1, keepdims=True), 1e-300)))
+    whole = np.isfinite(metric).all(axis=(1, 2))
+    scaled = np.where(whole[:, None, None], metric / (scale[:, :, None] * scale[:, None, :]), 0.0)
+    scaled[:, size, size] += np.where(whole, RIDGE, 1.0)[:, None]
+    return np.linalg.inv(scaled) / (scale[:, :, None] * scale[:, None, :])
+
+
 def _update(inverse: np.ndarray, fresh: np.ndarray, rows: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
     """Updates inverse Hessians in place: Nocedal and Wright, eq. 6.17; the first time scaled by eq. 6.20."""
     curvature = np.einsum("fp,fp->f", s, y)
@@ -117,7 +133,7 @@ def _update(inverse: np.ndarray, fresh: np.ndarray, rows: np.ndarray, s: np.ndar
     inverse[rows] = matrix
 
 
-def polish(objective: HuberObjective, theta: np.ndarray, *, max_steps: int = 100) -> np.ndarray:
+def polish(objective: Objective, theta: np.ndarray, *, max_steps: int = 100) -> np.ndarray:
     """Brings one minimum to rounding error by damped Newton steps; never returns a worse point than it was given."""
     value, gradient = objective.value_and_gradient(theta[None])
     damping = 0.0

@@ -53,11 +53,48 @@ class CurveObjective:
         value[poor], gradient[poor] = np.inf, 0.0
         return value, gradient
 
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Returns the derivative of the curve at one theta, float64[points, p]."""
+        with np.errstate(all="ignore"):
+            derivatives = self.curve(theta[None])[1]
+        shape = (1, len(self.target))
+        return np.nan_to_num(np.stack([np.broadcast_to(one, shape)[0] for one in derivatives], axis=1))
+
+    def metric(self, theta: np.ndarray) -> np.ndarray | None:
+        """Returns what distances are measured by at theta, float64[fits, p, p]; None where all entries are alike."""
+        return None
+
+    def steps(self, theta: np.ndarray) -> np.ndarray:
+        """Returns by how much each entry of one theta is moved for a difference, float64[p]."""
+        return STEP * np.maximum(1.0, np.abs(theta))
+
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """Returns the second derivative at one theta, float64[p, p], from differences of the gradient."""
-        step = STEP * np.maximum(1.0, np.abs(theta))
+        step = self.steps(theta)
         moves = np.concatenate([theta + np.diag(step), theta - np.diag(step)])
         gradient = self.value_and_gradient(moves)[1]
         half = len(theta)
         hessian = (gradient[:half] - gradient[half:]) / (2 * step[:, None])
         return 0.5 * (hessian + hessian.T)
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricObjective(CurveObjective):
+    """The objective of a curve whose parameters may be of any size and move together."""
+
+    def metric(self, theta: np.ndarray) -> np.ndarray:
+        """Returns the curvature of reweighted least squares at theta, float64[fits, p, p]."""
+        found = np.empty((len(theta), theta.shape[1], theta.shape[1]))
+        chunk = max(1, CHUNK_ELEMENTS // len(self.target))
+        for start in range(0, len(theta), chunk):
+            rows = slice(start, start + chunk)
+            with np.errstate(all="ignore"):
+                predicted, slopes = self.curve(theta[rows])
+                jacobian = np.stack(slopes, axis=2)
+                weight = 1.0 / np.maximum(np.abs(predicted - self.target), self.delta)
+                found[rows] = np.einsum("fp,fpi,fpj->fij", weight, jacobian, jacobian)
+        return found
+
+    def steps(self, theta: np.ndarray) -> np.ndarray:
+        """Returns steps for differences that change what is predicted by about as much each."""
+        return STEP / np.maximum(np.sqrt((self.jacobian(theta) ** 2).mean(axis=0)), 1e-12)

@@ -18,6 +18,8 @@ from triarch.scaling.fitting.result import Fit
 RIVAL_MARGIN = 1.5
 # With fewer different points than this many times the parameters a bootstrap is known to be too narrow.
 POINTS_A_PARAMETER = 3
+# A Huber loss that turns absolute only here, in log units (or times the largest value), is a square everywhere.
+LEAST_SQUARES_DELTA = 50.0
 # Of a scale; beyond it (about 1e260) predictions are no numbers.
 LARGEST_LOG = 600.0
 
@@ -48,7 +50,7 @@ def estimate(
         being smaller than errors and for the few that there are (see triarch.scaling.fitting.bootstrap).
     """
     fixed = options.fixed
-    delta = form.delta if options.delta is None else options.delta
+    delta = _finite(form.delta if options.delta is None else options.delta, form, target)
     problem = form.problem(values, target, delta).pin(fixed)
     minima = bfgs.minimize(problem.objective, problem.starts)
     order = _ranked(problem, minima)
@@ -72,7 +74,9 @@ def estimate(
             theta = best + (theta - best) * student_factors(freedom, len(theta), options.seed)[:, None]
         samples = problem.parameters(theta)
         intervals = {
-            name: options.interval(samples[name]) for name in form.names if name in point and name not in fixed
+            name: options.interval(samples[name])
+            for name in form.names
+            if name in point and (name not in fixed or isinstance(fixed[name], str))
         }
     everything = {**form.constants, **point}
     constant = {name: np.full(len(weights), value) for name, value in form.constants.items()} if samples else {}
@@ -94,8 +98,16 @@ def estimate(
     return dataclasses.replace(fit, warnings=(*warnings, *notes, *judge(fit)))
 
 
-def minimum(form: Form, values: np.ndarray, target: np.ndarray, delta: float, fixed: Mapping[str, float]) -> dict:
+def _finite(delta: float, form: Form, target: np.ndarray) -> float:
+    """Returns delta; an infinite one, of least squares, as one that is beyond every residual."""
+    if np.isfinite(delta):
+        return delta
+    return LEAST_SQUARES_DELTA * (1.0 if form.log_target else max(float(np.abs(target).max()), 1e-300))
+
+
+def minimum(form: Form, values: np.ndarray, target: np.ndarray, delta: float, fixed: Mapping[str, float | str]) -> dict:
     """Returns only the point estimates, by name: for refits to some of the rows."""
+    delta = _finite(delta, form, target)
     problem = form.problem(values, target, delta).pin(fixed)
     minima = bfgs.minimize(problem.objective, problem.starts)
     best = bfgs.polish(problem.objective, minima.theta[_ranked(problem, minima)[0]])

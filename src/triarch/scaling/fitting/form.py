@@ -21,7 +21,7 @@ class Form(abc.ABC):
       constants: parameters that this form does not fit, with their values.
       output: what it predicts.
       log_target: whether residuals are differences of logarithms (losses) or of the values (accuracies).
-      delta: of the Huber loss, where the caller gives none.
+      delta: of the Huber loss, where the caller gives none; infinite for least squares.
     """
 
     law: str

@@ -99,6 +99,15 @@ class HuberObjective:
         total -= self.log_loss
         return shares, total
 
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Returns the derivative of log f at one theta, float64[points, p]."""
+        shares = np.stack([share[0] for share in self._shares_and_residual(theta[None])[0]])
+        return np.einsum("kp,kpi->pi", shares, self._directions())
+
+    def metric(self, theta: np.ndarray) -> np.ndarray | None:
+        """Returns None: centred logarithms are alike."""
+        return None
+
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """Returns the (generalised) second derivative of value_and_gradient's value at one theta, float64[p, p].
 

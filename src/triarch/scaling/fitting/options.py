@@ -23,8 +23,8 @@ class FitOptions:
       keys: a name for each row, for laws that resample residuals or whole runs: fits to runs of the same names and seed
         draw those of the same runs. None draws for this fit alone.
       delta: where the Huber loss turns from square to absolute, in log units (of accuracy where the law is of
-        accuracy); None for the law's own.
-      fixed: parameters held at given values.
+        accuracy); infinite for least squares, None for the law's own.
+      fixed: parameters held at given values, or equal to another one, by its name.
 
     Raises:
       UserError: a confidence outside (0, 1), or fewer than no bootstraps.
@@ -36,7 +36,7 @@ class FitOptions:
     weights: np.ndarray | None = None
     keys: Sequence[str] | None = None
     delta: float | None = None
-    fixed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.0 < self.confidence < 1.0:

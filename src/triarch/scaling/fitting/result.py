@@ -58,7 +58,7 @@ class Fit:
         return len(self.target)
 
     @property
-    def fixed(self) -> Mapping[str, float]:
+    def fixed(self) -> Mapping[str, float | str]:
         return self.options.fixed
 
     @property
@@ -68,6 +68,11 @@ class Fit:
     @property
     def seed(self) -> int:
         return self.options.seed
+
+    @property
+    def least_squares(self) -> bool:
+        """Whether the objective is half a sum of squares; a sum of Huber losses otherwise."""
+        return bool(np.isinf(self.form.delta if self.options.delta is None else self.options.delta))
 
     @property
     def offset_fitted(self) -> bool:
@@ -124,8 +129,9 @@ class Fit:
             "bootstraps": self.bootstraps,
             "seed": self.seed,
             "huber_delta": self.delta,
+            "least_squares": self.least_squares,
             "resample_huber_delta": self.resample_delta,
-            "fixed": {name: float(value) for name, value in self.fixed.items()},
+            "fixed": dict(self.fixed),
             "warnings": list(self.warnings),
         }
         if exponents := self.form.exponents(self.parameters):

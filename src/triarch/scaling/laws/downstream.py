@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.special
+import scipy
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.curve_objective import CurveObjective
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
-from triarch.scaling.fitting.problem import Coordinate, Problem
+from triarch.scaling.fitting.problem import Bounded, Coordinate, Problem
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import checked
 from triarch.scaling.laws.law import setting
@@ -27,8 +27,6 @@ ACCURACY = dataclasses.replace(Y, positive=False)
 
 # Of the Huber loss, in accuracy: about the sampling error of a benchmark of 2,000 questions.
 ACCURACY_DELTA = 0.01
-# How near a ceiling comes to its bounds, as a share of the room between them: beyond it, curves differ by rounding.
-SMALLEST_SHARE = 1e-13
 # A fitted ceiling above this share of right answers has run to its bound.
 HIGHEST_CEILING = 0.999
 
@@ -70,9 +68,9 @@ class Sigmoid(Form):
 
         unit = np.eye(3)
         coordinates = (
-            _Ceiling("ceiling", unit[0], 0, self.floor),
+            Bounded("ceiling", unit[0], 0, low=self.floor, high=1.0),
             Coordinate("k", unit[1], 1, -np.log(scale), log=True),
-            _Scaled("midpoint", unit[2] * 1.0, 2, centre, scale=scale),
+            Coordinate("midpoint", scale * unit[2], 2, centre),
         )
         top = min(max(float(target.max()) - self.floor, 0.05) / room, 0.99)
         grid = itertools.product(
@@ -167,30 +165,3 @@ def fit_downstream(
         )
     values, _ = checked([loss], np.ones(len(accuracy)), inputs, len(form.names) - len(options.fixed))
     return estimate(form, values, accuracy, options, warnings=form.data_warnings(values[:, 0], accuracy))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ceiling(Coordinate):
-    """floor + (1 - floor) / (1 + exp(-theta)): its shift is the floor; no accuracy is above 1."""
-
-    def read(self, theta: np.ndarray) -> np.ndarray:
-        return self.shift + (1.0 - self.shift) * scipy.special.expit(theta @ self.vector)
-
-    def linear(self, value: float) -> float:
-        share = (value - self.shift) / (1.0 - self.shift)
-        if not 0.0 < share <= 1.0:
-            raise UserError(f"{self.name} is {value:g}, expected a number above the floor {self.shift:g}, 1 at most")
-        return float(scipy.special.logit(np.clip(share, SMALLEST_SHARE, 1.0 - SMALLEST_SHARE)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scaled(Coordinate):
-    """shift + scale * theta."""
-
-    scale: float = 1.0
-
-    def read(self, theta: np.ndarray) -> np.ndarray:
-        return self.shift + self.scale * (theta @ self.vector)
-
-    def linear(self, value: float) -> float:
-        return (value - self.shift) / self.scale

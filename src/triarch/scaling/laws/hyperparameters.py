@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
+import scipy
 
 from triarch.errors import UserError
 from triarch.scaling.checks.comparison import Comparison, compare_settings
@@ -151,7 +151,7 @@ class Hyperparameters(Law):
         A pair column may name single runs, "1b-lr3-bs64": cells of which any run is paired are paired.
         """
         keys = super().pair_keys(column, tables, read)
-        joined: DisjointSet[str] = DisjointSet()
+        joined = scipy.cluster.hierarchy.DisjointSet()
         labels = {name: cells_of(read(own).values) for name, own in tables.items()}
         for name, own in keys.items():
             first: dict[int, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -125,15 +125,28 @@ class Law(abc.ABC):
     holds: ClassVar[bool] = False
     least_squares: ClassVar[bool] = True
 
-    @classmethod
-    def roles(cls) -> dict[str, Role]:
+    def roles(self) -> dict[str, Role]:
         """Returns all columns it needs or takes, by name."""
-        return {role.name: role for role in (*cls.needs, *cls.takes)}
+        return {role.name: role for role in (*self.needs, *self.takes)}
 
     @classmethod
     def settings(cls) -> dict[str, Mapping[str, Any]]:
         """Returns its settings by name: their "default", "help", "kind", "choices" and "metavar"."""
-        return {field.name: {"default": field.default, **field.metadata} for field in dataclasses.fields(cls)}
+        fields = [field for field in dataclasses.fields(cls) if field.metadata]
+        return {field.name: {"default": field.default, **field.metadata} for field in fields}
+
+    def bind(self, given: Mapping[str, str], columns: Collection[str]) -> tuple[Law, Mapping[str, str]]:
+        """Returns the law for a table, and the columns of roles: for a law that finds some of them by their names.
+
+        Args:
+          given: the columns named so far, by role.
+          columns: the table's; empty where it has not been read.
+        """
+        return self, given
+
+    def spelled(self) -> str:
+        """Returns its formula, for summaries."""
+        return self.text
 
     @abc.abstractmethod
     def fit(self, columns: Columns, options: FitOptions) -> AnyFit:

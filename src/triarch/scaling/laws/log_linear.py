@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,9 +20,6 @@ from triarch.scaling.laws.parametric import ParametricLaw
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import X, Y
 
-# A Huber loss that turns absolute only here, in log units, is a square everywhere.
-LEAST_SQUARES_DELTA = 50.0
-
 
 @dataclasses.dataclass(frozen=True)
 class ProductOfPowers(Form):
@@ -36,7 +34,7 @@ class ProductOfPowers(Form):
     output: str = "y"
 
     law = "log_linear"
-    delta = LEAST_SQUARES_DELTA
+    delta = math.inf
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,10 +35,9 @@ class ParametricLaw(Law):
     def form(self, columns: Columns) -> Form:
         """Returns the form for these columns."""
 
-    @classmethod
-    def target(cls) -> Role:
+    def target(self) -> Role:
         """Returns what is predicted."""
-        return cls.needs[-1]
+        return self.needs[-1]
 
     def inputs(self, columns: Columns) -> dict[str, np.ndarray]:
         """Returns the inputs by column, float64[rows] each."""

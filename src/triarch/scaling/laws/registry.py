@@ -12,15 +12,22 @@ from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.data_constrained import DataConstrained
 from triarch.scaling.laws.downstream import Downstream
 from triarch.scaling.laws.envelope import Envelope
+from triarch.scaling.laws.formula import Formula
 from triarch.scaling.laws.hyperparameters import Hyperparameters
 from triarch.scaling.laws.isoflop import Isoflop
 from triarch.scaling.laws.law import Law, truth
 from triarch.scaling.laws.log_linear import LogLinear
+from triarch.scaling.laws.multi_power import MultiPowerLaw
+from triarch.scaling.laws.named_formulas import NAMED_FORMULAS
 from triarch.scaling.laws.power import Power
+from triarch.scaling.laws.tissue import Tissue
 from triarch.scaling.tables.columns import Columns
 
 # Those whose settings have flags of their own on the command line.
-OWN_LAWS = (Chinchilla, Power, DataConstrained, Isoflop, Envelope, Hyperparameters, LogLinear, Downstream)
+OWN_LAWS = (
+    Chinchilla, Power, DataConstrained, Isoflop, Envelope, Hyperparameters, LogLinear, Downstream, Formula,
+    *NAMED_FORMULAS, Tissue, MultiPowerLaw,
+)  # fmt: skip
 LAWS: dict[str, type[Law]] = {law.name: law for law in OWN_LAWS}
 EXPECTED = {int: "a whole number", float: "a number", truth: "true or false"}
 
@@ -76,9 +83,10 @@ def make(name: str, settings: Mapping[str, Any]) -> Law:
     return law(**values)
 
 
-def candidates(columns: Columns) -> list[Candidate]:
-    """Returns every form of the loss that these columns allow, of all laws."""
-    return [one for law in LAWS.values() for one in law().candidates(columns)]
+def candidates(columns: Columns, asked: Law) -> list[Candidate]:
+    """Returns every form of the loss that these columns allow, of all laws; `asked` with its settings."""
+    laws = [asked if isinstance(asked, law) else law() for law in LAWS.values()]
+    return [one for law in laws for one in law.candidates(columns)]
 
 
 def _value(key: str, value: Any, facts: Mapping[str, Any]) -> Any:

@@ -45,6 +45,7 @@ def fit_table(table: Table, request: Request, step: Callable[[str], None] = lamb
     Raises:
       UserError: a column, value or option is wrong, or the rows are too few.
     """
+    request = request.bound(table.columns)
     request.check()
     table, notes = chosen_rows(table, request)
     if request.group is None:
@@ -161,7 +162,7 @@ def _rivals(columns: Columns, request: Request) -> list[Rival]:
     by = law.needs[0].name
     share = request.held_out or 0.2
     return compare_laws(
-        candidates(columns), columns.values["loss"], by, columns.values[by],
+        candidates(columns, law), columns.values["loss"], by, columns.values[by],
         share=share, confidence=options.confidence, seed=options.seed,
     )  # fmt: skip
 

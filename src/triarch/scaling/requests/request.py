@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class Request:
     compare_laws: bool = False
     budgets: tuple[float, ...] = ()
 
+    def bound(self, columns: Collection[str] = ()) -> Request:
+        """Returns the request with a law that finds some columns by their names bound to those of a table."""
+        law, named = self.law.bind(self.columns, columns)
+        return dataclasses.replace(self, law=law, columns=named)
+
     def role(self, name: str) -> Role:
         """Returns what a column stands for: as the law has it, or else as laws usually do."""
         return self.law.roles().get(name) or ROLES.get(name) or Role(name, "")
@@ -84,7 +89,7 @@ class Request:
         if self.options.seed < 0:
             raise UserError(f"--seed={self.options.seed}: expected a whole number from 0 on")
         for held, value in self.options.fixed.items():
-            if not np.isfinite(value):
+            if not isinstance(value, str) and not np.isfinite(value):
                 raise UserError(f"--fixed={held}={value:g}: expected a finite number")
         if self.options.fixed and not self.law.holds:
             raise UserError(f"fit --law={name} holds no parameter fixed")

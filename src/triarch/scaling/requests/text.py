@@ -25,7 +25,7 @@ def describe(outcome: Outcome) -> str:
 
 def describe_result(result: Mapping[str, Any], law: Law) -> list[str]:
     """Returns one fit's JSON as lines."""
-    lines = [f"{law.text}, {result['num_points']} points"]
+    lines = [f"{law.spelled()}, {result['num_points']} points"]
     profiled = result.get("profile_intervals", {})
     fixed = result.get("fixed", {})
     width = max(6, *(len(name) + 2 for name in result["parameters"]))
@@ -33,6 +33,7 @@ def describe_result(result: Mapping[str, Any], law: Law) -> list[str]:
         interval = _interval(result["intervals"].get(name))
         likelihood = f"  likelihood {_interval(profiled[name])}" if name in profiled else ""
         held = "  held" if name in fixed else ""
+        held += f" equal to {fixed[name]}" if isinstance(fixed.get(name), str) else ""
         lines.append(f"  {name:<{width}}{value:<12.6g}{'  ' + interval if interval else ''}{likelihood}{held}")
     if result["intervals"]:
         lines.append(
@@ -107,7 +108,7 @@ def _interval(interval: Sequence[float | None] | None) -> str:
 
 
 def _objective(result: Mapping[str, Any], law: Law) -> str:
-    if law.least_squares:
+    if result.get("least_squares", law.least_squares):
         return f"  objective {result['objective']:.6g} (half the sum of squares)"
     return f"  objective {result['objective']:.7g} (sum of Huber losses, delta {result['huber_delta']:g})"
 

@@ -32,6 +32,11 @@ class Role:
     text: bool = False
 
     @property
+    def letter(self) -> str:
+        """What formulas call it: its symbol, or its name where it has none that is one word."""
+        return self.symbol if self.symbol.isidentifier() else self.name
+
+    @property
     def flag(self) -> str:
         """How the command line names its column."""
         return f"--{self.name}_column" if self.name in ROLES else f"--column={self.name}"

@@ -1,15 +1,34 @@
 """The families, one small file each: config.json both ways, and the table of tensors."""
 
-from triarch.interchange.huggingface.families import bart, bert, gpt2, llama, modernbert, own, t5, t5gemma
+from triarch.interchange.huggingface.families import (
+    bart,
+    bert,
+    distilbert,
+    gpt2,
+    gpt_neox,
+    llama,
+    modernbert,
+    olmo2,
+    own,
+    qwen3,
+    roberta,
+    t5,
+    t5gemma,
+)
 
 FAMILIES = {
     family.name: family
     for family in (
         bert.FAMILY,
+        roberta.FAMILY,
+        distilbert.FAMILY,
         modernbert.ENCODER,
         modernbert.DECODER,
         gpt2.FAMILY,
+        gpt_neox.FAMILY,
         llama.FAMILY,
+        olmo2.FAMILY,
+        qwen3.FAMILY,
         t5.FAMILY,
         t5.UMT5,
         bart.FAMILY,

@@ -56,7 +56,8 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "intermediate_size": config.d_ff,
         "hidden_act": activation_name(config.activation, tanh="gelu_new"),
         "max_position_embeddings": config.learned_positions or 1,
-        "type_vocab_size": config.token_types,
+        # The class always adds a type.
+        "type_vocab_size": max(1, config.token_types),
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": config.pad_id,
         "tie_word_embeddings": True,
@@ -65,12 +66,22 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def rules(config: ModelConfig) -> Sequence[Rule]:
     """Returns the table of tensors."""
-    layer, ours = "bert.encoder.layer.{layer}", "encoder/{layer}"
     return (
-        same("bert.embeddings.word_embeddings.weight", "embedding/table"),
-        same("bert.embeddings.position_embeddings.weight", "encoder_input/positions"),
-        same("bert.embeddings.token_type_embeddings.weight", "encoder_input/types"),
-        *norm("bert.embeddings.LayerNorm", "encoder_input/norm"),
+        *body("bert"),
+        *linear("cls.predictions.transform.dense", "prediction_head/dense"),
+        *norm("cls.predictions.transform.LayerNorm", "prediction_head/norm"),
+        same("cls.predictions.bias", "logits_bias"),
+    )
+
+
+def body(name: str) -> tuple[Rule, ...]:
+    """Returns the table of embeddings and layers, whose tensors' names begin with that of the body."""
+    layer, ours = f"{name}.encoder.layer.{{layer}}", "encoder/{layer}"
+    return (
+        same(f"{name}.embeddings.word_embeddings.weight", "embedding/table"),
+        same(f"{name}.embeddings.position_embeddings.weight", "encoder_input/positions"),
+        same(f"{name}.embeddings.token_type_embeddings.weight", "encoder_input/types"),
+        *norm(f"{name}.embeddings.LayerNorm", "encoder_input/norm"),
         *linear(f"{layer}.attention.self.query", f"{ours}/attention/query"),
         *linear(f"{layer}.attention.self.key", f"{ours}/attention/key"),
         *linear(f"{layer}.attention.self.value", f"{ours}/attention/value"),
@@ -79,9 +90,6 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
         *linear(f"{layer}.intermediate.dense", f"{ours}/mlp/up"),
         *linear(f"{layer}.output.dense", f"{ours}/mlp/down"),
         *norm(f"{layer}.output.LayerNorm", f"{ours}/mlp_norm"),
-        *linear("cls.predictions.transform.dense", "prediction_head/dense"),
-        *norm("cls.predictions.transform.LayerNorm", "prediction_head/norm"),
-        same("cls.predictions.bias", "logits_bias"),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name, rope_parameters
+from triarch.interchange.huggingface.fields import Fields, activation_name, original_length, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -50,6 +50,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "mlp_bias": config.mlp_bias,
         "rope_parameters": rope_parameters(config.rope_base, config.rope_scaling),
         "tie_word_embeddings": config.tied_embeddings,
+        **original_length(config.rope_scaling),
     }
 
 

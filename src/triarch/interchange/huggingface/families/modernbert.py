@@ -38,8 +38,9 @@ def _read(fields: Fields, reach: int) -> ModelConfig:
     global_layers = fields.global_layers(num_layers, layer_types(num_layers, every, 0))
     global_base, global_scaling = fields.rope(fields.get("global_rope_theta", 160_000.0), "full_attention")
     local_base, local_scaling = fields.rope(fields.get("local_rope_theta", None) or 10_000.0, "sliding_attention")
-    if global_scaling or local_scaling:
-        raise fields.no_equivalent("rope_parameters", "llama3")
+    scaling = global_scaling or local_scaling
+    if scaling is not None:
+        raise fields.no_equivalent("rope_parameters", scaling.kind)
     activation = fields.activation("hidden_activation", "gelu")
     if fields.activation("classifier_activation", "gelu") != activation:
         raise fields.no_equivalent("classifier_activation", fields.get("classifier_activation", "gelu"))

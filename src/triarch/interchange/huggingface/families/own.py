@@ -7,7 +7,6 @@ our names with "." between the parts and every layer by itself: `decoder.layers.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from triarch.interchange.huggingface.table import Rule, same
 from triarch.interchange.manifest import model_config
 from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.choices import to_plain
 
 _LAYER = re.compile(r"(encoder|decoder)/(?:first|scanned)/\d+/(.+)")
 
@@ -45,7 +45,7 @@ def read(fields: Fields) -> ModelConfig:
 
 def write(config: ModelConfig) -> dict[str, Any]:
     """Returns the config.json of a network."""
-    return {"architecture": config.architecture, "model": dataclasses.asdict(config)}
+    return {"architecture": config.architecture, "model": to_plain(config)}
 
 
 def rules(config: ModelConfig) -> Sequence[Rule]:

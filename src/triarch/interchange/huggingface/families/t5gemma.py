@@ -53,7 +53,7 @@ def _read_side(fields: Fields) -> dict[str, Any]:
     """Returns what the two sides have in common."""
     base, scaling = fields.rope(10_000.0)
     if scaling is not None:
-        raise fields.no_equivalent("rope_type", "llama3")
+        raise fields.no_equivalent("rope_type", scaling.kind)
     return {
         "vocab_size": fields.count("vocab_size", 256_000),
         "d_model": fields.count("hidden_size", 2304),

@@ -1,0 +1,14 @@
+"""Nonlinearities by name."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
