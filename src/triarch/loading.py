@@ -267,7 +267,7 @@ def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(specs(config), orbax_folder.shapes(parameters), str(parameters))
+    tensors.check(specs(config), tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
     return parameters
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.training import tiny
 from triarch.models import Dropout
+from triarch.planning.programs import abstract_batch
 from triarch.training import train
 from triarch.training.config_classes import to_plain
 from triarch.training.fingerprint import config_fingerprint
@@ -98,3 +99,12 @@ def test_devices_leave_out_the_same(store):
     reference, *others = map(json.loads, output.splitlines())
     for losses in others:
         assert losses == [pytest.approx(pair, rel=2e-5) for pair in reference]
+
+
+def test_the_update_can_be_compiled_ahead_of_time(config):
+    run = assemble(dataclasses.replace(config, dropout=RATES), open_inputs(config))
+    text = run.train_step.lower(run.target, abstract_batch(config, run.batch_layout, packed=False)).as_text()
+    plain = assemble(config, open_inputs(config))
+    without = plain.train_step.lower(plain.target, abstract_batch(config, plain.batch_layout, packed=False)).as_text()
+    assert "threefry" in text
+    assert "threefry" not in without

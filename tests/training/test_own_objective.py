@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import json
+import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from flax import nnx
 from tests.training import tiny
 from triarch import registry
 from triarch.errors import UserError
+from triarch.interchange.parameters import flatten
+from triarch.loading import load
 from triarch.models import parameters
 from triarch.objectives.base import PLAIN, BoundObjective, Objective
 from triarch.objectives.sums import Sums, WeightedSum
@@ -21,6 +25,7 @@ from triarch.training.inputs import open_inputs
 from triarch.training.optimizers import AdamW
 from triarch.training.run import assemble
 from triarch.training.schedules import Constant
+from triarch.training.starting_point import open_starting_point
 
 
 class Head(nnx.Module):
@@ -119,6 +124,36 @@ def test_the_head_is_a_parameter_like_others(own):
     assert float(metrics["absolute_error"]) == pytest.approx(np.mean(np.abs(error)), rel=1e-5)
     assert float(metrics["size"]) == pytest.approx(0.01 * np.mean(guess**2), rel=1e-4)
     assert not np.array_equal(state.params["head"]["kernel"], before)
+
+
+def test_it_begins_from_a_model_of_tokens_and_others_from_it(own, store, cache, tmp_path):
+    tokens, first, second = (tmp_path / name for name in ("tokens", "first", "second"))
+    plain = tiny.run_config(store, "encoder-only", steps=1, optimizer=own.optimizer, compilation_cache=cache)
+    train(plain, tokens, "")
+    train(dataclasses.replace(own, steps=1, init_from=str(tokens)), first, "")
+    train(dataclasses.replace(plain, init_from=str(first)), second, "")
+    assert "head/kernel" not in flatten(load(second).model)
+
+    run, inputs = assemble(own, open_inputs(own)), open_inputs(own)
+    fresh = jax.tree.map(np.asarray, run.initial_state().params)
+    start = open_starting_point(dataclasses.replace(own, init_from=str(tokens)), inputs.stores[0])
+    begun = run.initial_state(start).params
+    np.testing.assert_array_equal(begun["head"]["kernel"], fresh["head"]["kernel"])
+    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(tokens).model)["embedding/table"])
+    start = open_starting_point(dataclasses.replace(own, init_from=str(first)), inputs.stores[0])
+    begun = run.initial_state(start).params
+    assert not np.array_equal(begun["head"]["kernel"], fresh["head"]["kernel"])
+    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(first).model)["embedding/table"])
+
+
+def test_it_resumes(own, tmp_path):
+    config = dataclasses.replace(own, steps=8)
+    train(config, tmp_path, "")
+    whole = tiny.losses(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "8")
+    (tmp_path / "summary.json").unlink()
+    train(config, tmp_path, "")
+    assert tiny.losses(tmp_path) == whole
 
 
 def test_one_that_compares_examples_is_not_split(own):

@@ -24,6 +24,7 @@ from triarch.data.token_bytes import TokenBytes, text_starts
 from triarch.errors import UserError
 from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, documents, objective_from
 from triarch.objectives.base import Features
+from triarch.objectives.token_objective import TokenObjective
 
 Example = Mapping[str, np.ndarray]
 
@@ -108,8 +109,10 @@ def by_objective(
     """Scores what an objective scores; random choices come from (seed, window index) only.
 
     Raises:
-      UserError: the objective makes no sense for the architecture.
+      UserError: the objective predicts no tokens, or makes no sense for the architecture.
     """
+    if not isinstance(objective, TokenObjective):
+        raise UserError(f"objective {objective.name} predicts no tokens: there is no loss of texts to evaluate")
     bound = objective.bind(architecture, special, len(token_bytes.own), window)
     transform, width = bound.features, _width(bound.num_scored)
     side = "encoder" if architecture == "encoder-only" else "decoder"

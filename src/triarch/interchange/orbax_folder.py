@@ -188,10 +188,16 @@ def load(
     }
 
     def read() -> dict[str, jax.Array]:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return flatten(checkpointer.restore(folder.absolute(), unflatten(targets)))
+        return flatten(restore(folder, unflatten(targets)))
 
     return _explained(folder, read)
+
+
+def restore(folder: Path, target: Any) -> Any:
+    """Returns arrays as `target`, a tree of shapes, types and shardings, has them; what else is stored stays unread."""
+    wanted = ocp.args.PyTreeRestore(target, ocp.checkpoint_utils.construct_restore_args(target), partial_restore=True)
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(folder.absolute(), args=wanted)
 
 
 def _explained(folder: Path, read: Callable[[], T]) -> T:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from triarch.errors import UserError
 from triarch.models import ModelConfig
 from triarch.models.network import ParameterSpec
 from triarch.models.stack import repeating
 
+T = TypeVar("T")
 # Layers that do not repeat others are built one by one, each in hundredths of a second.
 _MOST_DISTINCT_LAYERS = 512
 
@@ -44,3 +46,8 @@ def check(expected: Mapping[str, ParameterSpec], found: Mapping[str, Iterable[in
         if tuple(found[name]) != spec.shape:
             shapes = f"shape {list(found[name])}, its config makes it {list(spec.shape)}"
             raise UserError(f"{where}: tensor {name!r} has {shapes}")
+
+
+def of_network(found: Mapping[str, T]) -> dict[str, T]:
+    """Returns what is the network's own, by name, without the head of an objective."""
+    return {name: value for name, value in found.items() if not name.startswith("head/")}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from triarch import schema
 from triarch.data.store import TokenStore
@@ -19,7 +18,7 @@ from triarch.files import write_whole
 from triarch.interchange import Placement, model_config, orbax_folder, parameters, read_export, read_manifest
 from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig
-from triarch.models.network import specs
+from triarch.models.network import flatten, specs
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
@@ -83,16 +82,20 @@ class StartingPoint:
     def state(self, fresh: TrainState, target: TrainState, placement: Placement) -> TrainState:
         """Returns `fresh` with what is taken over, in the shapes and shardings of `target`.
 
+        The head of an objective is taken over where one of the same shape is stored, and else stays fresh.
+
         Raises:
           UserError: the export is damaged.
         """
         if self.checkpoint is None:
             loaded = read_export(self.folder, placement=placement)
-            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), loaded.params, target.params)
-            return fresh._replace(params=params)
-        state = fresh._replace(params=_restored(self.checkpoint / PARAMS, target.params))
+            wanted = {name: target.params[name] for name in loaded.params}
+            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), loaded.params, wanted)
+            return fresh._replace(params={**fresh.params, **params})
+        restored = orbax_folder.restore(self.checkpoint / PARAMS, _stored_part(self.checkpoint / PARAMS, target.params))
+        state = fresh._replace(params={**fresh.params, **restored})
         if self.optimizer:
-            state = state._replace(opt_state=_restored(self.checkpoint / OPTIMIZER, target.opt_state))
+            state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
         return state
 
 
@@ -166,7 +169,8 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
     step = _whole_step(folder / CHECKPOINTS, config)
     checkpoint = folder / CHECKPOINTS / str(step)
     named = f"RunConfig.init_from = {str(folder)!r}"
-    parameters.check(specs(config.model), orbax_folder.shapes(checkpoint / PARAMS), named)
+    stored = parameters.of_network(orbax_folder.shapes(checkpoint / PARAMS))
+    parameters.check(specs(config.model), stored, named)
     segment = None
     if config.init_optimizer or config.init_data:
         segment = _segment_at(folder, step, from_plain(fields, where))
@@ -219,9 +223,12 @@ def _imported(run: Path) -> dict[str, Any] | None:
     return schema.read(path, Table(Anything())) if path.is_file() else None
 
 
-def _restored(folder: Path, target: Any) -> Any:
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(folder.absolute(), target)
+def _stored_part(folder: Path, target: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns `target` without the head of an objective if another, or none, is stored."""
+    stored = orbax_folder.shapes(folder)
+    wanted = {name: leaf.shape for name, leaf in flatten(target).items()}
+    whole = all(stored.get(name) == shape for name, shape in wanted.items())
+    return {name: part for name, part in target.items() if whole or name != "head"}
 
 
 def _check_vocabulary(folder: Path, vocabulary: Mapping[str, Any] | None, store: TokenStore) -> None:
