@@ -3,7 +3,7 @@
 Sources: RedLLM and DecLLM, arXiv 2510.26622, figure 2 (right); Ettin, arXiv 2507.11412, table 1, with the prediction
 head of the released checkpoints; all others, the released checkpoints for language modelling on Hugging Face
 (`BertForMaskedLM`, `GPT2LMHeadModel`, `LlamaForCausalLM`, `T5ForConditionalGeneration`, ...), shared tensors counted
-once. T5Gemma "large" and "2b" are published rounded (arXiv 2504.06225).
+once; of Gemma 3 the text side. T5Gemma "large" and "2b" are published rounded (arXiv 2504.06225).
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ COUNTS = {
     "qwen3/8b": 8_190_735_360,
     "qwen3/14b": 14_768_307_200,
     "qwen3/32b": 32_762_123_264,
+    "gemma3/270m": 268_098_176,
+    "gemma3/1b": 999_885_952,
+    "gemma3/4b": 3_880_263_168,
+    "gemma3/12b": 11_766_034_176,
+    "gemma3/27b": 27_009_346_304,
     "smollm2/135m": 134_515_008,
     "smollm2/360m": 361_821_120,
     "smollm2/1.7b": 1_711_376_384,

@@ -77,6 +77,10 @@ class Fields:
         """Returns the fields with a class's own values for keys that are absent."""
         return dataclasses.replace(self, values={**defaults, **self.values})
 
+    def without(self, key: str) -> Fields:
+        """Returns the fields as if a key were absent."""
+        return dataclasses.replace(self, values={name: value for name, value in self.values.items() if name != key})
+
     def count(self, key: str, default: Any = _REQUIRED) -> int:
         """Returns a whole number."""
         value = self.get(key, default)

@@ -38,9 +38,13 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 def rules(config: ModelConfig) -> Sequence[Rule]:
     """Returns the table of tensors; of Llama's, the norms on inputs have no parameter here."""
+    return (*llama.rules(config), *more_norms())
+
+
+def more_norms() -> tuple[Rule, ...]:
+    """Returns the table of norms on queries, keys and what sublayers return."""
     layer, ours = "model.layers.{layer}", "decoder/{layer}"
     return (
-        *llama.rules(config),
         *norm(f"{layer}.self_attn.q_norm", f"{ours}/attention/query_norm"),
         *norm(f"{layer}.self_attn.k_norm", f"{ours}/attention/key_norm"),
         *norm(f"{layer}.post_attention_layernorm", f"{ours}/post_attention_norm"),
