@@ -94,6 +94,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 $(INSTALLED): requirements.lock setup.py
 	@test -n "$(PYTHON)" || { echo "triarch needs Python 3.11 or 3.12 on PATH, or make PYTHON=/path/to/one" >&2; exit 1; }

@@ -3,6 +3,7 @@
 model = triarch.load("runs/first")             # a run, an export or a Hugging Face folder
 model.generate("def main(", max_new_tokens=40)
 model.score([("context", "continuation")])
+triarch.fit(dataframe, "chinchilla", {"params": "N", "tokens": "D", "loss": "loss"}).summary()
 triarch.results("runs/study").to_pandas()
 """
 
@@ -11,23 +12,36 @@ from __future__ import annotations
 import os
 import typing
 
+from triarch import lazy
 from triarch.errors import UserError
 from triarch.version import __version__
 
 if typing.TYPE_CHECKING:
+    from triarch.api import Fitted, fit, generate, make_store, plan, run_config, score, train
     from triarch.results_table import Results
     from triarch.text_model import Model
 
 __all__ = [
+    "Fitted",
     "UserError",
     "__version__",
+    "fit",
+    "generate",
     "load",
+    "make_store",
+    "plan",
     "register_law",
     "register_objective",
     "register_optimizer",
     "register_schedule",
     "results",
+    "run_config",
+    "score",
+    "train",
 ]
+__getattr__ = lazy.names_from(
+    __name__, {"api": ("Fitted", "fit", "generate", "make_store", "plan", "run_config", "score", "train")}
+)
 
 
 def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:

@@ -10,7 +10,6 @@ import jax
 from flax import nnx
 
 from triarch.interchange import LoadedModel
-from triarch.models import Transformer
 
 
 class PreparedModel:
@@ -38,7 +37,7 @@ class PreparedModel:
         if self._relaid is not None:
             self._graph, self.state = self._relaid(model.state)
 
-    def network(self, state: nnx.State) -> Transformer:
+    def network(self, state: nnx.State) -> Any:
         """Returns the network with parameters `state`. Called within a loop's body it leaves kernels where they are."""
         return nnx.merge(self._graph, _transposed(state) if self._on_cpu else state)
 

@@ -119,9 +119,9 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
     native = _native(model, manifest.lengths, needed=scorings.NATIVE in (options.scoring or ()))
     paired = scorings.paired_objective(native, manifest.lengths)
     vocab_size, window, seed = manifest.vocabulary.size, manifest.window, options.seed
-    wanted: dict[object, list[str]] = {}
+    wanted: dict[Objective, list[str]] = {}
     for kind in _kinds(options, native, manifest.layout):
-        objective = paired if kind == scorings.PAIRED else native
+        objective: Objective = paired if kind == scorings.PAIRED else native
         require_layout(objective, manifest.layout, str(store.path), manifest.lengths, manifest.gap)
         if kind == scorings.PAIRED and architecture == "encoder-only":
             count = options.pseudo_positions

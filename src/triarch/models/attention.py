@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import jax
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
@@ -75,13 +77,13 @@ class Attention(nnx.Module):
         projected = self._projected(x, memory)
         if update is None:
 
-            def attended_of(*projected: jax.Array) -> jax.Array:
-                return attend(*self._turned(*projected, query_angles, key_angles), mask, scores)
+            def attended_of(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+                return attend(*self._turned(query, key, value, query_angles, key_angles), mask, scores)
 
             narrow = self.execution.rematerialise_heads(attended_of, projected[0], scores, self.constrain)
             attended = narrow(*projected)
         else:
-            step = update.attend if memory is x else update.attend_across
+            step: Callable[..., tuple[jax.Array, KeyValues]] = update.attend if memory is x else update.attend_across
             turned = self._turned(*projected, query_angles, key_angles)
             attended, kept = step(*turned, mask, scores, attend, kept)
         return self._project_back(checkpoint_name(attended, "attention")), kept
@@ -103,6 +105,7 @@ class Attention(nnx.Module):
     def _projected(
         self, x: jax.Array, memory: jax.Array | None
     ) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+        others: Sequence[jax.Array]
         own = (self.query, self.query_bias)
         given = (self.key, self.key_bias), (self.value, self.value_bias)
         if memory is x:

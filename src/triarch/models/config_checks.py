@@ -126,11 +126,11 @@ def _check_rope_scaling(config: ModelConfig) -> None:
     _require(config, "rope_scaling", ascending, "must have a low_freq_factor below its high_freq_factor")
 
 
-def _check_kinds(config: ModelConfig) -> None:
+def _check_kinds(config: Any) -> None:
     """Numbers of layers, heads and the like are whole, all other numbers finite."""
-    for name, kinds in _kinds(type(config)).items():
+    for name, kinds in _kinds(config.__class__).items():
         value = getattr(config, name)
-        if (name in _choices(type(config)) and isinstance(value, str)) or (value is None and type(None) in kinds):
+        if (name in _choices(config.__class__) and isinstance(value, str)) or (value is None and type(None) in kinds):
             continue
         if float in kinds:
             _require(config, name, _is_finite(value), "must be a finite number")
@@ -146,20 +146,20 @@ def _is_finite(value: Any) -> bool:
 
 
 @functools.cache
-def _kinds(kind: type) -> dict[str, tuple[type, ...]]:
+def _kinds(kind: Any) -> dict[str, tuple[type, ...]]:
     """Returns the types allowed for each field."""
     return {name: (hint, *typing.get_args(hint)) for name, hint in typing.get_type_hints(kind).items()}
 
 
-def _check_choices(config: ModelConfig) -> None:
-    for field, allowed in _choices(type(config)).items():
+def _check_choices(config: Any) -> None:
+    for field, allowed in _choices(config.__class__).items():
         value = getattr(config, field)
         if value not in allowed and not (isinstance(value, int | float) and field.endswith("_scale")):
             raise UserError(f"ModelConfig.{field} = {value!r}{nearest(str(value), allowed)}")
 
 
 @functools.cache
-def _choices(kind: type) -> dict[str, tuple[str, ...]]:
+def _choices(kind: Any) -> dict[str, tuple[str, ...]]:
     """Returns the words allowed for each field that takes words."""
     options = {name: [hint, *typing.get_args(hint)] for name, hint in typing.get_type_hints(kind).items()}
     return {

@@ -68,7 +68,8 @@ def flops(
     matmul = 0.0
     attention = 0.0
     inputs = 0
-    for side, length in (("encoder", encoder_length), ("decoder", decoder_length)):
+    sides: tuple[tuple[Side, int], ...] = (("encoder", encoder_length), ("decoder", decoder_length))
+    for side, length in sides:
         specs = config.layer_specs(side)
         inputs += length if specs else 0
         matmul += len(specs) * 2 * length * (_attention_matrices(config) + _mlp_matrices(config))

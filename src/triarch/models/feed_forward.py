@@ -22,7 +22,7 @@ from triarch.models.projection import affines, project
 # Of the layer or of some of its inner units: "kernels" and "biases" of gate and up, or of up alone, and "down".
 Weights = dict[str, Any]
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
@@ -73,7 +73,7 @@ class FeedForward(nnx.Module):
     def _part(self, x: jax.Array, weights: Weights) -> jax.Array:
         """Returns what some of the inner units, or all, add to the output."""
         outer = affines(x, *zip(weights["kernels"], weights["biases"], strict=True))
-        outer = [self.constrain(y, ("batch", "length", "mlp")) for y in outer]
+        outer = tuple(self.constrain(y, ("batch", "length", "mlp")) for y in outer)
         inner = self.activation(*outer) if len(outer) == 1 else _gated(self.activation, *outer)
         return project(inner, weights["down"])[0]
 

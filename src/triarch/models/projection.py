@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -47,7 +49,7 @@ def _forward(x: jax.Array, kernels: Kernels) -> tuple[Kernels, tuple[jax.Array, 
 
 def _backward(saved: tuple[jax.Array, Kernels], slopes: Kernels) -> tuple[jax.Array, Kernels]:
     x, kernels = saved
-    x_slope = sum(_product(slope, kernel.astype(x.dtype).T) for slope, kernel in zip(slopes, kernels, strict=True))
+    x_slope: Any = sum(_product(slope, kernel.astype(x.dtype).T) for slope, kernel in zip(slopes, kernels, strict=True))
     kernel_slopes = outer_products(x, slopes)
     return x_slope, tuple(new.astype(old.dtype) for new, old in zip(kernel_slopes, kernels, strict=True))
 
@@ -83,7 +85,7 @@ def _flat_outer_products(x: jax.Array, slopes: Kernels) -> Kernels:
     of a result into its product.
     """
     wide = at_least_float32(x.dtype)
-    x, slopes = x.reshape(-1, x.shape[-1]), [slope.reshape(-1, slope.shape[-1]) for slope in slopes]
+    x, slopes = x.reshape(-1, x.shape[-1]), tuple(slope.reshape(-1, slope.shape[-1]) for slope in slopes)
     turned_x = turned(x)
 
     def outer(slope: jax.Array) -> jax.Array:

@@ -45,6 +45,7 @@ def relative_buckets(offsets: np.ndarray, buckets: int, bidirectional: bool, max
     """Returns T5's bucket of each offset (key's place minus query's): exact when near, logarithmic when far."""
     if bidirectional:
         buckets //= 2
+        side: np.ndarray | int
         side, distance = buckets * (offsets > 0), np.abs(offsets)
     else:
         side, distance = 0, np.maximum(-offsets, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ class Stack(nnx.Module):
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
             for layers in _unstacked(stacked, self.num_repeats):
-                self.first.extend(nnx.merge(graph, layers))
+                self.first.extend(nnx.merge(cast(Any, graph), layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
     def _run(self, x: jax.Array, around: Surroundings, cache: StackCache | None) -> tuple[jax.Array, StackCache | None]:
@@ -171,6 +171,7 @@ class Stack(nnx.Module):
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     """Takes trees of leaves [layers, ...] apart; the gradient is one stacking, where that of indexing adds up zeros."""
+    structure: Any
     leaves, structure = jax.tree.flatten(stacked)
     parts = [jnp.unstack(leaf) for leaf in leaves]
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives.base import Features, Objective, PairFunction, SpecialTokens, Transform
+from triarch.objectives.base import Features, Objective, PairFunction, PairObjective, SpecialTokens, Transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Mixture:
         for part in self._parts():
             if not hasattr(part, "pair"):
                 raise UserError(f"objective {part.name} has no inputs and targets, which this mixture is asked for")
-        pairs = [part.pair(special, window) for part in self._parts()]
+        pairs = [cast(PairObjective, part).pair(special, window) for part in self._parts()]
         draw = self._drawing()
         return lambda tokens, rng: pairs[draw(rng)](tokens, rng)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from triarch.models.counts import Convention
 from triarch.objectives.base import SpecialTokens
 from triarch.sharding import MeshConfig, make_mesh
 from triarch.training import optimizers
@@ -38,7 +39,7 @@ class AbstractInputs:
         """Tokens of one example, over both sides."""
         return self.config.data.window
 
-    def flops_per_sequence(self, convention: str) -> float:
+    def flops_per_sequence(self, convention: Convention) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
         lengths = self.config.objective.lengths(self.config.model.architecture, self.window)
         sides = (lengths.get("encoder", 0), lengths.get("decoder", 0))
@@ -60,7 +61,7 @@ def lowered(run: Run, kind: Literal["train", "evaluate"], packed: bool) -> jax.s
     """Lowers the training step or the evaluation of a batch, of one text or pair a row or of packed ones."""
     batch = abstract_batch(run.config, run.batch_layout, packed)
     if kind == "evaluate":
-        return run.eval_step.lower(run.target.params, batch)
+        return cast(Any, run.eval_step).lower(run.target.params, batch)
     return run.train_step.lower(run.target, batch)
 
 

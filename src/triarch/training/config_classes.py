@@ -70,7 +70,7 @@ def without_defaults(plain: Any) -> Any:
 
 @functools.cache
 def _own_classes() -> dict[str, type]:
-    fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
+    fixed: list[Any] = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
     parts = (StoreMixture, MixturePhase, RopeScaling, ParameterRules, ActivationRules)
     chosen = (AdamW, StableAdamW, Adafactor, *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}

@@ -12,6 +12,7 @@ from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs, Interleaved
 from triarch.errors import UserError
+from triarch.models.counts import Convention
 from triarch.objectives.base import SpecialTokens, Transform, require_layout
 from triarch.training.config import RunConfig
 from triarch.training.segments import Segment, flops_per_sequence
@@ -69,7 +70,7 @@ class Inputs:
         order = fresh_order(self.stores, split, (MixturePhase(weights=(1,) * len(self.stores)),), size)
         return make_batches(self.stores, split, self.transform, order, size, _VALIDATION_SEED, rows)
 
-    def flops_per_sequence(self, convention: str) -> float:
+    def flops_per_sequence(self, convention: Convention) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
         return flops_per_sequence(self.config, convention)
 
@@ -78,7 +79,7 @@ class Inputs:
         first = self.earlier[0].order if self.earlier else self.order
         return self.segment.examples_until(step) - first.position
 
-    def flops_until(self, step: int, convention: str) -> float:
+    def flops_until(self, step: int, convention: Convention) -> float:
         """Returns the model's FLOPs of the run's steps before `step`, over all its segments."""
         ends = [segment.order.step for segment in (*self.earlier[1:], self.segment)]
         before = sum(one.flops(end, convention) for one, end in zip(self.earlier, ends, strict=False))

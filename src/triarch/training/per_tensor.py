@@ -33,7 +33,7 @@ class PerTensorState(NamedTuple):
       statistics: the tree of parameters with a dict of arrays in place of each.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # Of tuples a method, which nobody calls.
     statistics: Tree
 
 
@@ -67,6 +67,7 @@ def per_tensor(
             function = jax.vmap(update, in_axes=(0, 0, 0, None)) if is_stacked(path) else update
             return function(grad, statistics, param, count)
 
+        structure: Any
         paths, structure = jax.tree_util.tree_flatten_with_path(grads)
         statistics = structure.flatten_up_to(state.statistics)
         results = [

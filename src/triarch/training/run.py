@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
+from triarch.models.counts import Convention
 from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
@@ -21,6 +22,15 @@ from triarch.training.inputs import Inputs
 from triarch.training.starting_point import StartingPoint
 from triarch.training.state import Network, TrainState, abstract_state, born_sharded
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
+
+
+class ExampleFacts(Protocol):
+    """What putting a run together asks of its inputs; a plan has no store."""
+
+    @property
+    def num_scored(self) -> int:
+        """Targets of an example that carry loss, at most."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Run:
             return state
         return start.state(state, self.target, Placement(self.mesh, self.config.rules))
 
-    def batches(self, start_step: int) -> Iterator[Batch]:
+    def batches(self, start_step: int) -> Generator[Batch]:
         """Yields global batches from that of `start_step` on, without end; they are read ahead."""
         data = self.config.data
         for _, batch in self.inputs.training(self._rows).iterate(start_step, data.num_threads, data.prefetch):
@@ -75,7 +85,7 @@ class Run:
         """Tokens of a global batch, over both sides of the model."""
         return self.config.batch_size * self.inputs.window
 
-    def flops_per_step(self, convention: str) -> float:
+    def flops_per_step(self, convention: Convention) -> float:
         """Returns the model's FLOPs for a global batch."""
         return self.config.batch_size * self.inputs.flops_per_sequence(convention)
 
@@ -112,7 +122,7 @@ class Run:
         }
 
 
-def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | None = None) -> Run:
+def assemble(config: RunConfig, inputs: Inputs | ExampleFacts, devices: Sequence[jax.Device] | None = None) -> Run:
     """Builds a run on `devices`, by default all there are; parameters are not made yet.
 
     Raises:
@@ -127,4 +137,5 @@ def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | 
     target = abstract_state(network, transformation, config.rules, mesh)
     train_step = make_train_step(network, config, target, layout, inputs.num_scored)
     eval_step = make_eval_step(network, config, layout, inputs.num_scored)
-    return Run(config, inputs, mesh, transformation, network, target, layout, train_step, eval_step)
+    # What is never run reads nothing.
+    return Run(config, cast(Inputs, inputs), mesh, transformation, network, target, layout, train_step, eval_step)

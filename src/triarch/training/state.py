@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.models import Execution, ModelConfig, Transformer, abstract, build
+from triarch.models import Execution, ModelConfig, abstract, build
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 
 Tree = Any
@@ -54,7 +54,7 @@ class Network:
         model = build(self._config, self._execution, nnx.Rngs(params=seed), self._constrain)
         return _nest({_names(path): var[...] for path, var in nnx.to_flat_state(nnx.state(model, nnx.Param))})
 
-    def merge(self, params: Tree) -> Transformer:
+    def merge(self, params: Tree) -> Any:
         """Returns the module with the given parameters."""
         leaves = {path: variable.replace(_leaf(params, _names(path))) for path, variable in self._variables.items()}
         return nnx.merge(self._graph, nnx.from_flat_state(leaves))
@@ -96,7 +96,8 @@ def born_sharded(
 
 
 def _is_cpu(target: TrainState) -> bool:
-    return next(iter(target.step.sharding.device_set)).platform == "cpu"
+    device: Any = next(iter(target.step.sharding.device_set))
+    return device.platform == "cpu"
 
 
 def _axes_of(

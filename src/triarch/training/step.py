@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ class TrainStep:
     compiled program.
     """
 
-    def __init__(self, update: Callable, schedule: Callable[[jax.Array], jax.Array], replicated: NamedSharding):
+    def __init__(self, update: Any, schedule: Callable[[jax.Array], jax.Array], replicated: NamedSharding):
         """`update`, jitted, takes (state, batch, rate); `schedule` gives the rate from the updates made."""
         self._update = update
         self._rate = jax.jit(schedule, out_shardings=replicated)
@@ -39,7 +39,7 @@ class TrainStep:
         `grad_norm` (before clipping) and `learning_rate`."""
         return self._update(state, batch, self._rate(state.step))
 
-    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+    def lower(self, state: TrainState, batch: Mapping[str, Any]) -> jax.stages.Lowered:
         """Returns the update lowered for the given (abstract) state and batch, to be compiled ahead of time."""
         return self._update.lower(state, batch, jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated))
 

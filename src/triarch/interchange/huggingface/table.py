@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -132,7 +133,7 @@ def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
         if all(name in shapes for name in rule.ours):
             yield Link(rule, rule.theirs, tuple(Slot(name, None, shapes[name].shape) for name in rule.ours))
         return
-    side = rule.ours[0].split("/")[0]
+    side: Any = rule.ours[0].split("/")[0]
     for layer in range(config.num_layers(side)):
         places = [_place(config, name, layer) for name in rule.ours]
         if all(leaf in shapes for leaf, _ in places):
@@ -151,5 +152,5 @@ def _place(config: ModelConfig, name: str, layer: int) -> tuple[str, int | None]
 
 
 @functools.cache
-def _repeating(config: ModelConfig, side: str) -> tuple[int, int]:
+def _repeating(config: ModelConfig, side: Any) -> tuple[int, int]:
     return repeating(config.layer_specs(side))

@@ -70,12 +70,13 @@ def profiles(fit: Fit) -> list[Profile]:
             deviance = 2.0 * fall * freedom / points / calibration
             order = np.argsort(values, kind="stable")
             values, deviance = values[order], deviance[order]
-            sides = tuple(_crossing(values, deviance, threshold, centre, side) for side in (-1, 1))
-            wider = [5.0 if side is None and scale < WIDEST else 1.0 for side, scale in zip(sides, scales, strict=True)]
+            below, above = (_crossing(values, deviance, threshold, centre, side) for side in (-1, 1))
+            wider = [5.0 if side is None and scale < WIDEST else 1.0
+                     for side, scale in zip((below, above), scales, strict=True)]  # fmt: skip
             if max(wider) == 1.0:
                 break
-            scales = tuple(min(scale * factor, WIDEST) for scale, factor in zip(scales, wider, strict=True))
-        found.append(Profile(coordinate.name, values, deviance, threshold, sides))
+            scales = (min(scales[0] * wider[0], WIDEST), min(scales[1] * wider[1], WIDEST))
+        found.append(Profile(coordinate.name, values, deviance, threshold, (below, above)))
     return found
 
 

@@ -14,7 +14,9 @@ from triarch.errors import UserError, nearest
 class Objective(Protocol):
     """A sum of Huber losses, divided by delta, for many parameter vectors at once."""
 
-    num_parameters: int
+    @property
+    def num_parameters(self) -> int:
+        """Entries of theta."""
 
     def value_and_gradient(self, theta: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Evaluates theta float64[fits, parameters] with weights float64[fits, points]."""

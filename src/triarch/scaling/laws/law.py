@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class AnyFit(Protocol):
     def formula(self) -> str:
         """Returns the law with its numbers."""
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Returns the estimates, as `triarch fit --json` writes them."""
 
 
@@ -56,7 +56,7 @@ class Part:
     fit: Any
     diagnosis: Diagnosis | None
     rivals: tuple[Rival, ...]
-    result: dict[str, object]
+    result: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,9 @@ class Law(abc.ABC):
     @classmethod
     def settings(cls) -> dict[str, Mapping[str, Any]]:
         """Returns its settings by name: their "default", "help", "kind", "choices" and "metavar"."""
-        return {field.name: {"default": field.default, **field.metadata} for field in dataclasses.fields(cls)}
+        return {
+            field.name: {"default": field.default, **field.metadata} for field in dataclasses.fields(cast(Any, cls))
+        }
 
     @abc.abstractmethod
     def fit(self, columns: Columns, options: FitOptions) -> AnyFit:
