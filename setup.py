@@ -51,6 +51,7 @@ setup(
     package_data={
         "triarch": ["py.typed"],
         "triarch.gin_configs": ["**/*.gin"],
+        "triarch.tpu_scripts": ["xla_flags.txt"],
         "triarch.report": ["templates/*"],
         "triarch.evaluation.few_shot": ["tasks/*.yaml"],
     },

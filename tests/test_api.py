@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 
 import numpy as np
 import pytest
 
 import triarch
+from triarch import api
 from triarch.cli.main import main
 from triarch.cli.verbs import describe
 from triarch.prepare.corpora.documents import LeftOut
@@ -61,6 +63,11 @@ def test_fit_takes_every_kind_of_table_as_the_command_line_does(tmp_path, capsys
     assert fitted.summary().strip() in capsys.readouterr().out
     assert len(fitted.figure().axes) == 1
     assert "fit.json" in fitted.write(tmp_path / "written")
+
+
+def test_examples_in_docstrings_are_true():
+    assert doctest.testmod(api).attempted > 0
+    assert not doctest.testmod(api).failed
 
 
 def test_fit_refuses_what_it_cannot_read():

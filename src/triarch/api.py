@@ -124,11 +124,6 @@ def fit(
 ) -> Fitted:
     """Fits a scaling law to a table, with intervals and checks.
 
-    >>> table = {"N": [1e6, 2e6, 4e6, 8e6, 16e6], "loss": [3.8, 3.5, 3.26, 3.06, 2.9]}
-    >>> fitted = fit(table, "power", {"x": "N", "loss": "loss"}, bootstraps=0, held_out=0.0)
-    >>> 0.0 < fitted.result["parameters"]["alpha"] < 1.0
-    True
-
     Args:
       table: a pandas or polars DataFrame, a mapping of columns, a sequence of rows (mappings), or the path of a file
         that `triarch fit` reads.
@@ -150,6 +145,12 @@ def fit(
 
     Raises:
       UserError: an unknown law, setting or column, a cell that is not what its column needs, or too few rows.
+
+    Examples:
+      >>> table = {"N": [1e6, 2e6, 4e6, 8e6, 16e6], "loss": [3.8, 3.5, 3.26, 3.06, 2.9]}
+      >>> fitted = fit(table, "power", {"x": "N", "loss": "loss"}, bootstraps=0, held_out=0.0)
+      >>> 0.0 < fitted.result["parameters"]["alpha"] < 1.0
+      True
     """
     from triarch.scaling.fitting.options import FitOptions
     from triarch.scaling.laws.registry import make
