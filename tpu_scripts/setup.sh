@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/slices.sh"
 
 SUMMARY='Installs triarch on every worker from a wheel or a git ref, with the versions of requirements.lock; mounts a bucket.'
-EXAMPLE='  setup.sh --name=redllm --zone=us-central2-b --wheel=dist/triarch-0.1.0-py3-none-any.whl --bucket=my-bucket
+EXAMPLE='  setup.sh --name=redllm --zone=us-central2-b --wheel=dist/triarch-0.2.0-py3-none-any.whl --bucket=my-bucket
   setup.sh --name=redllm --zone=us-central2-b --repository=https://example.org/triarch.git --ref=main'
 
 slice_flags

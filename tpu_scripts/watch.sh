@@ -7,7 +7,7 @@ SUMMARY='Sees a run through: creates the slice, sets it up, starts the command a
 preemption all of that is done again, and the run goes on from its newest checkpoint. May itself be stopped and
 started again at any time. At the end the logs are collected and the slice is deleted.'
 EXAMPLE='  watch.sh --name=redllm --zone=us-central2-b --accelerator-type=v4-64 --spot --bucket=my-bucket \
-    --wheel=dist/triarch-0.1.0-py3-none-any.whl -- \
+    --wheel=dist/triarch-0.2.0-py3-none-any.whl -- \
     triarch train --workdir=/mnt/triarch/runs/first --gin_file=runs/redllm.gin --gin_file=models/redllm/1b.gin'
 
 TAKES_COMMAND=yes

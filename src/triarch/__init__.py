@@ -3,6 +3,7 @@
 model = triarch.load("runs/first")             # a run, an export or a Hugging Face folder
 model.generate("def main(", max_new_tokens=40)
 model.score([("context", "continuation")])
+triarch.fit(dataframe, "chinchilla", {"params": "N", "tokens": "D", "loss": "loss"}).summary()
 triarch.results("runs/study").to_pandas()
 """
 
@@ -11,19 +12,24 @@ from __future__ import annotations
 import os
 import typing
 
+from triarch import lazy
 from triarch.errors import UserError
 from triarch.version import __version__
 
 if typing.TYPE_CHECKING:
+    from triarch.api import Fitted, fit, generate, make_store, plan, run_config, score, train
     from triarch.results_table import Results
-    from triarch.scaling.requests.outcome import Outcome
     from triarch.text_model import Model
 
 __all__ = [
+    "Fitted",
     "UserError",
     "__version__",
-    "fit_law",
+    "fit",
+    "generate",
     "load",
+    "make_store",
+    "plan",
     "register_feed_forward",
     "register_law",
     "register_mixer",
@@ -31,7 +37,13 @@ __all__ = [
     "register_optimizer",
     "register_schedule",
     "results",
+    "run_config",
+    "score",
+    "train",
 ]
+__getattr__ = lazy.names_from(
+    __name__, {"api": ("Fitted", "fit", "generate", "make_store", "plan", "run_config", "score", "train")}
+)
 
 
 def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
@@ -44,13 +56,6 @@ def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
     from triarch import loading
 
     return loading.load_text_model(path, **options)
-
-
-def fit_law(data: typing.Any, law: typing.Any, columns: typing.Mapping[str, str], **options: typing.Any) -> Outcome:
-    """Fits a scaling law to a DataFrame, rows or a file; see `triarch.scaling.requests.data.fit_data`."""
-    from triarch.scaling.requests import data as requests
-
-    return requests.fit_data(data, law, columns, **options)
 
 
 def register_feed_forward(cls: type) -> type:

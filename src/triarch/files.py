@@ -145,8 +145,8 @@ def whole(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder, path.name)
             yield temporary
-            with temporary.open("rb") as source, path.open("ab") as target:
-                shutil.copyfileobj(source, target)
+            with temporary.open("rb") as source, path.open("ab") as sink:
+                shutil.copyfileobj(source, sink)
         return
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = temporary_path(target)

@@ -110,7 +110,7 @@ def load_text_model(path: str | os.PathLike[str], **options: Any) -> Model:
     return Model.of(read_folder(open_folder(folder), vocabulary=vocabulary, **options), tokenizer)
 
 
-def tokenizer_of(model: LoadedModel) -> Tokenizer:
+def tokenizer_of(model: LoadedModel | StoredModel) -> Tokenizer:
     """Returns the tokenizer of a model's vocabulary.
 
     Raises:

@@ -11,7 +11,7 @@ import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from triarch.errors import UserError, nearest
 from triarch.files import sha256
@@ -49,7 +49,7 @@ def register(cls: type, kind: str, protocol: type, own: Iterable[str]) -> type:
       UserError: it is no frozen dataclass, lacks a member of the protocol, or its name is taken.
     """
     name, module = cls.__name__, cls.__module__
-    if not dataclasses.is_dataclass(cls) or not cls.__dataclass_params__.frozen:
+    if not dataclasses.is_dataclass(cls) or not cast(Any, cls).__dataclass_params__.frozen:
         raise UserError(f"{module}.{name}: expected a frozen dataclass (@dataclasses.dataclass(frozen=True))")
     if missing := missing_members(cls, protocol):
         raise UserError(f"{module}.{name}: for a class of kind {kind} it lacks {', '.join(missing)}")

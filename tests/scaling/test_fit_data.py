@@ -24,12 +24,13 @@ def test_every_kind_of_table_gives_one_law(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("N,loss\n" + "\n".join(f"{row['N']!r},{row['loss']!r}" for row in rows))
     for one in (columns, rows, path, str(path), Table("mine", columns), pandas.DataFrame(columns)):
-        outcome = triarch.fit_law(one, "power", COLUMNS, settings={"offset": "zero"}, **OPTIONS)
+        outcome = triarch.fit(one, "power", COLUMNS, settings={"offset": "zero"}, **OPTIONS).outcome
         assert outcome.result["parameters"] == pytest.approx({"A": 9.0, "alpha": 0.2, "E": 0.0}, rel=1e-9)
-    fit = triarch.fit_law(columns, "formula", COLUMNS | {"x": ""} | {"N": "N"},
-                          settings={"formula": "A / N^alpha"}, fixed={"A": 9.0}, **OPTIONS).parts[0].fit  # fmt: skip
+    roles, settings = {"loss": "loss", "x": "", "N": "N"}, {"formula": "A / N^alpha"}
+    fitted = triarch.fit(columns, "formula", roles, settings=settings, fixed={"A": 9.0}, **OPTIONS)
+    fit = fitted.outcome.parts[0].fit
     assert fit.parameters == pytest.approx({"A": 9.0, "alpha": 0.2}, rel=1e-6)
-    groups = triarch.fit_law(columns, Power("zero"), COLUMNS, group="family", **OPTIONS)
+    groups = triarch.fit(columns, Power("zero"), COLUMNS, group="family", **OPTIONS).outcome
     assert [part.group for part in groups.parts] == ["a", "b"]
 
 
@@ -40,8 +41,8 @@ def test_missing_cells_of_a_frame_are_empty():
     table = Table.from_frame(frame)
     assert table.cells("loss")[2] is None and table.cells("name") == [None] * 8
     with pytest.raises(UserError, match="row 3: loss is empty"):
-        triarch.fit_law(frame, "power", COLUMNS, **OPTIONS)
-    left = triarch.fit_law(frame, "power", COLUMNS, skip_empty=True, **OPTIONS)
+        triarch.fit(frame, "power", COLUMNS, **OPTIONS)
+    left = triarch.fit(frame, "power", COLUMNS, skip_empty=True, **OPTIONS).outcome
     assert left.result["num_points"] == 7 and left.result["warnings"][0] == "row 3: left out, a cell is empty"
     doubled = pandas.DataFrame([[1, 2]], columns=["N", "N"])
     with pytest.raises(UserError, match="column 'N' stands there twice"):
@@ -50,9 +51,9 @@ def test_missing_cells_of_a_frame_are_empty():
 
 
 def test_mistakes_are_one_line():
-    with pytest.raises(UserError, match=r"fit_law has no option 'bootstrap' \(did you mean 'bootstraps'\?\)"):
-        triarch.fit_law(data(), "power", COLUMNS, bootstrap=10)
-    with pytest.raises(UserError, match=r"columns of different lengths: \{'N': 2, 'loss': 1\}"):
-        triarch.fit_law({"N": [1, 2], "loss": [3]}, "power", COLUMNS)
+    with pytest.raises(UserError, match=r"fit has no option 'bootstrap' \(did you mean 'bootstraps'\?\)"):
+        triarch.fit(data(), "power", COLUMNS, bootstrap=10)
+    with pytest.raises(UserError, match=r"table: columns differ in length: \{'N': 2, 'loss': 1\}"):
+        triarch.fit({"N": [1, 2], "loss": [3]}, "power", COLUMNS)
     with pytest.raises(UserError, match="no law 'powr'"):
-        triarch.fit_law(data(), "powr", COLUMNS)
+        triarch.fit(data(), "powr", COLUMNS)

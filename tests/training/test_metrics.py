@@ -7,10 +7,11 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.training.metrics import MetricsLog, read_lines
+from triarch.training.trackers import TensorBoard
 
 
 def write(workdir, restored, *lines, tensorboard=False):
-    log = MetricsLog(workdir, restored, tensorboard)
+    log = MetricsLog(workdir, restored, [TensorBoard(workdir / "tensorboard", restored)] if tensorboard else ())
     for line in lines:
         log.write(line)
     log.close()
@@ -41,7 +42,7 @@ def test_numbers_survive_exactly(tmp_path):
 
 
 def test_what_json_cannot_say_is_refused(tmp_path):
-    log = MetricsLog(tmp_path, 0, tensorboard=False)
+    log = MetricsLog(tmp_path, 0)
     with pytest.raises(ValueError, match="not JSON compliant"):
         log.write({"step": 1, "loss": float("nan")})
     log.close()

@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../slices.sh"
 source "$(dirname "${BASH_SOURCE[0]}")/clusters.sh"
 
 SUMMARY='Builds the container image that workloads run, from a wheel, with the versions of requirements.lock.'
-EXAMPLE='  gke/setup.sh --image=us-docker.pkg.dev/my-project/triarch/triarch:1 --wheel=dist/triarch-0.1.0-py3-none-any.whl'
+EXAMPLE='  gke/setup.sh --image=us-docker.pkg.dev/my-project/triarch/triarch:1 --wheel=dist/triarch-0.2.0-py3-none-any.whl'
 
 flag image value required 'name to give to the image, with registry and tag'
 flag wheel value required 'wheel to install, made by python -m build'

@@ -79,6 +79,5 @@ def described(hint: Any) -> str:
     named = {int: "a whole number", float: "a number", bool: "True or False", str: "a string", type(None): "None"}
     if hint in named:
         return named[hint]
-    return (
-        f"@{hint.__name__}()" if dataclasses.is_dataclass(hint) else f"a reference with parentheses, @{hint.__name__}()"
-    )
+    name = f"@{hint.__name__}()"
+    return name if dataclasses.is_dataclass(hint) else f"a reference with parentheses, {name}"

@@ -85,9 +85,8 @@ def _without_verb(word: str | None) -> int:
     return _USAGE_ERROR
 
 
-def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
-    """Runs a verb; `args` receives its flags."""
-    faults.check_texts(argv)
+def parser_of(verb: str) -> tuple[Any, argparse.ArgumentParser]:
+    """Returns a verb's module and the parser of its flags."""
     module = importlib.import_module(f"triarch.cli.verbs.{verb}{'_' if keyword.iskeyword(verb) else ''}")
     parser = _Parser(
         prog=f"triarch {verb}",
@@ -100,6 +99,13 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
     add_module_argument(parser)
     parser.add_argument("--json", metavar="PATH", help="also write the result as JSON, to a file or to '-'")
     parser.add_argument("--debug", action="store_true", help="show where an error comes from, in full")
+    return module, parser
+
+
+def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
+    """Runs a verb; `args` receives its flags."""
+    faults.check_texts(argv)
+    module, parser = parser_of(verb)
     takes_gin = any(action.dest == "_gin" for action in parser._actions)
     bindings = [argument for argument in argv if argument.startswith("--gin.")] if takes_gin else []
     parser.parse_args([argument for argument in argv if argument not in bindings], args)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -202,12 +203,8 @@ def _table(tasks: Sequence[EvaluatedTask], results: Mapping[str, TaskResult]) ->
 
 
 def _write_events(folder: Path, results: Mapping[str, TaskResult], step: int) -> None:
-    from tensorboardX import SummaryWriter
+    from triarch.training.trackers import TensorBoard
 
-    with SummaryWriter(str(folder)) as writer:
-        for name, result in results.items():
-            for metric, value in result.metrics.items():
-                if isinstance(value, float):
-                    writer.add_scalar(f"{name}/{metric}", value, step)
-                elif isinstance(value, str):
-                    writer.add_text(f"{name}/{metric}", value, step)
+    with contextlib.closing(TensorBoard(folder)) as tracker:
+        values = {f"{name}/{metric}": value for name, one in results.items() for metric, value in one.metrics.items()}
+        tracker.write({"step": step, **values})

@@ -35,4 +35,4 @@ def chosen_steps(path: Path, text: str | None) -> list[Any]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part == BEST or part.isdecimal() for part in parts):
         raise UserError(f"--step={text}: expected numbers of checkpoints between commas, {ALL!r} or {BEST!r}")
-    return [checkpoint_steps(path, step=part if part == BEST else int(part))[0] for part in parts]
+    return [checkpoint_steps(path, step="best" if part == BEST else int(part))[0] for part in parts]

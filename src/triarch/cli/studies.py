@@ -17,6 +17,7 @@ from triarch.sweeps.checks import Findings, inspect_study
 from triarch.sweeps.design import Run
 from triarch.sweeps.stages import store_folder
 from triarch.sweeps.study import Corpus, Study
+from triarch.training.config import RunConfig
 
 
 def load_study(
@@ -51,7 +52,7 @@ def load_study(
         model = beside(f"{family}/{size}.gin") or f"models/{family}/{size}.gin"
         return gin_files.recipe_file(family, size), model, beside(study.settings) or study.settings
 
-    def config_of(files: tuple[str, ...]) -> object:
+    def config_of(files: tuple[str, ...]) -> RunConfig:
         config, unused = _built(files, ())
         without_effect.append(set(unused))
         return config
@@ -109,7 +110,7 @@ def run_config(files: tuple[str, ...], bindings: tuple[str, ...] = ()) -> object
 
 
 @functools.lru_cache(maxsize=256)
-def _built(files: tuple[str, ...], bindings: tuple[str, ...]) -> tuple[object, tuple[str, ...]]:
+def _built(files: tuple[str, ...], bindings: tuple[str, ...]) -> tuple[RunConfig, tuple[str, ...]]:
     """Returns the RunConfig, and a line for each binding in the files that has no effect on it."""
     gin_files.parse(files, bindings)
     config = gin_files.build("RunConfig")

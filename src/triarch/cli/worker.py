@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import queue
 import sys
 import threading
-from typing import TextIO
+from typing import TextIO, cast
 
 from triarch.cli.main import main
 
@@ -56,7 +57,7 @@ def _run(arguments: list[str], log: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(line_buffering=True)
     own_answers = os.fdopen(os.dup(1), "w")
     with contextlib.suppress(KeyboardInterrupt):  # Between two verbs; the sweep has the same from the terminal.
         serve(sys.stdin, own_answers)

@@ -315,5 +315,5 @@ def _check_counts(path: Path, manifest: Manifest) -> None:
                 f"{path}: damaged manifest: splits.{name}.tokens = {split.tokens:,}, its windows make it {expected:,}"
             )
     if (manifest.lengths is None) == manifest.layout.endswith("pairs"):
-        expected = "an object" if manifest.lengths is None else "null"
-        raise UserError(f"{path}: lengths: expected {expected} in the layout {manifest.layout!r}")
+        kind = "an object" if manifest.lengths is None else "null"
+        raise UserError(f"{path}: lengths: expected {kind} in the layout {manifest.layout!r}")

@@ -29,7 +29,7 @@ class ExampleId(NamedTuple):
     """Which example stands at a position: its source, its index there, and the epoch, from 0 on."""
 
     source: int
-    index: int
+    index: int  # type: ignore[assignment]  # Of tuples a method, which nobody calls.
     epoch: int
 
 

@@ -20,7 +20,7 @@ from triarch.decoding.loop import next_logits
 from triarch.decoding.sampling import Forced
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
-from triarch.models import Transformer
+from triarch.models.assemblies import Decoding
 from triarch.models.cache import Cache
 
 # What takes a beam out of the race; finite, so that differences stay defined.
@@ -115,7 +115,7 @@ class Search:
     stuck: Bool[Array, ""]
 
 
-def search(network: Callable[[], Transformer], batch: dict[str, jax.Array], new_tokens: int, rules: Rules) -> Beams:
+def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tokens: int, rules: Rules) -> Beams:
     """Returns the finished beams of each prompt, best first.
 
     Args:

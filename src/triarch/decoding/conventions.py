@@ -11,7 +11,7 @@ from triarch.decoding.generator import decoder_start
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.huggingface.generation import Generation
-from triarch.objectives import Mixture, Objective, SpecialTokens, objective_from
+from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, objective_from
 from triarch.objectives.base import adds_special_tokens
 
 
@@ -117,15 +117,15 @@ def _imported(
     )
 
 
-def _start(model: LoadedModel, said: Generation) -> tuple[int, ...]:
+def _start(model: LoadedModel | StoredModel, said: Generation) -> tuple[int, ...]:
     return decoder_start(model) if said.decoder_start is None else (said.decoder_start,)
 
 
-def _ends(model: LoadedModel, said: Generation, special: SpecialTokens) -> tuple[int, ...]:
+def _ends(model: LoadedModel | StoredModel, said: Generation, special: SpecialTokens) -> tuple[int, ...]:
     return tuple(end for end in said.ends if 0 <= end < model.config.vocab_size) or (special.eos,)
 
 
-def _last(model: LoadedModel, said: Generation) -> int | None:
+def _last(model: LoadedModel | StoredModel, said: Generation) -> int | None:
     return said.forced_last if said.forced_last is not None and said.forced_last < model.config.vocab_size else None
 
 
@@ -137,14 +137,13 @@ def _parts(objective: Objective) -> tuple[Objective, ...]:
 
 def _mode(objective: Objective, mode: str | None, special: SpecialTokens) -> tuple[int, ...]:
     if mode is None:
-        prefix_modes = [part.mode for part in _parts(objective) if part.name == "prefix_lm"]
+        prefix_modes = [part.mode for part in _parts(objective) if isinstance(part, PrefixLM)]
         mode = next((name for name in prefix_modes if name is not None), None)
     return tuple(special.mode(mode, "--mode").tolist())
 
 
 def _ends_inputs(objective: Objective) -> bool:
     """Whether a prompt ends with eos: as a prefix LM has it, else where inputs and targets are apart."""
-    parts = {part.name: part for part in _parts(objective)}
-    if "prefix_lm" in parts:
-        return parts["prefix_lm"].append_eos
-    return "causal_lm" not in parts
+    parts = _parts(objective)
+    prefixes = [part for part in parts if isinstance(part, PrefixLM)]
+    return prefixes[-1].append_eos if prefixes else all(part.name != "causal_lm" for part in parts)

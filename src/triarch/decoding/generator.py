@@ -16,7 +16,7 @@ from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stop_texts import StopTexts
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.huggingface.generation import labels_start
 from triarch.interchange.placement import host_values
 
@@ -190,7 +190,7 @@ def generate(
     return Generator(model, **around).generate(prompts, settings, batch_size, first_row)
 
 
-def decoder_start(model: LoadedModel) -> tuple[int, ...]:
+def decoder_start(model: LoadedModel | StoredModel) -> tuple[int, ...]:
     """Returns what an encoder-decoder's decoder reads before all else; nothing for other models.
 
     That is what an imported model's config.json says, or else the vocabulary's bos, or else padding, as in T5.

@@ -12,6 +12,7 @@ from triarch.decoding.rows import Rows
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.stopping import Stops
 from triarch.models import Transformer
+from triarch.models.assemblies import Decoding
 from triarch.models.cache import Cache
 
 
@@ -32,7 +33,7 @@ class Progress:
 
 
 def begin(
-    model: Transformer,
+    model: Decoding,
     batch: dict[str, jax.Array],
     numbers: Int[Array, " batch"],
     sampler: Sampler,
@@ -55,7 +56,7 @@ def begin(
 
 
 def proceed(
-    network: Callable[[], Transformer], progress: Progress, sampler: Sampler, stops: Stops, until: Int[Array, ""]
+    network: Callable[[], Decoding], progress: Progress, sampler: Sampler, stops: Stops, until: Int[Array, ""]
 ) -> Progress:
     """Chooses tokens until rows have `until` of them, or all have stopped; `network` is made within the loop."""
 

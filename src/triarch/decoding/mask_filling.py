@@ -170,7 +170,7 @@ def _run(
         ends[row] = len(text)
     padded = np.full(rows, -1, np.int32)
     padded[: len(numbers)] = numbers
-    begun = Filling(tokens, ends, Rows.begin(padded))
+    begun = Filling(jnp.asarray(tokens), jnp.asarray(ends), Rows.begin(jnp.asarray(padded)))
 
     def run(params, filling, sampler, stops, mask, until):
         return _fill(lambda: prepared.network(params), filling, sampler, stops, mask, until, after)

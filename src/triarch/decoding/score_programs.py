@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triarch.models import Transformer
+from triarch.models.assemblies import Decoding
 
 # Logits held at once, in numbers: 256 MiB of float32.
 _LOGITS = 2**26
@@ -24,7 +25,7 @@ def joined_scores(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[A
     return _scores(model, model.hidden(batch), batch)
 
 
-def shared_scores(model: Transformer, batch: Mapping[str, jax.Array]) -> Float[Array, "2 scored"]:
+def shared_scores(model: Decoding, batch: Mapping[str, jax.Array]) -> Float[Array, "2 scored"]:
     """The same where rows share contexts.
 
     Args:

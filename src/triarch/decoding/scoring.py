@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -102,7 +102,7 @@ def _run(
     sums, greedy = np.zeros(len(requests)), np.ones(len(requests), bool)
     missing = np.array([len(request.tokens) for request in requests])
     for batch in batches:
-        program = model.compiled(shared_scores if batch.is_shared else joined_scores)
+        program = model.compiled(cast(Any, shared_scores) if batch.is_shared else joined_scores)
         log_probabilities, likeliest = program(batch.features)[:, : len(batch.owners)]
         np.add.at(sums, batch.owners, log_probabilities.astype(np.float64))
         np.logical_and.at(greedy, batch.owners, likeliest > 0)

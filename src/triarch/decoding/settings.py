@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+from typing import Any
 
 from triarch.errors import UserError
 
@@ -91,8 +92,8 @@ class GenerationSettings:
             raise UserError(f"{field}={getattr(self, field)}: {expectation}")
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= least
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def _is_finite(value: object) -> bool:

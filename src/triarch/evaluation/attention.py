@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -271,10 +272,10 @@ def _heads(site: Site, found: Mapping[str, np.ndarray], uniform: Mapping[str, np
         by_window["locality"] = by_window["locality"].mean(axis=-1)
     count, num_heads = by_window["entropy"].shape
     for head in range(num_heads):
-        numbers: dict[str, float | None] = dict.fromkeys(m for name in MEASURES for m in (name, f"{name}_error"))
+        numbers: dict[str, Any] = dict.fromkeys(m for name in MEASURES for m in (name, f"{name}_error"))
         for name, values in by_window.items():
             own = values[:, head]
             numbers[name] = float(own.mean())
             numbers[f"{name}_error"] = float(own.std(ddof=1) / np.sqrt(count)) if count > 1 else None
-        references = {name: value.item() for name, value in uniform.items()}
+        references: dict[str, Any] = {name: value.item() for name, value in uniform.items()}
         yield HeadMeasures(kind=site.kind, layer=site.layer, head=head, **numbers, **references, num_windows=count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -185,7 +186,8 @@ def _beginning(example: Example, length: int) -> Example:
 
 
 def _prefix_objective(model: LoadedModel) -> PrefixLM:
-    return scorings.paired_objective(_trained_objective(model))
+    # Text, as here, is cut in two; only pairs are given as they are.
+    return cast(PrefixLM, scorings.paired_objective(_trained_objective(model)))
 
 
 def _trained_objective(model: LoadedModel) -> Objective | None:

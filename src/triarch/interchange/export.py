@@ -142,7 +142,7 @@ def _digests(tensors: Mapping[str, jax.Array]) -> dict[str, str]:
 
 
 def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _check_range(tensors: Mapping[str, jax.Array]) -> None:

@@ -39,5 +39,5 @@ def install() -> None:
         is_remote = "://" in str(self)
         return original(self if is_remote else kind(glob.escape(str(self))), pattern)
 
-    literal.is_literal = True
+    literal.__dict__["is_literal"] = True
     kind.glob = literal

@@ -9,6 +9,7 @@ by way of a handler of Orbax's for a type of leaf of our own, `StoredLeaf` with 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +127,7 @@ class StoredLeaf:
         rows = self._array.chunk_layout.read_chunk.shape[0]
         for start in range(0, self.shape[0], rows):
             part = self._array[start : min(start + rows, self.shape[0])]
-            yield _explained(self._folder, lambda part=part: part.read().result())
+            yield _explained(self._folder, functools.partial(_read, part))
 
 
 def open_leaf(folder: Path, name: str) -> StoredLeaf:

@@ -56,7 +56,7 @@ class Placement:
         """Puts a batch, the same on every host, on the devices: split by rows where they divide evenly."""
         rows = batch_sharding(self.rules, self.mesh)
         parts = math.prod(self.mesh.shape[axis] for axis in self.rules.activations.batch)
-        arrays = {}
+        arrays: dict[str, jax.Array] = {}
         for name, values in features.items():
             sharding = rows if len(values) % parts == 0 else self.replicated
             arrays[name] = jax.make_array_from_callback(values.shape, sharding, values.__getitem__)

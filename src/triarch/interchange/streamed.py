@@ -126,7 +126,7 @@ def _hashed(leaf: Leaf, digest: hashlib._Hash) -> Callable[[int], Iterator[np.nd
         for part in leaf.parts(rows):
             assert part.dtype == leaf.dtype
             for block in contiguous_blocks(part):
-                digest.update(block.reshape(-1).view(np.uint8))
+                digest.update(block.reshape(-1).view(np.uint8).data)
             yield part
 
     return parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_type_hints
 
 from triarch import lazy
 from triarch.errors import UserError, nearest
@@ -61,7 +61,7 @@ class Execution:
         home = kernels_by_platform.PLATFORMS.get(attention, platform)
         if home != platform:
             raise UserError(f"Execution.attention = {attention!r} is a kernel for {home}, not for {platform}")
-        return dataclasses.replace(self, compute_dtype=compute_dtype, attention=attention)
+        return dataclasses.replace(self, compute_dtype=cast(Any, compute_dtype), attention=cast(Any, attention))
 
     @property
     def dtype(self) -> jnp.dtype:

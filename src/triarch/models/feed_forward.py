@@ -59,7 +59,7 @@ class FeedForward(nnx.Module):
     def _part(self, x: jax.Array, weights: Weights) -> jax.Array:
         """Returns what some of the inner units, or all, add to the output."""
         outer = affines(x, *zip(weights["kernels"], weights["biases"], strict=True))
-        outer = [self.constrain(y, ("batch", "length", "mlp")) for y in outer]
+        outer = tuple(self.constrain(y, ("batch", "length", "mlp")) for y in outer)
         inner = self.activation(*outer) if len(outer) == 1 else _gated(self.activation, *outer)
         return project(inner, weights["down"])[0]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,7 @@ def _rows_at_once(
         kernel.manual_sharding_spec(NamedSharding(constrain.mesh, PartitionSpec(None, rows[1]))),
         constrain.spec((_ROWS, _QUERIES, _HEADS, None), query.shape),
         *(constrain.spec((_ROWS, None, _KEYS, None), x.shape) for x in (key, value)),
-        None if segments is None else splash.SegmentIds(rows, PartitionSpec(rows[0], None)),
+        None if segments is None else splash.SegmentIds(cast(Any, rows), cast(Any, PartitionSpec(rows[0], None))),
     )
     mapped = jax.shard_map(run, mesh=constrain.mesh, in_specs=specs, out_specs=specs[1], check_vma=False)
     return mapped(kernel, query, key, value, segments)
@@ -154,7 +155,7 @@ def _static_mask(mask: Mask, targets: int, sources: int, heads: int) -> splash_m
     """Returns who may see whom by place alone."""
     shape = (targets, sources)
     if mask.window is not None:
-        one = splash_masks.LocalMask(shape, (mask.window, 0 if mask.causal else mask.window), 0)
+        one: Any = splash_masks.LocalMask(shape, (mask.window, 0 if mask.causal else mask.window), 0)
     else:
         one = splash_masks.CausalMask(shape) if mask.causal else splash_masks.FullMask(shape)
     return splash_masks.MultiHeadMask([one] * heads)
@@ -196,7 +197,7 @@ def _segments(mask: Mask, query: Queries, key: Keys, targets: int, sources: int)
     if mask.query_segments is None or mask.key_segments is None:
         if sources == key.shape[1]:
             return None
-        ids = (jnp.ones(x.shape[:2], jnp.int32) for x in (query, key))
+        ids: Iterable[jax.Array] = (jnp.ones(x.shape[:2], jnp.int32) for x in (query, key))
     else:
         ids = (mask.query_segments, mask.key_segments)
     pads = targets - query.shape[1], sources - key.shape[1]

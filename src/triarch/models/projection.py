@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -47,7 +49,7 @@ def _forward(x: jax.Array, kernels: Kernels) -> tuple[Kernels, tuple[jax.Array, 
 
 def _backward(saved: tuple[jax.Array, Kernels], slopes: Kernels) -> tuple[jax.Array, Kernels]:
     x, kernels = saved
-    x_slope = sum(_product(slope, kernel.astype(x.dtype).T) for slope, kernel in zip(slopes, kernels, strict=True))
+    x_slope: Any = sum(_product(slope, kernel.astype(x.dtype).T) for slope, kernel in zip(slopes, kernels, strict=True))
     kernel_slopes = outer_products(x, slopes)
     return x_slope, tuple(new.astype(old.dtype) for new, old in zip(kernel_slopes, kernels, strict=True))
 

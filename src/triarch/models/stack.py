@@ -116,7 +116,7 @@ class Stack(nnx.Module):
         if self.num_repeats:
             graph, stacked = nnx.split(self.scanned)
             for layers in _unstacked(stacked, self.num_repeats):
-                self.first.extend(nnx.merge(graph, layers))
+                self.first.extend(nnx.merge(cast(Any, graph), layers))
         self.scanned, self.num_repeats = nnx.List([]), 0
 
     def _nothing_kept(self) -> StackCache:
@@ -234,6 +234,7 @@ def _mapped(function: Callable[[nnx.Variable], nnx.Variable], state: nnx.State) 
 
 def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     """Takes trees of leaves [layers, ...] apart; the gradient is one stacking, where that of indexing adds up zeros."""
+    structure: Any
     leaves, structure = jax.tree.flatten(stacked)
     parts = [jnp.unstack(leaf) for leaf in leaves]
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import numpy as np
 
@@ -68,7 +69,7 @@ class Mixture(TokenObjective):
         for part in self._parts():
             if not hasattr(part, "pair"):
                 raise UserError(f"objective {part.name} has no inputs and targets, which this mixture is asked for")
-        pairs = [part.pair(special, window) for part in self._parts()]
+        pairs = [cast(PairObjective, part).pair(special, window) for part in self._parts()]
         draw = self._drawing()
         return lambda tokens, rng: pairs[draw(rng)](tokens, rng)
 

@@ -96,7 +96,7 @@ def compile_for(topology: Topology, lowered: jax.stages.Lowered, dump: Path | No
       OutOfMemory: it does not fit.
       UserError: another process holds libtpu.
     """
-    dumps = {} if dump is None else {"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True}
+    dumps: dict[str, str | bool] = {} if dump is None else {"xla_dump_to": str(dump), "xla_dump_hlo_as_text": True}
     try:
         compiled = lowered.compile(compiler_options=flags(topology) | dumps)
     except Exception as error:
@@ -115,11 +115,11 @@ def compile_for(topology: Topology, lowered: jax.stages.Lowered, dump: Path | No
 
 
 @functools.cache
-def flags(topology: Topology) -> dict[str, str]:
+def flags(topology: Topology) -> dict[str, str | bool]:
     """Returns the compiler's options for a generation, from tpu_scripts/xla_flags.txt."""
     generation = topology.chip.generation
     wanted = {generation, f"{generation}+multislice"} if topology.slices > 1 else {generation}
-    options = {}
+    options: dict[str, str | bool] = {}
     for line in _flags_file().read_text().splitlines():
         if line and not line.startswith("#"):
             generations, flag = line.split()[:2]

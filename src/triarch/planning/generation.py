@@ -19,6 +19,7 @@ from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.models import ModelConfig, abstract
 from triarch.models.cache import Cache
+from triarch.models.counts import Convention
 from triarch.sharding import Constrainer
 from triarch.training.run import Program
 
@@ -86,7 +87,7 @@ def cache_bytes(run: Program, lengths: Lengths) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-def flops_per_row(config: ModelConfig, kind: GenerationKind, lengths: Lengths, convention: str) -> float:
+def flops_per_row(config: ModelConfig, kind: GenerationKind, lengths: Lengths, convention: Convention) -> float:
     """Returns the model's FLOPs for reading one prompt, or for writing the last of the new tokens after it.
 
     Forward only: of the convention "train" a third.

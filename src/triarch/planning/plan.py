@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -171,9 +171,9 @@ def prepare(
     facts = _facts(run, topology, program, lengths)
     say(f"tracing the {program} step")
     if program in GENERATION_KINDS:
-        lowered = generation.lowered(run, program, lengths)
+        lowered = generation.lowered(run, cast(generation.GenerationKind, program), lengths)
     else:
-        lowered = programs.lowered(run, program, packed)
+        lowered = programs.lowered(run, cast(Any, program), packed)
     places = coordinates(run.mesh.devices.flat)
     return Prepared(facts, places, _tokens_per_step(run, program, lengths)), lowered
 
@@ -228,7 +228,9 @@ def _sequence_lengths(config: RunConfig, program: Kind, lengths: Lengths | None)
 
 def _model_flops(run: Program, program: Kind, lengths: Lengths | None, convention: str) -> float:
     if program in GENERATION_KINDS:
-        return run.config.batch_size * generation.flops_per_row(run.config.model, program, lengths, convention)
+        return run.config.batch_size * generation.flops_per_row(
+            run.config.model, cast(generation.GenerationKind, program), lengths, convention
+        )
     forward_only = program == "evaluate" and convention == "train"
     return run.flops_per_step(convention) * (1 / 3 if forward_only else 1)
 
@@ -264,7 +266,7 @@ def measured(prepared: Prepared, topology: Topology, compiled: Compiled) -> dict
     }
 
 
-def coordinates(devices: Sequence[Any]) -> np.ndarray:
+def coordinates(devices: Iterable[Any]) -> np.ndarray:
     """Returns int[devices, 1 + axes]: slice and place in it."""
     return np.array([(getattr(device, "slice_index", 0) or 0, *device.coords) for device in devices])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ def lowered(run: Program, kind: Literal["train", "evaluate"], packed: bool) -> j
     """Lowers the training step or the evaluation of a batch, of one text or pair a row or of packed ones."""
     batch = abstract_batch(run.config, run.batch_layout, packed)
     if kind == "evaluate":
-        return run.eval_step.lower(run.target.params, batch)
+        return cast(Any, run.eval_step).lower(run.target.params, batch)
     return run.train_step.lower(run.target, batch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from triarch.errors import UserError
 from triarch.planning import programs
@@ -115,7 +116,7 @@ def meshes(config: RunConfig, topology: Topology) -> list[MeshConfig]:
     return roomy or found[-1:]
 
 
-def changed(config: RunConfig, mesh: MeshConfig, remat: str, microbatches: int) -> RunConfig:
+def changed(config: RunConfig, mesh: MeshConfig, remat: Any, microbatches: int) -> RunConfig:
     """Returns a config with another mesh, remat policy and number of microbatches."""
     execution = dataclasses.replace(config.execution, remat=remat)
     return dataclasses.replace(config, mesh=mesh, execution=execution, microbatches=microbatches)

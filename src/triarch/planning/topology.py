@@ -68,6 +68,7 @@ def parse(text: str, slices: int = 1) -> Topology:
         raise UserError(f"--topology={text}: no TPU generation {word!r}{nearest(word, CHIPS)}{wanted}")
     chip = CHIPS[generation]
     shapes = known_shapes(chip)
+    chips: float
     if found[2]:
         shape = tuple(map(int, found[2].split("x")))
         chips = math.prod(shape)

@@ -90,11 +90,16 @@ def _convolution_flops(instruction: Instruction, left: ArrayShape, right: ArrayS
     window = dict(re.findall(r"(\w+)=([\dx_\-]+)", instruction.attribute("window") or ""))
     pairs = 1
     for axis in range(sum(label.isdigit() for label in outputs)):
+        stride, dilate, kernel_dilate = (
+            _window_value(window, name, axis, 1) for name in ("stride", "lhs_dilate", "rhs_dilate")
+        )
         pairs *= _valid_pairs(
             left.dimensions[inputs.index(str(axis))],
             right.dimensions[kernel.index(str(axis))],
             output.dimensions[outputs.index(str(axis))],
-            *(_window_value(window, name, axis, 1) for name in ("stride", "lhs_dilate", "rhs_dilate")),
+            stride,
+            dilate,
+            kernel_dilate,
             int(window.get("pad", "").split("x")[axis].split("_")[0]) if "pad" in window else 0,
         )
     batch, features = output.dimensions[outputs.index("b")], output.dimensions[outputs.index("f")]

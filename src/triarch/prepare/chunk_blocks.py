@@ -24,13 +24,14 @@ def to_block(chunk: TokenizedChunk) -> bytes:
         "records": chunk.records,
         "progress": chunk.progress,
     }
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, split in chunk.splits.items():
         header["splits"][name] = {count: getattr(split, count) for count in _COUNTS}
         header["splits"][name]["sources"] = split.origins.sources
         arrays |= {f"{name}.tokens": split.tokens, f"{name}.lengths": split.lengths, f"{name}.rows": split.origins.rows}
     block = io.BytesIO()
-    np.savez(block, **{_HEADER: np.frombuffer(json.dumps(header).encode(), np.uint8)}, **arrays)
+    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(block, **arrays)
     return block.getvalue()
 
 

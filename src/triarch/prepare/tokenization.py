@@ -125,10 +125,12 @@ class ChunkTokenizer:
         for record in records:
             if isinstance(record, LeftOut):
                 left_out.append(record)
-            else:
+            elif isinstance(record, Document):
                 by_split[self.splitting.of(record)].append(record)
         splits = {split: self._tokenize(documents) for split, documents in by_split.items()}
-        return TokenizedChunk(splits, left_out, len(records), sum(record.progress for record in records))
+        return TokenizedChunk(
+            splits, left_out, len(records), sum(record.progress for record in records if not isinstance(record, Part))
+        )
 
     def takes_apart(self, document: Document) -> bool:
         """Returns whether `document` is to be handed over in `parts`: a long one, but of pairs, which may be cut."""
@@ -269,8 +271,9 @@ def _chunks(records: Iterable[Document | LeftOut], work: ChunkTokenizer) -> Iter
         if chunk and (long or characters >= _CHUNK_CHARACTERS):
             yield chunk, characters
             chunk, characters = [], 0
-        if long:
-            yield from (([part], len(part.text.text)) for part in work.parts(record))
+        if long and isinstance(record, Document):
+            for part in work.parts(record):
+                yield [part], len(part.text.text)
         # A long one need not stay while the next one is read.
         del record
     if chunk:

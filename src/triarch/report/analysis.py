@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from triarch.report.study import Corpus, Run, Study
 from triarch.scaling.checks.comparison import Difference, loss_gap
 from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.power import Power
 from triarch.scaling.requests.outcome import fit_groups
 from triarch.scaling.tables.columns import Columns
@@ -35,12 +35,13 @@ class FamilyLaw:
     x: np.ndarray
     loss: np.ndarray
     error: np.ndarray
-    fit: Fit | None
+    fit: Any
 
 
 def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
     """Fits every family's losses, by corpus, against parameters and against FLOPs in both conventions."""
-    laws, groups, options = [], {}, {}
+    laws: list[FamilyLaw] = []
+    groups, options = {}, {}
     for index, family in enumerate(study.families):
         for corpus in study.corpora:
             scored = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
@@ -66,9 +67,9 @@ def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:
     """
     if first.fit is None or second.fit is None:
         return None
-    frontiers = [Frontier.of_power(law.fit, law.axis) for law in (first, second)]
-    low, x = max(one.low for one in frontiers), min(one.high for one in frontiers)
-    return loss_gap(*frontiers, x, within=True) if low <= x else None
+    a, b = (Frontier.of_power(law.fit, law.axis) for law in (first, second))
+    low, x = max(a.low, b.low), min(a.high, b.high)
+    return loss_gap(a, b, x, within=True) if low <= x else None
 
 
 def compared_families(study: Study) -> list[str]:

@@ -116,7 +116,7 @@ def task_table(tasks: Sequence[TaskPoint]) -> TaskTable | None:
     rows = []
     for question in dict.fromkeys(one.question for one in tasks):
         found = [last.get((question, run)) for run in runs]
-        rows.append((question, tuple(one and (one.value, one.standard_error) for one in found)))
+        rows.append((question, tuple((one.value, one.standard_error) if one else None for one in found)))
     return TaskTable(runs, tuple(rows)) if rows else None
 
 

@@ -44,7 +44,7 @@ def _best(study: Study) -> list[Finding]:
     paired = compared_families(study)
     for corpus in study.corpora:
         largest = [run for family in paired if (run := _largest(study, family, corpus))]
-        ranked = sorted(largest, key=lambda run, corpus=corpus: run.score(corpus)[0])
+        ranked = sorted(largest, key=lambda run: run.score(corpus)[0])
         if len(ranked) > 1:
             listed = join(f"{study.label(run.family)} {run.size} {_score_text(run, corpus)}" for run in ranked)
             detail = (

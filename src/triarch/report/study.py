@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -224,7 +225,7 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
 
 def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
     table = Table.read_csv(path)
-    columns = {
+    columns: dict[str, Any] = {
         "run": table.text("run"),
         "corpus": table.text("corpus" if "corpus" in table.columns else "domain"),
         "domain": table.text("domain"),

@@ -31,37 +31,37 @@ class Constrainer:
         """The devices; None for a single one, on which there is nothing to place."""
         return None if self.devices.size == 1 else self.devices
 
-    def __call__(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
+    def __call__(self, x: jax.Array, axes: LogicalAxes) -> jax.Array:
         """Pins how an activation is split."""
         if self.mesh is None:
             return x
-        return jax.lax.with_sharding_constraint(x, NamedSharding(self.devices, self.spec(logical_axes, x.shape)))
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.devices, self.spec(axes, x.shape)))
 
-    def spec(self, logical_axes: LogicalAxes, shape: Sequence[int]) -> PartitionSpec:
+    def spec(self, axes: LogicalAxes, shape: Sequence[int]) -> PartitionSpec:
         """Returns how an activation is split."""
-        return partition_spec(logical_axes, shape, self.rules.activations, self.devices)
+        return partition_spec(axes, shape, self.rules.activations, self.devices)
 
-    def shards(self, logical_axis: str, size: int) -> int:
+    def shards(self, axis: str, size: int) -> int:
         """Returns into how many parts an axis is split."""
-        (axes,) = self.spec((logical_axis,), (size,))
+        (axes,) = self.spec((axis,), (size,))
         names = (axes,) if isinstance(axes, str) else axes or ()
         return math.prod(self.devices.shape[name] for name in names)
 
-    def gathered(self, kernel: jax.Array, logical_axes: LogicalAxes, dtype: jnp.dtype) -> jax.Array:
+    def gathered(self, kernel: jax.Array, axes: LogicalAxes, dtype: jnp.dtype) -> jax.Array:
         """Returns a parameter in `dtype`, whole but for tensor parallelism; gradients go back to where it lives."""
         if self.mesh is None:
             return kernel
         activations = self.rules.activations
         apart = {*activations.batch, *activations.length}
-        own = partition_spec(logical_axes, kernel.shape, self.rules.parameters, self.devices)
-        whole = PartitionSpec(*(_without(axes, apart) for axes in own))
+        own = partition_spec(axes, kernel.shape, self.rules.parameters, self.devices)
+        whole = PartitionSpec(*(_without(split, apart) for split in own))
         return _gathered(dtype, *(NamedSharding(self.devices, spec) for spec in (own, whole)), kernel)
 
-    def at_home(self, x: jax.Array, logical_axes: LogicalAxes) -> jax.Array:
+    def at_home(self, x: jax.Array, axes: LogicalAxes) -> jax.Array:
         """Pins a parameter's gradient to where the parameter lives."""
         if self.mesh is None:
             return x
-        return jax.lax.with_sharding_constraint(x, parameter_sharding(logical_axes, x.shape, self.rules, self.devices))
+        return jax.lax.with_sharding_constraint(x, parameter_sharding(axes, x.shape, self.rules, self.devices))
 
 
 def _without(axes: str | MeshAxes | None, apart: set[str]) -> MeshAxes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triarch import lazy
 from triarch.errors import UserError
@@ -116,6 +116,7 @@ def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = N
     """
     process_index = jax.process_index() if process_index is None else process_index
     held: dict[int, set[int]] = {}
+    device: Any
     for device, (rows,) in sharding.devices_indices_map((batch_size,)).items():
         held.setdefault(device.process_index, set()).update(range(*rows.indices(batch_size)))
     groups = sorted({frozenset(rows) for rows in held.values()}, key=min)

@@ -6,9 +6,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from triarch.errors import UserError
 from triarch.models import ModelConfig
+from triarch.models.counts import Convention
 from triarch.sweeps.budgets import Appetite
 from triarch.sweeps.shapes import Ladder
 from triarch.sweeps.sizes import Size
@@ -68,7 +70,7 @@ class Run:
     def learning_rate(self) -> float:
         return self.config.optimizer.learning_rate.peak_rate
 
-    def flops(self, convention: str) -> float:
+    def flops(self, convention: Convention) -> float:
         """Returns the FLOPs of the run, "paper" or "train"."""
         return self.sequences * appetite(self.config, self.config.model).flops[convention]
 
@@ -105,9 +107,9 @@ def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesO
     if isinstance(size, Size):
         files = files_of(family, size.file)
         config = config_of(files)
-        own = size.bindings(config.model)
+        own: dict[str, Any] = dict(size.bindings(config.model))
         bindings = {f"ModelConfig.{field}": value for field, value in own.items()}
-        changes = {"steps": size.steps, "batch_size": size.batch_size}
+        changes: dict[str, Any] = {"steps": size.steps, "batch_size": size.batch_size}
         changes = {field: value for field, value in changes.items() if value is not None}
         bindings |= {f"RunConfig.{field}": value for field, value in changes.items()}
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **own), **changes)
@@ -116,6 +118,7 @@ def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesO
         files = files_of(family, size)
         return Run(f"{family}_{size}", family, size, files, (), config_of(files))
     ladder = study.sizes
+    assert isinstance(ladder, Ladder)  # Whose targets are numbers.
     published = [config_of(files_of(family, name)) for name in ladder.between]
 
     def measure(model: ModelConfig) -> float:
@@ -128,10 +131,10 @@ def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesO
     config = config_of(files)
     own = {name: getattr(shape, name) for name in _SHAPE if getattr(shape, name) != getattr(config.model, name)}
     model = dataclasses.replace(config.model, **own)
-    bindings = tuple((f"ModelConfig.{name}", value) for name, value in own.items())
+    changed = tuple((f"ModelConfig.{name}", value) for name, value in own.items())
     config = dataclasses.replace(config, model=model)
     name = ladder.name(size)
-    return Run(f"{family}_{name}", family, name, files, bindings, config, measure(model) / size - 1)
+    return Run(f"{family}_{name}", family, name, files, changed, config, measure(model) / size - 1)
 
 
 def _grid(study: Study, base: Run, size: Size | None) -> Iterator[Run | None]:
@@ -150,7 +153,8 @@ def _or_none(values: Sequence) -> Sequence:
 def _cell(study: Study, base: Run, level: float | None, rate: float | None, batch_size: int | None,
           seed: int | None) -> Run | None:  # fmt: skip
     """Returns one run; None if the budget leaves it out."""
-    name, changes = base.name, {}
+    name = base.name
+    changes: dict[str, Any] = {}
     if batch_size is not None:
         changes["RunConfig.batch_size"] = batch_size
     if seed is not None:
@@ -201,11 +205,13 @@ def _scheduled(study: Study, config: RunConfig, steps: int, rate: float | None, 
     return {f"{type(schedule).__name__}.{field}": value for field, value in wanted.items()}
 
 
-def _changed(config: RunConfig, changes: dict[str, object]) -> RunConfig:
+def _changed(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
     """Returns the config under the bindings of a cell: fields of the run and of its schedule."""
-    own, schedule = {}, {}
+    own: dict[str, Any] = {}
+    schedule: dict[str, Any] = {}
     for key, value in changes.items():
         owner, field = key.split(".")
         (own if owner == "RunConfig" else schedule)[field] = value
-    rate = dataclasses.replace(config.optimizer.learning_rate, **schedule)
-    return dataclasses.replace(config, **own, optimizer=dataclasses.replace(config.optimizer, learning_rate=rate))
+    optimizer: Any = config.optimizer
+    rate = dataclasses.replace(optimizer.learning_rate, **schedule)
+    return dataclasses.replace(config, **own, optimizer=dataclasses.replace(optimizer, learning_rate=rate))

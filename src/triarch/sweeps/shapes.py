@@ -117,8 +117,8 @@ class _Line:
 
     def depths(self) -> list[tuple[int, int]]:
         """Returns (encoder, decoder) layers around the depths."""
-        sides = [self._counts(lambda s: s.num_encoder_layers), self._counts(lambda s: s.num_decoder_layers)]
-        pairs = list(itertools.product(*sides))
+        encoders, decoders = self._counts(lambda s: s.num_encoder_layers), self._counts(lambda s: s.num_decoder_layers)
+        pairs = list(itertools.product(encoders, decoders))
         equal = all(shape.num_encoder_layers == shape.num_decoder_layers for shape in (self.low, self.high))
         return [pair for pair in pairs if pair[0] == pair[1]] if equal else pairs
 

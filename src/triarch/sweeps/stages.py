@@ -165,7 +165,7 @@ def run_stages(study: Study, run: Run, output: Path, made_with: Mapping[str, Any
         f"--json={folder / 'evaluations.json'}",
     )
     to_orbax = ("export", f"--workdir={folder}", "--format=orbax", f"--output={export}", "--overwrite")
-    stages = [("train", train, folder / "summary.json", None)]
+    stages: list[tuple[str, tuple[str, ...], Path, Any]] = [("train", train, folder / "summary.json", None)]
     evaluated, exported = None, None
     if made_with is not None:
         evaluated, exported = {"made_with": made_with}, {"source.checkpoint": made_with["checkpoint"]}

@@ -159,6 +159,8 @@ class Study:
             raise UserError(f"Study.warmup_fraction = {self.warmup_fraction!r}: expected 0 up to but not 1")
 
     def _check_sizes(self) -> None:
+        if isinstance(self.sizes, Ladder):
+            return
         names = [size if isinstance(size, str) else size.name for size in self.sizes]
         if len(set(names)) < len(names):
             raise UserError(f"Study.sizes = {tuple(names)!r} names something twice")

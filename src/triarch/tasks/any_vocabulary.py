@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import numbers
 from collections.abc import Iterator
+from typing import Any
 
 import seqio
 import tensorflow as tf
@@ -103,18 +104,21 @@ def _same(vocabulary: seqio.Vocabulary, tokenizer: Tokenizer) -> bool:
 
 
 def _size(vocabulary: seqio.Vocabulary, owner: str) -> int:
-    size = _asked(vocabulary, "vocab_size", owner)
-    if not isinstance(size, numbers.Integral) or not 0 < size < MOST_IDS:
+    size: Any = _asked(vocabulary, "vocab_size", owner)
+    if not isinstance(size, numbers.Integral) or not 0 < int(size) < MOST_IDS:
         raise UserError(f"{owner}: its {_name(vocabulary)} has vocab_size {size!r}, expected 1 to {MOST_IDS - 1:,}")
     return int(size)
 
 
 def _ids_only(vocabulary: seqio.Vocabulary, owner: str) -> Vocabulary:
     size = _size(vocabulary, owner)
+    pad: Any
+    end: Any
     pad, end = _asked(vocabulary, "pad_id", owner), _asked(vocabulary, "eos_id", owner)
     end = None if end is None or end == -1 else end
+    index: Any
     for name, index in (("pad_id", pad), ("eos_id", end)):
-        is_id = isinstance(index, numbers.Integral) and 0 <= index < size
+        is_id = isinstance(index, numbers.Integral) and 0 <= int(index) < size
         if not is_id and not (name == "eos_id" and index is None):
             raise UserError(f"{owner}: its {_name(vocabulary)} has {name} {index!r}, expected one of its {size:,} ids")
     digest = hashlib.sha256(f"{_name(vocabulary)} {size} {pad} {end}\n".encode())

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import seqio
@@ -24,7 +24,7 @@ from triarch.tasks.user_errors import told
 from triarch.tasks.vocabulary_check import check_vocabularies
 from triarch.tokenizers import Tokenizer
 
-Kind = seqio.metrics.ModelOutputType
+Kind: TypeAlias = seqio.metrics.ModelOutputType
 _KINDS = {
     Kind.PREDICTION: "predictions",
     Kind.SCORE: "scores",

@@ -15,7 +15,7 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, float | str | None]:
 
     Images, sounds, histograms and tensors, which have no place in JSON, are left out.
     """
-    found = {}
+    found: dict[str, float | str | None] = {}
     for name, value in metrics.items():
         if isinstance(value, seqio.metrics.Scalar):
             value = value.value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import seqio
@@ -158,7 +159,7 @@ def features_task(
       UserError: the task has inputs of its own, or the objective does not fit.
     """
     vocabulary = task.output_features[TARGETS].vocabulary
-    options = dict(objective=objective, architecture=architecture, special=special, window=window)
+    options: dict[str, Any] = dict(objective=objective, architecture=architecture, special=special, window=window)
     made = _probe(objective, architecture, special, vocabulary.vocab_size, window)
     features = {
         key: seqio.Feature(vocabulary, add_eos=False, dtype=tf.as_dtype(value.dtype)) for key, value in made.items()

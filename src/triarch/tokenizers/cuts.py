@@ -72,7 +72,7 @@ class Cutter:
 
     encode: Callable[[str], np.ndarray]
     anchor: str
-    pieces: Callable[[], Collection[str] | Collection[bytes]] | None
+    pieces: Callable[[], Collection[str | bytes]] | Callable[[], Collection[bytes]] | None
     normalize: Callable[[str], str]
     between_words: bool
     exact: bool = True
@@ -165,7 +165,7 @@ class Cutter:
         return None if any(-1 in piece for piece in across) else across
 
     @functools.cached_property
-    def _pieces(self) -> Collection[str] | Collection[bytes]:
+    def _pieces(self) -> Collection[str | bytes]:
         assert self.pieces is not None
         return frozenset(piece for piece in self.pieces() if len(piece) > 1)
 

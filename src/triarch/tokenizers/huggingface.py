@@ -230,9 +230,10 @@ class HuggingFaceTokenizer(TokenizerInParts):
         found = [token for token in self._added.values() if not token.special]
         words = {*self._tokenizer.get_vocab(with_added_tokens=False), *(token.content for token in found)}
         takes_space_after = any(token.rstrip and token.content[-1:].isalpha() for token in found)
-        pieces = frozenset(self.token_texts)
+        pieces: frozenset[str | bytes] = frozenset(self.token_texts)
+        texts = (piece.decode(errors="ignore") for piece in self.token_texts)
         if "ByteLevel" not in kinds:
-            pieces = {*names, *(piece.decode(errors="ignore") for piece in pieces)}
+            pieces = frozenset({*names, *texts})
         anchor = unused_character(names)
         if model["type"] == "WordPiece":
             anchor = "a" * (model["max_input_chars_per_word"] + 1)

@@ -134,7 +134,9 @@ def earlier_runs(run: Run, step: int) -> Iterator[tuple[Run, int]]:
     for number, (segment, following) in enumerate(itertools.pairwise(segments)):
         if step < following.order.step:
             now = run.config
-            computed = dict(execution=now.execution, mesh=now.mesh, rules=now.rules, checkpoint=now.checkpoint)
+            computed: dict[str, Any] = dict(
+                execution=now.execution, mesh=now.mesh, rules=now.rules, checkpoint=now.checkpoint
+            )
             config = dataclasses.replace(segment.config, **computed)
             inputs = _opened(dataclasses.replace(segment, config=config), segments[:number])
             yield assemble(config, inputs), following.order.step

@@ -103,6 +103,7 @@ class RunConfig:
       eval_tasks_examples: the first so many of each task, the same ones each time; None for all.
       eval_tasks_lengths: the most tokens of features, as "inputs=512,targets=62"; None: the longest of each task.
       tensorboard: whether to write TensorBoard events too.
+      wandb_project: of Weights & Biases, logged to too (extra wandb); WANDB_MODE=offline keeps it in the run folder.
       compilation_cache: folder that keeps compiled steps between runs; None for none.
     """
 
@@ -137,6 +138,7 @@ class RunConfig:
     eval_tasks_examples: int | None = None
     eval_tasks_lengths: str | None = None
     tensorboard: bool = True
+    wandb_project: str | None = None
     compilation_cache: str | None = None
 
     def bound(self, special: SpecialTokens | None = None, vocab_size: int | None = None) -> BoundObjective:
@@ -175,6 +177,7 @@ FREE_KEYS = (
     "eval_tasks_examples",
     "eval_tasks_lengths",
     "tensorboard",
+    "wandb_project",
     "compilation_cache",
     "data.store",
     "data.validation_split",

@@ -37,7 +37,7 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], began_from: 
     """
     if jax.process_count() == 1:
         return
-    local = {"compilation_cache": None, "data": dataclasses.replace(config.data, store=None)}
+    local: dict[str, Any] = {"compilation_cache": None, "data": dataclasses.replace(config.data, store=None)}
     ours = to_plain(dataclasses.replace(config, **local))
     ours["store_fingerprints"] = [store.manifest.fingerprint for store in stores]
     ours["mixture"] = None if isinstance(config.data.store, str) else _without_folders(to_plain(config.data.store))

@@ -24,7 +24,7 @@ from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
 from triarch.training.config_classes import completed, to_plain, without_defaults
 from triarch.training.metrics import FILE_NAME as METRICS
-from triarch.training.metrics import TENSORBOARD
+from triarch.training.trackers import TENSORBOARD, WANDB, WANDB_FILE
 
 CONFIG_TEXT = "config.gin"
 CONFIG_JSON = "config.json"
@@ -32,7 +32,10 @@ CHECKPOINTS = "checkpoints"
 # As Orbax names checkpoints; what else consists of digits is no step.
 _STEP = re.compile("0|[1-9][0-9]{0,17}")
 SUMMARY = "summary.json"
-_FILES, _FOLDERS = (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS), (CHECKPOINTS, VOCABULARY, TENSORBOARD)
+_FILES, _FOLDERS = (
+    (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS, WANDB_FILE),
+    (CHECKPOINTS, VOCABULARY, TENSORBOARD, WANDB),
+)
 # Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
 HISTORY_KEYS = ("data_order", "earlier_segments")
 # Beside them, of a run with `init_from`: which parameters it took, see `StartingPoint.taken`.

@@ -69,7 +69,7 @@ class Inputs:
         first = self.earlier[0].order if self.earlier else self.order
         return self.segment.examples_until(step) - first.position
 
-    def flops_until(self, step: int, convention: str) -> float:
+    def flops_until(self, step: int, convention: Convention) -> float:
         """Returns the model's FLOPs of the run's steps before `step`, over all its segments."""
         ends = [segment.order.step for segment in (*self.earlier[1:], self.segment)]
         before = sum(one.flops(end, convention) for one, end in zip(self.earlier, ends, strict=False))

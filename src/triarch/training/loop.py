@@ -40,6 +40,7 @@ from triarch.training.starting_point import StartingPoint, open_starting_point, 
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.task_evaluation import TaskEvaluation, TaskEvaluator, check_evaluator, is_due
+from triarch.training.trackers import open_trackers
 from triarch.training.watchdog import Watchdog
 
 
@@ -119,7 +120,8 @@ def train(
             progress.say(line)
         log = None
         if is_first:
-            log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, config.tensorboard)))
+            trackers = open_trackers(config, workdir, start)
+            log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, trackers)))
         best.read(_logged(workdir, start, checkpoints))
         tasks = None
         if config.eval_tasks and start < config.steps:

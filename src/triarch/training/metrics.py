@@ -1,23 +1,19 @@
-"""What a run reports of itself: `metrics.jsonl`, one JSON object a logged step, and the same as TensorBoard events."""
+"""What a run reports of itself: `metrics.jsonl`, one JSON object a logged step, and the same to other trackers."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from triarch import schema
 from triarch.errors import UserError
 from triarch.files import read_regular, write_whole
+from triarch.training.trackers import JsonLines, Line, Tracker, render
 
 FILE_NAME = "metrics.jsonl"
-TENSORBOARD = "tensorboard"
 # A run that logs each of a million steps writes about 500 MB.
 _MOST_BYTES = 2**32
-
-Line = Mapping[str, Any]
 
 
 class MetricsLog:
@@ -27,23 +23,18 @@ class MetricsLog:
       lines: all lines so far, oldest first.
     """
 
-    def __init__(self, workdir: Path, restored_step: int, tensorboard: bool):
+    def __init__(self, workdir: Path, restored_step: int, trackers: Sequence[Tracker] = ()):
         """Opens the log of a run that goes on from `restored_step`: lines of later steps are dropped.
 
         Args:
           workdir: the run folder.
           restored_step: updates the restored state has seen; 0 for a new run.
-          tensorboard: whether to write events below `tensorboard/`.
+          trackers: that are told each line too; closed with the log.
         """
         path = workdir / FILE_NAME
         self.lines: list[Line] = [line for line in read_lines(path) if line["step"] <= restored_step]
-        write_whole(path, "".join(map(_render, self.lines)))
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
-        self._writer = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter  # Its import is slow, and evaluations of a log need none of it.
-
-            self._writer = SummaryWriter(str(workdir / TENSORBOARD), purge_step=restored_step + 1)
+        write_whole(path, "".join(map(render, self.lines)))
+        self._trackers: tuple[Tracker, ...] = (JsonLines(path), *trackers)
 
     def write(self, line: Line) -> None:
         """Appends one line; its values are JSON scalars, "step" among them, and none is infinite or NaN.
@@ -51,27 +42,19 @@ class MetricsLog:
         Raises:
           OSError: the disk is full.
         """
-        data = _render(line).encode()
-        written = os.write(self._file, data)
-        while written < len(data):
-            written += os.write(self._file, data[written:])
+        for tracker in self._trackers:
+            tracker.write(line)
         self.lines.append(dict(line))
-        if self._writer is not None:
-            for name, value in line.items():
-                if name != "step" and value is not None:
-                    self._writer.add_scalar(name, value, line["step"])
 
     def sync(self) -> None:
-        """Makes sure that all lines survive a crash of the machine, and TensorBoard's events one of this process."""
-        os.fsync(self._file)
-        if self._writer is not None:
-            self._writer.flush()
+        """Makes sure that all lines survive a crash of the machine, and other trackers' one of this process."""
+        for tracker in self._trackers:
+            tracker.sync()
 
     def close(self) -> None:
         """Writes out everything."""
-        os.close(self._file)
-        if self._writer is not None:
-            self._writer.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -89,7 +72,3 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)
     return lines
-
-
-def _render(line: Line) -> str:
-    return json.dumps(line, allow_nan=False) + "\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -25,6 +25,15 @@ from triarch.training.inputs import Inputs
 from triarch.training.starting_point import StartingPoint
 from triarch.training.state import TrainState, abstract_state, born_sharded, placed
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
+
+
+class ExampleFacts(Protocol):
+    """What putting a run together asks of its inputs; a plan has no store."""
+
+    @property
+    def num_scored(self) -> int:
+        """Targets of an example that carry loss, at most."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Run(Program):
             return state
         return start.state(state, self.target, Placement(self.mesh, self.config.rules))
 
-    def batches(self, start_step: int) -> Iterator[Batch]:
+    def batches(self, start_step: int) -> Generator[Batch]:
         """Yields global batches from that of `start_step` on, without end; they are read ahead."""
         data = self.config.data
         for _, batch in self.inputs.training(self._rows).iterate(start_step, data.num_threads, data.prefetch):
@@ -127,7 +136,7 @@ class Run(Program):
         }
 
 
-def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | None = None) -> Run:
+def assemble(config: RunConfig, inputs: Inputs | ExampleFacts, devices: Sequence[jax.Device] | None = None) -> Run:
     """Builds a run on `devices`, by default all there are; parameters are not made yet.
 
     Raises:

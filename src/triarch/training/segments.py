@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from triarch.data.source_order import SourceOrder
@@ -49,13 +50,13 @@ class Segment:
         """Returns how many examples were read before `step` since the data's beginning."""
         return self.order.position_of(step, self.config.batch_size)
 
-    def flops(self, until: int, convention: str) -> float:
+    def flops(self, until: int, convention: Convention) -> float:
         """Returns the model's FLOPs of the segment's steps before `until`, "paper" or "train"."""
         sequences = (until - self.order.step) * self.config.batch_size
         return sequences * flops_per_sequence(self.config, convention)
 
 
-def flops_per_sequence(config: RunConfig, convention: str) -> float:
+def flops_per_sequence(config: RunConfig, convention: Convention) -> float:
     """Returns the model's FLOPs for one example, "paper" or "train"."""
     return config.bound().flops(config.model, convention)
 
@@ -129,10 +130,12 @@ def describe_schedule(before: RunConfig, after: RunConfig, step: int) -> str:
     schedules = (before.optimizer.learning_rate, after.optimizer.learning_rate)
     steps = np.unique(np.linspace(0, max(step - 1, 0), _COMPARED_STEPS).astype(np.int32))
     rates = [
-        np.asarray(schedule(steps, config.steps)) for schedule, config in zip(schedules, (before, after), strict=True)
+        np.asarray(schedule(jnp.asarray(steps), config.steps))
+        for schedule, config in zip(schedules, (before, after), strict=True)
     ]
     name = type(schedules[1]).__name__
-    if np.array_equal(*np.broadcast_arrays(*rates)):
+    earlier, later = np.broadcast_arrays(*rates)
+    if np.array_equal(earlier, later):
         return f"learning rate: {name} goes on exactly, as if the run had begun with {after.steps:,} steps"
     old, new = (
         float(schedule(step, config.steps)) for schedule, config in zip(schedules, (before, after), strict=True)

@@ -87,7 +87,8 @@ def born_sharded(
 
 
 def _is_cpu(target: TrainState) -> bool:
-    return next(iter(target.step.sharding.device_set)).platform == "cpu"
+    device: Any = next(iter(target.step.sharding.device_set))
+    return device.platform == "cpu"
 
 
 def _axes_of(spec: ParameterSpec, shape: tuple[int, ...], which: int) -> Axes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -58,7 +58,7 @@ class TrainStep:
         `grad_norm` (before clipping) and `learning_rate`."""
         return self._update(state, batch, self._rate(state.step), self._key)
 
-    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+    def lower(self, state: TrainState, batch: Mapping[str, Any]) -> jax.stages.Lowered:
         """Returns the update lowered for the given (abstract) state and batch, to be compiled ahead of time."""
         rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=self._replicated)
         key = None

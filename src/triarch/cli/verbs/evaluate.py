@@ -20,6 +20,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.evaluation import Domain, Evaluation, Loss, Options
+    from triarch.evaluation.held_out import Role
     from triarch.interchange import LoadedModel
 
 HELP = (
@@ -195,13 +196,13 @@ def _options(args: argparse.Namespace) -> Options:
     return options
 
 
-def _open(corpora: Sequence[str], role: str) -> list[Domain]:
+def _open(corpora: Sequence[str], role: Role) -> list[Domain]:
     from triarch.evaluation import open_corpus
 
     return [domain for corpus in corpora for domain in open_corpus(*_parsed(corpus, role))]
 
 
-def _parsed(corpus: str, role: str) -> tuple[Path, str, str | None, str | None]:
+def _parsed(corpus: str, role: Role) -> tuple[Path, Role, str | None, str | None]:
     """Returns folder, role, name and split of [NAME=]STORE[@SPLIT]; a path that is there means itself."""
     name = split = None
     if not Path(corpus).exists() and (found := re.fullmatch(r"([^=/]+)=(.+)", corpus)):

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     check_steps(steps, config.steps)
     order = DataOrder(segments, _host(args.host))
     table = order_files.OrderTable(order, order.stores)
-    result = {
+    result: dict[str, Any] = {
         "run": None if args.run is None else str(args.run),
         "steps": [steps.start, steps.stop],
         "batch_size": config.batch_size,

@@ -246,7 +246,9 @@ def _check_unused(args: argparse.Namespace, flags: Sequence[str], why: str) -> N
 
 def _with_options(corpus: Corpus, args: argparse.Namespace) -> Corpus:
     """Returns the corpus with those of the flags that it has a use for."""
-    known = {field.name for field in dataclasses.fields(corpus)} if dataclasses.is_dataclass(corpus) else set()
+    if not dataclasses.is_dataclass(corpus):
+        return corpus
+    known = {field.name for field in dataclasses.fields(corpus)}
     options = {
         "data_dir": args.data_dir,
         "skip_bad_records": args.skip_bad_records,

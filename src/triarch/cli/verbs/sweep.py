@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict:
     output = Path(args.output)
     prepare = _with_modules(stages.prepare_stages(study, output), args)
     # Cheap runs first: what there is to see is seen early.
-    runs = sorted(runs, key=lambda run: run.flops("train"))
+    runs = tuple(sorted(runs, key=lambda run: run.flops("train")))
     if args.commands:
         found = check_study(study, runs, None)
         found.refuse()

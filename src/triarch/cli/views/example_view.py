@@ -33,7 +33,7 @@ def view(example: Mapping[str, np.ndarray], tokenizer: Tokenizer) -> rich.text.T
             if number > 0:
                 shown.append(f"[end of {kind}]", style=_END)
                 part = part[1:]
-            shown.append(legible(tokenizer.decode(part)), style=style)
+            shown.append(legible(tokenizer.decode(part.tolist())), style=style)
     return shown
 
 

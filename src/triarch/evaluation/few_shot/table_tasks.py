@@ -148,7 +148,7 @@ def _read(path: Path) -> list[Row]:
 
 
 def _json_lines(path: Path, text: str) -> list[Row]:
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -144,7 +144,7 @@ def _tensors(
 
     def blocks(link: Link, dtype: str) -> Iterator[np.ndarray]:
         if link.keeps_rows and link.slots[0].row is None:
-            pieces = ([part] for part in model.leaf(link.slots[0].leaf).parts())
+            pieces: Iterator[list[np.ndarray]] = ([part] for part in model.leaf(link.slots[0].leaf).parts())
         else:
             pieces = iter([[slots.read(slot) for slot in link.slots]])
         for some in pieces:

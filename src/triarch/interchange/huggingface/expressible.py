@@ -44,8 +44,15 @@ def differences(config: ModelConfig, family: Family, fields: Mapping[str, Any] |
 def _tensor_names(config: ModelConfig, family: Family) -> Iterator[str]:
     """Yields the names of tensors that there is one of, not one a layer."""
     # They do not depend on sizes, and making a small network's parameters out takes less time.
-    small = {"vocab_size": config.pad_id + 1, "d_model": 2, "d_ff": 2, "num_heads": 1, "num_kv_heads": 1, "head_dim": 2}
-    layers = {f"num_{side}_layers": min(1, config.num_layers(side)) for side in ("encoder", "decoder")}
+    small: dict[str, Any] = {
+        "vocab_size": config.pad_id + 1,
+        "d_model": 2,
+        "d_ff": 2,
+        "num_heads": 1,
+        "num_kv_heads": 1,
+        "head_dim": 2,
+    }
+    layers: dict[str, Any] = {f"num_{side}_layers": min(1, config.num_layers(side)) for side in ("encoder", "decoder")}
     shapes = specs(dataclasses.replace(config, **small, **layers))
     for rule in family.rules(config):
         if LAYER not in rule.theirs and all(name in shapes for name in rule.ours):

@@ -112,7 +112,7 @@ class Fields:
         value = self.get("pad_token_id", default)
         return 0 if value is None or value < 0 else value
 
-    def activation(self, key: str, default: str) -> str:
+    def activation(self, key: str, default: str) -> Any:
         """Returns our name of an activation."""
         value = self.get(key, default)
         if value not in ACTIVATIONS:

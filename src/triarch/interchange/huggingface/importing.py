@@ -56,7 +56,8 @@ class Readable(Protocol):
       entries: by name; each has the `file` that holds it.
     """
 
-    entries: Mapping[str, Any]
+    @property
+    def entries(self) -> Mapping[str, Any]: ...
 
     def dtype(self, name: str) -> np.dtype:
         """Returns the type of a tensor."""
@@ -76,9 +77,14 @@ class Source(Protocol):
       links: which tensor is which parameter.
     """
 
-    config: ModelConfig
-    tensors: Readable
-    links: Sequence[Link]
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def tensors(self) -> Readable: ...
+
+    @property
+    def links(self) -> Sequence[Link]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +218,8 @@ def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in by_type:
         code = ", and code that comes with a model is never run" if fields.get(CODE) else ""
-        known = ", ".join(sorted(by_type))
-        raise UserError(f"{where}: model_type = {model_type!r} is not a family that triarch reads ({known}){code}")
+        read = ", ".join(sorted(by_type))
+        raise UserError(f"{where}: model_type = {model_type!r} is not a family that triarch reads ({read}){code}")
     family = by_type[model_type]
     known = (family.class_name, *family.also, *family.bodies)
     classes = _classes(fields, family)
@@ -266,7 +272,10 @@ def _bounded(config: ModelConfig, tensors: Tensors) -> ModelConfig:
     """
     parts = {part for name in tensors.entries for part in name.split(".")}
     most = 1 + next(number for number in itertools.count() if str(number) not in parts)
-    layers = {f"num_{side}_layers": min(config.num_layers(side), most) for side in ("encoder", "decoder")}
+    layers: dict[str, Any] = {
+        "num_encoder_layers": min(config.num_layers("encoder"), most),
+        "num_decoder_layers": min(config.num_layers("decoder"), most),
+    }
     return dataclasses.replace(config, **layers)
 
 
@@ -311,7 +320,8 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two tensors have the same bits, which numbers that are none do not show by themselves."""
     if first.shape != second.shape or first.dtype != second.dtype:
         return False
-    return np.array_equal(*(np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (first, second)))
+    ours, theirs = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (first, second))
+    return np.array_equal(ours, theirs)
 
 
 def make_leaves(opened: Source, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -139,7 +140,7 @@ def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
         if all(name in shapes for name in rule.ours):
             yield Link(rule, rule.theirs, tuple(Slot(name, None, shapes[name].shape) for name in rule.ours))
         return
-    side = rule.ours[0].split("/")[0]
+    side: Any = rule.ours[0].split("/")[0]
     for layer in range(config.num_layers(side)):
         places = [_place(config, name, layer) for name in rule.ours]
         if all(leaf in shapes for leaf, _ in places):

@@ -105,6 +105,6 @@ def _write(file: BinaryIO, planned: Planned, parts: Iterable[np.ndarray]) -> Non
     for part in parts:
         assert part.dtype == DTYPES[planned.dtype] and part.shape[1:] == planned.shape[1:], planned.name
         for block in contiguous_blocks(part):
-            file.write(block.reshape(-1).view(np.uint8))
+            file.write(block.reshape(-1).view(np.uint8).data)
         rows += len(part)
     assert rows == planned.shape[0], planned.name

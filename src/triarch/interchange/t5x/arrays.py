@@ -49,9 +49,14 @@ class Array(Protocol):
       dtype: name of its type.
     """
 
-    file: Path
-    shape: tuple[int, ...]
-    dtype: str
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str: ...
 
     def read(self, index: tuple[int | slice, ...]) -> np.ndarray:
         """Returns a part of it."""

@@ -152,5 +152,5 @@ def _check(tensors: Tensors, found: Sequence[Link], heads: int) -> None:
         tensors.dtype(name)
     for name, entry in entries.items():
         if name not in expected:
-            shape = list(entry.array.shape)
-            raise UserError(f"{entry.file}: {entry.stored_name!r} {shape} has no place in a T5 of these shapes")
+            stored_shape = list(entry.array.shape)
+            raise UserError(f"{entry.file}: {entry.stored_name!r} {stored_shape} has no place in a T5 of these shapes")

@@ -15,6 +15,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 from triarch.errors import UserError
 from triarch.runtime.multihost.messages import Connection, Message, Stranger
@@ -120,7 +121,7 @@ class _Hub:
                 with contextlib.suppress(ConnectionError):  # A caller that hung up at once.
                     self._selector.register(Connection(server.accept()[0]), selectors.EVENT_READ)
             else:
-                self._hear(key.fileobj)
+                self._hear(cast(Connection, key.fileobj))
         whom = self._place.describe(self._missing(), self._hosts)
         self._waiting.mention(whom)
         if self._waiting.left <= 0:

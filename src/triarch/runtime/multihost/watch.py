@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from triarch.runtime.multihost.meeting import Meeting
 from triarch.runtime.multihost.messages import Connection, Message, Stranger
@@ -77,7 +77,7 @@ class Watch(threading.Thread):
                 selector.register(connection, selectors.EVENT_READ, number)
             while not self._over.is_set():
                 for key, _ in selector.select(timeout=min(0.2, self._beat_seconds)):
-                    if not self._hear(key.data, key.fileobj):
+                    if not self._hear(key.data, cast(Connection, key.fileobj)):
                         selector.unregister(key.fileobj)
                 if time.monotonic() >= next_beat:
                     next_beat = time.monotonic() + self._beat_seconds
@@ -161,7 +161,7 @@ class Watch(threading.Thread):
                     selector.register(connection, selectors.EVENT_READ)
             while selector.get_map() and time.monotonic() < deadline:
                 for key, _ in selector.select(timeout=0.1):
-                    if _has_ended(key.fileobj):
+                    if _has_ended(cast(Connection, key.fileobj)):
                         selector.unregister(key.fileobj)
 
     def _take_over(self) -> bool:

@@ -205,10 +205,10 @@ def _ratio(what: str, first: Fit, second: Fit, place: tuple[float, ...], at: flo
 
 def _optimal_exponent(first: Fit, second: Fit) -> tuple[Difference, ...]:
     """Returns the difference of the exponent of N along the compute frontier."""
-    values, drawn = zip(*(fit.exponents()["N"] for fit in (first, second)), strict=True)
-    draws = _paired(*drawn)
+    (a, first_draws), (b, second_draws) = (fit.exponents()["N"] for fit in (first, second))
+    draws = _paired(first_draws, second_draws)
     interval = first.options.interval(draws[1] - draws[0]) if draws else None
-    return (Difference("optimal_exponent_N", None, *values, values[1] - values[0], interval),)
+    return (Difference("optimal_exponent_N", None, a, b, b - a, interval),)
 
 
 def _gaps_along(first: Fit, second: Fit, axis: int) -> list[Difference]:
@@ -268,6 +268,10 @@ def _common_losses(first: Frontier, second: Frontier) -> np.ndarray:
     return np.geomspace(start, end, POINTS) if end < start else np.array([float(first.loss(first.high))])
 
 
+def _bounded(log_end: float) -> float | None:
+    return float(np.exp(log_end)) if abs(log_end) < 300 else None
+
+
 def _multiplier(first: Frontier, second: Frontier, loss: float, within: bool) -> Difference:
     a, first_draws = first.needed(loss)
     b, second_draws = second.needed(loss)
@@ -279,8 +283,8 @@ def _multiplier(first: Frontier, second: Frontier, loss: float, within: bool) ->
         # Where neither ever reaches the loss there is no ratio; where one does not, it is without bound.
         log_ratio = np.nan_to_num(log_ratio[~np.isnan(log_ratio)], posinf=1e9, neginf=-1e9)
         if len(log_ratio) > 1:
-            ends = first.options.interval(log_ratio)
-            interval = tuple(float(np.exp(end)) if abs(end) < 300 else None for end in ends)
+            low, high = first.options.interval(log_ratio)
+            interval = (_bounded(low), _bounded(high))
     return Difference(f"{first.axis} at loss {loss:.4g}", float(loss), a, b, ratio, interval, within)
 
 

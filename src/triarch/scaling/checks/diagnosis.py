@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Diagnosis:
     warnings: tuple[str, ...]
     numbers: tuple[int, ...]
 
-    def to_json(self, fit: Fit) -> dict[str, object]:
+    def to_json(self, fit: Any) -> dict[str, object]:
         """Returns the keys that `triarch fit --json` adds to the estimates; rows are counted from 1."""
         residual = self.influence.residual
         return {

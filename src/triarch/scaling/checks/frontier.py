@@ -42,8 +42,9 @@ class Frontier:
         """Takes a power law in any input."""
         names = ("E", "A", "alpha")
         samples = np.column_stack([fit.samples[name] for name in names]) if fit.samples else None
+        E, K, gamma = (fit.parameters[name] for name in names)
         x = fit.values[:, 0]
-        return cls(axis, *(fit.parameters[n] for n in names), samples, float(x.min()), float(x.max()), fit.options)
+        return cls(axis, E, K, gamma, samples, float(x.min()), float(x.max()), fit.options)
 
     @classmethod
     def of_chinchilla(cls, fit: Fit, cost: Cost) -> Frontier:
@@ -67,7 +68,7 @@ class Frontier:
             samples = np.column_stack([np.zeros(fit.bootstraps), fit.samples["k_L"], -fit.samples["c"]])
         return cls(axis, 0.0, p["k_L"], -p["c"], samples, float(fit.flops.min()), float(fit.flops.max()), fit.options)
 
-    def loss(self, x: np.ndarray | float) -> np.ndarray | float:
+    def loss(self, x: np.ndarray | float) -> np.ndarray:
         """Returns the loss at x."""
         return self.E + self.K * np.asarray(x, np.float64) ** -self.gamma
 

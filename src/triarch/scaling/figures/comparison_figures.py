@@ -55,7 +55,7 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
             tail = 50.0 * (1.0 - first.options.confidence)
             bottom, top = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
             axes.fill_between(x, bottom, top, color=SERIES[2], alpha=0.18, linewidth=0)
-            rows = [tuple(map(float, row)) for row in zip(x, gap, bottom, top, strict=True)]
+            rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in zip(x, gap, bottom, top, strict=True)]
         axes.plot(x, gap, color=SERIES[2])
         axes.axvspan(max(first.low, second.low), min(first.high, second.high), color=SOFT, alpha=0.08, linewidth=0)
         if comparison.crossover.x is not None and x[0] <= comparison.crossover.x <= x[-1]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from triarch import disk, lazy
 from triarch.errors import UserError
@@ -32,7 +32,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 # A colour is written as a CSS variable, so that one drawing serves light pages, dark pages and paper.
 VARIABLES = {INK: "--ink", SOFT: "--soft", GRID: "--grid"} | {c: f"--series-{i}" for i, c in enumerate(SERIES, 1)}
 
-RC = {
+RC: dict[Any, Any] = {
     "figure.figsize": (4.7, 3.5),
     "figure.facecolor": "none",
     "axes.facecolor": "none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +35,15 @@ class Cost:
         exponent, intercept = np.polyfit(log_params, log_rate, 1)
         return cls(float(np.exp(intercept)), float(exponent), name)
 
-    def flops(self, params: np.ndarray | float, tokens: np.ndarray | float) -> np.ndarray | float:
+    def flops(self, params: np.ndarray | float, tokens: np.ndarray | float) -> np.ndarray:
         """Returns C."""
         return self.coefficient * np.power(params, self.exponent) * tokens
 
-    def tokens(self, params: np.ndarray | float, flops: np.ndarray | float) -> np.ndarray | float:
+    def tokens(self, params: np.ndarray | float, flops: np.ndarray | float) -> np.ndarray:
         """Returns the tokens that a budget buys for a model."""
-        return flops / (self.coefficient * np.power(params, self.exponent))
+        return np.asarray(flops) / (self.coefficient * np.power(params, self.exponent))
 
-    def optimum(self, parameters: Mapping[str, object], flops: object) -> tuple[np.ndarray, np.ndarray]:
+    def optimum(self, parameters: Mapping[str, Any], flops: Any) -> tuple[np.ndarray, np.ndarray]:
         """Returns N and D of the least E + A / N^alpha + B / D^beta at cost C: Hoffmann et al. 2022, eq. 4.
 
         With M = N^exponent the cost is linear in M and D, and the law a power law in each. NaN where the loss does not
@@ -55,7 +56,7 @@ class Cost:
         size = balance * budget ** (beta / total)
         return size ** (1.0 / self.exponent), budget / size
 
-    def frontier(self, parameters: Mapping[str, object]) -> tuple[object, object]:
+    def frontier(self, parameters: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns K and gamma of the least loss for a budget, E + K / C^gamma."""
         alpha, beta = self._exponents(parameters)
         gamma = alpha * beta / (alpha + beta)
@@ -63,7 +64,7 @@ class Cost:
         reducible = parameters["A"] * params ** -parameters["alpha"] + parameters["B"] * tokens**-beta
         return reducible, gamma
 
-    def _exponents(self, parameters: Mapping[str, object]) -> tuple[np.ndarray, np.ndarray]:
+    def _exponents(self, parameters: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns alpha and beta in M and D, NaN where one is not above zero."""
         alpha, beta = (np.asarray(parameters[name], np.float64) for name in ("alpha", "beta"))
         falling = (alpha > 0) & (beta > 0)

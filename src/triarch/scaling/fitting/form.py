@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,19 +38,19 @@ class Form(abc.ABC):
         """Poses the law over inputs float64[points, T] and what it predicts, float64[points]."""
 
     @abc.abstractmethod
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+    def predict(self, parameters: Mapping[str, Any], inputs: Sequence[np.ndarray | float] | np.ndarray) -> np.ndarray:
         """Returns the law's value; parameters and inputs broadcast together."""
 
     @abc.abstractmethod
     def formula(self, parameters: Mapping[str, float], digits: int) -> str:
         """Returns the law with its numbers."""
 
-    def residuals(self, parameters: Mapping[str, object], values: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def residuals(self, parameters: Mapping[str, Any], values: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Returns observed minus predicted, float64[points], of logarithms where the law is fitted to these."""
         predicted = self.predict(parameters, values.T)
         return np.log(target / predicted) if self.log_target else target - predicted
 
-    def exponents(self, parameters: Mapping[str, object]) -> dict[str, object]:
+    def exponents(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the exponents of the best "N" and "D" in compute; empty for a law that has no compute optimum."""
         return {}
 

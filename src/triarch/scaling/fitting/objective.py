@@ -121,8 +121,8 @@ class HuberObjective:
 
         Huber's second derivative is 1/delta inside, 0 outside; that of log f follows from its softmax form.
         """
-        shares, residual = self._shares_and_residual(theta[None])
-        shares, residual = np.stack([share[0] for share in shares]), residual[0]
+        of_terms, residuals = self._shares_and_residual(theta[None])
+        shares, residual = np.stack([share[0] for share in of_terms]), residuals[0]
         directions = self._directions()
         mean = np.einsum("kp,kpi->pi", shares, directions)
         inside = (np.abs(residual) <= self.delta) / self.delta

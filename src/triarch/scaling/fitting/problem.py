@@ -19,7 +19,9 @@ SMALLEST_SHARE = 1e-13
 class Objective(Protocol):
     """A sum of Huber losses, divided by delta, for many parameter vectors at once."""
 
-    num_parameters: int
+    @property
+    def num_parameters(self) -> int:
+        """Entries of theta."""
 
     def value_and_gradient(
         self, theta: np.ndarray, weights: np.ndarray | None = None, noise: np.ndarray | None = None

@@ -81,7 +81,8 @@ class Chinchilla(ParametricLaw):
 
     def panel(self, part: Part, name: str) -> Panel:
         """Draws loss against tokens, with lines of equal size."""
-        return parametric_panel(name, self.title(part), part.fit, *part.fit.values.T, part.fit.target)
+        params, tokens = part.fit.values.T
+        return parametric_panel(name, self.title(part), part.fit, params, tokens, part.fit.target)
 
     def own_panels(self, part: Part, stem: str) -> list[Panel]:
         """Returns contours and slices, where the law has a compute optimum."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class RepeatedData(Form):
         }
         return Problem(objective, _starts(), tuple(coordinates[name] for name in NAMES))
 
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+    def predict(self, parameters: Mapping[str, Any], inputs: Sequence[np.ndarray | float] | np.ndarray) -> np.ndarray:
         """Returns the loss of N parameters, D tokens seen, U of them different."""
         params, tokens, unique = (np.asarray(values, np.float64) for values in inputs)
         p = parameters
@@ -138,7 +139,7 @@ def fit_data_constrained(
     return estimate(form, values, loss, options, warnings=warnings, judge=doubts)
 
 
-def unique_params(parameters: Mapping[str, object], unique: np.ndarray) -> np.ndarray:
+def unique_params(parameters: Mapping[str, Any], unique: np.ndarray) -> np.ndarray:
     """Returns the size for which U tokens are compute-optimal: G (U G)^(beta / alpha), Hoffmann et al., eq. 4."""
     alpha, beta = parameters["alpha"], parameters["beta"]
     log_ratio = np.log(alpha * parameters["A"]) - np.log(beta * parameters["B"])

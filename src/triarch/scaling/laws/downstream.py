@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy
@@ -80,7 +81,7 @@ class Sigmoid(Form):
         )
         return Problem(CurveObjective(curve, target, 3, delta), np.array(list(grid)), coordinates)
 
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+    def predict(self, parameters: Mapping[str, Any], inputs: Sequence[np.ndarray | float] | np.ndarray) -> np.ndarray:
         """Returns the accuracy at a loss."""
         p = parameters
         exponent = p["k"] * (np.asarray(inputs[0], np.float64) - p["midpoint"])

@@ -130,9 +130,8 @@ class Hyperparameters(Law):
 
     def fit(self, columns: Columns, options: FitOptions) -> BestSettings:
         """Fits the laws: see `fit_hyperparameters`."""
-        return fit_hyperparameters(
-            *(columns.values[role.name] for role in self.needs), options, tolerance=self.tolerance
-        )
+        params, tokens, rate, batch, loss = (columns.values[role.name] for role in self.needs)
+        return fit_hyperparameters(params, tokens, rate, batch, loss, options, tolerance=self.tolerance)
 
     def units(self, columns: Columns) -> Units:
         """Returns the cells: each stands for all its runs."""

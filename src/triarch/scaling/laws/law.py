@@ -31,7 +31,7 @@ class AnyFit(Protocol):
     def formula(self) -> str:
         """Returns the law with its numbers."""
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """Returns the estimates, as `triarch fit --json` writes them."""
 
 
@@ -56,7 +56,7 @@ class Part:
     fit: Any
     diagnosis: Diagnosis | None
     rivals: tuple[Rival, ...]
-    result: dict[str, object]
+    result: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class ProductOfPowers(Form):
         start = np.linalg.lstsq(design, log_target - level, rcond=None)[0]
         return Problem(objective, start[None], tuple(coordinates))
 
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+    def predict(self, parameters: Mapping[str, Any], inputs: Sequence[np.ndarray | float] | np.ndarray) -> np.ndarray:
         """Returns y."""
         value = parameters["coefficient"]
         for name, x in zip(self.names[1:], inputs, strict=True):
@@ -89,8 +90,8 @@ class LogLinear(ParametricLaw):
     def fit(self, columns: Columns, options: FitOptions) -> Fit:
         """Fits the law: see `fit_log_linear`."""
         inputs = columns.all("x")
-        names = {"inputs": tuple(inputs), "output": columns.names["y"]}
-        return fit_log_linear(list(inputs.values()), columns.values["y"], options, **names)
+        y = columns.values["y"]
+        return fit_log_linear(list(inputs.values()), y, options, inputs=tuple(inputs), output=columns.names["y"])
 
 
 def fit_log_linear(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ class PowerSum(Form):
         objective = HuberObjective(log_inputs - centre, log_loss - level, self.offset, delta)
         return Problem(objective, self._starts(objective), self._coordinates(centre, level))
 
-    def predict(self, parameters: Mapping[str, object], inputs: Sequence[np.ndarray | float]) -> np.ndarray:
+    def predict(self, parameters: Mapping[str, Any], inputs: Sequence[np.ndarray | float] | np.ndarray) -> np.ndarray:
         """Returns the loss."""
         loss = parameters["E"]
         for (scale, exponent), values in zip(TERMS, inputs, strict=False):
@@ -68,7 +69,7 @@ class PowerSum(Form):
             parts.append(f"{parameters[scale]:.{digits}g} / {name}^{parameters[exponent]:.{digits}g}")
         return " + ".join(parts)
 
-    def exponents(self, parameters: Mapping[str, object]) -> dict[str, object]:
+    def exponents(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns beta and alpha over their sum, for N and D, where there are two inputs (Hoffmann et al., eq. 4)."""
         if len(self.inputs) == 1:
             return {}

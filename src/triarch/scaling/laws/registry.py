@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.rivals import Candidate
@@ -43,13 +43,13 @@ def register(law: type[Law]) -> type[Law]:
     if not (isinstance(law, type) and issubclass(law, Law)):
         raise UserError(f"register_law: expected a class derived from triarch.scaling.laws.law.Law, not {law!r}")
     where = f"{law.__module__}.{law.__qualname__}"
-    if "__dataclass_params__" not in vars(law) or not law.__dataclass_params__.frozen:
+    if "__dataclass_params__" not in vars(law) or not vars(law)["__dataclass_params__"].frozen:
         raise UserError(f"{where}: expected a frozen dataclass (@dataclasses.dataclass(frozen=True))")
     missing = [what for what in ("name", "text", "needs") if not getattr(law, what, None)]
     missing += sorted(law.__abstractmethods__)
     if missing:
         raise UserError(f"{where}: a law needs {', '.join(missing)}")
-    if unset := [field.name for field in dataclasses.fields(law) if "help" not in field.metadata]:
+    if unset := [field.name for field in dataclasses.fields(cast(Any, law)) if "help" not in field.metadata]:
         raise UserError(f"{where}.{unset[0]}: expected triarch.scaling.laws.law.setting(default, help)")
     other = LAWS.get(law.name)
     if other is not None and other.__module__ != law.__module__:

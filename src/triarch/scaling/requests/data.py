@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError, nearest
@@ -37,7 +37,7 @@ def fit_data(
     asked = {field.name for field in dataclasses.fields(Request)} - {"law", "columns", "options"}
     for name in options:
         if name not in own | asked:
-            raise UserError(f"fit_law has no option {name!r}{nearest(name, own | asked)}")
+            raise UserError(f"fit has no option {name!r}{nearest(name, own | asked)}")
     request = Request(
         law=make(law, settings or {}) if isinstance(law, str) else law,
         columns=columns,
@@ -52,11 +52,15 @@ def _table(data: Any) -> Table:
         return data
     if isinstance(data, str | os.PathLike):
         return read_table(os.fspath(data))
-    if isinstance(data, Mapping):
-        lengths = {name: len(cells) for name, cells in data.items()}
-        if len(set(lengths.values())) > 1:
-            raise UserError(f"columns of different lengths: {lengths}")
-        return Table("table", {name: list(cells) for name, cells in data.items()})
     if hasattr(data, "iloc"):
         return Table.from_frame(data)
-    return Table.from_rows(list(data))
+    if isinstance(data, Mapping) or hasattr(data, "columns"):
+        names = list(data.columns) if hasattr(data, "columns") else list(data)
+        cells = {str(name): list(data[name]) for name in names}
+        lengths = {name: len(column) for name, column in cells.items()}
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"table: columns differ in length: {lengths}")
+        return Table("table", cells)
+    if isinstance(data, Sequence) and all(isinstance(row, Mapping) for row in data):
+        return Table.from_rows(list(data))
+    raise UserError(f"table: {type(data).__name__}: expected a DataFrame, columns, rows or the path of a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -32,7 +33,7 @@ class Outcome:
     request: Request
     parts: tuple[Part, ...]
     comparisons: tuple[Comparison, ...]
-    result: dict[str, object]
+    result: dict[str, Any]
 
 
 def fit_table(
@@ -124,8 +125,10 @@ def _parts(
     fits = fit_groups(
         law, groups, {key: options[key[0]] for key in groups}, lambda key: phase(f"fitting {law.name}", key)
     )
-    return tuple(_part(label(key), *key, groups[key], fit, request, lambda what, key=key: phase(what, key))
-                 for key, fit in fits.items())  # fmt: skip
+    return tuple(
+        _part(label(key), *key, groups[key], fit, request, functools.partial(phase, key=key))
+        for key, fit in fits.items()
+    )
 
 
 def _part(
@@ -137,7 +140,8 @@ def _part(
     request: Request,
     step: Callable[[str], None],
 ) -> Part:
-    law, rivals = request.law, ()
+    law = request.law
+    rivals: tuple[Rival, ...] = ()
     result = fit.to_json()
     warnings = [*columns.warnings, *result["warnings"]]
     step("checking")

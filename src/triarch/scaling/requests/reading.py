@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -65,10 +65,10 @@ def read_columns(table: Table, request: Request) -> Columns:
         if request.loss_in != "perplexity" and PERPLEXITY.search(request.columns["loss"]):
             name = request.columns["loss"]
             warnings.append(f"{name} sounds like perplexities, and laws are of losses: give --loss_in=perplexity")
-    for role, other in (("params", "tokens"), ("tokens", "params")):
-        if role in request.law.roles() and role not in values:
-            values[role] = values["flops"] / (TRAINING_FLOPS * values[other])
-            warnings.append(f"no --{role}_column: {role} are FLOPs / (6 {other})")
+    for name, other in (("params", "tokens"), ("tokens", "params")):
+        if name in request.law.roles() and name not in values:
+            values[name] = values["flops"] / (TRAINING_FLOPS * values[other])
+            warnings.append(f"no --{name}_column: {name} are FLOPs / (6 {other})")
     return Columns(table, request.columns, values, several, (*warnings, *_warnings(table, request, values)))
 
 
@@ -98,14 +98,14 @@ def _check_named(table: Table, request: Request) -> None:
             flops = " (or --flops_column, which it then follows from)"
         told = _usual(role, table.columns)
         raise UserError(f"fit --law={request.law.name} needs {role.flag}=NAME{flops}; {table.name} has {told}")
-    for role, given in request.columns.items():
-        for name in request.names(role) if given else ():
+    for of_role, given in request.columns.items():
+        for name in request.names(of_role) if given else ():
             if name not in table.columns:
                 hint = nearest(name, table.columns)
-                raise UserError(f"{table.name}: no column {name!r}{hint}; name it with {request.role(role).flag}")
+                raise UserError(f"{table.name}: no column {name!r}{hint}; name it with {request.role(of_role).flag}")
 
 
-def _usual(role: Role, columns: Sequence[str]) -> str:
+def _usual(role: Role, columns: Iterable[str]) -> str:
     """Returns the columns that are called what a role is usually called; if none is all of them, or the first many."""
     usual = re.compile(rf"(?:^|[^a-z])(?:{role.usual or re.escape(role.name)})(?:$|[^a-z])")
     # "numParams" and "num_params" alike are words.

@@ -251,7 +251,7 @@ def content(path: Path) -> bytes:
     return unpacked
 
 
-def parse_number(cell: object) -> float | None:
+def parse_number(cell: Any) -> float | None:
     """Returns a cell's number, or None: 1.4e9, "1.4e9", or "1.4B" as model sizes are written (k, M, B or G, and T)."""
     if isinstance(cell, bool):
         return None

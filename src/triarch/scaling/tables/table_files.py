@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from triarch import schema
 from triarch.errors import UserError, brief
@@ -114,7 +115,7 @@ def _cells(table: str, row: Mapping[str, object]) -> Iterator[tuple[str, object]
         yield column, value
 
 
-def _flat(value: Mapping[str, object] | Sequence[object], before: str = "") -> Iterator[tuple[str, object]]:
+def _flat(value: Any, before: str = "") -> Iterator[tuple[str, object]]:
     for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
         objects = isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner)
         if isinstance(inner, dict) or objects:

@@ -70,7 +70,7 @@ def _read(fields: Fields, defaults: _Defaults) -> ModelConfig:
     )
 
 
-def _feed_forward(fields: Fields, default: str) -> tuple[bool, str]:
+def _feed_forward(fields: Fields, default: str) -> tuple[bool, Any]:
     given = fields.get("feed_forward_proj", default)
     kind, _, name = str(given).rpartition("-")
     gated = kind == "gated"

@@ -13,6 +13,7 @@ from triarch.interchange.huggingface.family import Family, special_ids
 from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
+from triarch.models.config import Side
 
 _SIDES = ("encoder", "decoder")
 
@@ -87,7 +88,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _write_side(config: ModelConfig, side: str) -> dict[str, Any]:
+def _write_side(config: ModelConfig, side: Side) -> dict[str, Any]:
     num_layers = config.num_layers(side)
     local = config.sliding_window is not None
     pattern = (config.global_every, config.first_global) if local else (1, 0)

@@ -6,7 +6,7 @@ import glob
 import hashlib
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import fsspec
 
@@ -98,7 +98,7 @@ def provenance(path: str) -> dict[str, Any]:
     found: dict[str, Any] = {"name": path, "size": size(path)}
     if not is_remote(path):
         with opened(path) as file:
-            found["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            found["sha256"] = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     return found
 
 
