@@ -9,12 +9,15 @@ triarch.results("runs/study").to_pandas()
 from __future__ import annotations
 
 import os
-import typing
 
-from triarch.errors import UserError
 from triarch.version import __version__
 
-if typing.TYPE_CHECKING:
+# Of typing, which takes a moment to import: the program looks after Ctrl-C only once this file was read.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from triarch.errors import UserError
     from triarch.results_table import Results
     from triarch.text_model import Model
 
@@ -30,7 +33,15 @@ __all__ = [
 ]
 
 
-def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
+def __getattr__(name: str) -> Any:
+    if name == "UserError":
+        from triarch.errors import UserError
+
+        return UserError
+    raise AttributeError(f"module 'triarch' has no attribute {name!r}")
+
+
+def load(path: str | os.PathLike[str], **options: Any) -> Model:
     """Loads a run, an export or a Hugging Face folder, with its tokenizer; see `triarch.text_model.Model`.
 
     Args:

@@ -15,6 +15,7 @@ import rich.console
 
 from triarch.cli.gin_files import add_gin_arguments, build_field, parse
 from triarch.cli.views import example_view
+from triarch.cli.views.console import OutputConsole
 from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_batch
 from triarch.cli.views.provenance_view import origins, shown
 from triarch.data.manifest import FILE_NAME as MANIFEST
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _check(stores)
     name = args.split or next(iter(stores[0].manifest.splits))
     tokenizer = load_tokenizer(stores[0])
-    console = rich.console.Console(highlight=False)
+    console = OutputConsole(highlight=False)
     result: dict[str, Any] = {"store": str(stores[0].path), "manifest": dataclasses.asdict(stores[0].manifest)}
     if len(stores) > 1:
         print(*phase_lines(stores, phases, name), sep="\n")
@@ -122,7 +123,7 @@ def _run_of(args: argparse.Namespace) -> dict[str, Any]:
         print(*summary(store), sep="\n")
     if args.check:
         _check(stores)
-    shown = show_run(args, segments, load_tokenizer(stores[0]), rich.console.Console(highlight=False))
+    shown = show_run(args, segments, load_tokenizer(stores[0]), OutputConsole(highlight=False))
     return {"run": str(args.store), "stores": {str(s.path): dataclasses.asdict(s.manifest) for s in stores}} | shown
 
 
