@@ -28,6 +28,7 @@ FLAGS = (
     ("--vocabulary=bytes --add_sentinels=100000000", "sentinels"),
     ("--vocabulary_size=0", "vocabulary"),
     ("--vocabulary_size=-5", "vocabulary"),
+    ("--vocabulary_size=99999999999", "vocabulary_size"),
     ("--vocabulary_size=10", "10"),
     ("--vocabulary_size=10000000", "10000000"),
     ("--vocabulary_model=word", "word"),
