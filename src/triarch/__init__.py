@@ -10,14 +10,16 @@ triarch.results("runs/study").to_pandas()
 from __future__ import annotations
 
 import os
-import typing
 
-from triarch import lazy
-from triarch.errors import UserError
 from triarch.version import __version__
 
-if typing.TYPE_CHECKING:
+# Of typing, which takes a moment to import: the program looks after Ctrl-C only once this file was read.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
     from triarch.api import Fitted, fit, generate, make_store, plan, run_config, score, train
+    from triarch.errors import UserError
     from triarch.results_table import Results
     from triarch.text_model import Model
 
@@ -41,12 +43,16 @@ __all__ = [
     "score",
     "train",
 ]
-__getattr__ = lazy.names_from(
-    __name__, {"api": ("Fitted", "fit", "generate", "make_store", "plan", "run_config", "score", "train")}
-)
 
 
-def load(path: str | os.PathLike[str], **options: typing.Any) -> Model:
+def __getattr__(name: str) -> Any:
+    from triarch.lazy import names_from
+
+    api = ("Fitted", "fit", "generate", "make_store", "plan", "run_config", "score", "train")
+    return names_from(__name__, {"api": api, "errors": ("UserError",)})(name)
+
+
+def load(path: str | os.PathLike[str], **options: Any) -> Model:
     """Loads a run, an export or a Hugging Face folder, with its tokenizer; see `triarch.text_model.Model`.
 
     Args:

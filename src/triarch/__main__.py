@@ -1,15 +1,24 @@
 """The program `triarch`, as installed or as `python -m triarch`."""
 
-from typing import NoReturn
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def program() -> NoReturn:
     """Runs one verb and ends the process with its exit status."""
-    from triarch.cli import interrupts
+    try:
+        from triarch.cli import interrupts
 
-    interrupts.install()
+        interrupts.install()
+    except KeyboardInterrupt:
+        os.write(2, b"triarch: interrupted\n")
+        os._exit(130)
     # Only now: imports take a moment, in which Ctrl-C is to end the program like later.
-    import os
     import sys
 
     from triarch.cli import streams

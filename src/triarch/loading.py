@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import jax
 
 from triarch import registry, schema
-from triarch.data.manifest import VOCABULARY, parse_vocabulary
+from triarch.data.manifest import FILE_NAME, VOCABULARY, parse_vocabulary
 from triarch.errors import UserError, nearest
 from triarch.interchange import (
     LoadedModel,
@@ -169,6 +169,8 @@ def _is_run(folder: Path, step: Step) -> bool:
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         raise UserError(f"{folder}: no such run or export{nearest(folder.name, siblings)}")
     if not is_export(folder):
+        if (folder / FILE_NAME).is_file():
+            schema.read(folder / FILE_NAME, Table(Anything(), least=1))  # One that is damaged says so.
         hint = " (take a Hugging Face model with `triarch import`)" if any(folder.glob("*.safetensors*")) else ""
         raise UserError(f"{folder}: neither a run with checkpoints nor an export{hint}")
     if step is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,23 +108,66 @@ def edited(name: str, change: Change) -> Make:
 
 def json_set(name: str, place: str, value: Any) -> Make:
     """Sets what a JSON file holds at a place such as "splits.train.files.0.size"."""
-    return edited(name, lambda content: json.dumps(_changed(json.loads(content), place, value)).encode())
+    return edited(name, lambda content: json.dumps(changed(json.loads(content), place, value)).encode())
 
 
 def json_drop(name: str, place: str) -> Make:
     """Takes away what a JSON file holds at a place."""
-    return json_set(name, place, _DROP)
+    return json_set(name, place, DROP)
 
 
-_DROP = object()
+def json_values(
+    about: str,
+    file: str,
+    command: str,
+    *says: str,
+    takes: str,
+    values: Iterable[tuple[str, Iterable[Any]]] = (),
+    lacking: Iterable[str] = (),
+) -> Iterator[Case]:
+    """Yields a case for each of the values at each place of a JSON file, and for each place that is not there.
+
+    Args:
+      about: begins the names.
+      file: the JSON file, part of a sample.
+      command: that reads it.
+      *says: see `case`.
+      takes: see `case`.
+      values: places, each with values that do not belong there.
+      lacking: places that must be there.
+    """
+    for place, others in values:
+        for value in others:
+            make = json_set(file, place, value)
+            yield case(f"{about}: {place} is {value!r}", command, *says, takes=takes, make=make)
+    for place in lacking:
+        yield case(f"{about}: no {place}", command, *says, takes=takes, make=json_drop(file, place))
 
 
-def _changed(fields: Any, place: str, value: Any) -> Any:
+def bad_json(about: str, file: str, command: str, *says: str, takes: str = "") -> Iterator[Case]:
+    """Yields a case for each content of a JSON file that is none, or is of a shape that nobody expects."""
+    for name, content in BAD_JSON.items():
+        yield case(f"{about}: {name}", command, *says, takes=takes, files={file: content})
+
+
+def damaged(about: str, file: str, command: str, *says: str, takes: str, without: Iterable[str] = ()) -> Iterator[Case]:
+    """Yields a case for each damage to a file of a sample, those left out that it survives."""
+    for name, damage in DAMAGES.items():
+        if name not in without:
+            yield case(f"{about}: {name}", command, *says, takes=takes, make=edited(file, damage))
+
+
+# What `changed` takes a place away for.
+DROP = object()
+
+
+def changed(fields: Any, place: str, value: Any) -> Any:
+    """Returns what a JSON file holds, with `value` at a place; changed in place."""
     *parents, last = (int(key) if key.isdecimal() else key for key in place.split("."))
     inner = fields
     for key in parents:
         inner = inner[key]
-    if value is _DROP:
+    if value is DROP:
         del inner[last]
     else:
         inner[last] = value

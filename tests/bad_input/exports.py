@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import DAMAGES, Case, bad_json, case, damaged, json_values
 
 MANIFEST = "export/manifest.json"
 FILES = "export/files.json"
@@ -55,21 +55,12 @@ def cases() -> Iterator[Case]:
     """Yields the cases."""
     for command, *says in COMMANDS:
         yield case(f"export: {command}", command, *says, takes="export store run.gin")
-    for place, values in VALUES:
-        for value in values:
-            make = json_set(MANIFEST, place, value)
-            yield case(f"export manifest: {place} is {value!r}", READ, "export", takes="export store", make=make)
-    for place in LACKING:
-        make = json_drop(MANIFEST, place)
-        yield case(f"export manifest: no {place}", READ, "export", takes="export store", make=make)
-    for name, content in BAD_JSON.items():
-        files = {MANIFEST: content}
-        yield case(f"export manifest: {name}", READ, "export", takes="export store", files=files)
-        files = {FILES: content}
-        yield case(f"export files.json: {name}", READ, "files.json", takes="export store", files=files)
-    for name, damage in DAMAGES.items():
-        make = edited(FILES, damage)
-        yield case(f"export files.json: {name}", READ, "files.json", takes="export store", make=make)
+    takes = "export store"
+    yield from json_values("export manifest", MANIFEST, READ, "export", takes=takes, values=VALUES, lacking=LACKING)
+    for about, file in (("export manifest", MANIFEST), ("export files.json", FILES)):
+        says = file.partition("/")[2]
+        yield from bad_json(about, file, READ, says, takes=takes)
+        yield from damaged(about, file, READ, says, takes=takes)
     for name, change in {
         "a size that is a text": {"size": "1"},
         "no size": {"sha256": "0" * 64},

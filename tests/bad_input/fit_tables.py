@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited
+from tests.bad_input.case import DAMAGES, Case, bad_json, case, edited
 from tests.bad_input.samples import TABLE
 
 CHINCHILLA = "fit {} --law=chinchilla --params_column=N --tokens_column=D --loss_column=loss --bootstraps=0"
@@ -153,8 +153,7 @@ def cases() -> Iterator[Case]:
         yield case(f"fit: file {file!r}", POWER.format(f"'{file}'"), says, takes="table.csv", make=make)
     for name, (file, content, says) in JSON_TABLES.items():
         yield case(f"fit {file}: {name}", CHINCHILLA.format(file), says, files={file: content})
-    for name, content in BAD_JSON.items():
-        yield case(f"fit table.json: {name}", POWER.format("table.json"), "table.json", files={"table.json": content})
+    yield from bad_json("fit table.json", "table.json", POWER.format("table.json"), "table.json")
     for kind in ("csv", "csv.gz", "parquet", "parquet.gz"):
         file = f"table.{kind}"
         for name, damage in DAMAGES.items():

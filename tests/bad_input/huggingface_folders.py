@@ -6,7 +6,7 @@ import json
 import struct
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import Case, bad_json, case, damaged, json_values
 
 CONFIG = "hf/config.json"
 TENSORS = "hf/model.safetensors"
@@ -83,20 +83,11 @@ def cases() -> Iterator[Case]:
     """Yields the cases."""
     for command, *says in COMMANDS:
         yield case(f"hf: {command}", command, *says, takes="hf store text.txt")
-    for place, values in VALUES:
-        for value in values:
-            make = json_set(CONFIG, place, value)
-            yield case(f"hf config.json: {place} is {value!r}", IMPORT, "hf", takes="hf", make=make)
-    for place in LACKING:
-        make = json_drop(CONFIG, place)
-        yield case(f"hf config.json: no {place}", IMPORT, "config.json", takes="hf", make=make)
-    for name, content in BAD_JSON.items():
-        yield case(f"hf config.json: {name}", IMPORT, "config.json", takes="hf", files={CONFIG: content})
-    for name, damage in DAMAGES.items():
-        make = edited(CONFIG, damage)
-        yield case(f"hf config.json: {name}", IMPORT, "config.json", takes="hf", make=make)
-        make = edited(TENSORS, damage)
-        yield case(f"hf safetensors: {name}", IMPORT, "model.safetensors", takes="hf", make=make)
+    yield from json_values("hf config.json", CONFIG, IMPORT, "hf", takes="hf", values=VALUES)
+    yield from json_values("hf config.json", CONFIG, IMPORT, "config.json", takes="hf", lacking=LACKING)
+    yield from bad_json("hf config.json", CONFIG, IMPORT, "config.json", takes="hf")
+    yield from damaged("hf config.json", CONFIG, IMPORT, "config.json", takes="hf")
+    yield from damaged("hf safetensors", TENSORS, IMPORT, "model.safetensors", takes="hf")
     for name, header in HEADERS.items():
         files = {TENSORS: safetensors(header)}
         yield case(f"hf safetensors header: {name}", IMPORT, "hf", takes="hf", files=files)

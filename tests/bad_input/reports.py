@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import Case, bad_json, case, damaged, edited, json_drop, json_set
 
 REPORT = "report --study=study --output=r.html --bootstraps=0"
 FACTS = "study/study.json"
@@ -72,14 +72,11 @@ def cases() -> Iterator[Case]:
             yield case(name, REPORT, "study.json", key, takes="study", make=json_set(FACTS, key, value))
     for key in ("name", "title", "commands", "seconds"):
         yield case(f"report study.json: no {key}", REPORT, "study.json", key, takes="study", make=json_drop(FACTS, key))
-    for name, content in BAD_JSON.items():
-        yield case(f"report study.json: {name}", REPORT, "study.json", takes="study", files={FACTS: content})
+    yield from bad_json("report study.json", FACTS, REPORT, "study.json", takes="study")
     for file in (FACTS, "study/results.csv", "study/evaluations.csv", METRICS):
-        for name, damage in DAMAGES.items():
-            if name == "cut in half" and file.endswith(".csv"):
-                continue
-            short = file.rsplit("/", 1)[-1]
-            yield case(f"report {short}: {name}", REPORT, short, takes="study", make=edited(file, damage))
+        short = file.rsplit("/", 1)[-1]
+        without = ("cut in half",) if short.endswith(".csv") else ()
+        yield from damaged(f"report {short}", file, REPORT, short, takes="study", without=without)
     for file, column, cells in CELLS:
         for cell in cells:
             make = edited(f"study/{file}", _with_cell(column, cell))

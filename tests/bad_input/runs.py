@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import Case, bad_json, case, damaged, json_values
 
 CONFIG = "run/config.json"
 EXPORT = "export --workdir=run --output=e"
@@ -130,25 +130,17 @@ def cases() -> Iterator[Case]:
     for name, value in CHANGED:
         command = f"train --gin_file=run.gin --workdir=run --gin.{name}={value}"
         yield case(f"run resumed under {name} = {value}", command, "run", takes="run store run.gin")
-    for place, values in VALUES:
-        for value in values:
-            name = f"run config.json: {place} is {value!r}"
-            yield case(name, EXPORT, "run", takes="run", make=json_set(CONFIG, place, value))
-    for place in ("model", "model.vocab_size", "model.head_dim", "objective"):
-        yield case(f"run config.json: no {place}", EXPORT, "config.json", takes="run", make=json_drop(CONFIG, place))
-    for name, content in BAD_JSON.items():
-        files = {CONFIG: content}
-        yield case(f"run config.json: {name}", EXPORT, "config.json", takes="run", files=files)
-        train = "train --gin_file=run.gin --workdir=run"
-        yield case(f"run resumed, config.json: {name}", train, "run", takes="run store run.gin", files=files)
-    for name, damage in DAMAGES.items():
-        make = edited(CONFIG, damage)
-        yield case(f"run config.json: {name}", EXPORT, "config.json", takes="run", make=make)
+    lacking = ("model", "model.vocab_size", "model.head_dim", "objective")
+    yield from json_values("run config.json", CONFIG, EXPORT, "run", takes="run", values=VALUES)
+    yield from json_values("run config.json", CONFIG, EXPORT, "config.json", takes="run", lacking=lacking)
+    yield from bad_json("run config.json", CONFIG, EXPORT, "config.json", takes="run")
+    yield from damaged("run config.json", CONFIG, EXPORT, "config.json", takes="run")
+    train = "train --gin_file=run.gin --workdir=run"
+    yield from bad_json("run resumed, config.json", CONFIG, train, "run", takes="run store run.gin")
     for place in ("checkpoints", "checkpoints/2", "config.json"):
         gone = lambda folder, place=place: folder.remove(f"run/{place}")  # noqa: E731
         yield case(f"run without {place}", EXPORT, "run", takes="run", make=gone)
     metrics = "run with a folder as metrics.jsonl"
-    train = "train --gin_file=run.gin --workdir=run"
     yield case(metrics, train, "metrics.jsonl", takes="run store run.gin", make=_metrics_folder)
     yield case("run whose checkpoint is cut", EXPORT, "checkpoint", takes="run", make=_cut_largest)
 

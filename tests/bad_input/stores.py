@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import Case, bad_json, case, damaged, json_set, json_values
 
 MANIFEST = "store/manifest.json"
 TRAIN = "train-00000-of-00001.array_record"
@@ -16,7 +16,7 @@ for _ in range(200):
 VALUES = (
     ("format", ("triarch.export", None, 1)),
     ("version", (2, 0, "1", None, 1.5, -1, 10**30)),
-    ("layout", ("window", "", None, 3, ["windows"])),
+    ("layout", ("window", "", None, 3, ["windows"], "packed", "pairs")),
     ("window", (0, -32, "32 tokens", None, 1.5, 33, 10**18, [32], True, float("inf"), float("nan"))),
     ("dtype", ("uint8", "int64", "object", None, 16, "uint16\x00")),
     ("task", (None, 7, ["files"])),
@@ -35,9 +35,11 @@ VALUES = (
     ("splits.train.files.0.size", (0, -1, 131071, "131072", None, 10**30)),
     ("splits.train.files.0.examples", (-1, 111, "110", None)),
     ("provenance", (7, [], "none", {"train": None}, {"train": {"documents": 7}})),
+    ("provenance.train.documents.0.rows", (0, 109)),
+    ("provenance.train.pieces", ([{"name": "a", "rows": 1, "size": 0, "sha256": "0" * 64}],)),
     ("provenance.train.documents.0.name", ("nowhere.parquet", "../../etc/passwd", None)),
     ("provenance.train.documents.0.sha256", (7, None)),
-    ("source", (None, 7, [])),
+    ("source", (None, 7, [], {"token_bytes": 7}, {"token_bytes": {"train": -1}})),
     ("lengths", (7, {"inputs": "many"})),
 )
 LACKING = (
@@ -66,26 +68,16 @@ def cases() -> Iterator[Case]:
     """Yields the cases."""
     for command, *says in FLAGS:
         yield case(f"store: {command}", command, *says, takes="store run.gin text.txt")
-    for place, values in VALUES:
-        for value in values:
-            make = json_set(MANIFEST, place, value)
-            name = f"store manifest: {place} is {value!r}"
-            yield case(name, "inspect store", "store", takes="store", make=make)
-    for place in LACKING:
-        make = json_drop(MANIFEST, place)
-        yield case(f"store manifest: no {place}", "inspect store", "store", takes="store", make=make)
-    for name, content in BAD_JSON.items():
-        files = {MANIFEST: content}
-        yield case(f"store manifest: {name}", "inspect store", "manifest.json", takes="store", files=files)
+    about, read = "store manifest", "inspect store"
+    yield from json_values(about, MANIFEST, read, "store", takes="store", values=VALUES, lacking=LACKING)
+    yield from bad_json(about, MANIFEST, read, "manifest.json", takes="store")
     yield case(
         "store manifest: nested task", "inspect store", "manifest.json", takes="store",
         make=json_set(MANIFEST, "task", NESTED),
     )  # fmt: skip
     for file in ("manifest.json", "token_bytes.npy", TRAIN, DOCUMENTS):
-        for name, damage in DAMAGES.items():
-            command = "inspect store" if file != DOCUMENTS else "order --gin_file=run.gin --steps=0"
-            make = edited(f"store/{file}", damage)
-            yield case(f"store file {file}: {name}", command, "store", takes="store run.gin", make=make)
+        command = read if file != DOCUMENTS else "order --gin_file=run.gin --steps=0"
+        yield from damaged(f"store file {file}", f"store/{file}", command, "store", takes="store run.gin")
     for file in ("token_bytes.npy", TRAIN, DOCUMENTS):
         gone = lambda folder, file=file: folder.remove(f"store/{file}")  # noqa: E731
         yield case(f"store file {file}: missing", "inspect store", file, takes="store", make=gone)

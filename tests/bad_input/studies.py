@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bad_input.case import DAMAGES, Case, case, edited
+from tests.bad_input.case import Case, case, damaged
 from tests.bad_input.samples import SWEEP
 
 SWEEP_IT = "sweep --study=sweep.gin --output=out"
@@ -81,6 +81,4 @@ def cases() -> Iterator[Case]:
         yield case(name, SWEEP_IT, says, takes="settings.gin", files={"sweep.gin": f"{SWEEP}{lines}\n"})
     for command, says in FLAGS:
         yield case(f"study: {command}", command, says, takes="sweep.gin settings.gin run.gin text.txt")
-    for name, damage in DAMAGES.items():
-        if name != "cut in half":
-            yield case(f"study file: {name}", SWEEP_IT, "", takes="sweep.gin", make=edited("sweep.gin", damage))
+    yield from damaged("study file", "sweep.gin", SWEEP_IT, "", takes="sweep.gin", without=("cut in half",))

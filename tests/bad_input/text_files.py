@@ -59,6 +59,7 @@ FLAGS = (
     ("--files=text.txt --layout=packed_pairs", "--inputs_field"),
     ("--files=text.txt --window=0", "window"),
     ("--files=text.txt --window=-1", "window"),
+    ("--files=text.txt --window=99999999999999", "window"),
     ("--files=text.txt --window=100000", "window"),
     ("--files=text.txt --window=99999999999999999999", "window"),
     ("--files=text.txt --validation_fraction=-0.1", "validation_fraction"),

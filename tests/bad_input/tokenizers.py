@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.bad_input.case import BAD_JSON, DAMAGES, Case, case, edited, json_drop, json_set
+from tests.bad_input.case import Case, bad_json, case, damaged, json_values
 
 PREPARE = "prepare --task=files --files=text.txt --output=new --window=32 --workers=1 --documents=line"
 OTHER = f"{PREPARE} --vocabulary=tokenizer.json"
@@ -28,6 +28,7 @@ FLAGS = (
     ("--vocabulary=bytes --add_sentinels=100000000", "sentinels"),
     ("--vocabulary_size=0", "vocabulary"),
     ("--vocabulary_size=-5", "vocabulary"),
+    ("--vocabulary_size=99999999999", "vocabulary_size"),
     ("--vocabulary_size=10", "10"),
     ("--vocabulary_size=10000000", "10000000"),
     ("--vocabulary_model=word", "word"),
@@ -59,18 +60,8 @@ def cases() -> Iterator[Case]:
         make = lambda folder: (folder.path / "empty").mkdir()  # noqa: E731
         files = {"table.json": {"a": [1, 2]}}
         yield case(f"tokenizer: {flags}", f"{PREPARE} {flags}", says, takes=takes, make=make, files=files)
-    for place, values in VALUES:
-        for value in values:
-            make = json_set("tokenizer.json", place, value)
-            name = f"tokenizer.json: {place} is {value!r}"
-            yield case(name, OTHER, "tokenizer.json", takes="text.txt tokenizer.json", make=make)
-    for place in ("model", "model.vocab", "added_tokens.0.content"):
-        make = json_drop("tokenizer.json", place)
-        yield case(f"tokenizer.json: no {place}", OTHER, "tokenizer.json", takes="text.txt tokenizer.json", make=make)
-    for name, content in BAD_JSON.items():
-        files = {"tokenizer.json": content}
-        yield case(f"tokenizer.json: {name}", OTHER, "tokenizer.json", takes="text.txt", files=files)
-    for name, damage in DAMAGES.items():
-        for file in ("tokenizer.json", "spiece.model"):
-            command = f"{PREPARE} --vocabulary={file}"
-            yield case(f"{file}: {name}", command, file, takes=f"text.txt {file}", make=edited(file, damage))
+    name, lacking = "tokenizer.json", ("model", "model.vocab", "added_tokens.0.content")
+    yield from json_values(name, name, OTHER, name, takes=f"text.txt {name}", values=VALUES, lacking=lacking)
+    yield from bad_json(name, name, OTHER, name, takes="text.txt")
+    for file in (name, "spiece.model"):
+        yield from damaged(file, file, f"{PREPARE} --vocabulary={file}", file, takes=f"text.txt {file}")

@@ -77,6 +77,7 @@ def test_a_long_message_is_cut(monkeypatch, capsys):
 def test_the_unforeseen_is_a_fault_of_triarch(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     error = ZeroDivisionError("by\nzero")
+    error.add_note("\n----\nA library's note, of several lines.")
     error.add_note("the newest checkpoint is that of step 7")
     fail_with(monkeypatch, error)
     assert main(VERB) == 70

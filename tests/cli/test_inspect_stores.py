@@ -118,3 +118,14 @@ def test_nothing_to_inspect(tmp_path, capsys):
     (tmp_path / "causal.gin").write_text("RunConfig.objective = @CausalLM()")
     assert main(["inspect", f"--gin_file={tmp_path / 'causal.gin'}"]) == 1
     assert "name the folder of a store, or give a --gin_file" in capsys.readouterr().err
+
+
+def test_checking_finds_a_flipped_bit_in_what_tells_the_bytes_of_tokens(prepared, capsys):
+    store, _ = prepared("first")
+    assert main(["inspect", str(store), "--check"]) == 0
+    path = store / "token_bytes.npy"
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 4
+    path.write_bytes(content)
+    assert main(["inspect", str(store), "--check"]) == 1
+    assert "token_bytes.npy: not the bytes of the vocabulary's tokens" in capsys.readouterr().err

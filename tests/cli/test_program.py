@@ -1,5 +1,6 @@
 """The program in a process of its own: its streams and the signals it gets."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import time
 
 import pytest
+
+from triarch.cli.views.console import OutputConsole
 
 COMMAND = [sys.executable, "-m", "triarch"]
 VERB = [*COMMAND, "describe", "--gin_file=models/redllm/1b.gin"]
@@ -24,6 +27,21 @@ def test_a_reader_that_left(argv):
     done = run([*COMMAND, *argv], stdout=writing)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_console_whose_reader_left_leaves_the_end_to_the_program():
+    class Left(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        OutputConsole(file=Left()).print("a line")
+
+
+def test_before_it_looks_after_signals_the_program_imports_next_to_nothing():
+    code = "import sys; before = {*sys.modules}; import triarch.__main__; print(*sorted({*sys.modules} - before))"
+    done = run([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert done.stdout.split() == ["__future__", "triarch", "triarch.__main__", "triarch.version"]
 
 
 def test_a_full_disk_behind_the_output():

@@ -93,6 +93,9 @@ def test_missing_files(copy):
     file_list.write_file_list(copy)
     with pytest.raises(UserError, match="parameters: the folder with the parameters is missing"):
         read_export(copy)
+    (copy / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest.json: not JSON"):
+        triarch.load(copy)
     (copy / "manifest.json").unlink()
     with pytest.raises(UserError, match="neither a run with checkpoints nor an export"):
         triarch.load(copy)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.bad_input.case import DROP, changed
 from tests.training import tiny
 from triarch.cli import gin_files
 from triarch.data.mixture import MixturePhase, StoreMixture
@@ -48,24 +49,12 @@ def test_published_configs_come_back(name, tmp_path):
     assert read_config(written(tmp_path, config)) == config
 
 
-def changed(plain, key, value):
-    *path, last = key.split(".")
-    inner = plain
-    for part in path:
-        inner = inner[part]
-    if value is None:
-        del inner[last]
-    else:
-        inner[last] = value
-    return plain
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
         ("steps", "7", "RunConfig.steps: '7' is no value of that field"),
-        ("steps", None, "RunConfig.steps is missing"),
-        ("model.d_model", None, "ModelConfig.d_model is missing"),
+        ("steps", DROP, "RunConfig.steps is missing"),
+        ("model.d_model", DROP, "ModelConfig.d_model is missing"),
         ("model.d_modl", 8, "ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
         ("objective.class", "CausalLN", "no config class 'CausalLN' (did you mean 'CausalLM'?)"),
         ("objective.class", ["CausalLM"], "no config class ['CausalLM']"),

@@ -112,8 +112,8 @@ def _write(verb: str, error: BaseException, argv: Sequence[str], args: argparse.
 
 
 def _notes(error: BaseException) -> str:
-    """Returns what was noted on the error on its way: what was saved."""
-    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    """Returns what was noted on the error on its way: what was saved. Libraries' notes are longer than a line."""
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if "\n" not in note)
 
 
 def _name(path: object) -> str:

@@ -116,6 +116,8 @@ def find(file: str) -> Path:
     for path in (Path(file), config_folder() / file):
         if os.path.isfile(path):
             return path
+    if os.path.exists(file):
+        raise UserError(f"{file}: is no regular file, expected a gin file")
     raise UserError(missing(file, config_folder()))
 
 

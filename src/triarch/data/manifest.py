@@ -314,6 +314,18 @@ def _check_counts(path: Path, manifest: Manifest) -> None:
             raise UserError(
                 f"{path}: damaged manifest: splits.{name}.tokens = {split.tokens:,}, its windows make it {expected:,}"
             )
+    for name, tables in (manifest.provenance or {}).items():
+        split = manifest.splits.get(name)
+        rows = sum(table.rows for table in tables.documents)
+        if split is None or rows != split.documents:
+            expected = "no such split" if split is None else f"the split has {split.documents:,}"
+            raise UserError(f"{path}: damaged manifest: provenance.{name} has {rows:,} documents, {expected}")
+        if bool(tables.pieces) != (manifest.layout.startswith("packed") and split.examples > 0):
+            expected = "no" if tables.pieces else "a"
+            raise UserError(
+                f"{path}: damaged manifest: provenance.{name}.pieces: expected {expected} table in the layout "
+                f"{manifest.layout!r}"
+            )
     if (manifest.lengths is None) == manifest.layout.endswith("pairs"):
         kind = "an object" if manifest.lengths is None else "null"
         raise UserError(f"{path}: lengths: expected {kind} in the layout {manifest.layout!r}")

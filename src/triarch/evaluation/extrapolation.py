@@ -16,7 +16,7 @@ from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
 from triarch.evaluation.limits import check_least
 from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
-from triarch.evaluation.scoring import Scoring
+from triarch.evaluation.scoring import Example, Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.interchange import LoadedModel

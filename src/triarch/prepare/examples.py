@@ -18,7 +18,7 @@ from triarch.errors import UserError, nearest
 from triarch.prepare.corpora.documents import EMPTY, LeftOut
 from triarch.prepare.corpora.origins import Origins, named
 from triarch.prepare.counts import Counts
-from triarch.prepare.layouts import OF_PAIRS, WINDOWS, make_layout
+from triarch.prepare.layouts import OF_PAIRS, WINDOWS, check_window, make_layout
 from triarch.prepare.pipeline import CHECKPOINT_SECONDS, UINT16_IDS
 from triarch.prepare.tokenization import TokenizedChunk, TokenizedSplit
 from triarch.progress import Progress
@@ -163,8 +163,7 @@ def check_layout(examples: Examples, layout: str, window: int) -> None:
         if missing := {"inputs", "targets"} - examples.most.keys():
             raise UserError(f"layout={layout!r}: --sequence_length says nothing of {' and '.join(sorted(missing))}")
         return
-    if window < 1:
-        raise UserError(f"window={window}: expected at least 1")
+    check_window(window)
     if (most := examples.most.get("targets", 0)) > window:
         raise UserError(
             f"{examples.name}: its targets have up to {most} tokens, more than a window of {window}: choose a larger "

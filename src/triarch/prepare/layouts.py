@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from triarch.data.manifest import MOST_TOKENS
+from triarch.errors import UserError
+
 WINDOWS = "windows"
 PACKED = "packed"
 PAIRS = "pairs"
@@ -298,6 +301,12 @@ class Pairs:
 
     def state(self) -> dict[str, Any]:
         return {}
+
+
+def check_window(window: int) -> None:
+    """Raises UserError unless a store may have examples of `window` tokens."""
+    if not 1 <= window <= MOST_TOKENS:
+        raise UserError(f"window={window}: expected 1 to {MOST_TOKENS:,} tokens")
 
 
 def make_layout(

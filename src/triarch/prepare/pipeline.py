@@ -24,7 +24,7 @@ from triarch.prepare.corpora.duplicates import Duplicates, digests, find_duplica
 from triarch.prepare.corpora.selection import Filters, selected
 from triarch.prepare.corpora.splits import DEFAULT_VALIDATION_FRACTION, Splitting, split_names
 from triarch.prepare.counts import Counts
-from triarch.prepare.layouts import OF_PAIRS, PACKED, WINDOWS, make_layout
+from triarch.prepare.layouts import OF_PAIRS, PACKED, WINDOWS, check_window, make_layout
 from triarch.prepare.tokenization import ChunkTokenizer, TokenizedChunk, tokenize
 from triarch.prepare.vocabulary_choice import VocabularyChoice, training_texts
 from triarch.progress import Progress
@@ -98,8 +98,7 @@ def prepare(
         raise UserError(f"layout={layout!r}: unknown layout{nearest(layout, LAYOUTS)}")
     if layout in OF_PAIRS:
         window = _pairs_window(corpus, task, layout, lengths or {})
-    if window < 1:
-        raise UserError(f"window={window}: expected at least 1")
+    check_window(window)
     if gap and layout != PACKED:
         raise UserError(f"gap={gap}: tokens are left free between documents in the layout {PACKED!r}, not {layout!r}")
     if not 0 <= gap < window:

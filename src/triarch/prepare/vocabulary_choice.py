@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from triarch.data.manifest import MOST_IDS
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import Document, LeftOut
@@ -53,6 +54,8 @@ class VocabularyChoice:
         elif self.source == BYTES:
             base = ByteTokenizer()
         elif self.source == SENTENCEPIECE:
+            if not 1 <= self.size <= MOST_IDS:
+                raise UserError(f"vocabulary_size={self.size}: expected 1 to {MOST_IDS:,}")
             return None
         else:
             path = Path(self.source)

@@ -138,7 +138,8 @@ def map_panel(table: Table, name: str, size: int | None = None) -> Panel:
                 axes, picture = grid[i, j], weights[(layers == layer) & (heads == head)]
                 # The square root shows faint weights too.
                 scale = matplotlib.colors.PowerNorm(0.5, 0, max(float(picture.max(initial=0)), 1e-9))
-                axes.imshow(picture, cmap=_PAPER, norm=scale, interpolation="nearest", aspect="auto")
+                if picture.size:
+                    axes.imshow(picture, cmap=_PAPER, norm=scale, interpolation="nearest", aspect="auto")
                 axes.set_title(f"layer {layer}, head {head}", fontsize=7.5, fontweight="normal")
                 axes.grid(False)
                 axes.tick_params(labelsize=6)

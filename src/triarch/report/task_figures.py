@@ -61,7 +61,8 @@ def _panel(name: str, question: Question, points: Sequence[TaskPoint], axis: str
                     linewidth=1.2, label=run,
                 )  # fmt: skip
         _scale(axes, [_place(one, axis) for one in points], [one.value for one in points], "flops" in axis)
-        axes.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
+        if points:
+            axes.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2)
     columns = ("run", "architecture", "scoring", "step", *READ_SO_FAR, "value", "standard_error")
     rows = [
         (one.run, one.architecture, one.scoring, one.step, *one.so_far.values(), one.value, one.standard_error)

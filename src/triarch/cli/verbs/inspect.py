@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ import rich.console
 
 from triarch.cli.gin_files import add_gin_arguments, build_field, parse
 from triarch.cli.views import example_view
+from triarch.cli.views.console import OutputConsole
 from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_batch
 from triarch.cli.views.provenance_view import origins, shown
 from triarch.data.manifest import FILE_NAME as MANIFEST
+from triarch.data.manifest import TOKEN_BYTES
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.data.token_bytes import text_starts
 from triarch.errors import UserError
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _check(stores)
     name = args.split or next(iter(stores[0].manifest.splits))
     tokenizer = load_tokenizer(stores[0])
-    console = rich.console.Console(highlight=False)
+    console = OutputConsole(highlight=False)
     result: dict[str, Any] = {"store": str(stores[0].path), "manifest": dataclasses.asdict(stores[0].manifest)}
     if len(stores) > 1:
         print(*phase_lines(stores, phases, name), sep="\n")
@@ -122,7 +124,7 @@ def _run_of(args: argparse.Namespace) -> dict[str, Any]:
         print(*summary(store), sep="\n")
     if args.check:
         _check(stores)
-    shown = show_run(args, segments, load_tokenizer(stores[0]), rich.console.Console(highlight=False))
+    shown = show_run(args, segments, load_tokenizer(stores[0]), OutputConsole(highlight=False))
     return {"run": str(args.store), "stores": {str(s.path): dataclasses.asdict(s.manifest) for s in stores}} | shown
 
 
@@ -148,13 +150,30 @@ def _check(stores: Sequence[TokenStore]) -> None:
         for store in stores:
             examples = sum(split.examples for split in store.manifest.splits.values())
             progress.start(f"check {store.path}", examples)
-            found += itertools.islice(find_damage(store, progress.advance), _MOST_FAULTS - len(found))
+            faults = itertools.chain(find_damage(store, progress.advance), _vocabulary_faults(store))
+            found += itertools.islice(faults, _MOST_FAULTS - len(found))
     if found:
         more = f" (and {len(found) - 1} more, listed above)" if len(found) > 1 else ""
         for fault in found[1:]:
             print(f"triarch inspect: {fault}", file=sys.stderr)
         raise UserError(f"{found[0]}{more}")
     print("  checked: every record is whole")
+
+
+def _vocabulary_faults(store: TokenStore) -> Iterator[str]:
+    """Yields what is wrong with a store's vocabulary, and with what it says of the bytes of each token."""
+    from triarch.tokenizers import load_tokenizer
+
+    try:
+        counts = load_tokenizer(store).token_bytes
+    except UserError as error:
+        yield str(error)
+        return
+    stored = store.token_bytes
+    # Older stores do not tell a text's first tokens apart.
+    known = [counts.first, counts.own]
+    if not np.array_equal(stored.own, counts.own) or not any(np.array_equal(stored.first, one) for one in known):
+        yield f"{store.path / TOKEN_BYTES}: not the bytes of the vocabulary's tokens; prepare the store again"
 
 
 def _chosen(args: argparse.Namespace) -> tuple[list[Path], tuple[MixturePhase, ...]]:

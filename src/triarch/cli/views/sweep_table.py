@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from triarch.cli.views.console import OutputConsole
 from triarch.sweeps.runner import Progress, described
 
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal to redraw
@@ -24,7 +24,7 @@ class SweepTable:
     def __init__(self, title: str, output: Path):
         self._title = title
         self._output = output
-        self._console = Console()
+        self._console = OutputConsole()
         self._live = Live(console=self._console, auto_refresh=False) if sys.stdout.isatty() else None
         self._last_counts = (0, 0)
         self._last_time = 0.0
