@@ -103,7 +103,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="hold a parameter at a value, or equal to another (alpha=beta); repeatable",
     )
     parser.add_argument(
-        "--huber_delta", type=_delta, metavar="NUMBER",
+        "--huber_delta", metavar="NUMBER",
         help="where the Huber loss turns from square to absolute, or `squares` for least squares (default: the law's"
         " own, 0.001 for losses)",
     )  # fmt: skip
@@ -179,7 +179,7 @@ def _request(args: argparse.Namespace) -> Request:
             bootstraps=args.bootstraps,
             confidence=args.confidence,
             seed=args.seed,
-            delta=args.huber_delta,
+            delta=_delta(args.huber_delta),
             fixed={name: _held(value) for name, value in _pairs(args.fixed, "fixed")},
         ),
         held_out=args.held_out,
@@ -218,11 +218,17 @@ def _units(args: argparse.Namespace) -> dict[str, float]:
 
 def _held(text: str) -> float | str:
     """Returns the number, or the name, that a parameter is held at."""
-    return text.strip() if text.strip().isidentifier() else _number(text, "fixed")
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip() if text.strip().isidentifier() else _number(text, "fixed")
 
 
-def _delta(text: str) -> float:
-    return float("inf") if text == "squares" else float(text)
+def _delta(text: str | None) -> float | None:
+    """Returns the delta of the Huber loss, infinite for squares; None for the law's own."""
+    if text is None or text == "squares":
+        return None if text is None else float("inf")
+    return _number(text, "huber_delta")
 
 
 def _conditions(text: str) -> tuple[tuple[str, str, str], ...]:

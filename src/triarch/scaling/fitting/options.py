@@ -29,7 +29,7 @@ class FitOptions:
       fixed: parameters held at given values, or equal to another one, by its name.
 
     Raises:
-      UserError: a confidence outside (0, 1), or fewer than no bootstraps.
+      UserError: a confidence outside (0, 1), a delta that is not above zero, or fewer than no bootstraps.
     """
 
     bootstraps: int = 1000
@@ -44,6 +44,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         if not 0.0 < self.confidence < 1.0:
             raise UserError(f"confidence is {self.confidence}, expected a number between 0 and 1, such as 0.95")
+        if self.delta is not None and not self.delta > 0:
+            raise UserError(f"huber_delta is {self.delta:g}, expected a number above zero, or squares")
         if self.bootstraps < 0:
             raise UserError(f"bootstraps is {self.bootstraps}, expected 0 or more")
 

@@ -136,6 +136,10 @@ class Problem:
         """
         if not values:
             return self
+        known = {coordinate.name for coordinate in self.coordinates}
+        for name, value in values.items():
+            if isinstance(value, str) and value not in known:
+                raise UserError(f"--fixed={name}={value}: no number, and no parameter {value!r}{nearest(value, known)}")
         pinned = [
             _difference(self.coordinate(name), self.coordinate(value), values)
             if isinstance(value, str)
