@@ -155,7 +155,7 @@ def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tok
     return jax.lax.while_loop(unfinished, one_more, begun).finished
 
 
-def _advanced(model: Transformer, search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
+def _advanced(model: Decoding, search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
     candidates, parents = _candidates(search, logits, rules)
     length = search.step + 1
     last = jax.lax.dynamic_slice_in_dim(candidates.tokens, length, rules.stops.longest, axis=2)

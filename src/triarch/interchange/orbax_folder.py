@@ -201,6 +201,10 @@ def restore(folder: Path, target: Any) -> Any:
         return checkpointer.restore(folder.absolute(), args=wanted)
 
 
+def _read(part: Any) -> np.ndarray:
+    return part.read().result()
+
+
 def _explained(folder: Path, read: Callable[[], T]) -> T:
     """Returns `read()`, or raises one clear line."""
     try:

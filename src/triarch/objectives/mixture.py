@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.objectives.base import Features, Objective, PairFunction, SpecialTokens, Transform
+from triarch.objectives.base import Features, Objective, PairFunction, PairObjective, SpecialTokens, Transform
 from triarch.objectives.token_objective import TokenObjective
 
 

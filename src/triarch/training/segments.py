@@ -19,6 +19,7 @@ import numpy as np
 from triarch.data.source_order import SourceOrder
 from triarch.errors import UserError
 from triarch.models import Network
+from triarch.models.parts import Convention
 from triarch.training import optimizers
 from triarch.training.config import RunConfig
 from triarch.training.config_classes import to_plain
