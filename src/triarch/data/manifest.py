@@ -318,12 +318,12 @@ def _check_counts(path: Path, manifest: Manifest) -> None:
         split = manifest.splits.get(name)
         rows = sum(table.rows for table in tables.documents)
         if split is None or rows != split.documents:
-            expected = "no such split" if split is None else f"the split has {split.documents:,}"
-            raise UserError(f"{path}: damaged manifest: provenance.{name} has {rows:,} documents, {expected}")
+            has = "no such split" if split is None else f"the split has {split.documents:,}"
+            raise UserError(f"{path}: damaged manifest: provenance.{name} has {rows:,} documents, {has}")
         if bool(tables.pieces) != (manifest.layout.startswith("packed") and split.examples > 0):
-            expected = "no" if tables.pieces else "a"
+            wanted = "no" if tables.pieces else "a"
             raise UserError(
-                f"{path}: damaged manifest: provenance.{name}.pieces: expected {expected} table in the layout "
+                f"{path}: damaged manifest: provenance.{name}.pieces: expected {wanted} table in the layout "
                 f"{manifest.layout!r}"
             )
     if (manifest.lengths is None) == manifest.layout.endswith("pairs"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ def _last(model: LoadedModel | StoredModel, said: Generation) -> int | None:
     return said.forced_last if said.forced_last is not None and said.forced_last < model.config.vocab_size else None
 
 
-def _parts(objective: Objective) -> tuple[Objective, ...]:
+def _parts(objective: Any) -> tuple[Any, ...]:
     if isinstance(objective, Mixture):
         return tuple(part for one in objective.objectives for part in _parts(one))
     return (objective,)

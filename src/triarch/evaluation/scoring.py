@@ -88,7 +88,7 @@ def paired_objective(trained: Objective | None, lengths: Mapping[str, int] | Non
       lengths: of a store of pairs, how many tokens "inputs" and "targets" have at most; None for text, which is cut in
         the middle.
     """
-    parts = trained.objectives if isinstance(trained, Mixture) else (trained,)
+    parts: Any = trained.objectives if isinstance(trained, Mixture) else (trained,)
     both_ways = any(getattr(part, "bidirectional_prefix", False) for part in parts)
     if lengths is not None:
         return Supervised(lengths["inputs"], lengths["targets"], both_ways)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def hidden_states(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Arr
         record=lambda x, y: found.append((x, y)),
     )
     # Shares the parameters: only how they are run differs.
-    copy = Network(model.config, execution, model.constrain).merge(parameters_of(model))
+    copy: Any = Network(model.config, execution, model.constrain).merge(parameters_of(model))
     copy.states(batch)
     layers = found[: model.config.num_encoder_layers or model.config.num_decoder_layers]
     states = [layers[0][0], *(y for _, y in layers)]

@@ -119,7 +119,7 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
     native = _native(model, manifest.lengths, needed=scorings.NATIVE in (options.scoring or ()))
     paired = scorings.paired_objective(native, manifest.lengths)
     token_bytes, window, seed = store.token_bytes, manifest.window, options.seed
-    wanted: dict[object, list[str]] = {}
+    wanted: dict[Objective, list[str]] = {}
     for kind in _kinds(options, native, manifest.layout):
         objective: Objective = paired if kind == scorings.PAIRED else native
         require_layout(objective, manifest.layout, str(store.path), manifest.lengths, manifest.gap)

@@ -8,7 +8,7 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from triarch.errors import UserError, nearest
 
@@ -24,12 +24,12 @@ def require(config: Any, field: str, condition: Any, expectation: str) -> None:
 
 def check_annotations(config: Any) -> None:
     """Raises UserError for a word that is no choice of its field, or a number that is not whole or not finite."""
-    for field, options in _options(type(config)).items():
+    for field, options in _options(cast(Any, type(config))).items():
         words = [word for option in options if typing.get_origin(option) is Literal for word in typing.get_args(option)]
         value = getattr(config, field)
         if words and value not in words and not (float in options and isinstance(value, int | float)):
             raise UserError(f"{type(config).__name__}.{field} = {value!r}{nearest(str(value), words)}")
-    for field, options in _options(type(config)).items():
+    for field, options in _options(cast(Any, type(config))).items():
         value = getattr(config, field)
         if isinstance(value, str) and any(typing.get_origin(option) is Literal for option in options):
             continue

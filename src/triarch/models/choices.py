@@ -79,7 +79,7 @@ def _plain(part: Any) -> dict[str, Any] | None:
 def _part(fields: Any, kind: str, own: Mapping[str, type], owner: str) -> Any:
     if not isinstance(fields, Mapping):
         raise UserError(f"{owner} = {str(fields)[:60]!r}: expected a {kind}")
-    cls = registry.find(fields, own | registry.registered(kind), kind, owner)
+    cls = registry.find(fields, {**own, **registry.registered(kind)}, kind, owner)
     try:
         return cls(**{key: value for key, value in fields.items() if key not in ("class", registry.ORIGIN)})
     except TypeError as error:

@@ -234,5 +234,5 @@ def _spec(variable: nnx.Variable) -> ParameterSpec:
     return ParameterSpec(tuple(variable.shape), axes_of(variable), kind_of(variable), jnp.dtype(variable.dtype))
 
 
-def _name(path: tuple[str | int, ...]) -> str:
+def _name(path: tuple[Any, ...]) -> str:
     return "/".join(map(str, path))

@@ -85,7 +85,7 @@ def _flat_outer_products(x: jax.Array, slopes: Kernels) -> Kernels:
     of a result into its product.
     """
     wide = at_least_float32(x.dtype)
-    x, slopes = x.reshape(-1, x.shape[-1]), [slope.reshape(-1, slope.shape[-1]) for slope in slopes]
+    x, slopes = x.reshape(-1, x.shape[-1]), tuple(slope.reshape(-1, slope.shape[-1]) for slope in slopes)
     transposed_x = transposed(x)
 
     def outer(slope: jax.Array) -> jax.Array:

@@ -48,7 +48,7 @@ def relative_buckets(offsets: np.ndarray, buckets: int, bidirectional: bool, max
         buckets //= 2
         side, distance = buckets * (offsets > 0), np.abs(offsets)
     else:
-        side, distance = 0, np.maximum(-offsets, 0)
+        side, distance = np.zeros_like(offsets), np.maximum(-offsets, 0)
     exact = buckets // 2
     # In float32, as the reference implementations round it.
     ratio = np.log(np.maximum(distance, 1).astype(np.float32) / np.float32(exact)) / np.float32(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 from jaxtyping import Array, Float
 
@@ -28,7 +30,7 @@ class SelfAttentionMixer(Attention):
         mask, scores, angles = context.mask.with_window(self.window), self.scores(context.bias), self._angles(context)
 
         def attend(*projected: jax.Array) -> jax.Array:
-            return context.attend(*self._vectors(*projected, angles), mask, scores)
+            return context.attend(*self._vectors(projected, angles), mask, scores)
 
         projected = self._projected(x)
         attend = self.execution.rematerialise_heads(attend, projected[0], scores, self.constrain)
@@ -38,14 +40,14 @@ class SelfAttentionMixer(Attention):
         self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
     ) -> tuple[Float[Array, "batch length d_model"], KeyValues]:
         mask, scores = context.mask.with_window(self.window), self.scores(context.bias)
-        query, key, value = self._vectors(*self._projected(x), self._angles(context))
+        query, key, value = self._vectors(self._projected(x), self._angles(context))
         attended = context.attend(query, key, value, mask, scores)
         return self.project_back(attended), KeyValues.of(key, value).in_ring(self.window, capacity)
 
     def extend(
         self, x: Float[Array, "batch count d_model"], kept: KeyValues, context: StackContext
     ) -> tuple[Float[Array, "batch count d_model"], KeyValues]:
-        query, key, value = self._vectors(*self._projected(x), self._angles(context))
+        query, key, value = self._vectors(self._projected(x), self._angles(context))
         new, scores = KeyValues.of(key, value), self.scores(context.bias)
         attended, kept = attend_and_keep(query, new, kept, context.columns, self.window, scores)
         return self.project_back(attended), kept
@@ -58,9 +60,7 @@ class SelfAttentionMixer(Attention):
         query, key, value = affines(x, *layers)
         return self.queries(query), *self.keys_values(key, value)
 
-    def _vectors(
-        self, query: jax.Array, key: jax.Array, value: jax.Array, angles: Angles | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _vectors(self, projected: Sequence[jax.Array], angles: Angles | None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns what a kernel is given: queries, keys and values, normed and rotated."""
-        query, key, value = self.normed(query, key, value)
+        query, key, value = self.normed(*projected)
         return (query, key, value) if angles is None else (rotate(query, angles), rotate(key, angles), value)

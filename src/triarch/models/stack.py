@@ -114,6 +114,7 @@ class Stack(nnx.Module):
         it.
         """
         if self.num_repeats:
+            graph: Any
             graph, stacked = nnx.split(self.scanned)
             for layers in _unstacked(stacked, self.num_repeats):
                 self.first.extend(nnx.merge(cast(Any, graph), layers))
@@ -142,6 +143,7 @@ class Stack(nnx.Module):
         x, first = _through(layer, self.first, x, cache.first, 0)
         scanned: tuple = ()
         if self.num_repeats:
+            graph: Any
             graph, stacked = nnx.split(self.scanned)
 
             def group(x: jax.Array, layers: tuple) -> tuple:

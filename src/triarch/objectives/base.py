@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # Features are made without jax.
     import jax
 
     from triarch.models import MakeHead, ModelConfig, Transformer
+    from triarch.models.parts import Convention
     from triarch.objectives.sums import Sums
 
 Features = dict[str, np.ndarray]
@@ -151,7 +152,7 @@ class BoundObjective(Protocol):
         """
         ...
 
-    def flops(self, model: ModelConfig, convention: str) -> float:
+    def flops(self, model: ModelConfig, convention: Convention) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
         ...
 

@@ -81,10 +81,13 @@ class Mixture(TokenObjective):
             )
         if not all(0 <= weight < np.inf for weight in self.weights) or not sum(self.weights) > 0:
             raise UserError(f"Mixture.weights = {self.weights}: expected none negative, and not all 0")
-        for part in self.objectives:
+        parts = []
+        for part, weight in zip(self.objectives, self.weights, strict=True):
             if not isinstance(part, TokenObjective):
                 raise UserError(f"Mixture.objectives: objective {part.name} predicts no tokens, so it cannot be mixed")
-        return tuple(part for part, weight in zip(self.objectives, self.weights, strict=True) if weight > 0)
+            if weight > 0:
+                parts.append(part)
+        return tuple(parts)
 
     def _drawing(self) -> Callable[[np.random.Generator], int]:
         """Returns the function that draws the index of one of `_parts`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens, Transform
@@ -11,7 +12,8 @@ from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens, Transform
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
 
-    from triarch.models import ModelConfig, Transformer
+    from triarch.models import MakeHead, ModelConfig, Transformer
+    from triarch.models.parts import Convention
     from triarch.objectives.sums import Sums
 
 
@@ -21,8 +23,22 @@ class TokenObjective:
     A subclass is a frozen dataclass that adds `name`, `layouts`, `lengths` and these two methods.
     """
 
-    measures = ("loss", "accuracy")
+    measures: tuple[str, ...] = ("loss", "accuracy")
     splits_into_microbatches = True
+
+    @property
+    def name(self) -> str:
+        """What the objective is called."""
+        raise NotImplementedError
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """Layouts of token stores whose examples it takes."""
+        raise NotImplementedError
+
+    def lengths(self, architecture: str, window: int) -> dict[str, int]:
+        """Returns how many tokens each side reads; see `Objective.lengths`."""
+        raise NotImplementedError
 
     def num_scored(self, architecture: str, window: int) -> int:
         """Returns how many tokens of a window carry loss, at most: the loss may skip the others."""
@@ -59,7 +75,10 @@ class BoundTokens:
     window: int
     options: LossOptions
 
-    make_head = None
+    @property
+    def make_head(self) -> MakeHead | None:
+        """None: nothing is added to the network."""
+        return None
 
     @functools.cached_property
     def lengths(self) -> dict[str, int]:
@@ -76,18 +95,18 @@ class BoundTokens:
         """The numpy function from an example to features."""
         return self.objective.transform(self.architecture, self.special, self.vocab_size, self.window)
 
-    def flops(self, model: ModelConfig, convention: str) -> float:
+    def flops(self, model: ModelConfig, convention: Convention) -> float:
         """Returns the model's FLOPs for one example, "paper" or "train"."""
         return model.flops(self.lengths.get("encoder", 0), self.lengths.get("decoder", 0), convention, self.num_scored)
 
-    def weight(self, batch: dict[str, jax.Array]) -> jax.Array:
+    def weight(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Returns the sum of the targets' weights."""
         from triarch.objectives.losses import scored_features
 
         return scored_features(batch)[1].sum()
 
     def loss(
-        self, model: Transformer, batch: dict[str, jax.Array], key: jax.Array | None = None
+        self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         """Returns the summed cross-entropy and z-loss, and what they are made of."""
         from triarch.objectives.losses import loss_fn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.models import ModelConfig, abstract
+from triarch.models.assemblies import Decoding
 from triarch.models.cache import Cache
 from triarch.models.counts import Convention
 from triarch.sharding import Constrainer
@@ -67,13 +68,13 @@ def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.
     if kind == "prefill":
 
         def begin(params: Any, batch: dict, numbers: jax.Array, sampler: Sampler, stops: Stops) -> Progress:
-            return loop.begin(run.network.merge(params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
+            return loop.begin(_decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
 
         batch, numbers = _prompts(run, lengths)
         return jax.jit(begin, out_shardings=layouts).lower(run.target.params, batch, numbers, sampler, stops)
 
     def proceed(params: Any, progress: Progress, sampler: Sampler, stops: Stops, until: jax.Array) -> Progress:
-        return loop.proceed(lambda: run.network.merge(params), progress, sampler, stops, until)
+        return loop.proceed(lambda: _decoding(run, params), progress, sampler, stops, until)
 
     until = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     # An encoder is not run again, but stays where it is.
@@ -125,7 +126,7 @@ def _progress(run: Program, lengths: Lengths) -> Progress:
     sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())
     progress = jax.eval_shape(
         lambda params, batch, numbers: loop.begin(
-            run.network.merge(params), batch, numbers, sampler, stops, bucket(lengths.new_tokens)
+            _decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens)
         ),
         run.target.params,
         batch,
@@ -136,9 +137,14 @@ def _progress(run: Program, lengths: Lengths) -> Progress:
     return dataclasses.replace(by_row, cache=_placed_cache(run, by_row.cache))
 
 
+def _decoding(run: Program, params: Any) -> Decoding:
+    return cast(Decoding, run.network.merge(params))
+
+
 def _placed_cache(run: Program, cache: Cache) -> Cache:
     constrain = Constrainer(run.config.rules, run.mesh)
-    axes = iter(abstract(run.config.model, run.config.execution).decoder.kept_axes(cache.layers))
+    model = cast(Decoding, abstract(run.config.model, run.config.execution))
+    axes = iter(model.decoder.kept_axes(cache.layers))
 
     def by_axes(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return _placed(leaf, NamedSharding(run.mesh, constrain.spec(next(axes), leaf.shape)))

@@ -11,6 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from triarch.models.parts import Convention
 from triarch.planning import collectives as traffic
 from triarch.planning import compiler, generation, hlo, programs, work
 from triarch.planning.compiler import Compiled, Effort
@@ -226,7 +227,7 @@ def _sequence_lengths(config: RunConfig, program: Kind, lengths: Lengths | None)
     return config.bound().lengths
 
 
-def _model_flops(run: Program, program: Kind, lengths: Lengths | None, convention: str) -> float:
+def _model_flops(run: Program, program: Kind, lengths: Lengths | None, convention: Convention) -> float:
     if program in GENERATION_KINDS:
         return run.config.batch_size * generation.flops_per_row(
             run.config.model, cast(generation.GenerationKind, program), lengths, convention

@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
@@ -32,7 +32,7 @@ def end_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def sending(begin: Callable[[], None], works: list[Callable[[Connection], None]]) -> Iterator[list[Connection]]:
+def sending(begin: Callable[[], None], works: Sequence[Callable[[Connection], None]]) -> Iterator[list[Connection]]:
     """Runs each of `works` in a process of its own, and gives what they send.
 
     The pipe's buffer bounds what a process has sent and nobody has read; then it waits.
@@ -55,10 +55,10 @@ def sending(begin: Callable[[], None], works: list[Callable[[Connection], None]]
                 processes.append(process)
         yield ends
     finally:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
+        for begun in processes:
+            begun.kill()
+        for begun in processes:
+            begun.join()
         for end in ends:
             end.close()
 

@@ -214,10 +214,10 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
         if finished and missing:
             raise UserError(f"{table.name}, {table.row(i)}: {missing[0]} is empty, but run {name!r} is {FINISHED}")
         metrics, tasks, config = _read_run_folder(folder / "runs" / folders[i], required=finished)
-        rest = {column: values[i] for column, values in text.items() if column != "run"}
+        rest: dict[str, Any] = {column: values[i] for column, values in text.items() if column != "run"}
         scores = tuple(evaluation for evaluation in evaluations if evaluation.run == name)
-        known = {"numbers": own, "metrics": metrics, "config": config, "evaluations": scores, "tasks": tasks}
-        runs.append(Run(name=name, **known, **rest))
+        known: dict[str, Any] = {"numbers": own, "metrics": metrics, "config": config, "evaluations": scores}
+        runs.append(Run(name=name, tasks=tasks, **known, **rest))
     if not any(run.finished for run in runs):
         raise UserError(f"{table.name}: no run has status {FINISHED!r}; there is nothing to report")
     return tuple(runs)

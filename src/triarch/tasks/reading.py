@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import seqio
 import tensorflow as tf
@@ -85,7 +85,7 @@ class Reading:
           UserError: the task's own code raised an error, or a process was killed.
         """
         start = time.monotonic()
-        streams = {number: self.shard(task, number) for number in range(self.shards)}
+        streams: dict[int, Any] = {number: self.shard(task, number) for number in range(self.shards)}
         turns = Turns(streams)
         count = min(self.shards, processes.count if processes is not None else 1)
         for found in turns:
@@ -163,7 +163,7 @@ class Reading:
             yield Read(*got)
 
 
-class Turns:
+class Turns(Generic[T]):
     """One of each of several streams, then the next of each, until all have ended.
 
     Iterating yields turn by turn: the number of each stream and what it gave.

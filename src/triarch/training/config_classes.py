@@ -69,7 +69,7 @@ def without_defaults(plain: Any) -> Any:
 
 @functools.cache
 def _own_classes() -> dict[str, type]:
-    fixed = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
+    fixed: list[Any] = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
     parts = (StoreMixture, MixturePhase, RopeScaling, *own_parts(), ParameterRules, ActivationRules)
     chosen = (*OPTIMIZERS.values(), *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}

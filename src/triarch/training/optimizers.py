@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from triarch import lazy, registry
 from triarch.errors import UserError
@@ -108,7 +108,7 @@ def register_optimizer(cls: type) -> type:
     """
     registry.register(cls, "optimizer", Optimizer, OPTIMIZERS)
     try:
-        inspect.signature(cls.transformation).bind(None, None, None)
+        inspect.signature(cast(Any, cls).transformation).bind(None, None, None)
     except TypeError:
         where = f"{cls.__module__}.{cls.__name__}.transformation"
         raise UserError(f"{where}: expected the arguments (self, learning_rate, specs)") from None

@@ -31,7 +31,7 @@ class PerTensorState(NamedTuple):
       statistics: the tree of parameters with the statistics of each in its place.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # a tuple's method, which no one calls
     statistics: Tree
 
 

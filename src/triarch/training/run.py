@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
 from triarch.models import Network
+from triarch.models.parts import Convention
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
 from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
@@ -67,7 +68,7 @@ class Program:
         """Tokens of a global batch, over both sides of the model."""
         return self.config.batch_size * self.config.data.window
 
-    def flops_per_step(self, convention: str) -> float:
+    def flops_per_step(self, convention: Convention) -> float:
         """Returns the model's FLOPs for a global batch, "paper" or "train"."""
         return self.config.batch_size * self.objective.flops(self.config.model, convention)
 
@@ -136,7 +137,7 @@ class Run(Program):
         }
 
 
-def assemble(config: RunConfig, inputs: Inputs | ExampleFacts, devices: Sequence[jax.Device] | None = None) -> Run:
+def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | None = None) -> Run:
     """Builds a run on `devices`, by default all there are; parameters are not made yet.
 
     Raises:

@@ -59,6 +59,7 @@ def abstract_state(
 ) -> TrainState:
     """Returns the state's shapes, types and shardings; nothing is allocated."""
     shapes = jax.eval_shape(lambda: init_state(network, transformation, 0))
+    structure: Any
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
     alike: collections.Counter[tuple] = collections.Counter()
     found = []

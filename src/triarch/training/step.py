@@ -35,7 +35,7 @@ class TrainStep:
 
     def __init__(
         self,
-        update: Callable,
+        update: Any,
         schedule: Callable[[jax.Array], jax.Array],
         replicated: NamedSharding,
         seed: int | None,

@@ -175,13 +175,13 @@ class Fields:
     def _scaling(self, kind: str, length: int) -> RopeScaling:
         """Returns what the fields say of a scaling of that kind; `length`: the model's `max_position_embeddings`."""
         if kind == "linear":
-            return RopeScaling(self.number("factor"), kind=kind)
+            return RopeScaling(self.number("factor"), kind="linear")
         if kind == "dynamic":
-            return RopeScaling(self.number("factor"), original_length=length, kind=kind)
+            return RopeScaling(self.number("factor"), original_length=length, kind="dynamic")
         original = self.count("original_max_position_embeddings", length)
         if kind == "llama3":
-            factors = (self.number(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
-            return RopeScaling(*factors, original)
+            low, high = self.number("low_freq_factor"), self.number("high_freq_factor")
+            return RopeScaling(self.number("factor"), low, high, original)
         factor = length / original if self.get("factor", None) is None else self.number("factor")
         return RopeScaling(
             factor,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from triarch.errors import UserError
 from triarch.models import ModelConfig
 from triarch.models.network import layer_place, specs
+from triarch.models.shape import Side
 
 LAYER = "{layer}"
 
@@ -151,5 +152,5 @@ def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
 def _place(config: ModelConfig, name: str, layer: int) -> tuple[str, int | None]:
     """Returns the parameter that holds a layer's, and its row there if it is stacked."""
     side, _, rest = name.split("/", 2)
-    module, row = layer_place(config, side, layer)
+    module, row = layer_place(config, cast(Side, side), layer)
     return f"{module}/{rest}", row

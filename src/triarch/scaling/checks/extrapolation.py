@@ -90,7 +90,7 @@ def predict_rows(
     by: str,
     column: np.ndarray,
     delta: float,
-    fixed: Mapping[str, float],
+    fixed: Mapping[str, float | str],
 ) -> HeldOut | None:
     """Fits a form without some rows and predicts these; None where too few different points are left to fit.
 

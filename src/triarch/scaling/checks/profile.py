@@ -71,11 +71,13 @@ def profiles(fit: Fit) -> list[Profile]:
             deviance = 2.0 * fall * freedom / points / calibration
             order = np.argsort(values, kind="stable")
             values, deviance = values[order], deviance[order]
-            sides = tuple(_crossing(values, deviance, threshold, centre, side) for side in (-1, 1))
+            below, above = (_crossing(values, deviance, threshold, centre, side) for side in (-1, 1))
+            sides = below, above
             wider = [5.0 if side is None and scale < widest else 1.0 for side, scale in zip(sides, scales, strict=True)]
             if max(wider) == 1.0:
                 break
-            scales = tuple(min(scale * factor, widest) for scale, factor in zip(scales, wider, strict=True))
+            lower, upper = (min(scale * factor, widest) for scale, factor in zip(scales, wider, strict=True))
+            scales = lower, upper
         found.append(Profile(coordinate.name, values, deviance, threshold, sides))
     return found
 

@@ -6,6 +6,7 @@ import abc
 import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import scipy.special
@@ -72,7 +73,7 @@ class Number(Expression):
     text: str
 
     def dual(self, values: Mapping[str, object], by: Collection[str]) -> Dual:
-        return np.float64(self.number), {}
+        return np.asarray(self.number), {}
 
     def spell(self, numbers: Mapping[str, str]) -> str:
         return self.text
@@ -157,7 +158,8 @@ class Call(Expression):
 
     def dual(self, values: Mapping[str, object], by: Collection[str]) -> Dual:
         duals = [part.dual(values, by) for part in self.parts]
-        value, *slopes = FUNCTIONS[self.function][1](*(dual[0] for dual in duals))
+        derive: Any = FUNCTIONS[self.function][1]
+        value, *slopes = derive(*(dual[0] for dual in duals))
         return value, _chain(*((slope, inner) for slope, (_, inner) in zip(slopes, duals, strict=True)))
 
     def spell(self, numbers: Mapping[str, str]) -> str:

@@ -54,7 +54,7 @@ class Form(abc.ABC):
         """Returns the exponents of the best "N" and "D" in compute; empty for a law that has no compute optimum."""
         return {}
 
-    def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, float]) -> list[str]:
+    def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, object]) -> list[str]:
         """Returns a warning for each parameter that has run to a bound of its own."""
         return []
 

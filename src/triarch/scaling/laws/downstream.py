@@ -94,7 +94,7 @@ class Sigmoid(Form):
         floor = f"{self.floor:.{digits}g} + " if self.floor else ""
         return f"{floor}{height} / (1 + exp({p['k']} ({self.inputs[0]} - {p['midpoint']})))"
 
-    def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, float]) -> list[str]:
+    def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, object]) -> list[str]:
         """Returns a warning for a ceiling of 1."""
         if "ceiling" in fixed or parameters["ceiling"] <= HIGHEST_CEILING:
             return []

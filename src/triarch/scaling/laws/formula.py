@@ -143,16 +143,16 @@ class Formula(FormulaLaw):
     roles_bound: tuple[Role, ...] = ()
 
     @property
-    def needs(self) -> tuple[Role, ...]:  # type: ignore[override]
+    def needs(self) -> tuple[Role, ...]:
         """The columns that it is bound to, what it predicts last."""
         return self.roles_bound or (self._role(LOSS),)
 
     @property
-    def free(self) -> tuple[str, ...]:  # type: ignore[override]
+    def free(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.free_parameters.split(",") if name.strip())
 
     @property
-    def bounds(self) -> dict[str, Domain]:  # type: ignore[override]
+    def bounds(self) -> dict[str, Domain]:
         found = {}
         for name, text in _listed(self.parameter_bounds, "parameter_bounds", "NAME=LOW:HIGH"):
             low, colon, high = text.partition(":")
@@ -166,12 +166,12 @@ class Formula(FormulaLaw):
         return found
 
     @property
-    def starts(self) -> dict[str, tuple[float, ...]]:  # type: ignore[override]
+    def starts(self) -> dict[str, tuple[float, ...]]:
         listed = _listed(self.parameter_starts, "parameter_starts", "NAME=NUMBER:NUMBER")
         return {name: tuple(_number(one, name, "starts") for one in text.split(":")) for name, text in listed}
 
     @property
-    def log_target(self) -> bool:  # type: ignore[override]
+    def log_target(self) -> bool:
         return self.residuals == "log"
 
     def spelled(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class Law(abc.ABC):
     @classmethod
     def settings(cls) -> dict[str, Mapping[str, Any]]:
         """Returns its settings by name: their "default", "help", "kind", "choices" and "metavar"."""
-        fields = [field for field in dataclasses.fields(cls) if field.metadata]
+        fields = [field for field in dataclasses.fields(cast(Any, cls)) if field.metadata]
         return {field.name: {"default": field.default, **field.metadata} for field in fields}
 
     def bind(self, given: Mapping[str, str], columns: Collection[str]) -> tuple[Law, Mapping[str, str]]:

@@ -125,7 +125,7 @@ def fit_log_linear(
     return estimate(form, values, y, options, warnings=warnings, leverage=leverage)
 
 
-def _leverage(form: ProductOfPowers, values: np.ndarray, fixed: Mapping[str, float]) -> np.ndarray:
+def _leverage(form: ProductOfPowers, values: np.ndarray, fixed: Mapping[str, object]) -> np.ndarray:
     """Returns the diagonal of the matrix that projects log y on what is fitted, float64[points]."""
     columns = [np.ones(len(values)), *np.log(values).T]
     design = np.column_stack([c for c, name in zip(columns, form.names, strict=True) if name not in fixed])

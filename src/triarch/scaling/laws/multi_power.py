@@ -160,7 +160,7 @@ class MultiPowerLaw(ParametricLaw):
         if not any(np.any(size > 0) for _, _, size in form.falls):
             raise UserError("the learning rate of no run falls: B, C, beta and gamma are not identified; fit tissue")
         fewest = len(NAMES) - len(options.fixed)
-        values, loss = checked(self.inputs(columns).values(), columns.values["loss"], form.inputs, fewest)
+        values, loss = checked(list(self.inputs(columns).values()), columns.values["loss"], form.inputs, fewest)
         return estimate(form, values, loss, options)
 
     def candidates(self, columns: Columns) -> list[Candidate]:
