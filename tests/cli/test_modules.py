@@ -208,6 +208,16 @@ def test_a_module_beside_its_parts_and_by_dotted_name(tmp_path, monkeypatch):
     modules.import_modules([str(tmp_path / "entry.py")])  # Imported once.
 
 
+def test_a_mixer_of_a_module_is_chosen_in_gin(folder):
+    modules.import_modules([str(folder / "documented.py")])
+    flags = ["ModelConfig.mixer=@Fading()", "Fading.rate=0.5", "ModelConfig.attention_layers=(1,)"]
+    gin_files.parse([str(folder / "run.gin")], flags)
+    model = gin_files.build("RunConfig").model
+    model.validate()
+    names = [spec.mixer.name for spec in model.layer_specs("decoder")]
+    assert model.mixer.rate == 0.5 and names == ["fading", "attention"][: len(names)]
+
+
 @pytest.mark.slow
 def test_tasks_of_a_module_can_be_prepared(tmp_path, capsys):
     (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": f"words {n}"}) + "\n" for n in range(400)))

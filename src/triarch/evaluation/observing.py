@@ -10,6 +10,7 @@ import jax
 from jaxtyping import Array, Float
 
 from triarch.models import Execution, ModelConfig, Network, Transformer
+from triarch.models.attention_parts import SelfAttention
 from triarch.models.kernels import Attend, attention_weights, dense_attention
 from triarch.models.masks import Mask
 from triarch.models.network import parameters_of
@@ -64,11 +65,12 @@ class Observing(Execution):
 
 
 def sites(config: ModelConfig) -> list[Site]:
-    """Returns where a network attends, in running order."""
-    found = [Site("encoder", layer) for layer in range(config.num_encoder_layers)]
-    crosses = config.architecture == "encoder-decoder"
-    for layer in range(config.num_decoder_layers):
-        found += [Site("decoder", layer)] + [Site("cross", layer)] * crosses
+    """Returns where a network attends, in running order; layers with another mixer do not."""
+    found = []
+    for kind in ("encoder", "decoder"):
+        for layer, spec in enumerate(config.layer_specs(kind)):
+            found += [Site(kind, layer)] * isinstance(spec.mixer, SelfAttention)
+            found += [Site("cross", layer)] * (spec.cross is not None)
     return found
 
 

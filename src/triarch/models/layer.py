@@ -38,11 +38,11 @@ class LayerSpec:
 
     def num_params(self, shape: Shape) -> int:
         """Returns the number of parameters."""
-        sublayers = sum(part is not None for part in self._parts)
+        sublayers = len(self._parts)
         before = (sublayers - (not self.mixer_norm)) * (shape.norm_position != "output")
         after = sublayers * (shape.norm_position in ("pre_and_post", "output"))
         own = (before + after) * shape.num_norm_params(shape.d_model) + num_relative_biases(shape, per_layer=True)
-        return own + sum(part.num_params(shape) for part in self._parts if part is not None)
+        return own + sum(part.num_params(shape) for part in self._parts)
 
     def num_params_active(self, shape: Shape) -> int:
         """Returns how many of the parameters one token makes use of."""
@@ -51,14 +51,13 @@ class LayerSpec:
 
     def flops(self, shape: Shape, reading: Reading) -> float:
         """Returns operations of a forward pass over one sequence."""
-        return sum(part.flops(shape, reading) for part in self._parts if part is not None)
+        return sum(part.flops(shape, reading) for part in self._parts)
 
     def check(self, shape: Shape) -> None:
         """Raises UserError, naming the field, for values that make no layer."""
         for part in self._parts:
-            if part is not None:
-                part.check(shape)
+            part.check(shape)
 
     @property
-    def _parts(self) -> tuple[Part | None, ...]:
-        return self.mixer, self.cross, self.feed_forward
+    def _parts(self) -> tuple[Part, ...]:
+        return tuple(part for part in (self.mixer, self.cross, self.feed_forward) if part is not None)

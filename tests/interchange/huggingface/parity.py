@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,11 @@ def _check_gradients(imported: Imported, gradients: Mapping[str, jax.Array]) -> 
     for link in imported.opened.links:
         pieces = [np.asarray(gradients[slot.leaf]) for slot in link.slots]
         pieces = [
-            piece if slot.row is None else piece[slot.row] for piece, slot in zip(pieces, link.slots, strict=True)
+            slot.of_row(piece if slot.row is None else piece[slot.row])
+            for piece, slot in zip(pieces, link.slots, strict=True)
         ]
         found = link.joined(pieces)
-        name = IN_MEMORY.get(link.theirs, link.theirs)
+        name, part = _in_memory(link.theirs)
         if name not in parameters:
             assert name in dict(imported.model.named_buffers()), name
             continue
@@ -185,11 +187,23 @@ def _check_gradients(imported: Imported, gradients: Mapping[str, jax.Array]) -> 
         if wanted is None:
             assert not found.any(), link.theirs
             continue
-        wanted = wanted.numpy()
+        wanted = part(wanted.numpy())
         error, scale = np.abs(found - wanted).max(), np.abs(wanted).max()
         # The gradient of a key's bias is zero but for rounding: softmax takes no notice of it.
         assert error <= GRADIENT_BOUND * scale or scale < 1e-6 > np.abs(found).max(), (link.theirs, error, scale)
     assert compared == {id(value) for value in imported.model.parameters()}
+
+
+def _in_memory(name: str) -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """Returns the parameter that holds a file's tensor in a model, and what takes the tensor out of it."""
+    found = re.fullmatch(r"(.*)\.(?:mlp|block_sparse_moe)\.experts\.(\d+)\.(\w+)\.weight", name)
+    if found is None:
+        return IN_MEMORY.get(name, name).replace(".block_sparse_moe.", ".mlp."), lambda values: values
+    layer, expert, matrix = found[1], int(found[2]), found[3]
+    if matrix in ("down_proj", "w2"):
+        return f"{layer}.mlp.experts.down_proj", lambda values: values[expert]
+    half = 0 if matrix in ("gate_proj", "w1") else 1
+    return f"{layer}.mlp.experts.gate_up_proj", lambda values: np.split(values[expert], 2)[half]
 
 
 def check_round_trip(imported: Imported, family: str) -> None:

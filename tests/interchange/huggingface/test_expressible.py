@@ -28,7 +28,9 @@ PUBLISHED = {
     "gpt2": "gpt2",
     "llama3": "llama",
     "modernbert": "modernbert",
+    "mixtral": "mixtral",
     "olmo2": "olmo2",
+    "olmoe": "olmoe",
     "pythia": "gpt_neox",
     "qwen3": "qwen3",
     "roberta": "roberta",
@@ -80,6 +82,8 @@ FOREIGN = {
     "llama": (dict(sliding_window=128, global_every=4), "windows = "),
     "olmo2": (dict(mlp_bias=True), "mlp_bias = True (there False)"),
     "gemma3": (dict(local_rope_base=None, rope_scaling=None, mlp_bias=True), "mlp_bias = True (there False)"),
+    "mixtral": (dict(qkv_norm=True), "qkv_norm = True (there False)"),
+    "olmoe": (dict(feed_forward_every=2), "feed_forward_every = 2 (there 1)"),
     "gpt_neox": (dict(gated_mlp=True), "gated_mlp = True (there False)"),
     "qwen3": (dict(qk_norm="none"), "qk_norm = 'none' (there 'per_head')"),
     "t5": (dict(attention_softcap=30.0), "attention_softcap = 30.0 (there None)"),
@@ -97,12 +101,14 @@ def test_options_in_the_way_are_named(name):
     assert len(found) == 1 and found[0].startswith(message)
 
 
-def rows(config: ModelConfig) -> set[tuple[str, int | None]]:
-    """Returns every parameter, a stacked one once for each of its rows."""
+def rows(config: ModelConfig) -> set[tuple[str, int | None, int | None]]:
+    """Returns every parameter: a stacked one once for each of its rows, and for each expert of a row."""
     found = set()
     for name, spec in specs(config).items():
         stacked = spec.axes[:1] == ("layers",)
-        found |= {(name, row) for row in range(spec.shape[0])} if stacked else {(name, None)}
+        inner = tuple(zip(spec.axes, spec.shape, strict=True))[int(stacked) :]
+        experts = range(inner[0][1]) if inner[0][0] == "experts" else [None]
+        found |= {(name, row, expert) for row in (range(spec.shape[0]) if stacked else [None]) for expert in experts}
     return found
 
 
@@ -129,6 +135,6 @@ def test_tables_cover_every_parameter_once(size, layers, more):
     config = dataclasses.replace(config, **fields)
     family = FAMILIES[PUBLISHED[size[0]]]
     found = links(config, family.rules(config), family.class_name)
-    slots = [(slot.leaf, slot.row) for link in found for slot in link.slots]
+    slots = [(slot.leaf, slot.row, slot.expert) for link in found for slot in link.slots]
     assert len(slots) == len(set(slots)) and set(slots) == rows(config)
     assert len({link.theirs for link in found}) == len(found)

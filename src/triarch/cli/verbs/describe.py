@@ -130,10 +130,13 @@ def _bytes(tree) -> int:
 def _lines(described: dict) -> list[str]:
     memory = described["memory_bytes"]
     lengths = " + ".join(f"{length} {side}" for side, length in described["sequence_lengths"].items())
+    is_sparse = described["num_params_active"] < described["num_params"]
+    active = f", {described['num_params_active']:,} of a token" if is_sparse else ""
     per_sequence, per_run = described["flops_per_sequence"], described["flops_per_run"]
     return [
         f"architecture       {described['architecture']}, {described['objective']} on {lengths} tokens",
-        f"parameters         {described['num_params']:,} ({described['num_params_non_embedding']:,} without embedding)",
+        f"parameters         {described['num_params']:,} ({described['num_params_non_embedding']:,} without embedding"
+        f"{active})",
         f"FLOPs a sequence   {per_sequence['paper']:.4g} paper, {per_sequence['train']:.4g} train",
         f"FLOPs a run        {per_run['paper']:.4g} paper, {per_run['train']:.4g} train",
         f"run                {described['steps']:,} steps of {described['batch_size']:,} sequences: "

@@ -159,14 +159,22 @@ def _tensors(
 
 
 class _SlotReader:
-    """Reads slots, those of a stacked parameter in the order of its rows."""
+    """Reads slots, those of a stacked parameter in the order of its rows, and within a row of its experts."""
 
     def __init__(self, model: StoredModel):
         self._model = model
         self._lengths = {name: spec.shape[0] for name, spec in specs(model.config).items()}
         self._rows: dict[str, Iterator[np.ndarray]] = {}
+        self._of_experts: dict[str, np.ndarray] = {}
 
     def read(self, slot: Slot) -> np.ndarray:
+        if slot.expert is None:
+            return self._row(slot)
+        if slot.expert == 0:
+            self._of_experts[slot.leaf] = self._row(slot)
+        return slot.of_row(self._of_experts[slot.leaf])
+
+    def _row(self, slot: Slot) -> np.ndarray:
         if slot.row is None:
             return np.concatenate(list(self._model.leaf(slot.leaf).parts()))
         if slot.row == 0:

@@ -12,7 +12,9 @@ from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.models import ModelConfig
+from triarch.models.experts import Experts
 from triarch.models.network import specs
+from triarch.models.parts import FeedForwardPart
 
 # How parameters begin says nothing about the network they have become.
 _INITIAL = ("kernel_init", "init_std", "embedding_init_std")
@@ -71,7 +73,7 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
         "embedding_scale": _number(config.embedding_scale, {"sqrt_d_model": config.d_model**0.5}),
         "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": config.d_model**-0.5}),
         "mixer": config.mixer,
-        "feed_forward": config.feed_forward,
+        "feed_forward": _without_losses(config.feed_forward),
         "windows": {side: [getattr(mixer, "window", None) for mixer in found] for side, found in mixers.items()},
         "rotary_bases": {side: [mixer.rope and mixer.rope.base for mixer in found] for side, found in mixers.items()},
     }
@@ -88,6 +90,11 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
     if config.position_encoding != "relative_bias":
         del values["relative_buckets"], values["relative_max_distance"]
     return values
+
+
+def _without_losses(part: FeedForwardPart | None) -> FeedForwardPart | None:
+    """Returns experts as they compute: what training adds to its loss says nothing about the network."""
+    return dataclasses.replace(part, balance_loss=0.0, router_z_loss=0.0) if isinstance(part, Experts) else part
 
 
 def _number(value: float | str, words: Mapping[str, float]) -> float:

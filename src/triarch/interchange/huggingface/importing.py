@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
 import shutil
@@ -326,34 +325,43 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
 
 def make_leaves(opened: Source, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
     """Returns what makes each parameter, and the types of tensors that are not those of their parameters."""
-    sources: dict[str, dict[int, tuple[Link, int]]] = collections.defaultdict(dict)
+    sources: dict[str, dict[int, list[tuple[Link, int]]]] = {}
     for link in opened.links:
         for index, slot in enumerate(link.slots):
-            sources[slot.leaf][slot.row or 0] = (link, index)
+            sources.setdefault(slot.leaf, {}).setdefault(slot.row or 0, []).append((link, index))
     shapes = specs(opened.config)
     leaves, kept = {}, {}
     for name, rows in sources.items():
-        types = {link.theirs: opened.tensors.dtype(link.theirs) for link, _ in rows.values()}
+        types = {link.theirs: opened.tensors.dtype(link.theirs) for row in rows.values() for link, _ in row}
         # A parameter of several types is kept in one that holds the values of each.
         dtype = next(iter(types.values())) if len(set(types.values())) == 1 else DTYPES["float32"]
         kept |= {theirs: found.name for theirs, found in types.items() if found != dtype}
-        stacked = shapes[name].axes[:1] == ("layers",)
+        shape, stacked = shapes[name].shape, shapes[name].axes[:1] == ("layers",)
         if stacked:
-            parts = _layers(opened.tensors, [rows[row] for row in range(len(rows))], dtype, advance)
+            parts = _layers(opened.tensors, [rows[row] for row in range(len(rows))], shape, dtype, advance)
+        elif rows[0][0][0].has_experts:
+            parts = _layers(opened.tensors, [[expert] for expert in rows[0]], shape, dtype, advance)
         else:
-            parts = _rows(opened.tensors, *rows[0], dtype, advance)
-        leaves[name] = Leaf(shapes[name].shape, dtype, stacked, parts)
+            parts = _rows(opened.tensors, *rows[0][0], dtype, advance)
+        leaves[name] = Leaf(shape, dtype, stacked, parts)
     return leaves, kept
 
 
-def _layers(tensors: Readable, sources: Sequence[tuple[Link, int]], dtype: np.dtype, advance: Advance) -> Parts:
-    """Makes a stacked parameter of each layer's tensor."""
+def _layers(
+    tensors: Readable,
+    sources: Sequence[Sequence[tuple[Link, int]]],
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    advance: Advance,
+) -> Parts:
+    """Makes a parameter of `shape` row by row, each of one tensor, or of as many as the row has experts."""
 
     def parts(rows: int) -> Iterator[np.ndarray]:
-        for link, index in sources:
-            piece = link.piece(_read(tensors, link.theirs), index).astype(dtype, copy=False)
-            yield piece[None]
-            advance(piece.nbytes)
+        for source in sources:
+            pieces = [link.piece(_read(tensors, link.theirs), i).astype(dtype, copy=False) for link, i in source]
+            row = np.stack(pieces) if len(pieces) > 1 else pieces[0]
+            yield row.reshape(1, *shape[1:])
+            advance(row.nbytes)
 
     return parts
 

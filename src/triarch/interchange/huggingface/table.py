@@ -3,7 +3,8 @@
 A family's table is a list of `Rule`s. All differences in shape come down to three things, each of which can be undone
 without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join several
 matrices side by side in one, whole or head by head; they keep an axis of length one. Layers are numbered in a name by
-`{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says.
+`{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says; experts by `{expert}`: ours
+lie in one parameter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from triarch.models.network import layer_place, specs
 from triarch.models.shape import Side
 
 LAYER = "{layer}"
+EXPERT = "{expert}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Rule:
     """One line of a table: their tensor is made of our parameters.
 
     Attributes:
-      theirs: name, with `{layer}` where there is one a layer.
+      theirs: name, with `{layer}` where there is one a layer, and `{expert}` where there is one an expert: ours hold
+        all along the first axis of a layer.
       ours: names, `SIDE/{layer}/...` where there is one a layer; several lie side by side along our last axis.
       transposed: whether theirs is the transpose.
       leading_axis: whether theirs has one more axis in front, of length one.
@@ -69,12 +72,18 @@ class Slot:
     Attributes:
       leaf: name of the parameter.
       row: layer's index along the stacked axis; None: not stacked.
-      shape: of this row.
+      shape: of this row, or of what it holds of one expert.
+      expert: index of the expert whose part of the row it is; None: all of the row.
     """
 
     leaf: str
     row: int | None
     shape: tuple[int, ...]
+    expert: int | None = None
+
+    def of_row(self, row: np.ndarray) -> np.ndarray:
+        """Returns this slot's part of its row."""
+        return row if self.expert is None else row[self.expert]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +106,11 @@ class Link:
     def keeps_rows(self) -> bool:
         """Whether each row of theirs is one row of ours."""
         return not self.rule.transposed and not self.rule.leading_axis and len(self.slots) == 1
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether theirs is of one expert of several."""
+        return self.slots[0].expert is not None
 
     def piece(self, tensor: np.ndarray, index: int) -> np.ndarray:
         """Returns what their tensor holds of slot `index`, as a view."""
@@ -145,8 +159,14 @@ def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
     for layer in range(config.num_layers(side)):
         places = [_place(config, name, layer) for name in rule.ours]
         if all(leaf in shapes for leaf, _ in places):
-            slots = (Slot(leaf, row, shapes[leaf].shape[0 if row is None else 1 :]) for leaf, row in places)
-            yield Link(rule, rule.theirs.replace(LAYER, str(layer)), tuple(slots))
+            slots = tuple(Slot(leaf, row, shapes[leaf].shape[0 if row is None else 1 :]) for leaf, row in places)
+            theirs = rule.theirs.replace(LAYER, str(layer))
+            if EXPERT not in theirs:
+                yield Link(rule, theirs, slots)
+                continue
+            for expert in range(slots[0].shape[0]):
+                parts = (dataclasses.replace(slot, shape=slot.shape[1:], expert=expert) for slot in slots)
+                yield Link(rule, theirs.replace(EXPERT, str(expert)), tuple(parts))
 
 
 def _place(config: ModelConfig, name: str, layer: int) -> tuple[str, int | None]:
