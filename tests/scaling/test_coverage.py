@@ -11,9 +11,11 @@ from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import fit_chinchilla
 from triarch.scaling.laws.data_constrained import fit_data_constrained
 from triarch.scaling.laws.downstream import fit_downstream
+from triarch.scaling.laws.formula import Formula
 from triarch.scaling.laws.isoflop import fit_isoflop
 from triarch.scaling.laws.log_linear import fit_log_linear
 from triarch.scaling.laws.power import fit_power
+from triarch.scaling.tables.columns import Columns
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 BOOTSTRAPS = 400
@@ -38,12 +40,14 @@ class Tally:
         return shares
 
     def check(self):
-        """95 +- 3 %, each parameter, with two binomial standard errors for the finite number of draws."""
-        for name, share in self.report().items():
-            slack = 2 * np.sqrt(0.95 * 0.05 / self.draws[name])
-            assert 0.92 - slack <= share <= 0.98 + slack, (self.name, name, share)
-        overall = sum(self.held.values()) / sum(self.draws.values())
-        assert 0.92 <= overall <= 0.98, (self.name, overall)
+        """95 +- 2 %, each parameter and all, with two binomial standard errors for the finite number of draws."""
+        shares = self.report()
+        slack = {name: 2 * np.sqrt(0.95 * 0.05 / self.draws[name]) for name in shares}
+        for name, share in shares.items():
+            assert 0.93 - slack[name] <= share <= 0.97 + slack[name], (self.name, name, share)
+        # The parameters of one draw are held or missed together: it counts as one.
+        overall, room = sum(self.held.values()) / sum(self.draws.values()), max(slack.values())
+        assert 0.93 - room <= overall <= 0.97 + room, (self.name, overall)
 
 
 def chinchilla_design(points, seed):
@@ -96,6 +100,70 @@ def test_power_with_offset(points, kind, draws):
 
 
 @pytest.mark.coverage
+@pytest.mark.parametrize("points", [4, 6, 9, 14])
+def test_power_of_few_sizes_and_gaps_of_pairs(points):
+    rng = np.random.default_rng(points)
+    tally = Tally(f"pure power, {points} sizes, in pairs")
+    x = np.geomspace(1e7, 1e9, points)
+    exact, truth = 20.0 * x**-0.1, {"A": 20.0, "alpha": 0.1}
+    keys = [f"{size:.3g}" for size in x]
+    for draw in range(200):
+        shared, fits = 0.004 * rng.normal(size=points), []
+        for scale in (1.0, 1.02):
+            loss = scale * exact * np.exp(shared + 0.003 * rng.normal(size=points))
+            options = FitOptions(bootstraps=BOOTSTRAPS, seed=draw, keys=keys)
+            fits.append(fit_power(x, loss, options, offset="zero"))
+        (gap,) = (fits[1].draws(x[-1:]) - fits[0].draws(x[-1:])).T
+        intervals = {**fits[0].intervals, "gap": fits[0].options.interval(gap)}
+        tally.add(intervals, {**truth, "gap": 0.02 * exact[-1]})
+    tally.check()
+
+
+@pytest.mark.coverage
+@pytest.mark.parametrize("points", [5, 8])
+def test_offsets_of_few_sizes(points):
+    rng = np.random.default_rng(points)
+    tally = Tally(f"power with offset, {points} sizes")
+    x = np.geomspace(1e6, 1e9, points)
+    for draw in range(200):
+        loss = (50 * x**-0.3 + 1.5) * np.exp(noise(rng, "normal", points))
+        fit = fit_power(x, loss, FitOptions(bootstraps=BOOTSTRAPS, seed=draw), offset="free")
+        tally.add(fit.intervals, {"A": 50.0, "alpha": 0.3, "E": 1.5})
+    tally.check()
+
+
+@pytest.mark.coverage
+def test_checkpoints_of_ten_runs(few_starts):
+    rng = np.random.default_rng(8)
+    tally = Tally("chinchilla, ten runs of 25 checkpoints")
+    params = np.repeat(np.geomspace(2e7, 2e9, 10), 25)
+    tokens = np.tile(np.geomspace(0.08, 1, 25), 10) * 20 * params
+    runs, truth = np.repeat(np.arange(10), 25), EPOCH | {"N": EPOCH["beta"] / (EPOCH["alpha"] + EPOCH["beta"])}
+    for draw in range(150):
+        error = np.repeat(0.005 * rng.normal(size=10), 25) + 0.002 * rng.normal(size=250)
+        (weights,) = paired_weights([runs], [np.column_stack([params, tokens])], BOOTSTRAPS, 1, draw)
+        options = FitOptions(bootstraps=BOOTSTRAPS, seed=draw, weights=weights, freedom=9)
+        fit = fit_chinchilla(params, tokens, chinchilla_loss(EPOCH, params, tokens) * np.exp(error), options)
+        tally.add({**fit.intervals, "N": options.interval(fit.exponents()["N"][1])}, truth)
+    tally.check()
+
+
+@pytest.mark.coverage
+def test_a_formula_with_tied_exponents():
+    rng = np.random.default_rng(9)
+    tally = Tally("E + A/N^a + B/D^b with a = b, 30 points")
+    law = Formula(formula="E + A/N^a + B/D^b")
+    params, tokens = chinchilla_design(30, 5)
+    truth = {"E": 1.8, "A": 480.0, "B": 2000.0, "a": 0.355, "b": 0.355}
+    exact = truth["E"] + truth["A"] / params**0.355 + truth["B"] / tokens**0.355
+    for draw in range(150):
+        columns = Columns.of_arrays(N=params, D=tokens, loss=exact * np.exp(noise(rng, "normal", 30)))
+        fit = law.fit(columns, FitOptions(bootstraps=BOOTSTRAPS, seed=draw, fixed={"a": "b"}))
+        tally.add(fit.intervals, truth)
+    tally.check()
+
+
+@pytest.mark.coverage
 @pytest.mark.parametrize("points", [8, 24])
 def test_optimum_lines(points):
     rng = np.random.default_rng(1)
@@ -109,16 +177,17 @@ def test_optimum_lines(points):
 
 
 @pytest.mark.coverage
-def test_isoflop():
+@pytest.mark.parametrize(("budgets", "sizes"), [(7, 9), (4, 5)])
+def test_isoflop(budgets, sizes):
     rng = np.random.default_rng(2)
-    tally = Tally("IsoFLOP, 7 budgets of 9 sizes")
+    tally = Tally(f"IsoFLOP, {budgets} budgets of {sizes} sizes")
     for draw in range(500):
         rows = []
-        for flops in np.geomspace(1e17, 1e20, 7):
+        for flops in np.geomspace(1e17, 1e20, budgets):
             best = 0.1 * flops**0.5
-            params = best * 2.0 ** np.linspace(-2, 2, 9) * np.exp(rng.uniform(-0.3, 0.3))
-            log_loss = np.log(3 * flops**-0.03) + 0.02 * np.log(params / best) ** 2 + 0.003 * rng.normal(size=9)
-            rows += list(zip(params, flops / 6 / params, np.exp(log_loss), np.full(9, flops), strict=True))
+            params = best * 2.0 ** np.linspace(-2, 2, sizes) * np.exp(rng.uniform(-0.3, 0.3))
+            log_loss = np.log(3 * flops**-0.03) + 0.02 * np.log(params / best) ** 2 + 0.003 * rng.normal(size=sizes)
+            rows += list(zip(params, flops / 6 / params, np.exp(log_loss), np.full(sizes, flops), strict=True))
         fit = fit_isoflop(*np.array(rows).T, FitOptions(bootstraps=BOOTSTRAPS, seed=draw))
         tally.add(fit.intervals, {"k_N": 0.1, "a": 0.5, "b": 0.5, "k_L": 3.0, "c": -0.03})
     tally.check()

@@ -85,3 +85,16 @@ def test_what_such_accuracies_cannot_show_is_said():
     )
     flat = fit_downstream(loss, np.full(10, 0.26), FitOptions(bootstraps=0), floor=0.25)
     assert any("not identified" in warning for warning in flat.warnings)
+
+
+def test_a_ceiling_stays_below_one_in_every_resample_and_says_where_it_reaches_it():
+    rng = np.random.default_rng(2)
+    loss = np.linspace(2.9, 3.6, 24)  # Nothing near the ceiling.
+    accuracy = 0.25 + 0.6 / (1 + np.exp(5 * (loss - 2.8))) + 0.01 * rng.normal(size=24)
+    fit = fit_downstream(loss, accuracy, FitOptions(bootstraps=100), floor=0.25)
+    assert fit.samples["ceiling"].max() <= 1.0 and fit.intervals["ceiling"][1] > 0.999
+    assert any("the interval of ceiling reaches its bound of 1" in warning for warning in fit.warnings)
+    wide = np.linspace(2.0, 3.6, 24)
+    seen = 0.25 + 0.6 / (1 + np.exp(5 * (wide - 2.8))) + 0.005 * rng.normal(size=24)
+    whole = fit_downstream(wide, seen, FitOptions(bootstraps=100), floor=0.25)
+    assert not any("reaches" in warning for warning in whole.warnings)

@@ -11,7 +11,7 @@ from triarch.cli.verbs import fit as verb
 from triarch.errors import UserError
 from triarch.scaling.checks.profile import profiles
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.chinchilla import fit_chinchilla
+from triarch.scaling.laws.chinchilla import Chinchilla, fit_chinchilla
 from triarch.scaling.laws.formula import Formula
 from triarch.scaling.requests import output
 from triarch.scaling.tables.columns import Columns
@@ -147,6 +147,21 @@ def test_mistakes_are_one_line(formula, options, settings, message):
     with pytest.raises(UserError, match=message) as caught:
         fitted(formula, options, settings, N=n, one=np.ones(40), loss=loss)
     assert "\n" not in str(caught.value)
+
+
+def test_the_best_run_for_a_budget_is_the_built_in_laws():
+    n, d, loss = runs()
+    columns = Columns.of_arrays(params=n, tokens=d, loss=loss)
+    law, built_in = Formula(formula=CHINCHILLA), Chinchilla()
+    budgets, options = (1e20, 1e22), FitOptions(bootstraps=40)
+    found, wanted = (one.optima(one.fit(columns, options), columns, budgets).rows for one in (law, built_in))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.params == pytest.approx(other.params, rel=1e-3) and one.loss == pytest.approx(other.loss, rel=1e-6)
+        assert one.params_interval == pytest.approx(other.params_interval, rel=0.02)
+        assert one.params * one.tokens * 6 == pytest.approx(one.flops)
+    rising = Formula(formula="E + A/N^alpha + 0*D")
+    assert rising.optima(rising.fit(columns, ALONE), columns, budgets).rows == ()
+    assert law.optima(fitted("E + A/N^alpha", N=n, loss=loss), columns, budgets) is None
 
 
 def run(*argv):

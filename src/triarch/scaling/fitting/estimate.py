@@ -107,7 +107,7 @@ def estimate(
         resample_delta=wide,
         warnings=(),
     )
-    return dataclasses.replace(fit, warnings=(*warnings, *notes, *judge(fit)))
+    return dataclasses.replace(fit, warnings=(*warnings, *notes, *judge(fit), *form.reached(intervals)))
 
 
 def _finite(delta: float, form: Form, target: np.ndarray) -> float:

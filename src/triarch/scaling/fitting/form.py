@@ -11,6 +11,9 @@ import numpy as np
 from triarch.scaling.fitting.objective import DELTA
 from triarch.scaling.fitting.problem import Problem
 
+# How near a limit, as a share of what lies between the two, is at it.
+NEAR_LIMIT = 1e-3
+
 
 class Form(abc.ABC):
     """What a parametric law says, without data.
@@ -22,6 +25,7 @@ class Form(abc.ABC):
       constants: parameters that this form does not fit, with their values.
       output: what it predicts.
       log_target: whether residuals are differences of logarithms (losses) or of the values (accuracies).
+      limits: the lowest and highest value of parameters that have both.
       delta: of the Huber loss, where the caller gives none; infinite for least squares.
     """
 
@@ -31,6 +35,7 @@ class Form(abc.ABC):
     constants: Mapping[str, float] = {}
     output: str = "loss"
     log_target: bool = True
+    limits: Mapping[str, tuple[float, float]] = {}
     delta: float = DELTA
 
     @abc.abstractmethod
@@ -53,6 +58,15 @@ class Form(abc.ABC):
     def exponents(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the exponents of the best "N" and "D" in compute; empty for a law that has no compute optimum."""
         return {}
+
+    def reached(self, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
+        """Returns a warning for each interval that reaches a limit of its parameter."""
+        found = []
+        for name, limits in self.limits.items():
+            for end, limit in zip(intervals.get(name, ()), limits, strict=False):
+                if abs(end - limit) <= NEAR_LIMIT * (limits[1] - limits[0]):
+                    found.append(f"the interval of {name} reaches its bound of {limit:g}: it may lie anywhere up to it")
+        return found
 
     def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, object]) -> list[str]:
         """Returns a warning for each parameter that has run to a bound of its own."""

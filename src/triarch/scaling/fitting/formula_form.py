@@ -10,7 +10,7 @@ import numpy as np
 from triarch.errors import UserError
 from triarch.scaling.fitting.curve_objective import MetricObjective
 from triarch.scaling.fitting.expression import Expression
-from triarch.scaling.fitting.form import Form
+from triarch.scaling.fitting.form import NEAR_LIMIT, Form
 from triarch.scaling.fitting.objective import DELTA
 from triarch.scaling.fitting.problem import Bounded, Coordinate, Problem
 from triarch.scaling.fitting.starts import FREE, POSITIVE, Domain, find_starts
@@ -18,8 +18,6 @@ from triarch.scaling.words import join
 
 # A parameter that changes what is predicted by less than this, whatever it is, has run to where it does not matter.
 LEAST_EFFECT = 1e-4
-# How near a bound, as a share of what lies between the two, is at it.
-NEAR_BOUND = 1e-3
 # Columns of the Jacobian that are dependent to this share, at every start, tell parameters apart nowhere.
 DEPENDENT = 1e-10
 STARTS_LOOKED_AT = 6
@@ -68,6 +66,10 @@ class FormulaForm(Form):
         """
         found = find_starts(expression, domains, inputs, target, log_target, starts or {})
         return cls(law, expression, tuple(inputs), domains, found, output, log_target, delta)
+
+    @property
+    def limits(self) -> dict[str, Domain]:  # type: ignore[override]
+        return {name: domain for name, domain in self.domains.items() if np.isfinite(domain).all()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,15 +121,12 @@ class FormulaForm(Form):
 
     def at_bounds(self, parameters: Mapping[str, float], fixed: Mapping[str, object]) -> list[str]:
         """Returns a warning for each bounded parameter that is at one of its bounds."""
-        found = []
-        for name, (low, high) in self.domains.items():
-            room = high - low
-            if name in fixed or not np.isfinite(room):
-                continue
-            for bound in (low, high):
-                if abs(parameters[name] - bound) <= NEAR_BOUND * room:
-                    found.append(f"{name} is at its bound of {bound:g}: these data do not show it")
-        return found
+        return [
+            f"{name} is at its bound of {limit:g}: these data do not show it"
+            for name, limits in self.limits.items()
+            for limit in limits
+            if name not in fixed and abs(parameters[name] - limit) <= NEAR_LIMIT * (limits[1] - limits[0])
+        ]
 
     def doubts(self, parameters: Mapping[str, float], values: np.ndarray, fixed: Mapping[str, object]) -> list[str]:
         """Returns a warning for each parameter above zero that has run to where it no longer matters."""

@@ -51,6 +51,10 @@ class Sigmoid(Form):
     log_target = False
     delta = ACCURACY_DELTA
 
+    @property
+    def limits(self) -> dict[str, tuple[float, float]]:  # type: ignore[override]
+        return {"ceiling": (self.floor, 1.0)}
+
     def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
         """theta = [logit of the ceiling between floor and 1, log(k scale), midpoint], the loss centred and scaled."""
         loss = values[:, 0]

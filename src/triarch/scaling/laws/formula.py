@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -18,8 +18,11 @@ from triarch.scaling.fitting.objective import DELTA
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.fitting.starts import FREE, POSITIVE, Domain
+from triarch.scaling.laws.costs import costs_of, flops_of
 from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.laws.optimum import Optima, budgets_or_usual
 from triarch.scaling.laws.parametric import ParametricLaw
+from triarch.scaling.laws.searched_optimum import searched_optimum
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import LOSS, ROLES, Role, Y
 
@@ -107,6 +110,13 @@ class FormulaLaw(ParametricLaw):
     def candidates(self, columns: Columns) -> list[Candidate]:
         """Returns the law itself, where the columns have its inputs, and losses, which its starts are found from."""
         return super().candidates(columns) if "loss" in columns.values else []
+
+    def optima(self, fit: Fit, columns: Columns, budgets: Sequence[float]) -> Optima | None:
+        """Returns the runs of the least loss, for laws of N and D."""
+        if set(fit.inputs) != {"N", "D"} or not {"params", "tokens", "loss"} <= columns.values.keys():
+            return None
+        wanted = budgets_or_usual(budgets, flops_of(columns))
+        return Optima.checked([searched_optimum(fit, cost, flops) for cost in costs_of(columns) for flops in wanted])
 
     def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
         """Compares parameters, and what is predicted along each input."""

@@ -10,7 +10,7 @@ from triarch.errors import UserError
 from triarch.scaling.figures.optimum_figures import isoflop_panel
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.allocation import Allocation, allocate
-from triarch.scaling.fitting.bootstrap import places
+from triarch.scaling.fitting.bootstrap import places, student_factors
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.laws.checked import checked
 from triarch.scaling.laws.costs import flops_of
@@ -89,7 +89,7 @@ def fit_isoflop(
     """Fits log loss as a parabola in log N at each budget; the vertices give N = k_N C^a and D = k_D C^b.
 
     Intervals are of a residual bootstrap: designs are fixed, and residuals, scaled up for the three parameters that
-    each budget spends, are drawn from all budgets together.
+    each budget spends, are drawn from all budgets together, with Student's factor for how few they are.
 
     Args:
       params, tokens, loss, flops: float[points], each above zero; runs of nearly the same FLOPs are one budget.
@@ -205,7 +205,9 @@ def _draw(budgets: list[_Budget], options: FitOptions, order: np.ndarray | None)
     if order is not None:
         by_place = np.full(len(order), np.nan)
         by_place[order[np.concatenate([budget.rows for budget in budgets])]] = pool
-    drawn = [budget.optimum(budget.fitted + noise(budget)) for budget in budgets]
+    # Each budget spends three parameters; what is left says how wide errors are, more or less surely.
+    wider = student_factors(len(pool) - 3 * len(budgets), options.bootstraps, options.seed)[:, None]
+    drawn = [budget.optimum(budget.fitted + wider * noise(budget)) for budget in budgets]
     return {name: np.stack([one[name] for one in drawn], axis=1) for name in ("N", "D", "loss")}
 
 

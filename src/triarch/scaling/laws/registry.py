@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.laws.bhagia import Bhagia
 from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.data_constrained import DataConstrained
 from triarch.scaling.laws.downstream import Downstream
@@ -26,7 +27,7 @@ from triarch.scaling.tables.columns import Columns
 # Those whose settings have flags of their own on the command line.
 OWN_LAWS = (
     Chinchilla, Power, DataConstrained, Isoflop, Envelope, Hyperparameters, LogLinear, Downstream, Formula,
-    *NAMED_FORMULAS, Tissue, MultiPowerLaw,
+    *NAMED_FORMULAS, Bhagia, Tissue, MultiPowerLaw,
 )  # fmt: skip
 LAWS: dict[str, type[Law]] = {law.name: law for law in OWN_LAWS}
 EXPECTED = {int: "a whole number", float: "a number", truth: "true or false"}
