@@ -68,7 +68,7 @@ class FormulaForm(Form):
         return cls(law, expression, tuple(inputs), domains, found, output, log_target, delta)
 
     @property
-    def limits(self) -> dict[str, Domain]:  # type: ignore[override]
+    def limits(self) -> dict[str, Domain]:
         return {name: domain for name, domain in self.domains.items() if np.isfinite(domain).all()}
 
     @property

@@ -123,7 +123,8 @@ class Bhagia(Law):
 
     def fit(self, columns: Columns, options: FitOptions) -> TwoSteps:
         """Fits both steps: see `fit_bhagia`."""
-        return fit_bhagia(*(columns.values[role.name] for role in self.needs), options)
+        params, tokens, loss, accuracy = (columns.values[role.name] for role in self.needs)
+        return fit_bhagia(params, tokens, loss, accuracy, options)
 
     def units(self, columns: Columns) -> Units:
         """Returns the rows."""

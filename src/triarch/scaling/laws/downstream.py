@@ -52,7 +52,7 @@ class Sigmoid(Form):
     delta = ACCURACY_DELTA
 
     @property
-    def limits(self) -> dict[str, tuple[float, float]]:  # type: ignore[override]
+    def limits(self) -> dict[str, tuple[float, float]]:
         return {"ceiling": (self.floor, 1.0)}
 
     def problem(self, values: np.ndarray, target: np.ndarray, delta: float) -> Problem:
