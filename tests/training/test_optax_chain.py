@@ -94,7 +94,7 @@ def test_every_transformation_can_be_named(name):
     ],
 )
 def test_bad_steps_are_one_line(step, message):
-    with pytest.raises(UserError, match=rf"^OptaxChain\.steps: .*{message}") as raised:
+    with pytest.raises(UserError, match=rf"^OptaxChain\.transformations: .*{message}") as raised:
         optimizers.validate(OptaxChain(Constant(0.1), ("scale_by_adam", step)), STEPS)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 700
 

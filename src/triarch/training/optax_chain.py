@@ -50,18 +50,18 @@ class OptaxChain:
 
     Attributes:
       learning_rate: the schedule, by whose negative the last step's result is multiplied.
-      steps: names with their arguments, in order.
+      transformations: names with their arguments, in order.
       max_grad_norm: global norm to which gradients are clipped first; None for no clipping.
     """
 
     learning_rate: Schedule
-    steps: tuple[str, ...] = ("scale_by_adam",)
+    transformations: tuple[str, ...] = ("scale_by_adam",)
     max_grad_norm: float | None = 1.0
 
     def validate(self) -> None:
         """Raises UserError, naming the step, for one that optax does not have or that does not take its arguments."""
-        if not self.steps:
-            raise UserError("OptaxChain.steps = (): expected at least one, such as 'scale_by_adam'")
+        if not self.transformations:
+            raise UserError("OptaxChain.transformations = (): expected at least one, such as 'scale_by_adam'")
         from triarch.models.network import ParameterSpec
 
         specs = [
@@ -70,18 +70,20 @@ class OptaxChain:
             ParameterSpec((3,), (None,), "vector"),
         ]
         params = [spec.struct for spec in specs]
-        for text in self.steps:
+        for text in self.transformations:
             step = _parse(text).transformation(specs)
             try:
                 jax.eval_shape(lambda params, step=step: step.update(params, step.init(params), params), params)
             except Exception as error:  # Optax checks little of what it is given.
-                raise UserError(f"OptaxChain.steps: {text!r}: {brief(error) or type(error).__name__}") from error
+                raise UserError(
+                    f"OptaxChain.transformations: {text!r}: {brief(error) or type(error).__name__}"
+                ) from error
 
     def transformation(
         self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree
     ) -> optax.GradientTransformation:
         """Returns the transformation, as `Optimizer` has it."""
-        steps = [_parse(text).transformation(specs) for text in self.steps]
+        steps = [_parse(text).transformation(specs) for text in self.transformations]
         return optax.chain(*steps, optax.scale_by_learning_rate(learning_rate))
 
 
@@ -103,7 +105,9 @@ class _Step:
         try:
             made = _of_optax(self.name)(*self.args, **self.kwargs)
         except Exception as error:
-            raise UserError(f"OptaxChain.steps: {self.text!r}: {brief(error) or type(error).__name__}") from error
+            raise UserError(
+                f"OptaxChain.transformations: {self.text!r}: {brief(error) or type(error).__name__}"
+            ) from error
         if self.name in _OF_TENSORS:
             made = per_layer(made, only(specs, mask))
         return made if self.kinds == KINDS else optax.masked(made, mask)
@@ -115,7 +119,7 @@ def _of_optax(name: str) -> Callable[..., optax.GradientTransformation]:
 
 def _parse(text: str) -> _Step:
     """Returns the step that a text names, its arguments bound to optax's function."""
-    where = f"OptaxChain.steps: {text[:_MOST_CHARACTERS]!r}"
+    where = f"OptaxChain.transformations: {text[:_MOST_CHARACTERS]!r}"
     try:
         if len(text) > _MOST_CHARACTERS:
             raise ValueError
