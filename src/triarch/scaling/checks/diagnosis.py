@@ -80,8 +80,8 @@ def diagnose(fit: Fit, share: float = SHARE, numbers: Sequence[int] | None = Non
     diagnosis = Diagnosis(found, rows, outside, mean, (), numbers)
     warnings = [
         *_unbounded(fit, found),
-        *_rows(diagnosis),
-        *(_extrapolation(outside, share) if share else []),
+        *_rows(fit, diagnosis),
+        *(_extrapolation(fit, outside, share) if share else []),
         *_early(fit, mean),
     ]
     return dataclasses.replace(diagnosis, warnings=tuple(warnings))
@@ -101,7 +101,7 @@ def _unbounded(fit: Fit, found: tuple[Profile, ...]) -> list[str]:
     return warnings + fit.form.at_bounds(fit.parameters, fit.fixed)
 
 
-def _rows(diagnosis: Diagnosis) -> list[str]:
+def _rows(fit: Fit, diagnosis: Diagnosis) -> list[str]:
     warnings = []
     rows = diagnosis.influence
     if rows.influential:
@@ -116,23 +116,30 @@ def _rows(diagnosis: Diagnosis) -> list[str]:
         )
     if rows.outlying:
         named = ", ".join(
-            f"{diagnosis.numbers[row]} ({rows.residual[row]:+.2%})" for row in rows.outlying[:MAX_NAMED_ROWS]
+            f"{diagnosis.numbers[row]} ({_amount(fit, float(rows.residual[row]), '+')})"
+            for row in rows.outlying[:MAX_NAMED_ROWS]
         )
         more = len(rows.outlying) - MAX_NAMED_ROWS
         warnings.append(
             f"outlying row{'s' * (len(rows.outlying) > 1)} {named}{f' and {more} more' if more > 0 else ''}: further"
-            f" from the law than 6 robust standard deviations of the residuals ({rows.spread:.2%} each)"
+            f" from the law than 6 robust standard deviations of the residuals ({_amount(fit, rows.spread)} each)"
         )
     return warnings
 
 
-def _extrapolation(outside: HeldOut | None, share: float) -> list[str]:
+def _amount(fit: Fit, value: float, sign: str = "") -> str:
+    """Returns a residual in writing: a share where it is a difference of logarithms."""
+    return format(value, f"{sign}.2%" if fit.form.log_target else f"{sign}.3g")
+
+
+def _extrapolation(fit: Fit, outside: HeldOut | None, share: float) -> list[str]:
     if outside is None:
         return [f"too few sizes to hold out the largest {share:.0%} and fit the rest: extrapolation is not tested"]
     if outside.rms > POOR_EXTRAPOLATION * max(outside.rms_fitted, 1e-6):
+        times = outside.rms / max(outside.rms_fitted, 1e-6)
         return [
-            f"fitted up to {outside.by} = {outside.cut:.3g}, the law misses the larger runs by {outside.rms:.2%}"
-            f" ({outside.rms / max(outside.rms_fitted, 1e-6):.0f} times its error where fitted)"
+            f"fitted up to {outside.by} = {outside.cut:.3g}, the law misses the larger runs by"
+            f" {_amount(fit, outside.rms)} ({times:.0f} times its error where fitted)"
         ]
     return []
 

@@ -64,7 +64,8 @@ def estimate(
     value = problem.objective.value_and_gradient(best[None])[0][0] * delta
     point = {name: float(column[0]) for name, column in problem.parameters(best[None]).items()}
     everything = {**form.constants, **point}
-    predicted = form.predict(everything, values.T)
+    with np.errstate(all="ignore"):
+        predicted = form.predict(everything, values.T)
     samples, intervals, wide, notes = {}, {}, delta, []
     kind, weights = _resamples(values, problem, options, notes)
     theta = None

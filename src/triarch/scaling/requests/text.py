@@ -115,17 +115,23 @@ def _objective(result: Mapping[str, Any], law: Law) -> str:
 
 def _checks(result: Mapping[str, Any]) -> list[str]:
     lines = []
+    # Differences of logarithms are shares of the value; others are in its own unit.
+    relative = result.get("residuals", {}).get("of") == "log loss"
+
+    def show(value: float, sign: str = "") -> str:
+        return format(value, f"{sign}.3%" if relative else f"{sign}.4g")
+
     if "residuals" in result:
         found = result["residuals"]
         lines.append(
-            f"  residuals of {found['of']}: root mean square {found['rms']:.3%}, largest {found['largest']:.3%}"
+            f"  residuals of {found['of']}: root mean square {show(found['rms'])}, largest {show(found['largest'])}"
         )
     held = result.get("held_out")
     if held:
         lines.append(
             f"  held out: fitted up to {held['by']} = {held['largest_fitted']:.3g}, the {len(held['rows'])} larger rows"
-            f" (up to {held['reach']:.2g} times) are missed by {held['rms']:.3%} (mean {held['bias']:+.3%}; where"
-            f" fitted {held['rms_fitted']:.3%})"
+            f" (up to {held['reach']:.2g} times) are missed by {show(held['rms'])} (mean {show(held['bias'], '+')};"
+            f" where fitted {show(held['rms_fitted'])})"
         )
     return lines
 
