@@ -25,6 +25,7 @@ from jax.sharding import Sharding
 from triarch.errors import UserError
 from triarch.interchange import literal_names
 from triarch.interchange.parameters import nest, unnest
+from triarch.runtime.quiet import quiet_orbax
 
 T = TypeVar("T")
 
@@ -99,7 +100,8 @@ def save_leaves(folder: Path, leaves: Mapping[str, Leaf]) -> None:
         name: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=(0,) if leaf.by_row else ())
         for name, leaf in leaves.items()
     }
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    with quiet_orbax(), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(nest(leaves), save_args=nest(chunks)))
 
 
@@ -144,7 +146,7 @@ def open_leaf(folder: Path, name: str) -> StoredLeaf:
 
 def save(folder: Path, tensors: Mapping[str, jax.Array]) -> None:
     """Writes `tensors` to a new `folder` and returns when they are on disk."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), nest(tensors))
         checkpointer.wait_until_finished()
 
