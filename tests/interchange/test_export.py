@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -185,3 +186,18 @@ def test_compute_type_is_the_callers_choice(tmp_path):
     fine = exports.logits(tiny.DECLLM, batch)
     assert coarse.dtype == np.float32
     assert 0 < np.abs(coarse - fine).max() < 0.1 * np.abs(fine).max()
+
+
+def test_orbax_says_nothing_of_a_failed_save(tmp_path, monkeypatch):
+    """Its account takes hundreds of lines, beside the one that says what failed."""
+
+    def full(*args, **options):
+        raise ValueError("No space left on device")
+
+    monkeypatch.setattr(orbax_folder.ts, "open", full)
+    said = []
+    logger = logging.getLogger("absl")
+    monkeypatch.setattr(logger, "callHandlers", said.append)
+    with pytest.raises(Exception, match="No space left"):
+        orbax_folder.save(tmp_path / "parameters", {"a/b": jnp.zeros((4, 2))})
+    assert said == []

@@ -26,6 +26,7 @@ from jax.sharding import Sharding
 from triarch.errors import UserError
 from triarch.interchange import literal_names
 from triarch.models.network import flatten, unflatten
+from triarch.runtime.quiet import quiet_orbax
 
 T = TypeVar("T")
 
@@ -100,7 +101,8 @@ def save_leaves(folder: Path, leaves: Mapping[str, Leaf]) -> None:
         name: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=(0,) if leaf.by_row else ())
         for name, leaf in leaves.items()
     }
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=registry)) as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    with quiet_orbax(), ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(unflatten(leaves), save_args=unflatten(chunks)))
 
 
@@ -145,7 +147,7 @@ def open_leaf(folder: Path, name: str) -> StoredLeaf:
 
 def save(folder: Path, tensors: Mapping[str, jax.Array]) -> None:
     """Writes `tensors` to a new `folder` and returns when they are on disk."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with quiet_orbax(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), unflatten(tensors))
         checkpointer.wait_until_finished()
 

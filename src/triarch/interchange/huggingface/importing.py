@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -121,8 +122,13 @@ class Opened:
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors that are part of the network."""
-        tensors, sizes = self.tensors, (link.theirs for link in self.links)
-        return sum(int(np.prod(tensors.entries[name].shape)) * tensors.dtype(name).itemsize for name in sizes)
+        return network_bytes(self)
+
+
+def network_bytes(source: Source) -> int:
+    """Returns the bytes of all tensors that parameters are made of."""
+    tensors, names = source.tensors, (link.theirs for link in source.links)
+    return sum(math.prod(tensors.entries[name].shape) * tensors.dtype(name).itemsize for name in names)
 
 
 def open_folder(folder: Path) -> Opened:

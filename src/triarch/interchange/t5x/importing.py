@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.importing import CONFIG, Advance, make_leaves
+from triarch.interchange.huggingface.importing import CONFIG, Advance, make_leaves, network_bytes
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.streamed import write_leaves
@@ -53,9 +51,7 @@ class Opened:
     @property
     def num_bytes(self) -> int:
         """Bytes of all parameters."""
-        names = (link.theirs for link in self.links)
-        entries, dtype = self.tensors.entries, self.tensors.dtype
-        return sum(int(np.prod(entries[name].shape)) * dtype(name).itemsize for name in names)
+        return network_bytes(self)
 
     @property
     def left_out(self) -> tuple[str, ...]:
