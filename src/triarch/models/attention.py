@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
@@ -37,15 +39,19 @@ class Attention(nnx.Module):
         kernel_std: float,
         rngs: nnx.Rngs,
         constrain: Constrain,
+        memory_width: int | None = None,
     ):
+        """Makes the projections; `memory_width` is that of what is attended to, None for `d_model`."""
         self.config = config
         self.execution = execution
         self.constrain = constrain
         d_model, width = config.d_model, config.num_heads * config.head_dim
         kv_width = config.kv_heads * config.head_dim
         self.query = parameters.normal(rngs, (d_model, width), kernel_std, ("embed", "heads"))
-        self.key = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
-        self.value = parameters.normal(rngs, (d_model, kv_width), kernel_std, ("embed", "kv_heads"))
+        given_width = d_model if memory_width is None else memory_width
+        given_std = kernel_std if config.kernel_init == "fixed" else 1 / math.sqrt(given_width)
+        self.key = parameters.normal(rngs, (given_width, kv_width), given_std, ("embed", "kv_heads"))
+        self.value = parameters.normal(rngs, (given_width, kv_width), given_std, ("embed", "kv_heads"))
         self.output = parameters.normal(rngs, (width, d_model), residual_std, ("heads", "embed"))
         has_bias = config.attention_bias
         self.query_bias = parameters.constant(0.0, (width,), ("heads",)) if has_bias else None
@@ -58,7 +64,7 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Float[Array, "batch target d_model"],
-        memory: Float[Array, "batch source d_model"] | None,
+        memory: Float[Array, "batch source given"] | None,
         mask: Mask,
         attend: Attend,
         query_angles: Angles | None,

@@ -61,6 +61,7 @@ class Block(nnx.Module):
         rngs: nnx.Rngs,
         constrain: Constrain,
     ):
+        memory_width, config = config.d_model, config.of_side(side)
         self.spec = spec
         self.constrain = constrain
         self.norm_position = config.norm_position
@@ -76,7 +77,9 @@ class Block(nnx.Module):
         self.attention = Attention(config, execution, *attention_stds, rngs, constrain)
         self.post_attention_norm = Norm(config) if after else None
         self.cross_norm = Norm(config) if cross and before else None
-        self.cross_attention = Attention(config, execution, *attention_stds, rngs, constrain) if cross else None
+        self.cross_attention = (
+            Attention(config, execution, *attention_stds, rngs, constrain, memory_width) if cross else None
+        )
         self.post_cross_norm = Norm(config) if cross and after else None
         self.mlp_norm = Norm(config) if before else None
         self.mlp = FeedForward(config, execution, *mlp_stds, rngs, constrain)

@@ -12,6 +12,8 @@ from triarch.models.rope import Rope, RopeScaling
 
 Architecture = Literal["encoder-only", "decoder-only", "encoder-decoder"]
 Side = Literal["encoder", "decoder"]
+# Fields of which a decoder may have its own, as `decoder_...`.
+SIDE_SIZES = ("d_model", "d_ff", "num_heads", "head_dim", "num_kv_heads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,12 @@ class ModelConfig:
       num_encoder_layers: bidirectional layers.
       num_decoder_layers: causal layers; with encoder layers present they also carry cross-attention.
       num_kv_heads: key/value heads; None means as many as query heads.
+      decoder_d_model: of an encoder-decoder's decoder, where it differs from the encoder's; None: it does not. Keys and
+        values of cross-attention map the encoder's width. So with the next four.
+      decoder_d_ff: see `decoder_d_model`.
+      decoder_num_heads: see `decoder_d_model`.
+      decoder_head_dim: see `decoder_d_model`.
+      decoder_num_kv_heads: see `decoder_d_model`.
       activation: nonlinearity of the feed-forward layer; "gelu" is the exact one.
       gated_mlp: multiply the activated branch by a second linear branch (SwiGLU, GeGLU).
       mlp_bias: biases in the feed-forward layer.
@@ -112,6 +120,11 @@ class ModelConfig:
     num_encoder_layers: int = 0
     num_decoder_layers: int = 0
     num_kv_heads: int | None = None
+    decoder_d_model: int | None = None
+    decoder_d_ff: int | None = None
+    decoder_num_heads: int | None = None
+    decoder_head_dim: int | None = None
+    decoder_num_kv_heads: int | None = None
 
     activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
     gated_mlp: bool = True
@@ -171,6 +184,14 @@ class ModelConfig:
         if self.num_encoder_layers and self.num_decoder_layers:
             return "encoder-decoder"
         return "encoder-only" if self.num_encoder_layers else "decoder-only"
+
+    def of_side(self, side: Side) -> ModelConfig:
+        """Returns the config as one side has it: of the decoder, its own sizes in place of the encoder's."""
+        own = {name: getattr(self, f"decoder_{name}") for name in SIDE_SIZES}
+        if side == "encoder" or not any(size is not None for size in own.values()):
+            return self
+        as_well = dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None)
+        return dataclasses.replace(self, **{name: size for name, size in own.items() if size is not None}, **as_well)
 
     @property
     def kv_heads(self) -> int:

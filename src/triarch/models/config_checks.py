@@ -73,6 +73,17 @@ def check(config: ModelConfig) -> None:
 
 def _check_sides(config: ModelConfig) -> None:
     two_sided = config.architecture == "encoder-decoder"
+    decoder = config.of_side("decoder")
+    if decoder is not config:
+        for name in ("d_model", "d_ff", "num_heads", "head_dim", "num_kv_heads"):
+            unset = getattr(config, f"decoder_{name}") is None
+            _require(config, f"decoder_{name}", two_sided or unset, "goes with an encoder and a decoder")
+        as_wide = decoder.d_model == config.d_model or not config.shared_embeddings
+        _require(config, "shared_embeddings", as_wide, "goes with sides of one d_model")
+        try:
+            check(decoder)
+        except UserError as error:
+            raise UserError(f"{error} (of the decoder)") from None
     _require(config, "shared_embeddings", config.shared_embeddings or two_sided, "goes with an encoder and a decoder")
     has_window = config.decoder_sliding_window is None or config.sliding_window is not None
     _require(config, "decoder_sliding_window", has_window, "has no effect without sliding_window")

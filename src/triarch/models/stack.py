@@ -60,11 +60,12 @@ class Stack(nnx.Module):
             return Block(config, execution, spec, side, layer_rngs, constrain)
 
         self.first = nnx.List([make(spec, rngs) for spec in specs[:num_first]])
+        own = config.of_side(side)
         group = specs[num_first : num_first + period]
         self.scanned = nnx.List([_stacked(lambda r, s=spec: make(s, r), self.num_repeats, rngs) for spec in group])
-        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(config, rngs)
+        self.relative_bias = None if config.relative_bias_per_layer else relative_bias_table(own, rngs)
         self.max_distance = config.relative_max_distance
-        self.final_norm = Norm(config) if config.final_norm else None
+        self.final_norm = Norm(own) if config.final_norm else None
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], around: Surroundings

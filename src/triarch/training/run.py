@@ -120,7 +120,8 @@ def assemble(config: RunConfig, inputs: Inputs, devices: Sequence[jax.Device] | 
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
-    check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
+    for own in (config.model, config.model.of_side("decoder")):
+        check_split(config.rules, mesh, {"heads": own.num_heads, "mlp": own.d_ff})
     layout = batch_sharding(config.rules, mesh)
     network = Network(config.model, config.execution, config.rules, mesh)
     transformation = optimizers.build(config.optimizer, config.steps)

@@ -19,6 +19,7 @@ BASE = dict(
 CASES = {
     "as published": BASE,
     "scaled embeddings, ReLU": BASE | dict(scale_embedding=True, activation_function="relu", d_model=20),
+    "a decoder of its own shape": BASE | dict(decoder_ffn_dim=18, decoder_attention_heads=3),
     "biased logits": BASE | dict(decoder_layers=1, encoder_layers=3),
 }
 

@@ -13,6 +13,7 @@ from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.interchange.parameters import specs
 from triarch.models import ModelConfig
+from triarch.models.config import SIDE_SIZES
 
 # How parameters begin says nothing about the network they have become.
 _INITIAL = ("kernel_init", "init_std", "embedding_init_std")
@@ -45,6 +46,7 @@ def _tensor_names(config: ModelConfig, family: Family) -> Iterator[str]:
     """Yields the names of tensors that there is one of, not one a layer."""
     # They do not depend on sizes, and making a small network's parameters out takes less time.
     small = {"vocab_size": config.pad_id + 1, "d_model": 2, "d_ff": 2, "num_heads": 1, "num_kv_heads": 1, "head_dim": 2}
+    small |= dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None)
     layers = {f"num_{side}_layers": min(1, config.num_layers(side)) for side in ("encoder", "decoder")}
     shapes = specs(dataclasses.replace(config, **small, **layers))
     for rule in family.rules(config):
@@ -58,6 +60,9 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
     for name in _INITIAL:
         del values[name]
     layers = {side: config.layer_specs(side) for side in ("encoder", "decoder")}
+    decoder = config.of_side("decoder")
+    values |= {f"decoder_{name}": getattr(decoder, name) for name in SIDE_SIZES}
+    values |= {"decoder_num_kv_heads": decoder.kv_heads}
     values |= {
         "num_kv_heads": config.kv_heads,
         "attention_scale": _number(config.attention_factor, {}),

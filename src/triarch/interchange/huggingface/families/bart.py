@@ -24,15 +24,17 @@ def read(fields: Fields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     # Untied, the class has separate tables for the two sides and for nothing.
     fields.only("tie_word_embeddings", True)
-    for name in ("ffn_dim", "attention_heads"):
-        fields.only(f"decoder_{name}", fields.count(f"encoder_{name}", _DEFAULTS[name]))
     d_model, num_heads = fields.count("d_model", 1024), fields.count("encoder_attention_heads", 16)
+    decoder_heads = fields.count("decoder_attention_heads", 16)
     return ModelConfig(
         vocab_size=fields.count("vocab_size", 50265),
         d_model=d_model,
         d_ff=fields.count("encoder_ffn_dim", 4096),
         num_heads=num_heads,
         head_dim=d_model // num_heads,
+        decoder_d_ff=fields.count("decoder_ffn_dim", 4096),
+        decoder_num_heads=decoder_heads,
+        decoder_head_dim=d_model // decoder_heads,
         num_encoder_layers=fields.count("encoder_layers", 12),
         num_decoder_layers=fields.count("decoder_layers", 12),
         activation=fields.activation("activation_function", "gelu"),
@@ -55,18 +57,16 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-_DEFAULTS = {"ffn_dim": 4096, "attention_heads": 16}
-
-
 def write(config: ModelConfig) -> dict[str, Any]:
     """Returns the config.json of a network."""
-    sizes = {"ffn_dim": config.d_ff, "attention_heads": config.num_heads}
+    sides = {side: config.of_side(side) for side in ("encoder", "decoder")}
     return {
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,
         "encoder_layers": config.num_encoder_layers,
         "decoder_layers": config.num_decoder_layers,
-        **{f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sizes.items()},
+        **{f"{side}_ffn_dim": own.d_ff for side, own in sides.items()},
+        **{f"{side}_attention_heads": own.num_heads for side, own in sides.items()},
         "activation_function": activation_name(config.activation, tanh="gelu_new"),
         "max_position_embeddings": max(1, (config.learned_positions or 0) - _OFFSET),
         "scale_embedding": config.embedding_scale != 1.0,
