@@ -15,7 +15,7 @@ from flax import nnx
 from triarch.errors import UserError
 from triarch.interchange.manifest import Origin
 from triarch.interchange.placement import Placement, host_values
-from triarch.models import ModelConfig, Transformer
+from triarch.models import ModelConfig, Transformer, abstract
 
 Batch = Mapping[str, np.ndarray]
 Function = Callable[[Transformer, Mapping[str, jax.Array]], Any]
@@ -68,6 +68,18 @@ class LoadedModel:
         """
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
+
+    def under(self, config: ModelConfig) -> LoadedModel:
+        """Returns the model with its parameters in the network of another config.
+
+        Raises:
+          UserError: that network has other parameters.
+        """
+        graph, expected = nnx.split(abstract(config, self.model.execution, self.model.constrain))
+        shapes, own = ({path: leaf.shape for path, leaf in nnx.to_flat_state(one)} for one in (expected, self.state))
+        if shapes != own:
+            raise UserError(f"{self.path}: its parameters do not fit the changed ModelConfig, which needs others")
+        return dataclasses.replace(self, model=nnx.merge(graph, self.state), _compiled={})
 
     def put(self, parameters: Mapping[str, jax.Array]) -> None:
         """Puts other parameters, by name, into the network; what was compiled for it stays."""
