@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name
+from triarch.interchange.huggingface.fields import Fields, activation_name, own_sizes
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -24,17 +24,13 @@ def read(fields: Fields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     # Untied, the class has separate tables for the two sides and for nothing.
     fields.only("tie_word_embeddings", True)
-    d_model, num_heads = fields.count("d_model", 1024), fields.count("encoder_attention_heads", 16)
-    decoder_heads = fields.count("decoder_attention_heads", 16)
+    d_model = fields.count("d_model", 1024)
+    encoder, decoder = (_sizes(fields, side, d_model) for side in ("encoder", "decoder"))
     return ModelConfig(
         vocab_size=fields.count("vocab_size", 50265),
         d_model=d_model,
-        d_ff=fields.count("encoder_ffn_dim", 4096),
-        num_heads=num_heads,
-        head_dim=d_model // num_heads,
-        decoder_d_ff=fields.count("decoder_ffn_dim", 4096),
-        decoder_num_heads=decoder_heads,
-        decoder_head_dim=d_model // decoder_heads,
+        **encoder,
+        **own_sizes(encoder, decoder),
         num_encoder_layers=fields.count("encoder_layers", 12),
         num_decoder_layers=fields.count("decoder_layers", 12),
         activation=fields.activation("activation_function", "gelu"),
@@ -55,6 +51,11 @@ def read(fields: Fields) -> ModelConfig:
         logits_bias=fields.tensors.has_nonzero(_LOGITS_BIAS),
         pad_id=fields.pad_id(1),
     )
+
+
+def _sizes(fields: Fields, side: str, d_model: int) -> dict[str, int]:
+    num_heads = fields.count(f"{side}_attention_heads", 16)
+    return {"d_ff": fields.count(f"{side}_ffn_dim", 4096), "num_heads": num_heads, "head_dim": d_model // num_heads}
 
 
 def write(config: ModelConfig) -> dict[str, Any]:

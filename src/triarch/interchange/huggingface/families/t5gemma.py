@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
+from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, own_sizes, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
 from triarch.models.config import SIDE_SIZES
@@ -21,7 +21,8 @@ _SIDES = ("encoder", "decoder")
 def read(fields: Fields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     sides = [_read_side(fields.inner(side)) for side in _SIDES]
-    sizes = {f"decoder_{name}": sides[1][name] for name in SIDE_SIZES}
+    encoder, decoder = ({name: side[name] for name in SIDE_SIZES} for side in sides)
+    sizes = own_sizes(encoder, decoder)
     for name, value in sides[0].items():
         if value != sides[1][name] and name not in SIDE_SIZES:
             raise fields.no_equivalent(f"{name}, encoder and decoder", (value, sides[1][name]))
