@@ -10,6 +10,7 @@ import typing
 from typing import TYPE_CHECKING, Any, Literal
 
 from triarch.errors import UserError, nearest
+from triarch.models.rope import RopeScaling
 
 if TYPE_CHECKING:
     from triarch.models.config import ModelConfig
@@ -151,6 +152,7 @@ def _check_rope_scaling(config: ModelConfig) -> None:
     scaling = config.rope_scaling
     if scaling is None:
         return
+    _require(config, "rope_scaling", isinstance(scaling, RopeScaling), "must be a RopeScaling")
     if not isinstance(scaling.kind, str) or scaling.kind not in _SCALINGS:
         hint = nearest(str(scaling.kind), _SCALINGS)
         raise UserError(f"ModelConfig.rope_scaling: RopeScaling.kind = {scaling.kind!r}{hint}")
