@@ -46,6 +46,40 @@ def test_extrapolate_writes_tables_and_figures(folder, tmp_path, capsys):
     assert "nats/token" in capsys.readouterr().out
 
 
+def test_extrapolate_slows_the_rotation_of_a_model_that_is_there(folder, tmp_path):
+    """Texts of the original length are read as before, although the longest of the same call slow the rotation."""
+    arguments = ["extrapolate", f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", "--trained_length=8"]
+    arguments += ["--prefixes=4", f"--json={tmp_path / 'found.json'}", f"--output={tmp_path / 'out'}"]
+
+    def losses(*flags, lengths="8,20"):
+        assert main([*arguments, f"--lengths={lengths}", *flags]) == 0
+        return [row["nats_per_token"] for row in json.loads((tmp_path / "found.json").read_text())["losses"]]
+
+    scaling = ["--gin.ModelConfig.rope_scaling=@RopeScaling()", "--gin.RopeScaling.factor=4.0"]
+    dynamic = ["--gin.RopeScaling.kind='dynamic'", "--gin.RopeScaling.original_length=8"]
+    short, long = losses()
+    found = losses(*scaling, *dynamic, lengths="8,12,20")
+    assert found[0] == pytest.approx(short, rel=1e-6) and abs(found[2] - long) > 1e-4
+    found = losses(*scaling, "--gin.RopeScaling.kind='linear'")
+    assert abs(found[0] - short) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gin.RopeScaling.factor=4.0"], "RopeScaling.factor has no effect"),
+        (["--gin.ModelConfig.rope_scalin=None"], "did you mean 'rope_scaling'?"),
+        (["--gin.ModelConfig.d_ff=12"], "its parameters do not fit the changed ModelConfig, which needs others"),
+        (["--gin.ModelConfig.rope_base=0.0"], "ModelConfig.rope_base = 0.0 must be positive"),
+    ],
+)
+def test_changes_that_extrapolate_refuses(flags, message, folder, tmp_path, capsys):
+    arguments = [f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", f"--output={tmp_path / 'out'}"]
+    assert main(["extrapolate", *arguments, "--trained_length=8", "--lengths=8", *flags]) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error
+
+
 def test_attention_writes_tables_and_figures(folder, tmp_path, capsys):
     arguments = [f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", f"--output={tmp_path / 'out'}"]
     assert main(["attention", *arguments, "--layers=1", "--heads=1", f"--json={tmp_path / 'found.json'}"]) == 0

@@ -21,6 +21,14 @@ OTHERS = {
     "window of none": dataclasses.replace(tiny.ETTIN_DECODER, num_decoder_layers=2, sliding_window=0, global_every=2),
     "relative bias of each layer": dataclasses.replace(tiny.T5, relative_bias_per_layer=True),
     "relative bias without an encoder": dataclasses.replace(tiny.T5, num_encoder_layers=0),
+    "a decoder of its own shape": dataclasses.replace(
+        tiny.T5GEMMA,
+        decoder_d_model=10,
+        decoder_d_ff=14,
+        decoder_num_heads=2,
+        decoder_num_kv_heads=1,
+        decoder_head_dim=8,
+    ),
     "side by side, rotated in part, learned norms of queries and keys": dataclasses.replace(
         tiny.REDLLM, num_decoder_layers=2, parallel_residual=True, rope_fraction=0.5, qkv_norm=False, qk_norm="per_head"
     ),

@@ -94,6 +94,15 @@ VARIANTS = [
     dataclasses.replace(DECLLM, prediction_head=True, embedding_norm=True, num_decoder_layers=1),
     dataclasses.replace(tiny.T5GEMMA, norm_position="output", qk_norm="all_heads"),
     dataclasses.replace(ETTIN_DECODER, qk_norm="per_head", norm_bias=True),
+    dataclasses.replace(
+        tiny.T5GEMMA,
+        decoder_d_model=10,
+        decoder_d_ff=14,
+        decoder_num_heads=6,
+        decoder_head_dim=4,
+        tied_embeddings=False,
+    ),
+    dataclasses.replace(tiny.BART, decoder_num_heads=2, decoder_head_dim=6, prediction_head=True),
 ]
 
 
@@ -118,11 +127,12 @@ def visible_pairs(config, num_layers, length, causal):
 @pytest.mark.parametrize("config", VARIANTS)
 @pytest.mark.parametrize(("source", "target"), [(5, 11), (1, 1), (13, 2)])
 def test_train_operations_count_visible_pairs_only(config, source, target):
-    width = config.num_heads * config.head_dim
-    pairs = visible_pairs(config, config.num_encoder_layers, source, causal=False)
-    pairs += visible_pairs(config, config.num_decoder_layers, target, causal=True)
+    width, decoder_width = (own.num_heads * own.head_dim for own in map(config.of_side, ("encoder", "decoder")))
+    attended = width * visible_pairs(config, config.num_encoder_layers, source, causal=False)
+    pairs = visible_pairs(config, config.num_decoder_layers, target, causal=True)
     if config.architecture == "encoder-decoder":
         pairs += config.num_decoder_layers * source * target
+    attended += decoder_width * pairs
     matrices = 0
     for path, value in tiny.parameters(config).items():
         looked_up = path[-1] in ("positions", "types", "encoder_table")
@@ -133,7 +143,7 @@ def test_train_operations_count_visible_pairs_only(config, source, target):
         if path[-2:] in (("cross_attention", "key"), ("cross_attention", "value")):
             uses = source
         matrices += uses * value.size
-    assert config.flops(source, target, "train") == 3 * (2 * matrices + 4 * pairs * width)
+    assert config.flops(source, target, "train") == 3 * (2 * matrices + 4 * attended)
 
 
 @pytest.mark.parametrize("family", ["redllm", "decllm", "ettin_encoder"])

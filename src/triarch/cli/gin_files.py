@@ -166,6 +166,19 @@ def load_run(args: argparse.Namespace, base: Any | None = None) -> tuple[Any, st
     return run, render(run)
 
 
+def changed(value: Any, bindings: Sequence[str]) -> Any:
+    """Returns a config value as `--gin.NAME` flags change it.
+
+    Raises:
+      UserError: a flag names what does not exist, has no effect, or its value does not fit.
+    """
+    _take([*read_text(render(value), "the config"), *_read([], bindings)])
+    _values.check_macros()
+    found = build(type(value).__name__)
+    refuse_flags_without_effect()
+    return found
+
+
 def check_effects() -> None:
     """Says on stderr which bindings in the user's own files had no effect on what was built since `parse`.
 

@@ -178,10 +178,11 @@ def analyse(
 def _chosen(model: LoadedModel, options: AttentionOptions) -> dict[Site, tuple[int, ...]]:
     """Returns the heads to be shown of each site to be shown."""
     config = model.config
-    heads = tuple(range(min(4, config.num_heads))) if options.heads is None else tuple(options.heads)
+    most = min(config.num_heads, config.of_side("decoder").num_heads)
+    heads = tuple(range(min(4, most))) if options.heads is None else tuple(options.heads)
     for head in heads:
-        if not 0 <= head < config.num_heads:
-            raise UserError(f"--heads: {model.path} has heads 0 to {config.num_heads - 1}, not {head}")
+        if not 0 <= head < most:
+            raise UserError(f"--heads: {model.path} has heads 0 to {most - 1}, not {head}")
     depths = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
     deepest = max(depths.values())
     for layer in options.layers or ():

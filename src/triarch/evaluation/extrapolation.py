@@ -104,7 +104,8 @@ def extrapolate(
 
     An encoder-decoder reads the prefix in its encoder and the rest in its decoder; a decoder-only model reads all in a
     row; both are scored on what follows the prefix. Neither sees ahead, so one pass over the longest windows holds all
-    shorter ones. An encoder is given windows of every length with one token masked at a time.
+    shorter ones; but for a rotary embedding whose base grows with the text each length is read by itself. An encoder is
+    given windows of every length with one token masked at a time.
 
     Args:
       model: of any architecture.
@@ -125,35 +126,38 @@ def extrapolate(
             return list(_pseudo(model, store, options, progress)), []
         losses: list[LengthLoss] = []
         positions: list[PositionLoss] = []
-        for prefix, scored in _by_token(model, store, options, progress):
-            for length in options.lengths:
-                if length > prefix:
-                    loss = summarise(_between(scored, 0, length - prefix))
-                    losses.append(LengthLoss(**vars(loss), scoring="paired", prefix=prefix, length=length))
-            positions += _stretches(prefix, scored)
-    return losses, positions
+        scaling = model.config.rope_scaling
+        grows = scaling is not None and scaling.kind == "dynamic"
+        for total in options.lengths if grows else options.lengths[-1:]:
+            for prefix, scored in _by_token(model, store, options, total, progress):
+                for length in [total] if grows else options.lengths:
+                    if length > prefix:
+                        loss = summarise(_between(scored, 0, length - prefix))
+                        losses.append(LengthLoss(**vars(loss), scoring="paired", prefix=prefix, length=length))
+                positions += _stretches(prefix, scored) if total == options.lengths[-1] else []
+    return sorted(losses, key=lambda loss: (loss.prefix, loss.length)), positions
 
 
 def _by_token(
-    model: LoadedModel, store: TokenStore, options: LengthOptions, progress: Progress
+    model: LoadedModel, store: TokenStore, options: LengthOptions, length: int, progress: Progress
 ) -> Iterator[tuple[int, Scored]]:
-    """Yields each prefix and what was scored, sums [windows, tokens after the prefix], of the longest windows."""
-    longest = options.lengths[-1]
-    windows = _windows(store, options)
+    """Yields each prefix and what was scored, sums [windows, tokens after the prefix], of windows of one length."""
+    sampled = _windows(store, options)
+    windows = [(number, {**example, "tokens": example["tokens"][:length]}) for number, example in sampled]
     scorer = Scorer.of(model, store, options.split, options.batch_size, progress)
     objective = _prefix_objective(model)
-    prefixes = [prefix for prefix in options.prefixes if prefix < longest]
+    prefixes = [prefix for prefix in options.prefixes if prefix < length]
     causal = model.config.architecture == "decoder-only" and not objective.bidirectional_prefix
     # What is given changes nothing for a model that sees everything before a token alike: one pass serves all.
     for prefix in prefixes[:1] if causal else prefixes:
-        _check_places(model, longest, prefix)
-        one = _scoring(model, store, dataclasses.replace(objective, prefix_fraction=prefix / longest), longest)
-        progress.start(f"{model.path.name} {longest:,} tokens, prefix {prefix:,}", len(windows))
+        _check_places(model, length, prefix)
+        one = _scoring(model, store, dataclasses.replace(objective, prefix_fraction=prefix / length), length)
+        progress.start(f"{model.path.name} {length:,} tokens, prefix {prefix:,}", len(windows))
         sums = scorer.token_sums(windows, one)
         check_finite(sums.nats, model, store)
         for given in prefixes if causal else [prefix]:
-            own = WindowSums(*(values[:, given - prefix : longest - prefix] for values in sums))
-            yield given, Scored(own, windows.sample)
+            own = WindowSums(*(values[:, given - prefix : length - prefix] for values in sums))
+            yield given, Scored(own, sampled.sample)
 
 
 def _windows(store: TokenStore, options: LengthOptions) -> SampledWindows:

@@ -77,6 +77,17 @@ class LoadedModel:
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
+    def under(self, config: ModelConfig) -> LoadedModel:
+        """Returns the model with its parameters in the network of another config.
+
+        Raises:
+          UserError: that network has other parameters.
+        """
+        network = self.network.under(config)
+        if network.specs != self.network.specs:
+            raise UserError(f"{self.path}: its parameters do not fit the changed ModelConfig, which needs others")
+        return dataclasses.replace(self, network=network, _compiled={})
+
     def compiled(self, function: Function) -> Callable[[Batch], Any]:
         """Returns `function(model, batch)` compiled, from numpy features to numpy arrays; once for each function."""
         if function not in self._compiled:

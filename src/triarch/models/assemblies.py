@@ -51,7 +51,7 @@ class Transformer(nnx.Module):
         self.execution = execution
         self.constrain = constrain
         self.embedding = Embedding(config, rngs)
-        self.prediction_head = PredictionHead(config, rngs) if config.prediction_head else None
+        self.prediction_head = PredictionHead(config.of_side("decoder"), rngs) if config.prediction_head else None
         has_bias = config.logits_bias
         self.logits_bias = parameters.constant(0.0, (config.vocab_size,), ("vocab",)) if has_bias else None
 
@@ -71,7 +71,7 @@ class Transformer(nnx.Module):
 
     def unembedding(self) -> Unembedding:
         """Returns the map from hidden states to logits."""
-        config = self.config
+        config = self.config.of_side("decoder")
         bias = None if self.logits_bias is None else self.logits_bias[...]
         scale = 1 / math.sqrt(config.d_model) if config.logits_scale == "rsqrt_d_model" else config.logits_scale
         return Unembedding(self.embedding.output_kernel, bias, scale, config.logits_softcap)
@@ -118,10 +118,11 @@ class Transformer(nnx.Module):
         mixers = [spec.mixer for spec in self.config.layer_specs(side)]
         ropes = dict.fromkeys(mixer.rope for mixer in mixers if mixer.rope is not None)
         lengths = text_lengths(positions, mask.query_segments)
+        head_dim = self.config.of_side(side).head_dim
         return StackContext(
             attend=self.execution.attend(self.constrain),
             mask=mask,
-            angles={rope: rotary_angles(positions, self.config.head_dim, rope, lengths) for rope in ropes},
+            angles={rope: rotary_angles(positions, head_dim, rope, lengths) for rope in ropes},
             dropout=dropout,
             losses=losses,
         )
@@ -132,7 +133,7 @@ class Encoder(Transformer):
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
         super().__init__(config, execution, rngs, constrain)
-        self.encoder_input = StackInput(config, rngs)
+        self.encoder_input = StackInput(config.of_side("encoder"), rngs)
         self.encoder = Stack(config, execution, "encoder", rngs, constrain)
 
     def states(self, batch: Batch, key: Keys = None, losses: Losses = None) -> Float[Array, "batch length d_model"]:
@@ -222,7 +223,7 @@ class Decoding(Transformer):
         rope = self.config.rope
         if rope is None or not self.config.cross_attention_rope:
             return None
-        return rotary_angles(positions, self.config.head_dim, rope, lengths)
+        return rotary_angles(positions, self.config.of_side("decoder").head_dim, rope, lengths)
 
 
 class Decoder(Decoding):
@@ -230,7 +231,7 @@ class Decoder(Decoding):
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
         super().__init__(config, execution, rngs, constrain)
-        self.decoder_input = StackInput(config, rngs)
+        self.decoder_input = StackInput(config.of_side("decoder"), rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
     def _memory_angles(self, positions: jax.Array, lengths: jax.Array | None = None) -> None:
@@ -252,9 +253,9 @@ class EncoderDecoder(Decoding):
 
     def __init__(self, config: ModelConfig, execution: Execution, rngs: nnx.Rngs, constrain: Constrain):
         super().__init__(config, execution, rngs, constrain)
-        self.encoder_input = StackInput(config, rngs)
+        self.encoder_input = StackInput(config.of_side("encoder"), rngs)
         self.encoder = Stack(config, execution, "encoder", rngs, constrain)
-        self.decoder_input = StackInput(config, rngs)
+        self.decoder_input = StackInput(config.of_side("decoder"), rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
     def _inputs(self, batch: Batch, key: Keys = None, losses: Losses = None) -> DecoderInputs:

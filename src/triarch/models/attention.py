@@ -24,15 +24,17 @@ class Attention(Mixer):
     queries and keys commute.
     """
 
-    def __init__(self, site: Site):
+    def __init__(self, site: Site, memory_width: int | None = None):
+        """Makes the projections; `memory_width` is that of what is attended to, None for `d_model`."""
         config = site.shape
         self.config = config
         self.execution = site.execution
         self.constrain = site.constrain
         d_model, width, kv_width = config.d_model, config.heads_width, config.kv_heads_width
         self.query = site.kernel((d_model, width), ("embed", "heads"))
-        self.key = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
-        self.value = site.kernel((d_model, kv_width), ("embed", "kv_heads"))
+        given_width = d_model if memory_width is None else memory_width
+        self.key = site.kernel((given_width, kv_width), ("embed", "kv_heads"))
+        self.value = site.kernel((given_width, kv_width), ("embed", "kv_heads"))
         self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
         has_bias = config.attention_bias
         self.query_bias = site.bias(width, "heads") if has_bias else None

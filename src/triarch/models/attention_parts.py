@@ -36,10 +36,10 @@ class SelfAttention:
         return self_attention.SelfAttentionMixer(site, self)
 
     def num_params(self, shape: Shape) -> int:
-        return num_attention_params(shape)
+        return num_attention_params(shape, shape.d_model)
 
     def flops(self, shape: Shape, reading: Reading) -> float:
-        weights = num_query_weights(shape) + num_key_weights(shape)
+        weights = num_query_weights(shape) + num_key_weights(shape, shape.d_model)
         return 2 * reading.length * weights + pair_flops(shape, self._pairs(reading))
 
     def check(self, shape: Shape) -> None:
@@ -57,31 +57,37 @@ class SelfAttention:
 
 @dataclasses.dataclass(frozen=True)
 class CrossAttention:
-    """Attention to the encoder's output."""
+    """Attention to the encoder's output.
+
+    Attributes:
+      memory_width: of that output.
+    """
+
+    memory_width: int
 
     name: ClassVar[str] = "cross_attention"
 
     def build(self, site: Site) -> cross_attention.CrossAttentionMixer:
-        return cross_attention.CrossAttentionMixer(site)
+        return cross_attention.CrossAttentionMixer(site, self)
 
     def num_params(self, shape: Shape) -> int:
-        return num_attention_params(shape)
+        return num_attention_params(shape, self.memory_width)
 
     def flops(self, shape: Shape, reading: Reading) -> float:
         length, memory_length = reading.length, reading.memory_length
-        matmul = 2 * (length * num_query_weights(shape) + memory_length * num_key_weights(shape))
+        matmul = 2 * (length * num_query_weights(shape) + memory_length * num_key_weights(shape, self.memory_width))
         return matmul + pair_flops(shape, length * memory_length)
 
     def check(self, shape: Shape) -> None:
         check_attention(shape)
 
 
-def num_attention_params(shape: Shape) -> int:
-    """Returns the parameters of one attention sublayer."""
+def num_attention_params(shape: Shape, memory_width: int) -> int:
+    """Returns the parameters of one attention sublayer whose keys and values are of states of this width."""
     width, kv_width = shape.heads_width, shape.kv_heads_width
     biases = (width + 2 * kv_width + shape.d_model) * shape.attention_bias
     normed = {"none": 0, "per_head": 2 * shape.head_dim, "all_heads": width + kv_width}[shape.qk_norm]
-    return num_query_weights(shape) + num_key_weights(shape) + biases + shape.num_norm_params(normed)
+    return num_query_weights(shape) + num_key_weights(shape, memory_width) + biases + shape.num_norm_params(normed)
 
 
 def num_query_weights(shape: Shape) -> int:
@@ -89,9 +95,9 @@ def num_query_weights(shape: Shape) -> int:
     return 2 * shape.d_model * shape.heads_width
 
 
-def num_key_weights(shape: Shape) -> int:
-    """Returns the entries of the matrices that each key's token passes: key and value projections."""
-    return 2 * shape.d_model * shape.kv_heads_width
+def num_key_weights(shape: Shape, memory_width: int) -> int:
+    """Returns the entries of the matrices that each key's token passes, of this width: key and value projections."""
+    return 2 * memory_width * shape.kv_heads_width
 
 
 def pair_flops(shape: Shape, pairs: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 
+from triarch.errors import UserError
 from triarch.models.attention_parts import CrossAttention, SelfAttention, check_relative_bias, num_relative_biases
 from triarch.models.checks import check_annotations, is_whole, require
 from triarch.models.dense import Dense
@@ -34,7 +35,7 @@ class ModelConfig(Shape):
 
     def layer_specs(self, side: Side) -> tuple[LayerSpec, ...]:
         """Returns the layers of one side's stack."""
-        cross = CrossAttention() if side == "decoder" and self.architecture == "encoder-decoder" else None
+        cross = CrossAttention(self.d_model) if side == "decoder" and self.architecture == "encoder-decoder" else None
 
         def spec(index: int) -> LayerSpec:
             return LayerSpec(
@@ -52,11 +53,11 @@ class ModelConfig(Shape):
         For RedLLM and DecLLM these are the counts of arXiv 2510.26622 (figure 2, right), for the other families those
         of the released checkpoints, heads for language modelling included.
         """
-        return self._num_params_beside_layers() + sum(spec.num_params(self) for spec in self._all_layers())
+        return self._num_params_beside_layers() + sum(spec.num_params(own) for own, spec in self._all_layers())
 
     def num_params_active(self) -> int:
         """Returns how many of the parameters one token makes use of: all but those of experts it is not sent to."""
-        return self._num_params_beside_layers() + sum(spec.num_params_active(self) for spec in self._all_layers())
+        return self._num_params_beside_layers() + sum(spec.num_params_active(own) for own, spec in self._all_layers())
 
     def num_params_non_embedding(self) -> int:
         """Returns `num_params` without the embedding matrices."""
@@ -88,18 +89,20 @@ class ModelConfig(Shape):
             takes no notice of it.
         """
         lengths = {"encoder": encoder_length, "decoder": decoder_length}
+        decoder = self.of_side("decoder")
         forward, inputs = 0.0, 0
         for side in self._sides:
+            own = self.of_side(side)
             reading = Reading(lengths[side], encoder_length, causal=side == "decoder", convention=convention)
             layers = collections.Counter(self.layer_specs(side))
-            forward += sum(count * spec.flops(self, reading) for spec, count in layers.items())
-            inputs += lengths[side]
+            forward += sum(count * spec.flops(own, reading) for spec, count in layers.items())
+            inputs += lengths[side] * own.d_model
         predicting = decoder_length if self.num_decoder_layers else encoder_length
         scored = predicting if num_scored is None or convention == "paper" else num_scored
         if self.prediction_head:
-            forward += 2 * predicting * self.d_model**2
+            forward += 2 * predicting * decoder.d_model**2
         one_hot_lookups = inputs if convention == "paper" else 0
-        forward += 2 * (scored + one_hot_lookups) * self.vocab_size * self.d_model
+        forward += 2 * (scored * decoder.d_model + one_hot_lookups) * self.vocab_size
         return forward if convention == "paper" else 3 * forward
 
     def validate(self) -> None:
@@ -114,17 +117,25 @@ class ModelConfig(Shape):
         require(self, "attention_layers", are_there, f"must be whole numbers from 0 to {most - 1}")
         has_other = self.mixer is not None or not self.attention_layers
         require(self, "attention_layers", has_other, "has no effect without mixer")
-        for spec in dict.fromkeys(self._all_layers()):
+        for spec in dict.fromkeys(spec for own, spec in self._all_layers() if own is self):
             spec.check(self)
         check_ends(self)
         check_relative_bias(self)
+        decoder = self.of_side("decoder")
+        if decoder is not self:
+            try:
+                decoder.validate()
+            except UserError as error:
+                raise UserError(f"{error} (of the decoder)") from None
 
     @property
     def _sides(self) -> tuple[Side, ...]:
         return tuple(side for side in ("encoder", "decoder") if self.num_layers(side))
 
-    def _all_layers(self) -> list[LayerSpec]:
-        return [spec for side in self._sides for spec in self.layer_specs(side)]
+    def _all_layers(self) -> list[tuple[Shape, LayerSpec]]:
+        """Returns every layer with the shape of its side."""
+        shapes = {side: self.of_side(side) for side in self._sides}
+        return [(own, spec) for side, own in shapes.items() for spec in self.layer_specs(side)]
 
     def _mixer(self, side: Side, index: int) -> MixerPart:
         if self.mixer is not None and index not in self.attention_layers:
@@ -140,6 +151,8 @@ class ModelConfig(Shape):
         return self.feed_forward if is_other else Dense()
 
     def _num_params_beside_layers(self) -> int:
-        stack = num_input_params(self) + self.num_norm_params(self.d_model) * self.final_norm
-        stack += num_relative_biases(self, per_layer=False)
-        return num_embedding_params(self) + len(self._sides) * stack + num_head_params(self)
+        total = num_embedding_params(self) + num_head_params(self.of_side("decoder"))
+        for own in map(self.of_side, self._sides):
+            total += num_input_params(own) + own.num_norm_params(own.d_model) * own.final_norm
+            total += num_relative_biases(own, per_layer=False)
+        return total

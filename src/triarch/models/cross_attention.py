@@ -6,14 +6,19 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from triarch.models.attention import Attention
+from triarch.models.attention_parts import CrossAttention
 from triarch.models.context import Memory, StackContext
 from triarch.models.key_values import KeyValues, attend_to_kept
+from triarch.models.parts import Site
 from triarch.models.positions import rotate
 from triarch.models.projection import affine, affines
 
 
 class CrossAttentionMixer(Attention):
     """The module of `CrossAttention`; the memory's keys and values are made once, with the prompt, and kept."""
+
+    def __init__(self, site: Site, spec: CrossAttention):
+        super().__init__(site, spec.memory_width)
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext

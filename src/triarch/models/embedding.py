@@ -46,12 +46,19 @@ class Embedding(nnx.Module):
     """Token embedding: one matrix for encoder input, decoder input and output, unless the config separates them."""
 
     def __init__(self, config: Shape, rngs: nnx.Rngs):
-        shape = (config.vocab_size, config.d_model)
-        axes, std = ("vocab", "embed"), embedding_std(config)
-        self.table = parameters.normal(rngs, shape, std, axes, "table")
-        self.encoder_table = None if config.shared_embeddings else parameters.normal(rngs, shape, std, axes, "table")
-        self.output = None if config.tied_embeddings else parameters.normal(rngs, shape, std, axes, "table")
-        self.scale = math.sqrt(config.d_model) if config.embedding_scale == "sqrt_d_model" else config.embedding_scale
+        sides: dict[Side, Shape] = {side: config.of_side(side) for side in ("encoder", "decoder")}
+
+        def matrix(side: Side) -> nnx.Param:
+            size = (config.vocab_size, sides[side].d_model)
+            return parameters.normal(rngs, size, embedding_std(sides[side]), ("vocab", "embed"), "table")
+
+        self.table = matrix("decoder")
+        self.encoder_table = None if config.shared_embeddings else matrix("encoder")
+        self.output = None if config.tied_embeddings else matrix("decoder")
+        given = config.embedding_scale
+        self.scales = {
+            side: math.sqrt(own.d_model) if given == "sqrt_d_model" else given for side, own in sides.items()
+        }
 
     def __call__(
         self, tokens: Int[Array, "batch length"], side: Side, dtype: jnp.dtype
@@ -59,7 +66,7 @@ class Embedding(nnx.Module):
         """Looks tokens of one side up."""
         table = self.table if side == "decoder" or self.encoder_table is None else self.encoder_table
         x = jnp.take(table[...].astype(dtype), tokens, axis=0)
-        return x * self.scale if self.scale != 1.0 else x
+        return x * self.scales[side] if self.scales[side] != 1.0 else x
 
     @property
     def output_kernel(self) -> Float[Array, "vocab d_model"]:

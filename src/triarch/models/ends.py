@@ -8,8 +8,8 @@ from triarch.models.shape import Shape
 
 def num_embedding_params(shape: Shape) -> int:
     """Returns the parameters that embed tokens or map states to logits."""
-    matrices = 1 + (not shape.tied_embeddings) + (not shape.shared_embeddings)
-    return matrices * shape.vocab_size * shape.d_model
+    width = shape.of_side("decoder").d_model * (1 + (not shape.tied_embeddings))
+    return shape.vocab_size * (width + shape.d_model * (not shape.shared_embeddings))
 
 
 def num_input_params(shape: Shape) -> int:
@@ -30,6 +30,8 @@ def check_ends(shape: Shape) -> None:
     require(shape, "prediction_head_bias", has_head, "has no effect without prediction_head")
     two_sided = shape.architecture == "encoder-decoder"
     require(shape, "shared_embeddings", shape.shared_embeddings or two_sided, "goes with an encoder and a decoder")
+    as_wide = shape.of_side("decoder").d_model == shape.d_model or not shape.shared_embeddings
+    require(shape, "shared_embeddings", as_wide, "goes with sides of one d_model")
     rows = shape.learned_positions
     if shape.position_encoding != "learned":
         require(shape, "learned_positions", rows is None, "goes with position_encoding = 'learned' only")

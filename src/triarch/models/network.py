@@ -135,6 +135,11 @@ class Network:
         """How many numbers training changes."""
         return sum(math.prod(self.specs[name].shape) for name in self.trained_names)
 
+    def under(self, config: ModelConfig) -> Network:
+        """Returns the network of another config, in all else as this one."""
+        own = self._apart, self._make_head, self._dropout
+        return Network(config, self._execution, self._constrain, self.trained_names, *own)
+
     def unrolled(self) -> Network:
         """Returns the same network with the parameters of repeated layers apart, as `unroll` lays them out."""
         return Network(self.config, self._execution, self._constrain, apart=True)

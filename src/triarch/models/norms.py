@@ -1,7 +1,7 @@
 """RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450), computed in at least float32.
 
 Below float32 the families differ in where they round: Llama, T5 and RedLLM before the gain, LayerNorm (PyTorch's) and
-Gemma once, after gain and bias.
+Gemma once, after gain and bias. OLMo 2 rounds once in transformers, here as Llama.
 """
 
 from __future__ import annotations

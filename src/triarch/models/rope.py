@@ -20,7 +20,9 @@ class RopeScaling:
       original_length: tokens of context before stretching; every kind but "linear" needs it.
       kind: "llama3" divides slow frequencies (arXiv 2407.21783), "linear" all of them (arXiv 2306.15595), "yarn" those
         behind a ramp, and makes attention sharper (arXiv 2309.00071); "dynamic" leaves texts of up to
-        `original_length` alone and raises the base with the length of longer ones (NTK-aware scaling).
+        `original_length` alone and raises the base with the length of longer ones (NTK-aware scaling): that of the
+        whole row, so that what comes later changes what was read before. A decoder's cache keeps keys as they were
+        rotated when they were read, as transformers does.
       beta_fast: of "yarn": frequencies that go round more often than this within `original_length` stay as they are.
       beta_slow: of "yarn": those that go round fewer times are slow.
       attention_factor: of "yarn": factor on rotated queries and on rotated keys; None is 0.1 ln(factor) + 1.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 from triarch.models.rope import Rope, RopeScaling
 
 Architecture = Literal["encoder-only", "decoder-only", "encoder-decoder"]
 Side = Literal["encoder", "decoder"]
+# Fields of which a decoder may have its own, as `decoder_...`.
+SIDE_SIZES = ("d_model", "d_ff", "num_heads", "head_dim", "num_kv_heads")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,12 @@ class Shape:
       num_encoder_layers: bidirectional layers.
       num_decoder_layers: causal layers; with encoder layers present they also carry cross-attention.
       num_kv_heads: key/value heads; None means as many as query heads.
+      decoder_d_model: of an encoder-decoder's decoder, where it differs from the encoder's; None: it does not. Keys and
+        values of cross-attention map the encoder's width. So with the next four.
+      decoder_d_ff: see `decoder_d_model`.
+      decoder_num_heads: see `decoder_d_model`.
+      decoder_head_dim: see `decoder_d_model`.
+      decoder_num_kv_heads: see `decoder_d_model`.
       activation: nonlinearity of the feed-forward layer; "gelu" is the exact one.
       gated_mlp: multiply the activated branch by a second linear branch (SwiGLU, GeGLU).
       mlp_bias: biases in the feed-forward layer.
@@ -96,6 +104,11 @@ class Shape:
     num_encoder_layers: int = 0
     num_decoder_layers: int = 0
     num_kv_heads: int | None = None
+    decoder_d_model: int | None = None
+    decoder_d_ff: int | None = None
+    decoder_num_heads: int | None = None
+    decoder_head_dim: int | None = None
+    decoder_num_kv_heads: int | None = None
 
     activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
     gated_mlp: bool = True
@@ -155,6 +168,14 @@ class Shape:
         if self.num_encoder_layers and self.num_decoder_layers:
             return "encoder-decoder"
         return "encoder-only" if self.num_encoder_layers else "decoder-only"
+
+    def of_side(self, side: Side) -> Self:
+        """Returns what one side is made from: of the decoder, its own sizes in place of the encoder's."""
+        own = {name: getattr(self, f"decoder_{name}") for name in SIDE_SIZES}
+        if side == "encoder" or all(size is None for size in own.values()):
+            return self
+        sizes = {name: size for name, size in own.items() if size is not None}
+        return dataclasses.replace(self, **sizes, **dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None))
 
     @property
     def kv_heads(self) -> int:

@@ -6,9 +6,10 @@ import dataclasses
 
 from triarch.errors import UserError, nearest
 from triarch.models.checks import MOST_SIZE, check_at_most, check_not_negative, check_positive, is_finite, require
-from triarch.models.shape import Shape
+from triarch.models.shape import SIDE_SIZES, Shape
 
 _SIZES = ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim", "global_every", "relative_buckets")
+_DECODER_SIZES = tuple(f"decoder_{name}" for name in SIDE_SIZES)
 _COUNTS = (
     "num_encoder_layers",
     "num_decoder_layers",
@@ -40,13 +41,16 @@ _MOST = {
 
 def check_shape(shape: Shape) -> None:
     """Raises UserError, naming the field, for values that make no network."""
-    check_positive(shape, _SIZES + _POSITIVE)
+    check_positive(shape, _SIZES + _DECODER_SIZES + _POSITIVE)
     check_not_negative(shape, _COUNTS)
     check_at_most(shape, _MOST)
     layers = shape.num_encoder_layers + shape.num_decoder_layers
     require(shape, "num_decoder_layers", layers > 0, "must be positive where num_encoder_layers is 0")
     in_vocabulary = 0 <= shape.pad_id < shape.vocab_size
     require(shape, "pad_id", in_vocabulary, f"must be below vocab_size = {shape.vocab_size}")
+    for name in _DECODER_SIZES:
+        has_both = shape.architecture == "encoder-decoder" or getattr(shape, name) is None
+        require(shape, name, has_both, "goes with an encoder and a decoder")
     _check_norms(shape)
     _check_windows(shape)
     _check_rope(shape)

@@ -60,17 +60,18 @@ class Stack(nnx.Module):
     ):
         self.execution = execution
         self.constrain = constrain
-        site = Site(config, side, execution, constrain, rngs)
+        own = config.of_side(side)
+        site = Site(own, side, execution, constrain, rngs)
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
         self.first = nnx.List([spec.build(site) for spec in specs[:num_first]])
         group = specs[num_first : num_first + period]
         self.scanned = nnx.List([_stacked(spec, self.num_repeats, site) for spec in group])
-        has_biases = num_relative_biases(config, per_layer=False) > 0
-        self.relative_bias = relative_bias_table(config, rngs) if has_biases else None
+        has_biases = num_relative_biases(own, per_layer=False) > 0
+        self.relative_bias = relative_bias_table(own, rngs) if has_biases else None
         self.max_distance = config.relative_max_distance
-        self.final_norm = Norm(config) if config.final_norm else None
+        self.final_norm = Norm(own) if config.final_norm else None
 
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext

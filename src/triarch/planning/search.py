@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from triarch.errors import UserError
+from triarch.models import ModelConfig
 from triarch.planning import programs
 from triarch.planning.plan import Plan
 from triarch.planning.topology import Topology
@@ -144,9 +145,13 @@ def _needed(trial: Trial) -> float:
 def _divides(config: RunConfig, mesh: MeshConfig, topology: Topology, microbatches: int) -> bool:
     sizes = mesh.sizes(topology.num_devices)
     rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * microbatches
-    d_ff, parts = config.model.d_ff, config.execution.feed_forward_parts
-    units = mesh.tensor * (1 if d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
-    return config.batch_size % rows == 0 and config.model.num_heads % mesh.tensor == 0 and d_ff % units == 0
+    parts = config.execution.feed_forward_parts
+
+    def splits(own: ModelConfig) -> bool:
+        units = mesh.tensor * (1 if own.d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
+        return own.num_heads % mesh.tensor == 0 and own.d_ff % units == 0
+
+    return config.batch_size % rows == 0 and splits(config.model) and splits(config.model.of_side("decoder"))
 
 
 def _described(mesh: MeshConfig, remat: str, microbatches: int) -> str:

@@ -22,7 +22,8 @@ def least_bytes(run: Run) -> dict[str, int]:
     tokens = config.batch_size * sum(run.objective.lengths.values())
     features = 3 * np.dtype(np.int32).itemsize * tokens
     # A layer's input, at two bytes a number at least.
-    hidden = 2 * config.model.d_model * tokens // config.microbatches
+    width = min(config.model.d_model, config.model.of_side("decoder").d_model)
+    hidden = 2 * width * tokens // config.microbatches
     return {
         "state": _tree_bytes(run.target),
         "gradients": _tree_bytes(run.target.params),

@@ -156,7 +156,8 @@ def assemble_program(
     """
     mesh = make_mesh(config.mesh, devices)
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
-    check_split(config.rules, mesh, {"heads": config.model.num_heads, "mlp": config.model.d_ff})
+    for own in (config.model, config.model.of_side("decoder")):
+        check_split(config.rules, mesh, {"heads": own.num_heads, "mlp": own.d_ff})
     layout = batch_sharding(config.rules, mesh)
     trained = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
     network = placed(config.model, config.execution, config.rules, mesh, trained, objective.make_head, config.dropout)

@@ -19,6 +19,7 @@ BASE = dict(
 CASES = {
     "as published": BASE,
     "scaled embeddings, ReLU": BASE | dict(scale_embedding=True, activation_function="relu", d_model=20),
+    "a decoder of its own shape": BASE | dict(decoder_ffn_dim=18, decoder_attention_heads=3),
     "biased logits": BASE | dict(decoder_layers=1, encoder_layers=3),
 }
 
@@ -29,6 +30,10 @@ def test_parity(name, tmp_path):
     if name == "biased logits":
         model.final_logits_bias.copy_(torch.linspace(-1, 1, parity.VOCAB)[None])
     imported = parity.import_model(model, tmp_path)
+    is_own = name == "a decoder of its own shape"
+    assert (imported.loaded.config.decoder_d_ff, imported.loaded.config.decoder_head_dim) == (
+        (18, 8) if is_own else (None, None)
+    )
     assert imported.loaded.config.logits_bias == (name == "biased logits")
     source, target = parity.side(1, pad_id=1), parity.side(2, length=9, pad_id=1)
     theirs = {"input_ids": source.tokens, "attention_mask": source.real}

@@ -26,6 +26,10 @@ CASES = {
         | dict(num_hidden_layers=1),
         {"tie_word_embeddings": False},
     ),
+    "a decoder of its own shape": (
+        SIDE | dict(num_hidden_layers=2),
+        {"decoder": dict(hidden_size=20, intermediate_size=22, num_hidden_layers=2, num_attention_heads=2, head_dim=8)},
+    ),
     "global layers only": (SIDE | dict(num_hidden_layers=2, layer_types=["full_attention"] * 2, head_dim=4), {}),
 }
 
@@ -33,7 +37,8 @@ CASES = {
 @parity.cases(CASES, "global layers only")
 def test_parity(name, tmp_path):
     one, options = CASES[name]
-    config = dict(encoder=dict(one), decoder=dict(one), vocab_size=parity.VOCAB, **options)
+    decoder = one | options.get("decoder", {})
+    config = dict(vocab_size=parity.VOCAB) | options | dict(encoder=dict(one), decoder=decoder)
     model = parity.make("T5GemmaForConditionalGeneration", "T5GemmaConfig", **config)
     imported = parity.import_model(model, tmp_path)
     source, target = parity.side(1), parity.side(2, length=9)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import gin_files
 from triarch.cli.verbs.evaluate import perplexity_cell
 from triarch.cli.views.model_tables import (
     add_model_arguments,
@@ -31,11 +33,16 @@ is scored by pseudo-likelihood at every length.
 The store must be of the model's vocabulary and in the layout "windows". Its own window does not matter: consecutive
 windows are joined, for they are cut from one concatenation of documents. The split must hold at least one window of the
 greatest length; a longer text of the same vocabulary is made with
-  triarch prepare --task=... --output=stores/long --vocabulary_from=stores/of_the_run --validation_fraction=1"""
+  triarch prepare --task=... --output=stores/long --vocabulary_from=stores/of_the_run --validation_fraction=1
+
+--gin.NAME=VALUE changes how the models' parameters are read, without training: a rotary embedding slowed for longer
+texts, say (RopeScaling)."""
 EXAMPLE = (
     "triarch extrapolate --model=runs/redllm --model=runs/decllm --store=stores/books --output=study/analysis\n"
     "triarch extrapolate --model=exports/smollm2 --store=stores/prose --trained_length=2048 --lengths=2048,4096 "
-    "--output=out"
+    "--output=out\n"
+    "triarch extrapolate --model=runs/redllm --store=stores/books --output=out --gin.RopeScaling.kind=\"'yarn'\" "
+    "--gin.RopeScaling.factor=4.0 --gin.RopeScaling.original_length=2048 --gin.ModelConfig.rope_scaling=@RopeScaling()"
 )
 
 FACTOR = 8
@@ -44,6 +51,7 @@ FACTOR = 8
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `triarch extrapolate`."""
     add_model_arguments(parser, "for extrapolation.csv, positions.csv and the figures (.svg, .pdf, .png)")
+    gin_files.add_binding_argument(parser)
     add = parser.add_argument
     add("--trained_length", type=int, help="tokens of a training window (default: what the run says)")
     add("--lengths", help=f"total tokens (default: the trained length to {FACTOR} times it, in steps of a half)")
@@ -72,6 +80,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     rows, places = [], []
     for name, model in models:
+        model = _changed(model, args.gin_bindings)
         trained = _trained_length(model) if args.trained_length is None else args.trained_length
         options = LengthOptions(
             lengths or _default_lengths(trained),
@@ -89,6 +98,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _write(args.output, rows, places)
     _print(rows)
     return {"store": str(args.store), "split": args.split, "losses": rows, "positions": places}
+
+
+def _changed(model: LoadedModel, bindings: Sequence[str]) -> LoadedModel:
+    if not bindings:
+        return model
+    config = gin_files.changed(model.config, bindings)
+    config.validate()
+    return model.under(config)
 
 
 def _trained_length(model: LoadedModel) -> int:

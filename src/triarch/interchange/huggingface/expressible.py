@@ -15,6 +15,7 @@ from triarch.models import ModelConfig
 from triarch.models.experts import Experts
 from triarch.models.network import specs
 from triarch.models.parts import FeedForwardPart
+from triarch.models.shape import SIDE_SIZES
 
 # How parameters begin says nothing about the network they have become.
 _INITIAL = ("kernel_init", "init_std", "embedding_init_std")
@@ -53,6 +54,7 @@ def _tensor_names(config: ModelConfig, family: Family) -> Iterator[str]:
         "num_heads": 1,
         "num_kv_heads": 1,
         "head_dim": 2,
+        **dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None),
     }
     layers: dict[str, Any] = {f"num_{side}_layers": min(1, config.num_layers(side)) for side in ("encoder", "decoder")}
     shapes = specs(dataclasses.replace(config, **small, **layers))
@@ -67,16 +69,20 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
     for name in _INITIAL:
         del values[name]
     mixers = {side: [spec.mixer for spec in config.layer_specs(side)] for side in ("encoder", "decoder")}
+    decoder = config.of_side("decoder")
+    values |= {f"decoder_{name}": getattr(decoder, name) for name in SIDE_SIZES}
     values |= {
         "num_kv_heads": config.kv_heads,
-        "attention_scale": _number(config.attention_factor, {}),
-        "embedding_scale": _number(config.embedding_scale, {"sqrt_d_model": config.d_model**0.5}),
-        "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": config.d_model**-0.5}),
+        "decoder_num_kv_heads": decoder.kv_heads,
+        **_scales(config),
+        "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": decoder.d_model**-0.5}),
         "mixer": config.mixer,
         "feed_forward": _without_losses(config.feed_forward),
         "windows": {side: [getattr(mixer, "window", None) for mixer in found] for side, found in mixers.items()},
         "rotary_bases": {side: [mixer.rope and mixer.rope.base for mixer in found] for side, found in mixers.items()},
     }
+    if decoder is not config:
+        values |= {f"decoder_{name}": value for name, value in _scales(decoder).items()}
     # Said by windows and rotary_bases.
     for name in ("sliding_window", "decoder_sliding_window", "global_every", "first_global"):
         del values[name]
@@ -90,6 +96,14 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
     if config.position_encoding != "relative_bias":
         del values["relative_buckets"], values["relative_max_distance"]
     return values
+
+
+def _scales(config: ModelConfig) -> dict[str, float]:
+    """Returns the factors that a side of these sizes has, as numbers."""
+    return {
+        "attention_scale": _number(config.attention_factor, {}),
+        "embedding_scale": _number(config.embedding_scale, {"sqrt_d_model": config.d_model**0.5}),
+    }
 
 
 def _without_losses(part: FeedForwardPart | None) -> FeedForwardPart | None:

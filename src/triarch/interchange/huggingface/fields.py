@@ -234,6 +234,11 @@ class Fields:
         raise UserError(f"{self.where}: layer_types: full attention in layers that are not evenly apart is not known")
 
 
+def own_sizes(encoder: Mapping[str, int], decoder: Mapping[str, int]) -> dict[str, Any]:
+    """Returns the sizes of a decoder that differ from the encoder's, as fields of `ModelConfig`."""
+    return {f"decoder_{name}": size for name, size in decoder.items() if size != encoder[name]}
+
+
 def layer_types(num_layers: int, every: int, first: int) -> list[str]:
     """Returns Hugging Face's list for layers of which i is global if and only if i % every == first."""
     return ["full_attention" if i % every == first else "sliding_attention" for i in range(num_layers)]

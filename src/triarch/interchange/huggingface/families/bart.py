@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name
+from triarch.interchange.huggingface.fields import Fields, activation_name, own_sizes
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -24,15 +24,13 @@ def read(fields: Fields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     # Untied, the class has separate tables for the two sides and for nothing.
     fields.only("tie_word_embeddings", True)
-    for name in ("ffn_dim", "attention_heads"):
-        fields.only(f"decoder_{name}", fields.count(f"encoder_{name}", _DEFAULTS[name]))
-    d_model, num_heads = fields.count("d_model", 1024), fields.count("encoder_attention_heads", 16)
+    d_model = fields.count("d_model", 1024)
+    encoder, decoder = (_sizes(fields, side, d_model) for side in ("encoder", "decoder"))
     return ModelConfig(
         vocab_size=fields.count("vocab_size", 50265),
         d_model=d_model,
-        d_ff=fields.count("encoder_ffn_dim", 4096),
-        num_heads=num_heads,
-        head_dim=d_model // num_heads,
+        **encoder,
+        **own_sizes(encoder, decoder),
         num_encoder_layers=fields.count("encoder_layers", 12),
         num_decoder_layers=fields.count("decoder_layers", 12),
         activation=fields.activation("activation_function", "gelu"),
@@ -55,18 +53,21 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-_DEFAULTS = {"ffn_dim": 4096, "attention_heads": 16}
+def _sizes(fields: Fields, side: str, d_model: int) -> dict[str, Any]:
+    num_heads = fields.count(f"{side}_attention_heads", 16)
+    return {"d_ff": fields.count(f"{side}_ffn_dim", 4096), "num_heads": num_heads, "head_dim": d_model // num_heads}
 
 
 def write(config: ModelConfig) -> dict[str, Any]:
     """Returns the config.json of a network."""
-    sizes = {"ffn_dim": config.d_ff, "attention_heads": config.num_heads}
+    sides = {side: config.of_side(side) for side in ("encoder", "decoder")}
     return {
         "vocab_size": config.vocab_size,
         "d_model": config.d_model,
         "encoder_layers": config.num_encoder_layers,
         "decoder_layers": config.num_decoder_layers,
-        **{f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sizes.items()},
+        **{f"{side}_ffn_dim": own.d_ff for side, own in sides.items()},
+        **{f"{side}_attention_heads": own.num_heads for side, own in sides.items()},
         "activation_function": activation_name(config.activation, tanh="gelu_new"),
         "max_position_embeddings": max(1, (config.learned_positions or 0) - _OFFSET),
         "scale_embedding": config.embedding_scale != 1.0,

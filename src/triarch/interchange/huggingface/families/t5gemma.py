@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
+from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, own_sizes, rope_parameters
 from triarch.interchange.huggingface.table import Rule, linear, norm, same
 from triarch.models import ModelConfig
-from triarch.models.config import Side
+from triarch.models.shape import SIDE_SIZES, Side
 
 _SIDES = ("encoder", "decoder")
 
@@ -21,8 +21,9 @@ _SIDES = ("encoder", "decoder")
 def read(fields: Fields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     sides = [_read_side(fields.inner(side)) for side in _SIDES]
+    sizes = own_sizes(*({name: side[name] for name in SIDE_SIZES} for side in sides))
     for name, value in sides[0].items():
-        if value != sides[1][name]:
+        if value != sides[1][name] and name not in SIDE_SIZES:
             raise fields.no_equivalent(f"{name}, encoder and decoder", (value, sides[1][name]))
     layers = {side: fields.inner(side).count("num_hidden_layers", 26) for side in _SIDES}
     patterns = [_global_layers(fields.inner(side), layers[side]) for side in _SIDES]
@@ -33,6 +34,7 @@ def read(fields: Fields) -> ModelConfig:
     every, first = patterns[0] or (1, 0)
     return ModelConfig(
         **shared,
+        **sizes,
         num_encoder_layers=layers["encoder"],
         num_decoder_layers=layers["decoder"],
         norm_scale="one_plus_gain",
@@ -89,7 +91,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
 
 
 def _write_side(config: ModelConfig, side: Side) -> dict[str, Any]:
-    num_layers = config.num_layers(side)
+    num_layers, config = config.num_layers(side), config.of_side(side)
     local = config.sliding_window is not None
     pattern = (config.global_every, config.first_global) if local else (1, 0)
     return {
