@@ -89,7 +89,10 @@ def test_ettin_layers_alternate():
             {"rope_scaling": RopeScaling(2.0, kind="yarm")},
             "rope_scaling: RopeScaling.kind = 'yarm' (did you mean 'yarn'?)",
         ),
+        ({"rope_scaling": "yarn"}, "rope_scaling = 'yarn' must be a RopeScaling"),
         ({"rope_scaling": RopeScaling(2.0, kind="dynamic")}, "rope_scaling = RopeScaling(factor=2.0, low_freq_factor="),
+        ({"decoder_num_kv_heads": 0}, "decoder_num_kv_heads = 0 must be positive"),
+        ({"decoder_head_dim": 3}, "head_dim = 3 must be even: rotation is of pairs (of the decoder)"),
         ({"decoder_d_model": 12}, "shared_embeddings = True goes with sides of one d_model"),
         (
             {"decoder_num_heads": 4, "num_kv_heads": 2, "decoder_num_kv_heads": 3},

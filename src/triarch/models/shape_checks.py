@@ -6,6 +6,7 @@ import dataclasses
 
 from triarch.errors import UserError, nearest
 from triarch.models.checks import MOST_SIZE, check_at_most, check_not_negative, check_positive, is_finite, require
+from triarch.models.rope import RopeScaling
 from triarch.models.shape import SIDE_SIZES, Shape
 
 _SIZES = ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim", "global_every", "relative_buckets")
@@ -100,6 +101,7 @@ def _check_rope_scaling(shape: Shape) -> None:
     scaling = shape.rope_scaling
     if scaling is None:
         return
+    require(shape, "rope_scaling", isinstance(scaling, RopeScaling), "must be a RopeScaling")
     if not isinstance(scaling.kind, str) or scaling.kind not in _SCALINGS:
         hint = nearest(str(scaling.kind), _SCALINGS)
         raise UserError(f"ModelConfig.rope_scaling: RopeScaling.kind = {scaling.kind!r}{hint}")
