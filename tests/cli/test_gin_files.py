@@ -214,10 +214,13 @@ def test_mistakes_in_files(tmp_path, text, message):
 def test_missing_file():
     with pytest.raises(UserError, match=r"no gin file models/redllm/9b\.gin \(did you mean 'models/redllm/"):
         load("models/redllm/9b.gin")
-    for name in ("", ".", "/dev/null", "x" * 5000, "a\0b", "\u00fc"):
+    for name in ("", "x" * 5000, "a\0b", "\u00fc"):
         with pytest.raises(UserError, match="no gin file") as caught:
             load(name)
         assert len(str(caught.value)) < 300
+    for name in (".", "/dev/null"):
+        with pytest.raises(UserError, match="is no regular file, expected a gin file"):
+            load(name)
 
 
 @pytest.mark.parametrize(

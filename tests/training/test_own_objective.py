@@ -14,9 +14,9 @@ from flax import nnx
 from tests.training import tiny
 from triarch import registry
 from triarch.errors import UserError
-from triarch.interchange.parameters import flatten
 from triarch.loading import load
 from triarch.models import parameters
+from triarch.models.network import flatten
 from triarch.objectives.base import PLAIN, BoundObjective, Objective
 from triarch.objectives.sums import Sums, WeightedSum
 from triarch.training import CheckpointConfig, train
@@ -132,18 +132,18 @@ def test_it_begins_from_a_model_of_tokens_and_others_from_it(own, store, cache, 
     train(plain, tokens, "")
     train(dataclasses.replace(own, steps=1, init_from=str(tokens)), first, "")
     train(dataclasses.replace(plain, init_from=str(first)), second, "")
-    assert "head/kernel" not in flatten(load(second).model)
+    assert "head/kernel" not in flatten(load(second).params)
 
     run, inputs = assemble(own, open_inputs(own)), open_inputs(own)
     fresh = jax.tree.map(np.asarray, run.initial_state().params)
     start = open_starting_point(dataclasses.replace(own, init_from=str(tokens)), inputs.stores[0])
     begun = run.initial_state(start).params
     np.testing.assert_array_equal(begun["head"]["kernel"], fresh["head"]["kernel"])
-    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(tokens).model)["embedding/table"])
+    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(tokens).params)["embedding/table"])
     start = open_starting_point(dataclasses.replace(own, init_from=str(first)), inputs.stores[0])
     begun = run.initial_state(start).params
     assert not np.array_equal(begun["head"]["kernel"], fresh["head"]["kernel"])
-    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(first).model)["embedding/table"])
+    np.testing.assert_array_equal(begun["embedding"]["table"], flatten(load(first).params)["embedding/table"])
 
 
 def test_it_resumes(own, tmp_path):

@@ -20,7 +20,7 @@ from triarch.errors import UserError
 from triarch.models import ModelConfig, abstract
 from triarch.models.assemblies import Decoding
 from triarch.models.cache import Cache
-from triarch.models.counts import Convention
+from triarch.models.parts import Convention
 from triarch.sharding import Constrainer
 from triarch.training.run import Program
 

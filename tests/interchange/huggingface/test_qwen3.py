@@ -44,7 +44,7 @@ def test_windows_of_the_last_layers_only(tmp_path):
     parity.make("Qwen3ForCausalLM", "Qwen3Config", **BASE).save_pretrained(tmp_path)
     fields = {key: value for key, value in parity.config_of(tmp_path).items() if key != "layer_types"} | WINDOW
     config = parity.network_of(tmp_path, fields | {"max_window_layers": 1})
-    assert [spec.window for spec in config.layer_specs("decoder")] == [None, 2, 2]
+    assert [spec.mixer.window for spec in config.layer_specs("decoder")] == [None, 2, 2]
     assert parity.network_of(tmp_path, fields | {"max_window_layers": 3}).sliding_window is None
     with pytest.raises(UserError, match="full attention in layers that are not evenly apart"):
         parity.network_of(tmp_path, fields | {"max_window_layers": 2})
