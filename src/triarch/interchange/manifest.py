@@ -13,7 +13,7 @@ from triarch import schema
 from triarch.data.manifest import parse_vocabulary
 from triarch.errors import UserError, nearest
 from triarch.interchange.parameters import check_distinct_layers
-from triarch.models import ModelConfig, RopeScaling
+from triarch.models import ModelConfig
 from triarch.models.choices import chosen_parts, to_plain
 from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text, Whole
 
@@ -197,7 +197,7 @@ def _nested(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     nested = chosen_parts(given, where)
     scaling, layers = given.get("rope_scaling"), given.get("attention_layers")
     if isinstance(scaling, Mapping):
-        nested["rope_scaling"] = RopeScaling(**{key: value for key, value in scaling.items() if key != "class"})
+        nested["rope_scaling"] = {key: value for key, value in scaling.items() if key != "class"}
     if isinstance(layers, list):
         nested["attention_layers"] = tuple(layers)
     return nested
