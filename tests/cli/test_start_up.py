@@ -9,11 +9,10 @@ import sys
 
 import jax
 import pytest
-from flax import nnx
 
 from tests.training import tiny
 from triarch.cli.verbs import describe
-from triarch.models import abstract
+from triarch.models import Network
 from triarch.training.adafactor import Adafactor
 from triarch.training.optimizers import AdamW, build
 from triarch.training.schedules import Constant
@@ -67,8 +66,9 @@ def test_slow_imports_are_left_to_what_computes(words, most, but):
 )
 def test_optimizer_memory_is_that_of_its_arrays(optimizer):
     config = tiny.run_config("", "encoder-decoder", optimizer=optimizer)
-    params = nnx.to_pure_dict(nnx.state(abstract(config.model, config.execution), nnx.Param))
-    state = jax.eval_shape(build(optimizer, config.steps).init, params)
+    network = Network(config.model, config.execution)
+    params = jax.tree.map(lambda spec: spec.struct, network.trained_specs)
+    state = jax.eval_shape(build(optimizer, config.steps, network.trained_specs).init, params)
     arrays = [math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.shape]
     described = describe.describe(config)["memory_bytes"]
     assert described["optimizer_state"] == sum(arrays)

@@ -112,7 +112,7 @@ def test_the_head_is_a_parameter_like_others(own):
     run = assemble(own, open_inputs(own))
     state, batch = run.initial_state(), next(run.batches(0))
     assert state.params["head"]["kernel"].shape == (16, 1)
-    assert run.network.axes["head", "kernel"] == ("embed", None)
+    assert run.network.specs["head/kernel"].axes == ("embed", None)
     states = np.asarray(run.network.merge(state.params).states(batch), np.float64)
     guess = states.mean(axis=1) @ np.asarray(state.params["head"]["kernel"], np.float64)
     error = guess[:, 0] - np.asarray(batch["encoder_input_tokens"]).mean(axis=1) / tiny.VOCABULARY
