@@ -83,7 +83,7 @@ def test_every_layer_has_its_place():
         held = [spec for name, spec in shapes.items() if name.startswith(f"{module}/")]
         assert held and all(spec.stacked == (row is not None) for spec in held)
         assert row is None or all(row < spec.shape[0] for spec in held)
-        assert (f"{module}/attention_norm/scale" in shapes) == layer.attention_norm
+        assert (f"{module}/attention_norm/scale" in shapes) == layer.mixer_norm
 
 
 def test_patterns():

@@ -79,7 +79,7 @@ def test_the_guides_law_is_fitted_checked_ranked_compared_and_drawn(guide, tmp_p
     assert result["parameters"]["alpha"] == pytest.approx(0.2, abs=0.02)
     assert result["law"] == "product" and result["held_out"]["rms"] < 0.01
     assert set(result["profile_intervals"]) == set(TRUTH)
-    assert result["laws_compared"][0]["law"] == "product" and len(result["laws_compared"]) == 10
+    assert result["laws_compared"][0]["law"] == "product" and len(result["laws_compared"]) == 11
     written = {one.name for one in (tmp_path / "out").iterdir()}
     assert {"fit.json", "law.svg", "residuals-N.svg", "profile-alpha.svg", "held-out.svg", "resamples.csv"} <= written
     assert "L = E + A / (N^alpha D^beta), 40 points" in capsys.readouterr().out

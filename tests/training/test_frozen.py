@@ -15,7 +15,7 @@ from tests.training import tiny
 from triarch.errors import UserError
 from triarch.models import Execution, build
 from triarch.models.network import flatten, parameters_of, specs, unflatten
-from triarch.objectives.losses import loss_fn
+from triarch.objectives.losses import loss_fn, scored_features
 from triarch.planning.programs import abstract_batch
 from triarch.training import CheckpointConfig, train
 from triarch.training.config import validate
@@ -89,8 +89,8 @@ def by_hand(config, batches):
                 (path, variable.replace(flatten(params)["/".join(map(str, path))]))
                 for path, variable in nnx.to_flat_state(nnx.state(model))
             ]
-            total, sums = loss_fn(nnx.merge(graph, nnx.from_flat_state(leaves)), batch, z_loss=config.z_loss, chunk=0)
-            return total / sums.weight_sum
+            total, _ = loss_fn(nnx.merge(graph, nnx.from_flat_state(leaves)), batch, z_loss=config.z_loss, chunk=0)
+            return total / scored_features(batch)[1].sum()
 
         updates, state_after = transformation.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state_after

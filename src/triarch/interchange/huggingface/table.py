@@ -113,9 +113,11 @@ class Link:
         return self.slots[0].expert is not None
 
     def piece(self, tensor: np.ndarray, index: int) -> np.ndarray:
-        """Returns what their tensor holds of slot `index`, as a view."""
+        """Returns what their tensor, or some of its rows, holds of slot `index`, as a view where it can be."""
         tensor = tensor[0] if self.rule.leading_axis else tensor
         tensor = tensor.T if self.rule.transposed else tensor
+        if len(self.slots) == 1:
+            return tensor
         groups, shape = self.rule.groups, self.slots[index].shape
         start = sum(slot.shape[-1] for slot in self.slots[:index]) // groups
         grouped = tensor.reshape(*tensor.shape[:-1], groups, -1)
