@@ -41,7 +41,8 @@ def test_a_console_whose_reader_left_leaves_the_end_to_the_program():
 def test_before_it_looks_after_signals_the_program_imports_next_to_nothing():
     code = "import sys; before = {*sys.modules}; import triarch.__main__; print(*sorted({*sys.modules} - before))"
     done = run([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert done.stdout.split() == ["__future__", "triarch", "triarch.__main__", "triarch.version"]
+    # What Python's own start-up has imported depends on the environment.
+    assert {*done.stdout.split()} - {"__future__"} == {"triarch", "triarch.__main__", "triarch.version"}
 
 
 def test_a_full_disk_behind_the_output():
