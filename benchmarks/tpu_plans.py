@@ -4,7 +4,7 @@
 
 Each row is one `triarch plan` in a process of its own: all of them first, ten seconds each on two cores, then all with
 --full, one or two minutes each. What was compiled is kept under --cache by a fingerprint of the command, the
-compiler's version and its flags, so that the command goes on where it was stopped; empty the folder when the source of
+compiler's version and its flags, so that the command resumes after interruption; empty the folder when the source of
 the step has changed. --page writes what is there. Needs libtpu (extra [tpu]), no TPU.
 """
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Says what the study costs, runs it (or goes on where it was stopped), fits its laws and writes its report.
+# Says what the study costs, runs or resumes it, fits its laws and writes its report.
 #   sh experiments/isoflop_laptop/reproduce.sh [FOLDER]
 set -eu
 folder=${1:-runs/isoflop_laptop}

@@ -22,7 +22,7 @@ VERBS = {
     "prepare": "tokenize a SeqIO task into a token store",
     "inspect": "show what a token store holds",
     "order": "which documents made up any steps of a run: file, line, bytes, tokens",
-    "train": "train a model, or go on where a run stopped",
+    "train": "train a model, or resume a run",
     "evaluate": "held-out loss of a run or an export",
     "extrapolate": "loss on texts longer than those trained on, with figures",
     "attention": "how local, how even and of what rank attention is, with maps and figures",

@@ -48,7 +48,7 @@ class SourceOrder:
         Args:
           step: the first one of the new segment.
           batch_size: until then.
-          sources: of the new segment; each goes on where it is, new ones begin.
+          sources: of the new segment; each continues from its place, new ones begin.
           phases: (first step, a whole weight for each of them), see `mixture.whole_phases`.
           next_batch_size: from then on.
           first_step: what the new segment calls `step`; another run counts from 0.

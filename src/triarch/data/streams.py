@@ -101,7 +101,7 @@ class Epochs:
 
 
 class Interleaved:
-    """Several streams as one; each goes on where the interleaving last took from it."""
+    """Several streams as one; each continues after what the interleaving last took from it."""
 
     def __init__(self, streams: Sequence[Stream] | Mapping[int, Stream], interleaving: Interleaving):
         """`streams` by the numbers that `interleaving` gives sources."""

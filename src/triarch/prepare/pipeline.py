@@ -69,7 +69,7 @@ def prepare(
     "pairs" an example is a document's inputs and, as targets, its text, each cut to its length; in the layout
     "packed_pairs" several such lie side by side, all inputs together no longer than one may be, nor all targets. The
     store's bytes do not depend on `workers`, on `beam`, nor on interruptions: called again with the same arguments, it
-    goes on where it was. Nothing is at `output` until all is written.
+    resumes. Nothing is at `output` until all is written.
 
     Args:
       corpus: documents to write.

@@ -1,4 +1,4 @@
-"""Runs the stages of a study, a bounded number of chains at a time, and goes on where an earlier sweep stopped."""
+"""Runs the stages of a study, a bounded number of chains at a time, and resumes an earlier sweep."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def phases_of(config: RunConfig) -> tuple[MixturePhase, ...]:
 
 
 def next_order(inputs: Inputs, before: Segment, step: int, first_step: int | None = None) -> SourceOrder:
-    """Returns the order in which `inputs` go on where another segment is at `step`; see `SourceOrder.then`."""
+    """Returns the order in which `inputs` continue another segment from `step` on; see `SourceOrder.then`."""
     config, split = inputs.config, inputs.config.data.train_split
     sizes = [len(store.split(split)) for store in inputs.stores]
     phases = whole_phases(phases_of(config), step if first_step is None else first_step, sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Generator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,15 +26,6 @@ from triarch.training.inputs import Inputs
 from triarch.training.starting_point import StartingPoint
 from triarch.training.state import TrainState, abstract_state, born_sharded, placed
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
-
-
-class ExampleFacts(Protocol):
-    """What putting a run together asks of its inputs; a plan has no store."""
-
-    @property
-    def num_scored(self) -> int:
-        """Targets of an example that carry loss, at most."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 HELP = """Runs every run of a study: prepares its text, then trains, evaluates and exports each model.
 
-What is finished stays finished: a sweep that was interrupted or killed goes on where it was when the same command is
-given again. A study may change: runs are known by what they compute, whatever they are called, so that another size,
-rate or seed trains only what is new, and evaluations are made anew where settings, text or measures changed. A run that
-fails is tried again, as often as Study.attempts says. Several sweeps of one study may run at once, in one folder, and
-share its runs. --commands writes the commands for a fleet of machines instead of running them; `triarch describe
+What is finished stays finished: a sweep that was interrupted or killed resumes when the same command is given again. A
+study may change: runs are known by what they compute, whatever they are called, so that another size, rate or seed
+trains only what is new, and evaluations are made anew where settings, text or measures changed. A run that fails is
+tried again, as often as Study.attempts says. Several sweeps of one study may run at once, in one folder, and share its
+runs. --commands writes the commands for a fleet of machines instead of running them; `triarch describe
 --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file FAMILY/SIZE.gin beside the
 study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the study too. Modules named in
 Study.modules must be named with --module as well: a gin file imports nothing."""

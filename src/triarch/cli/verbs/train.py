@@ -1,4 +1,4 @@
-"""`triarch train`: trains a model, or goes on where a run folder left off."""
+"""`triarch train`: trains a model, or resumes a run."""
 
 from __future__ import annotations
 

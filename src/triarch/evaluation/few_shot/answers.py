@@ -1,4 +1,4 @@
-"""Answers of a model kept on disk as they come, so that a killed evaluation goes on where it was."""
+"""Answers of a model kept on disk as they come, so that a killed evaluation resumes."""
 
 from __future__ import annotations
 
