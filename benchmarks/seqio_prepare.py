@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from triarch.cli.tensorflow_quiet import import_seqio
+from triarch.cli.seqio.tensorflow_quiet import import_seqio
 from triarch.files import write_whole
 
 _FILES = 8

@@ -56,8 +56,9 @@ def triarch_seconds(args: argparse.Namespace) -> list[float]:
     from triarch.models import Execution, ModelConfig
     from triarch.objectives import CausalLM, SpecialTokens
     from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
-    from triarch.training import DataConfig, RunConfig, optimizers
-    from triarch.training.schedules import Constant
+    from triarch.training import DataConfig, RunConfig
+    from triarch.training.optimizers import optimizer as optimizers
+    from triarch.training.optimizers.schedules import Constant
     from triarch.training.state import abstract_state, born_sharded, placed
     from triarch.training.step import make_train_step
 

@@ -18,14 +18,14 @@ import pytest
 from tests.interchange.huggingface import folders
 from tests.tokenizers import huggingface
 from tests.training import tiny
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.main import VERBS, main
 from triarch.prepare.corpora.files import Files
 from triarch.prepare.pipeline import VocabularyChoice, prepare
 from triarch.tokenizers import given_tokenizer
 from triarch.training import CheckpointConfig, DataConfig, train
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

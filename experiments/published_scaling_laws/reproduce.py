@@ -16,9 +16,9 @@ import numpy as np
 
 from triarch.scaling.checks.profile import profiles
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.data_constrained import fit_data_constrained
-from triarch.scaling.laws.hyperparameters import fit_hyperparameters
-from triarch.scaling.laws.isoflop import fit_isoflop
+from triarch.scaling.laws.published.data_constrained import fit_data_constrained
+from triarch.scaling.laws.optima.hyperparameters import fit_hyperparameters
+from triarch.scaling.laws.optima.isoflop import fit_isoflop
 from triarch.scaling.laws.log_linear import fit_log_linear
 
 PORIAN_KEYS = ("file", "dataset", "hparams", "warmup", "decay", "param_count", "val")

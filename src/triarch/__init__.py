@@ -93,15 +93,15 @@ def register_objective(cls: type) -> type:
 
 
 def register_optimizer(cls: type) -> type:
-    """Makes an optimizer of one's own known; see `triarch.training.optimizers.register_optimizer`."""
-    from triarch.training import optimizers
+    """Makes an optimizer of one's own known; see `triarch.training.optimizers.optimizer.register_optimizer`."""
+    from triarch.training.optimizers import optimizer as optimizers
 
     return optimizers.register_optimizer(cls)
 
 
 def register_schedule(cls: type) -> type:
-    """Makes a learning-rate schedule of one's own known; see `triarch.training.schedules.register_schedule`."""
-    from triarch.training import schedules
+    """Makes one's own learning-rate schedule known; see `triarch.training.optimizers.schedules.register_schedule`."""
+    from triarch.training.optimizers import schedules
 
     return schedules.register_schedule(cls)
 

@@ -148,7 +148,7 @@ def run_config(*files: _PathLike, bindings: Mapping[str, Any] | None = None) -> 
     Raises:
       UserError: a file or a name in it does not exist, or a value does not fit.
     """
-    from triarch.cli import gin_files
+    from triarch.cli.gin import files as gin_files
 
     given = [f"{name}={_gin_text(value)}" for name, value in (bindings or {}).items()]
     config, _ = gin_files.load_run(argparse.Namespace(gin_file=[str(file) for file in files], gin_bindings=given))
@@ -172,8 +172,8 @@ def train(config: RunConfig, workdir: _PathLike, *, modules: Sequence[str] = ())
     Raises:
       UserError: the config, store or folder is not in order, or the loss became infinite or NaN.
     """
-    from triarch.cli import gin_files
-    from triarch.cli.training_tasks import task_evaluator
+    from triarch.cli.gin import files as gin_files
+    from triarch.cli.seqio.training_tasks import task_evaluator
     from triarch.training import train as run
 
     return run(config, workdir, gin_files.render(config), task_evaluator=task_evaluator(config, modules))

@@ -205,7 +205,7 @@ def _network(workdir: Path, fields: dict[str, Any]) -> ModelConfig:
 
 
 def _origin(workdir: Path, fields: dict[str, Any], step: int) -> Origin:
-    from triarch.training.origin import run_origin
+    from triarch.training.record.origin import run_origin
 
     return run_origin(workdir, fields, step)
 
@@ -215,7 +215,7 @@ def _vocabulary_files(workdir: Path) -> Path | None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    from triarch.training.fingerprint import config_fingerprint
+    from triarch.training.record.fingerprint import config_fingerprint
 
     fields = schema.read(path, _RUN_CONFIG_SCHEMA)
     parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
@@ -242,7 +242,7 @@ def _newest_whole(workdir: Path, step: Step, read: Callable[[Path], T]) -> tuple
 
 def _steps(workdir: Path, step: Step) -> list[int]:
     """Returns the steps there are, newest first, or `step` alone."""
-    from triarch.training.fingerprint import saved_steps
+    from triarch.training.record.fingerprint import saved_steps
 
     folder, steps = workdir / CHECKPOINTS, saved_steps(workdir)[::-1]
     if not steps:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.errors import UserError
 
 SUITES = sorted(path.stem for path in (gin_files.config_folder() / "evaluation").glob("*.gin"))
@@ -46,8 +46,8 @@ def test_all_of_triarchs_own_classes_are_what_their_fields_ask_for():
     from triarch.objectives import OBJECTIVES
     from triarch.objectives.base import Objective
     from triarch.registry import missing_members
-    from triarch.training.optimizers import OPTIMIZERS, Optimizer
-    from triarch.training.schedules import SCHEDULES, Schedule
+    from triarch.training.optimizers.optimizer import OPTIMIZERS, Optimizer
+    from triarch.training.optimizers.schedules import SCHEDULES, Schedule
 
     kinds = {
         Objective: set(OBJECTIVES.values()),

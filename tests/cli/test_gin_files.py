@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.verbs.describe import describe
 from triarch.errors import UserError
 from triarch.objectives import (

@@ -7,14 +7,14 @@ import pytest
 
 from tests.interchange.exports import network
 from tests.training import tiny
-from triarch.cli import gin_files
-from triarch.cli.gin_files import config_folder
+from triarch.cli.gin import files as gin_files
+from triarch.cli.gin.files import config_folder
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.interchange import Origin, write_export
 from triarch.prepare.corpora.files import Files
 from triarch.prepare.pipeline import VocabularyChoice, prepare
-from triarch.training.fingerprint import write_folder
+from triarch.training.record.fingerprint import write_folder
 
 IMPORTS = "import statements are not allowed in gin files; name modules with --module=MODULE"
 # What each tries to run writes the file "ran" beside it; "{ran}" is its path.

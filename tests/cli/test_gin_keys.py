@@ -5,8 +5,8 @@ import json
 import os
 from pathlib import Path
 
-from triarch.cli import gin_keys
-from triarch.cli.gin_files import configurables
+from triarch.cli.gin import keys as gin_keys
+from triarch.cli.gin.files import configurables
 from triarch.cli.main import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "gin_keys.md"

@@ -11,7 +11,8 @@ import pytest
 import triarch
 from tests.training import tiny
 from triarch import registry
-from triarch.cli import gin_files, modules
+from triarch.cli import modules
+from triarch.cli.gin import files as gin_files
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.objectives import CausalLM, SpecialTokens

@@ -12,7 +12,7 @@ import pytest
 
 from tests.prepare.provenance import tokens_of
 from tests.training import tiny
-from triarch.cli.gin_files import render
+from triarch.cli.gin.files import render
 from triarch.cli.main import main
 from triarch.data.manifest import FILE_NAME
 from triarch.data.mixture import MixturePhase, StoreMixture
@@ -22,12 +22,12 @@ from triarch.prepare.corpora.selection import Filters
 from triarch.prepare.pipeline import VocabularyChoice, prepare
 from triarch.tokenizers import load_tokenizer
 from triarch.training import DataConfig, train
-from triarch.training import order as orders
-from triarch.training.fingerprint import write_folder
 from triarch.training.inputs import next_order, open_inputs
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant
-from triarch.training.segments import history
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.record import order as orders
+from triarch.training.record.fingerprint import write_folder
+from triarch.training.record.segments import history
 
 LENGTHS = {"inputs": 9, "targets": 15}
 WINDOW = sum(LENGTHS.values())

@@ -2,7 +2,8 @@
 
 import json
 
-from triarch.cli import gin_files, main
+from triarch.cli import main
+from triarch.cli.gin import files as gin_files
 from triarch.cli.views import published
 
 

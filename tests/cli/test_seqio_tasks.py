@@ -7,7 +7,7 @@ import pytest
 import seqio
 
 from tests.tasks import own_tasks
-from triarch.cli.gin_files import build, parse
+from triarch.cli.gin.files import build, parse
 from triarch.cli.main import main
 from triarch.data.store import TokenStore
 from triarch.objectives import CausalLM, MaskedLM, PrefixLM, SpanCorruption

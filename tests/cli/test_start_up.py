@@ -13,10 +13,10 @@ import pytest
 from tests.training import tiny
 from triarch.cli.verbs import describe
 from triarch.models import Network
-from triarch.training.adafactor import Adafactor
-from triarch.training.optimizers import AdamW, build
-from triarch.training.schedules import Constant
-from triarch.training.stable_adamw import StableAdamW
+from triarch.training.optimizers.adafactor import Adafactor
+from triarch.training.optimizers.optimizer import AdamW, build
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.optimizers.stable_adamw import StableAdamW
 
 _SLOW = {"flax", "grain", "jax", "matplotlib", "optax", "orbax", "pandas", "plotly", "pyarrow", "scipy", "tensorstore"}
 _PROGRAM = """

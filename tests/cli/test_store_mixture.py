@@ -1,6 +1,6 @@
 """Mixtures of stores as gin: the example file, its text, and one store in its place."""
 
-from triarch.cli.gin_files import build, parse, render
+from triarch.cli.gin.files import build, parse, render
 
 _FILES = ["runs/ettin_decoder/150m.gin", "models/ettin_decoder/150m.gin", "data/ettin_phases.gin"]
 

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from triarch.cli.gin_statements import read_flag
+from triarch.cli.gin.statements import read_flag
 from triarch.cli.main import main
 from triarch.cli.studies import load_study
 from triarch.errors import UserError

@@ -84,7 +84,7 @@ def _read_run(folder: Path) -> None:
 
 
 def _read_gin(folder: Path) -> None:
-    from triarch.cli import gin_files
+    from triarch.cli.gin import files as gin_files
     from triarch.training.config import validate
 
     gin_files.parse([str(folder / "f.gin")], [])

@@ -7,10 +7,10 @@ import pytest
 
 from tests.models.tiny import DECLLM, ETTIN_DECODER, ETTIN_ENCODER, FAMILIES, REDLLM
 from triarch.errors import UserError
-from triarch.models.attention_parts import SelfAttention
-from triarch.models.dense import Dense
-from triarch.models.layer import LayerSpec
-from triarch.models.rope import Rope, RopeScaling
+from triarch.models.attention.attention_parts import SelfAttention
+from triarch.models.attention.rope import Rope, RopeScaling
+from triarch.models.layers.dense import Dense
+from triarch.models.layers.layer import LayerSpec
 
 
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)

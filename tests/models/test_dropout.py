@@ -11,7 +11,7 @@ from flax import nnx
 from tests.training.tiny import WINDOW, model
 from triarch.errors import UserError
 from triarch.models import Dropout, Execution, build
-from triarch.models.dropout import DropoutKeys, dropped, example_keys
+from triarch.models.layers.dropout import DropoutKeys, dropped, example_keys
 
 ROWS = 3
 KEYS = example_keys(jax.random.key(1), jnp.int32(5), jnp.arange(ROWS))

@@ -15,13 +15,13 @@ from tests.models.test_stack import loss_and_gradient
 from tests.models.tiny import DECLLM, REDLLM
 from triarch.errors import UserError
 from triarch.models import Execution, build
-from triarch.models.context import StackContext
-from triarch.models.experts import Experts
-from triarch.models.kernels import dense_attention
-from triarch.models.masks import Mask
-from triarch.models.parts import Site
+from triarch.models.attention.masks import Mask
+from triarch.models.kernels.kernel import dense_attention
+from triarch.models.layers.context import StackContext
+from triarch.models.layers.experts import Experts
+from triarch.models.layers.parts import Site
+from triarch.models.layers.stack import repeating
 from triarch.models.placing import unconstrained
-from triarch.models.stack import repeating
 from triarch.objectives.losses import loss_fn
 
 FEW = Experts(num_experts=5, per_token=2, d_ff=12, shared_d_ff=6, router_z_loss=0.001)

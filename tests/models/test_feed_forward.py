@@ -14,9 +14,9 @@ from tests.models.test_stack import loss_and_gradient
 from tests.models.tiny import BERT, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.models.activations import ACTIVATIONS
-from triarch.models.dense import Dense
-from triarch.models.parts import Site
+from triarch.models.layers.activations import ACTIVATIONS
+from triarch.models.layers.dense import Dense
+from triarch.models.layers.parts import Site
 from triarch.models.placing import unconstrained
 
 KINDS = {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import fast_jit
-from triarch.models.kernels import KERNELS, dense_attention
-from triarch.models.masks import Mask
-from triarch.models.relative_bias import RelativeBias
-from triarch.models.scores import Scores
+from triarch.models.attention.masks import Mask
+from triarch.models.attention.relative_bias import RelativeBias
+from triarch.models.attention.scores import Scores
+from triarch.models.kernels.kernel import KERNELS, dense_attention
 
 PLAIN = Scores(1 / math.sqrt(6))
 LENGTH = 150  # three blocks of queries, the last one short

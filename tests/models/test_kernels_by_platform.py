@@ -9,12 +9,12 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.models.kernels import blocked_attention
-from triarch.models.kernels_by_platform import KERNELS, attending
-from triarch.models.masks import Mask
+from triarch.models.attention.masks import Mask
+from triarch.models.attention.relative_bias import RelativeBias
+from triarch.models.attention.scores import Scores
+from triarch.models.kernels.by_platform import KERNELS, attending
+from triarch.models.kernels.kernel import blocked_attention
 from triarch.models.placing import unconstrained
-from triarch.models.relative_bias import RelativeBias
-from triarch.models.scores import Scores
 
 
 @pytest.mark.parametrize(("platform", "kernel"), [("tpu", "splash"), ("gpu", "cudnn"), ("cpu", "blocked")])

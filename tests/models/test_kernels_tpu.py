@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triarch.models.kernels import dense_attention
-from triarch.models.kernels_tpu import splash_attention
-from triarch.models.masks import Mask
-from triarch.models.scores import Scores
+from triarch.models.attention.masks import Mask
+from triarch.models.attention.scores import Scores
+from triarch.models.kernels.kernel import dense_attention
+from triarch.models.kernels.tpu import splash_attention
 
 HEADS, WIDTH = 2, 16
 

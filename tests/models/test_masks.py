@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triarch.models.masks import Mask
+from triarch.models.attention.masks import Mask
 
 segments = st.lists(st.integers(0, 3), min_size=6, max_size=6)
 

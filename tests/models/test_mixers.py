@@ -20,8 +20,8 @@ from triarch.interchange.manifest import model_config
 from triarch.models import register_mixer
 from triarch.models.checks import require
 from triarch.models.choices import to_plain
-from triarch.models.mixer import Mixer
-from triarch.models.stack import repeating
+from triarch.models.layers.mixer import Mixer
+from triarch.models.layers.stack import repeating
 
 
 @dataclasses.dataclass(frozen=True)

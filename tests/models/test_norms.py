@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models.tiny import DECLLM, ETTIN_ENCODER, REDLLM
-from triarch.models.norms import Norm, layer_norm, rms_norm
+from triarch.models.layers.norms import Norm, layer_norm, rms_norm
 
 
 def wanted(function, x, eps):

@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triarch.models.positions import continued_positions, positions_in_segments, rotary_angles, rotate
-from triarch.models.rope import Rope
+from triarch.models.attention.positions import continued_positions, positions_in_segments, rotary_angles, rotate
+from triarch.models.attention.rope import Rope
 
 runs = st.lists(st.integers(0, 4), min_size=3, max_size=3)
 

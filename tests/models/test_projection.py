@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from triarch.models.projection import project
+from triarch.models.layers.projection import project
 
 
 @pytest.mark.parametrize(("inner", "outers"), [(3, (8,)), (8, (3,)), (4, (4,)), (5, (9, 2, 5))])

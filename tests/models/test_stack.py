@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from tests.models import tiny
 from tests.models.tiny import DECLLM, ETTIN_ENCODER, FAMILIES, REDLLM, T5
 from triarch.models import Execution, abstract
-from triarch.models.attention_parts import SelfAttention
-from triarch.models.dense import Dense
-from triarch.models.layer import LayerSpec
-from triarch.models.rope import Rope
-from triarch.models.stack import repeating
+from triarch.models.attention.attention_parts import SelfAttention
+from triarch.models.attention.rope import Rope
+from triarch.models.layers.dense import Dense
+from triarch.models.layers.layer import LayerSpec
+from triarch.models.layers.stack import repeating
 from triarch.objectives.losses import loss_fn
 
 FAR, NEAR = (LayerSpec(SelfAttention(window, Rope(10.0)), Dense()) for window in (None, 4))

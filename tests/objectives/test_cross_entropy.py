@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.tiny import fast_jit
-from triarch.models.embedding import Unembedding
+from triarch.models.layers.embedding import Unembedding
 from triarch.objectives.cross_entropy import _chunk_size, cross_entropy, token_losses
 
 VOCAB, WIDTH = 23, 6

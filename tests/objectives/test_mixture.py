@@ -22,7 +22,7 @@ from triarch.objectives import (
     SpecialTokens,
     objective_from,
 )
-from triarch.training.config_classes import to_plain
+from triarch.training.record.config_classes import to_plain
 
 VOCAB = 2000
 MODES = {"R": 1000, "S": 1001, "X": 1002}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tests.objectives.test_cross_entropy import VOCAB, WIDTH, dense, example
-from triarch.models.embedding import Unembedding
+from triarch.models.layers.embedding import Unembedding
 from triarch.objectives.cross_entropy import cross_entropy
 from triarch.objectives.spread import Spread
 from triarch.planning import hlo

@@ -7,7 +7,7 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.bhagia import fit_bhagia
+from triarch.scaling.laws.published.bhagia import fit_bhagia
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import fit_table
 from triarch.scaling.requests.request import Request

@@ -9,12 +9,12 @@ from triarch.scaling.fitting.bootstrap import paired_weights
 from triarch.scaling.fitting.cost import Cost
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import fit_chinchilla
-from triarch.scaling.laws.data_constrained import fit_data_constrained
-from triarch.scaling.laws.downstream import fit_downstream
 from triarch.scaling.laws.formula import Formula
-from triarch.scaling.laws.isoflop import fit_isoflop
 from triarch.scaling.laws.log_linear import fit_log_linear
+from triarch.scaling.laws.optima.isoflop import fit_isoflop
 from triarch.scaling.laws.power import fit_power
+from triarch.scaling.laws.published.data_constrained import fit_data_constrained
+from triarch.scaling.laws.published.downstream import fit_downstream
 from triarch.scaling.tables.columns import Columns
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import fit_chinchilla
-from triarch.scaling.laws.data_constrained import RepeatedData, fit_data_constrained, unique_params
+from triarch.scaling.laws.published.data_constrained import RepeatedData, fit_data_constrained, unique_params
 
 # Muennighoff et al. 2023: the law of C4 and the published worth of repeats.
 PUBLISHED = {

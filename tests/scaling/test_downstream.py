@@ -7,7 +7,7 @@ import scipy.optimize
 from triarch.errors import UserError
 from triarch.scaling.checks.diagnosis import diagnose
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.downstream import fit_downstream
+from triarch.scaling.laws.published.downstream import fit_downstream
 
 
 def sigmoid(loss, ceiling, k, midpoint, floor=0.25):

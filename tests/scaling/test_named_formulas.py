@@ -7,7 +7,7 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.multi_power import MultiPower
+from triarch.scaling.laws.published.multi_power import MultiPower
 from triarch.scaling.laws.registry import LAWS
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.table import Table

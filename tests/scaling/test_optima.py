@@ -5,9 +5,9 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.envelope import fit_envelope
-from triarch.scaling.laws.hyperparameters import fit_hyperparameters
-from triarch.scaling.laws.isoflop import fit_isoflop, group_budgets
+from triarch.scaling.laws.optima.envelope import fit_envelope
+from triarch.scaling.laws.optima.hyperparameters import fit_hyperparameters
+from triarch.scaling.laws.optima.isoflop import fit_isoflop, group_budgets
 
 EPOCH = {"E": 1.8169, "A": 482.01, "B": 2085.43, "alpha": 0.3478, "beta": 0.3658}
 

@@ -14,9 +14,9 @@ from triarch.sweeps import identity, stages
 from triarch.sweeps.runner import Failure, described
 from triarch.sweeps.study import Corpus, Study
 from triarch.training import train
-from triarch.training.fingerprint import checkpoint_id, run_fingerprint, write_folder
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.record.fingerprint import checkpoint_id, run_fingerprint, write_folder
 
 STUDY = "experiments/isoflop_laptop/study.gin"
 BINDINGS = ["Study.families = ('decllm',)", "Study.labels = ('D',)", "Ladder.targets = (9e3, 16e3)",

@@ -156,8 +156,8 @@ def test_commands_for_a_fleet_are_quoted_for_a_shell(tmp_path, capsys):
 
 
 def test_a_finished_run_under_another_config_is_refused(tmp_path):
-    from triarch.training.config_classes import to_plain
-    from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint
+    from triarch.training.record.config_classes import to_plain
+    from triarch.training.record.fingerprint import CONFIG_JSON, changes, config_fingerprint
 
     _, runs = load_study([STUDY], [])
     config, folder = runs[0].config, tmp_path

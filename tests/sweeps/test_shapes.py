@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.errors import UserError
 from triarch.models import ModelConfig
 from triarch.sweeps.shapes import Ladder

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from triarch.cli.main import main
 from triarch.sweeps.ledger import Ledger
-from triarch.training.fingerprint import config_fingerprint
+from triarch.training.record.fingerprint import config_fingerprint
 
 STUDY = """
 include 'experiments/isoflop_laptop/study.gin'

@@ -14,7 +14,8 @@ import tensorflow as tf
 import triarch
 from tests.tasks import evaluated
 from tests.training import tiny
-from triarch.cli import gin_files, modules
+from triarch.cli import modules
+from triarch.cli.gin import files as gin_files
 from triarch.cli.main import main
 from triarch.decoding import Generator
 from triarch.loading import load

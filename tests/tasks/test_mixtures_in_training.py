@@ -8,14 +8,14 @@ import seqio
 
 from tests.tasks import own_tasks
 from tests.training import tiny
-from triarch.cli.gin_files import build, parse
+from triarch.cli.gin.files import build, parse
 from triarch.cli.main import main
 from triarch.data.batches import Batches
 from triarch.data.store import TokenStore
 from triarch.objectives import MNTP, UL2, Supervised
 from triarch.training import DataConfig, train
 from triarch.training.inputs import open_inputs
-from triarch.training.order import DataOrder
+from triarch.training.record.order import DataOrder
 
 LENGTHS = {"inputs": 24, "targets": 40}
 TASKS = ("own_thrice", "own_corrupted")

@@ -7,15 +7,15 @@ import pytest
 
 from tests.bad_input.case import DROP, changed
 from tests.training import tiny
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.data.mixture import MixturePhase, StoreMixture
 from triarch.errors import UserError
 from triarch.objectives import T5GEMMA2, UL2, SpanCorruption
 from triarch.training import DataConfig
-from triarch.training.config_classes import config_classes, to_plain
-from triarch.training.config_json import check_modules, read_config
-from triarch.training.optax_chain import OptaxChain
-from triarch.training.schedules import SCHEDULES, Constant
+from triarch.training.optimizers.optax_chain import OptaxChain
+from triarch.training.optimizers.schedules import SCHEDULES, Constant
+from triarch.training.record.config_classes import config_classes, to_plain
+from triarch.training.record.config_json import check_modules, read_config
 
 MIXED = DataConfig(16, StoreMixture(("a", "b"), (MixturePhase(0, (1.0, 2.0)), MixturePhase(5, temperature=2.0))))
 

@@ -13,12 +13,12 @@ import numpy as np
 from tests.training import tiny
 from triarch.models import Execution
 from triarch.sharding import MeshConfig
-from triarch.training.adafactor import Adafactor
+from triarch.training.optimizers.adafactor import Adafactor
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant
-from triarch.training.stable_adamw import StableAdamW
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.optimizers.stable_adamw import StableAdamW
 
 OPTIMIZERS = {
     "encoder-only": StableAdamW(Constant(1e-2), epsilon=1e-3),

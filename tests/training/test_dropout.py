@@ -12,12 +12,12 @@ from tests.training import tiny
 from triarch.models import Dropout
 from triarch.planning.programs import abstract_batch
 from triarch.training import train
-from triarch.training.config_classes import to_plain
-from triarch.training.fingerprint import config_fingerprint
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.record.config_classes import to_plain
+from triarch.training.record.fingerprint import config_fingerprint
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant
 
 RATES = Dropout(0.1, 0.2, 0.1, 0.1)
 
@@ -72,9 +72,9 @@ from tests.training import tiny
 from triarch.models import Dropout
 from triarch.sharding import MeshConfig
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant
+from triarch.training.optimizers.schedules import Constant
 
 for mesh, devices, microbatches in (
     (MeshConfig(), 1, 1), (MeshConfig(2, 2, 2), 8, 2), (MeshConfig(1, 2, 2, sequence=2), 8, 1)

@@ -11,8 +11,8 @@ from tests.training import tiny
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
-from triarch.training.config_classes import config_classes, to_plain, without_defaults
-from triarch.training.fingerprint import (
+from triarch.training.record.config_classes import config_classes, to_plain, without_defaults
+from triarch.training.record.fingerprint import (
     check_folder,
     config_fingerprint,
     differences,

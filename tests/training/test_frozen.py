@@ -17,14 +17,14 @@ from triarch.models import Execution, build
 from triarch.models.network import flatten, parameters_of, specs, unflatten
 from triarch.objectives.losses import loss_fn, scored_features
 from triarch.planning.programs import abstract_batch
+from triarch.readable import shortened
 from triarch.training import CheckpointConfig, train
 from triarch.training.config import validate
-from triarch.training.frozen import trained_names
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
-from triarch.training.progress import shortened
+from triarch.training.optimizers.frozen import trained_names
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant
 
 MODEL = tiny.model("encoder-decoder")
 RATE = 0.01

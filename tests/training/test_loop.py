@@ -16,13 +16,13 @@ import pytest
 
 from tests.training import tiny
 from triarch.errors import UserError
+from triarch.runtime.watchdog import Watchdog
 from triarch.training import CheckpointConfig, checkpoints, loop, train
 from triarch.training.best import Best
-from triarch.training.optimizers import AdamW
-from triarch.training.profiling import Profile
-from triarch.training.reporter import Pending, Reporter
-from triarch.training.schedules import Constant
-from triarch.training.watchdog import Watchdog
+from triarch.training.logs.profiling import Profile
+from triarch.training.logs.reporter import Pending, Reporter
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
 
 
 @pytest.fixture(scope="module")

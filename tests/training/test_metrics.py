@@ -6,8 +6,8 @@ import os
 import pytest
 
 from triarch.errors import UserError
-from triarch.training.metrics import MetricsLog, read_lines
-from triarch.training.trackers import TensorBoard
+from triarch.training.logs.metrics import MetricsLog, read_lines
+from triarch.training.logs.trackers import TensorBoard
 
 
 def write(workdir, restored, *lines, tensorboard=False):

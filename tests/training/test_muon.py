@@ -12,9 +12,9 @@ from tests.training import tiny
 from triarch.models import Execution
 from triarch.models.network import ParameterSpec
 from triarch.sharding import AxisRules
-from triarch.training import optimizers
-from triarch.training.muon import Muon
-from triarch.training.schedules import Constant
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.muon import Muon
+from triarch.training.optimizers.schedules import Constant
 from triarch.training.state import abstract_state, placed
 
 SPECS = {

@@ -7,14 +7,14 @@ import pytest
 
 from tests.training.test_optimizers import SHAPES, STEPS, problem, run, specs_of
 from triarch.errors import UserError
-from triarch.training import optimizers
-from triarch.training.adafactor import Adafactor
 from triarch.training.checkpoints import Checkpoints
 from triarch.training.config import CheckpointConfig
-from triarch.training.muon import Muon
-from triarch.training.optax_chain import TRANSFORMATIONS, OptaxChain
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.adafactor import Adafactor
+from triarch.training.optimizers.muon import Muon
+from triarch.training.optimizers.optax_chain import TRANSFORMATIONS, OptaxChain
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant, Cosine
 from triarch.training.state import TrainState
 
 # Of those that have no default.

@@ -8,13 +8,13 @@ import pytest
 
 from triarch.errors import UserError
 from triarch.models.network import ParameterSpec
-from triarch.training import optimizers
-from triarch.training.adafactor import Adafactor
-from triarch.training.muon import Muon
-from triarch.training.optax_chain import OptaxChain
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine
-from triarch.training.stable_adamw import StableAdamW
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.adafactor import Adafactor
+from triarch.training.optimizers.muon import Muon
+from triarch.training.optimizers.optax_chain import OptaxChain
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant, Cosine
+from triarch.training.optimizers.stable_adamw import StableAdamW
 
 STEPS = 12
 SHAPES = {"matrix": (6, 10), "heads": (5, 3, 4), "square": (7, 7), "bias": (9,), "tiny": (4, 4)}

@@ -22,9 +22,9 @@ from triarch.objectives.sums import Sums, WeightedSum
 from triarch.training import CheckpointConfig, train
 from triarch.training.config import validate
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant
 from triarch.training.starting_point import open_starting_point
 
 

@@ -43,8 +43,8 @@ CheckpointConfig.keep_last = 9
 _SCRIPT = """
 import sys, time
 from triarch.training import run
-from triarch.training import consistency as together
-from triarch.training.reporter import Reporter
+from triarch.runtime import consistency as together
+from triarch.training.logs.reporter import Reporter
 
 pause, *arguments = sys.argv[1:]
 report = Reporter.report

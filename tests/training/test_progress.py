@@ -4,8 +4,9 @@ import io
 
 import pytest
 
+from triarch.readable import duration, shortened
 from triarch.training.hardware import peak_flops
-from triarch.training.progress import Progress, duration, shortened
+from triarch.training.logs.status import StatusLine
 
 
 class Terminal(io.StringIO):
@@ -15,7 +16,7 @@ class Terminal(io.StringIO):
 
 def test_elsewhere_than_on_a_terminal_lines_come_now_and_then():
     stream = io.StringIO()
-    progress = Progress(100, stream=stream)
+    progress = StatusLine(100, stream=stream)
     for step in range(1, 101):
         progress.update(step, {"loss": 2.0, "accuracy": 0.25}, 1234.0, None, 617)
     assert stream.getvalue().splitlines() == [
@@ -26,7 +27,7 @@ def test_elsewhere_than_on_a_terminal_lines_come_now_and_then():
 
 def test_on_a_terminal_one_line_is_written_over():
     stream = Terminal()
-    progress = Progress(10, stream=stream)
+    progress = StatusLine(10, stream=stream)
     progress.update(1, {"loss": 12.0}, None, None, 100)
     progress.update(10, {"loss": 2.0}, 100.0, 0.456, 100)
     progress.say("done")
@@ -37,7 +38,7 @@ def test_on_a_terminal_one_line_is_written_over():
 
 def test_other_hosts_are_silent():
     stream = io.StringIO()
-    progress = Progress(10, enabled=False, stream=stream)
+    progress = StatusLine(10, enabled=False, stream=stream)
     progress.update(1, {"loss": 1.0}, None, None, 1)
     progress.say("hello")
     progress.close()

@@ -14,9 +14,9 @@ _SCRIPT = """
 import dataclasses, sys, time
 from tests.training import tiny
 from triarch.training import CheckpointConfig, train
-from triarch.training.optimizers import AdamW
-from triarch.training.reporter import Reporter
-from triarch.training.schedules import Constant
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.logs.reporter import Reporter
+from triarch.training.optimizers.schedules import Constant
 
 store, workdir, cache, pause, *changed = sys.argv[1:]
 report = Reporter.report

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from triarch.errors import UserError
-from triarch.training.schedules import Constant, Cosine, OneMinusSqrt, Rsqrt, Trapezoid
+from triarch.training.optimizers.schedules import Constant, Cosine, OneMinusSqrt, Rsqrt, Trapezoid
 
 STEPS = 1000
 WARMUP = 100

@@ -18,14 +18,14 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.objectives import CausalLM, PrefixLM
 from triarch.training import CheckpointConfig, DataConfig, loop, train
-from triarch.training.adafactor import Adafactor
-from triarch.training.changing import all_segments, in_order
-from triarch.training.config_classes import to_plain
-from triarch.training.config_json import from_plain, read_config
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant, Cosine, Rsqrt, Trapezoid
-from triarch.training.segments import describe_schedule
+from triarch.training.optimizers.adafactor import Adafactor
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant, Cosine, Rsqrt, Trapezoid
+from triarch.training.record.changing import all_segments, in_order
+from triarch.training.record.config_classes import to_plain
+from triarch.training.record.config_json import from_plain, read_config
+from triarch.training.record.segments import describe_schedule
 
 
 def constant(config, **changes):

@@ -17,11 +17,11 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.models.network import flatten
 from triarch.training import DataConfig, loop, train
-from triarch.training.config_json import read_json
-from triarch.training.fingerprint import config_fingerprint, run_fingerprint
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant
-from triarch.training.stable_adamw import StableAdamW
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
+from triarch.training.optimizers.stable_adamw import StableAdamW
+from triarch.training.record.config_json import read_json
+from triarch.training.record.fingerprint import config_fingerprint, run_fingerprint
 from triarch.training.starting_point import to_be_taken
 
 UNKNOWN_VOCABULARY = dataclasses.replace(exports.ORIGIN, vocabulary=None)

@@ -12,12 +12,12 @@ from jax.sharding import PartitionSpec
 from tests.training import tiny
 from triarch.models import Execution, build
 from triarch.sharding import AxisRules
-from triarch.training import optimizers
-from triarch.training.adafactor import Adafactor
 from triarch.training.inputs import open_inputs
-from triarch.training.optimizers import AdamW
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.adafactor import Adafactor
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant, Cosine
 from triarch.training.run import assemble
-from triarch.training.schedules import Constant, Cosine
 from triarch.training.state import abstract_state, placed
 from triarch.training.step import all_finite
 

@@ -11,8 +11,8 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training import DataConfig, train
 from triarch.training.config import validate
-from triarch.training.fingerprint import check_folder, write_folder
 from triarch.training.inputs import open_inputs
+from triarch.training.record.fingerprint import check_folder, write_folder
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from tests.training import tiny
 from triarch.errors import UserError
-from triarch.training.metrics import MetricsLog
-from triarch.training.trackers import TensorBoard, WeightsAndBiases, open_trackers
+from triarch.training.logs.metrics import MetricsLog
+from triarch.training.logs.trackers import TensorBoard, WeightsAndBiases, open_trackers
 
 
 class Run:

@@ -1,8 +1,7 @@
 """The watchdog speaks when a step takes much longer than the ones before, and only then."""
 
-from triarch.runtime import multihost
-from triarch.training import watchdog
-from triarch.training.watchdog import Watchdog
+from triarch.runtime import multihost, watchdog
+from triarch.runtime.watchdog import Watchdog
 
 
 class Clock:

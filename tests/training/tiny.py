@@ -18,8 +18,8 @@ from triarch.data.writer import StoreWriter
 from triarch.models import ModelConfig
 from triarch.objectives import CausalLM, MaskedLM, PrefixLM
 from triarch.training import CheckpointConfig, DataConfig, RunConfig
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Cosine
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Cosine
 
 WINDOW = 16
 VOCABULARY = 32

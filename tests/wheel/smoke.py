@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import triarch
-from triarch.cli.gin_files import config_folder
+from triarch.cli.gin.files import config_folder
 from triarch.cli.main import main
 
 PACKAGE = Path(triarch.__file__).parent

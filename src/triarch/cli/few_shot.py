@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from triarch.cli.seqio.task_flags import answers_file, check_one_process, refuse_flags
 from triarch.cli.steps import chosen_steps
-from triarch.cli.task_flags import answers_file, check_one_process, refuse_flags
 from triarch.cli.views.model_tables import make_folder, model_facts, model_names, write_table
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
@@ -192,7 +192,7 @@ def _evaluated(
 def _read_so_far(path: Path, step: int | None) -> dict[str, float | None]:
     """Returns the tokens and FLOPs of a run until a step; None where unknown, as for an export."""
     from triarch.report.tasks_table import READ_SO_FAR, at_step
-    from triarch.training.metrics import FILE_NAME, read_lines
+    from triarch.training.logs.metrics import FILE_NAME, read_lines
 
     names = ("step", *READ_SO_FAR)
     by_step = {line["step"]: line for line in read_lines(path / FILE_NAME) if all(name in line for name in names)}
@@ -233,7 +233,7 @@ def _suite(args: argparse.Namespace) -> TaskSuite:
 
     tasks: dict[str, int | None] = {}
     if args.task_suite:
-        from triarch.cli.gin_files import build, parse
+        from triarch.cli.gin.files import build, parse
 
         name = args.task_suite
         parse([name if name.endswith(".gin") else f"{_SUITES}/{name}.gin"], [])

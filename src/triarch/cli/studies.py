@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.modules import check_named
 from triarch.data.manifest import FILE_NAME, read_manifest
 from triarch.errors import UserError

@@ -21,7 +21,7 @@ from triarch.decoding.sampling import Forced
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
 from triarch.models.assemblies import Decoding
-from triarch.models.cache import Cache
+from triarch.models.attention.cache import Cache
 
 # What takes a beam out of the race; finite, so that differences stay defined.
 _OUT = -1e9

@@ -13,7 +13,7 @@ from triarch.decoding.sampling import Sampler
 from triarch.decoding.stopping import Stops
 from triarch.models import Transformer
 from triarch.models.assemblies import Decoding
-from triarch.models.cache import Cache
+from triarch.models.attention.cache import Cache
 
 
 @jax.tree_util.register_dataclass

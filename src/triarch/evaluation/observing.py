@@ -10,9 +10,9 @@ import jax
 from jaxtyping import Array, Float
 
 from triarch.models import Execution, ModelConfig, Network, Transformer
-from triarch.models.attention_parts import SelfAttention
-from triarch.models.kernels import Attend, attention_weights, dense_attention
-from triarch.models.masks import Mask
+from triarch.models.attention.attention_parts import SelfAttention
+from triarch.models.attention.masks import Mask
+from triarch.models.kernels.kernel import Attend, attention_weights, dense_attention
 from triarch.models.network import parameters_of
 from triarch.models.placing import Constrain
 

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from triarch.errors import UserError
 from triarch.models import ModelConfig
+from triarch.models.layers.stack import repeating
 from triarch.models.network import ParameterSpec
-from triarch.models.stack import repeating
 
 T = TypeVar("T")
 # Layers that do not repeat others are built one by one, each in hundredths of a second.

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 
 from triarch import lazy
+from triarch.models.attention.rope import RopeScaling
 from triarch.models.choices import register_feed_forward, register_mixer
 from triarch.models.config import ModelConfig
-from triarch.models.dropout_rates import Dropout
 from triarch.models.execution import Execution
-from triarch.models.rope import RopeScaling
+from triarch.models.layers.dropout_rates import Dropout
 
 if TYPE_CHECKING:
     from triarch.models.assemblies import Decoder, Encoder, EncoderDecoder, MakeHead, Transformer, abstract, build

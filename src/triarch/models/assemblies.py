@@ -16,18 +16,24 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from triarch.models import parameters
-from triarch.models.cache import Cache
+from triarch.models.attention.cache import Cache
+from triarch.models.attention.masks import Mask
+from triarch.models.attention.positions import (
+    Angles,
+    continued_positions,
+    positions_in_segments,
+    rotary_angles,
+    text_lengths,
+)
 from triarch.models.config import ModelConfig
-from triarch.models.context import Memory, StackContext
-from triarch.models.dropout import DropoutKeys, dropped
-from triarch.models.dropout_rates import NO_DROPOUT, Dropout
-from triarch.models.embedding import Embedding, PredictionHead, StackInput, Unembedding
 from triarch.models.execution import Execution
-from triarch.models.masks import Mask
+from triarch.models.layers.context import Memory, StackContext
+from triarch.models.layers.dropout import DropoutKeys, dropped
+from triarch.models.layers.dropout_rates import NO_DROPOUT, Dropout
+from triarch.models.layers.embedding import Embedding, PredictionHead, StackInput, Unembedding
+from triarch.models.layers.stack import Stack
 from triarch.models.placing import Constrain, unconstrained
-from triarch.models.positions import Angles, continued_positions, positions_in_segments, rotary_angles, text_lengths
 from triarch.models.shape import Side
-from triarch.models.stack import Stack
 
 Batch = Mapping[str, jax.Array]
 Keys = Key[Array, " batch"] | None

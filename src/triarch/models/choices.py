@@ -9,8 +9,8 @@ from typing import Any
 from triarch import registry
 from triarch.errors import UserError
 from triarch.models.config import ModelConfig
-from triarch.models.experts import Experts
-from triarch.models.parts import FeedForwardPart, MixerPart
+from triarch.models.layers.experts import Experts
+from triarch.models.layers.parts import FeedForwardPart, MixerPart
 
 MIXERS: dict[str, type] = {}
 FEED_FORWARDS: dict[str, type] = {cls.__name__: cls for cls in (Experts,)}

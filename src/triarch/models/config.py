@@ -6,12 +6,17 @@ import collections
 import dataclasses
 
 from triarch.errors import UserError
-from triarch.models.attention_parts import CrossAttention, SelfAttention, check_relative_bias, num_relative_biases
+from triarch.models.attention.attention_parts import (
+    CrossAttention,
+    SelfAttention,
+    check_relative_bias,
+    num_relative_biases,
+)
 from triarch.models.checks import check_annotations, is_whole, require
-from triarch.models.dense import Dense
-from triarch.models.ends import check_ends, num_embedding_params, num_head_params, num_input_params
-from triarch.models.layer import LayerSpec
-from triarch.models.parts import Convention, FeedForwardPart, MixerPart, Reading
+from triarch.models.layers.dense import Dense
+from triarch.models.layers.ends import check_ends, num_embedding_params, num_head_params, num_input_params
+from triarch.models.layers.layer import LayerSpec
+from triarch.models.layers.parts import Convention, FeedForwardPart, MixerPart, Reading
 from triarch.models.shape import Shape, Side
 from triarch.models.shape_checks import check_shape
 

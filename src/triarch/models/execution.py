@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     import jax
     import jax.numpy as jnp
 
-    from triarch.models import kernels_by_platform, kernels_tpu
-    from triarch.models.kernels import Attend
+    from triarch.models.attention.scores import Scores
+    from triarch.models.kernels import by_platform as kernels_by_platform
+    from triarch.models.kernels import tpu as kernels_tpu
+    from triarch.models.kernels.kernel import Attend
     from triarch.models.placing import Constrain
-    from triarch.models.scores import Scores
 else:
     jax, jnp = lazy.module("jax"), lazy.module("jax.numpy")
-    kernels_by_platform = lazy.module("triarch.models.kernels_by_platform")
-    kernels_tpu = lazy.module("triarch.models.kernels_tpu")
+    kernels_by_platform = lazy.module("triarch.models.kernels.by_platform")
+    kernels_tpu = lazy.module("triarch.models.kernels.tpu")
 
 # What each policy saves by name.
 _SAVED = {"save_projections": ("projection",), "save_projections_and_attention": ("projection", "attention")}

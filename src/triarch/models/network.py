@@ -20,13 +20,13 @@ from flax import nnx
 
 from triarch.models.assemblies import MakeHead, Transformer, build
 from triarch.models.config import ModelConfig
-from triarch.models.dropout_rates import NO_DROPOUT, Dropout
 from triarch.models.execution import Execution
 from triarch.models.kinds import KINDS, LAYERS, Axes, Kind
+from triarch.models.layers.dropout_rates import NO_DROPOUT, Dropout
+from triarch.models.layers.stack import repeating
 from triarch.models.parameters import axes_of, kind_of
 from triarch.models.placing import Constrain, unconstrained
 from triarch.models.shape import Side
-from triarch.models.stack import repeating
 
 Tree = Any
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal, Self
 
-from triarch.models.rope import Rope, RopeScaling
+from triarch.models.attention.rope import Rope, RopeScaling
 
 Architecture = Literal["encoder-only", "decoder-only", "encoder-decoder"]
 Side = Literal["encoder", "decoder"]

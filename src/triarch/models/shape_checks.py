@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from triarch.errors import UserError, nearest
+from triarch.models.attention.rope import RopeScaling
 from triarch.models.checks import MOST_SIZE, check_at_most, check_not_negative, check_positive, is_finite, require
-from triarch.models.rope import RopeScaling
 from triarch.models.shape import SIDE_SIZES, Shape
 
 _SIZES = ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim", "global_every", "relative_buckets")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # Features are made without jax.
     import jax
 
     from triarch.models import MakeHead, ModelConfig, Transformer
-    from triarch.models.parts import Convention
+    from triarch.models.layers.parts import Convention
     from triarch.objectives.sums import Sums
 
 Features = dict[str, np.ndarray]

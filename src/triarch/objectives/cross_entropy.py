@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from triarch.models.embedding import Unembedding
-from triarch.models.projection import outer_products
+from triarch.models.layers.embedding import Unembedding
+from triarch.models.layers.projection import outer_products
 from triarch.objectives.spread import Spread
 
 

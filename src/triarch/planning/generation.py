@@ -19,8 +19,8 @@ from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
 from triarch.models import ModelConfig, abstract
 from triarch.models.assemblies import Decoding
-from triarch.models.cache import Cache
-from triarch.models.parts import Convention
+from triarch.models.attention.cache import Cache
+from triarch.models.layers.parts import Convention
 from triarch.sharding import Constrainer
 from triarch.training.run import Program
 

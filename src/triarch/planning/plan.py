@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from triarch.models.parts import Convention
+from triarch.models.layers.parts import Convention
 from triarch.planning import collectives as traffic
 from triarch.planning import compiler, generation, hlo, programs, work
 from triarch.planning.compiler import Compiled, Effort

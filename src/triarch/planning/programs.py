@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from triarch.sharding import MeshConfig, make_mesh
-from triarch.training import optimizers
 from triarch.training.config import RunConfig, validate
-from triarch.training.frozen import trained_names
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.frozen import trained_names
 from triarch.training.run import Program, assemble_program
 from triarch.training.state import init_state, placed
 

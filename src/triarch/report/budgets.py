@@ -20,8 +20,8 @@ from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.costs import costs_of
-from triarch.scaling.laws.isoflop import Isoflop
 from triarch.scaling.laws.law import Law, Part
+from triarch.scaling.laws.optima.isoflop import Isoflop
 from triarch.scaling.requests.outcome import Outcome, fit_table
 from triarch.scaling.requests.request import Request
 from triarch.scaling.requests.text import describe_comparison

@@ -10,7 +10,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.models import ModelConfig
-from triarch.models.parts import Convention
+from triarch.models.layers.parts import Convention
 from triarch.sweeps.budgets import Appetite
 from triarch.sweeps.shapes import Ladder
 from triarch.sweeps.sizes import Size

@@ -9,8 +9,8 @@ from pathlib import Path
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.sweeps.design import Run
-from triarch.training.config_json import read_json
-from triarch.training.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
+from triarch.training.record.config_json import read_json
+from triarch.training.record.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
 from triarch.training.starting_point import read_taken, to_be_taken
 
 # Digits of the fingerprint in the name of a folder beside one that holds another run of the same name.

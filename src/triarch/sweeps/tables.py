@@ -15,7 +15,7 @@ from triarch.schema import Anything
 from triarch.sweeps.design import Run
 from triarch.sweeps.stages import run_folder
 from triarch.sweeps.study import Study
-from triarch.training.fingerprint import CONFIG_JSON, config_fingerprint
+from triarch.training.record.fingerprint import CONFIG_JSON, config_fingerprint
 
 # Column of the results: key of a run's summary.json.
 _FROM_SUMMARY = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.training.config import CheckpointConfig, best_is_least
-from triarch.training.metrics import FILE_NAME, read_lines
+from triarch.training.logs.metrics import FILE_NAME, read_lines
 
 BEST = "best"
 

@@ -23,9 +23,9 @@ from triarch import schema
 from triarch.errors import UserError
 from triarch.files import regular_files
 from triarch.interchange import literal_names
+from triarch.runtime.consistency import from_all
 from triarch.schema import FileName, OrNull, Record, Table, Whole
 from triarch.training.config import CheckpointConfig
-from triarch.training.consistency import from_all
 from triarch.training.state import TrainState
 
 RECORD = "triarch_files.json"

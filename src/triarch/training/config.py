@@ -11,9 +11,9 @@ from triarch.models import Dropout, Execution, ModelConfig
 from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
-from triarch.training import optimizers
-from triarch.training.frozen import trained_names
-from triarch.training.optimizers import Optimizer
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.frozen import trained_names
+from triarch.training.optimizers.optimizer import Optimizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs, Interleaved
 from triarch.errors import UserError
-from triarch.models.parts import Convention
+from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
 from triarch.training.config import RunConfig
-from triarch.training.segments import Segment
+from triarch.training.record.segments import Segment
 
 _VALIDATION_SEED = 0
 

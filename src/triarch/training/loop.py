@@ -17,31 +17,40 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import is_out_of_memory
+from triarch.readable import shortened
+from triarch.runtime.consistency import check_same_folder
 from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
+from triarch.runtime.watchdog import Watchdog
 from triarch.training.best import Best
-from triarch.training.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
-from triarch.training.consistency import check_same_folder, check_same_run
-from triarch.training.fingerprint import BEGAN_FROM, CHECKPOINTS, SUMMARY, check_folder, saved_steps, write_folder
 from triarch.training.inputs import Inputs, open_inputs
+from triarch.training.logs.metrics import FILE_NAME as METRICS
+from triarch.training.logs.metrics import MetricsLog, read_lines
+from triarch.training.logs.profiling import Profile
+from triarch.training.logs.reporter import Pending, Reporter
+from triarch.training.logs.status import StatusLine
+from triarch.training.logs.trackers import open_trackers
 from triarch.training.memory import check_memory, explain
-from triarch.training.metrics import FILE_NAME as METRICS
-from triarch.training.metrics import MetricsLog, read_lines
-from triarch.training.profiling import Profile
-from triarch.training.progress import Progress, shortened
-from triarch.training.reporter import Pending, Reporter
+from triarch.training.record.changing import described_segments, earlier_runs, in_order, open_change, told_config
+from triarch.training.record.fingerprint import (
+    BEGAN_FROM,
+    CHECKPOINTS,
+    SUMMARY,
+    check_folder,
+    saved_steps,
+    write_folder,
+)
+from triarch.training.record.same_run import check_same_run
+from triarch.training.record.segments import history
 from triarch.training.run import Run, assemble
-from triarch.training.segments import history
 from triarch.training.starting_point import StartingPoint, open_starting_point, read_taken
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.task_evaluation import TaskEvaluation, TaskEvaluator, check_evaluator, is_due
-from triarch.training.trackers import open_trackers
-from triarch.training.watchdog import Watchdog
 
 
 def train(
@@ -86,7 +95,7 @@ def train(
     run = assemble(config, inputs)
     check_memory(run)
     is_first = jax.process_index() == 0
-    progress = Progress(config.steps, enabled=is_first)
+    progress = StatusLine(config.steps, enabled=is_first)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(workdir, run))
         stack.enter_context(quiet_orbax())

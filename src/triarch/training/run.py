@@ -14,15 +14,15 @@ from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
 from triarch.models import Network
-from triarch.models.parts import Convention
+from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
 from triarch.sharding import batch_sharding, check_batch, check_split, host_rows, make_mesh
-from triarch.training import optimizers
 from triarch.training.config import RunConfig
-from triarch.training.frozen import trained_names
 from triarch.training.hardware import peak_flops
 from triarch.training.inputs import Inputs
+from triarch.training.optimizers import optimizer as optimizers
+from triarch.training.optimizers.frozen import trained_names
 from triarch.training.starting_point import StartingPoint
 from triarch.training.state import TrainState, abstract_state, born_sharded, placed
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step

@@ -22,9 +22,9 @@ from triarch.models.network import flatten, specs
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
-from triarch.training.config_json import from_plain, read_json
-from triarch.training.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
-from triarch.training.segments import Segment, optimizer_shapes, read_earlier, read_order
+from triarch.training.record.config_json import from_plain, read_json
+from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
+from triarch.training.record.segments import Segment, optimizer_shapes, read_earlier, read_order
 from triarch.training.state import TrainState
 
 # These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.

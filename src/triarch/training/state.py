@@ -13,8 +13,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Network
-from triarch.models.dropout_rates import NO_DROPOUT
 from triarch.models.kinds import Axes
+from triarch.models.layers.dropout_rates import NO_DROPOUT
 from triarch.models.network import ParameterSpec, Specs, Tree
 from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
 

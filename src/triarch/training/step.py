@@ -12,11 +12,11 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from triarch.models import Network
-from triarch.models.dropout import example_keys
+from triarch.models.layers.dropout import example_keys
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
-from triarch.training import optimizers
 from triarch.training.config import RunConfig
+from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.state import TrainState
 
 Batch = dict[str, jax.Array]

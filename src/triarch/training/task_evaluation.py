@@ -11,12 +11,12 @@ from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, Placement
 from triarch.models import Network
+from triarch.runtime.consistency import from_first
 from triarch.training.config import RunConfig
-from triarch.training.config_json import read_json
-from triarch.training.consistency import from_first
-from triarch.training.fingerprint import config_fingerprint
-from triarch.training.origin import run_origin
-from triarch.training.progress import Progress
+from triarch.training.logs.status import StatusLine
+from triarch.training.record.config_json import read_json
+from triarch.training.record.fingerprint import config_fingerprint
+from triarch.training.record.origin import run_origin
 from triarch.training.run import Run
 
 
@@ -36,7 +36,7 @@ class TaskEvaluator(Protocol):
 class TaskEvaluation:
     """The evaluation of a run's tasks. Programs compiled for it are kept from one time to the next."""
 
-    def __init__(self, evaluator: TaskEvaluator, run: Run, workdir: Path, params: Any, progress: Progress):
+    def __init__(self, evaluator: TaskEvaluator, run: Run, workdir: Path, params: Any, progress: StatusLine):
         """Makes sure that the run's model can do the tasks.
 
         Args:

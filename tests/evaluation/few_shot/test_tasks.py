@@ -24,8 +24,8 @@ from triarch.interchange import Origin
 from triarch.report.tasks_table import read_tasks
 from triarch.tokenizers import ByteTokenizer
 from triarch.training import CheckpointConfig, train
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Cosine
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Cosine
 
 pytest.importorskip("lm_eval")
 
@@ -300,7 +300,7 @@ def test_checkpoints_of_a_run_one_after_the_other(data, tmp_path, capsys):
 def test_suites_name_tasks_that_there_are(name):
     from lm_eval.tasks import TaskManager
 
-    from triarch.cli.gin_files import build, parse
+    from triarch.cli.gin.files import build, parse
     from triarch.evaluation.few_shot.names import OWN_TASKS
 
     parse([f"evaluation/{name}.gin"], [])

@@ -20,8 +20,8 @@ from triarch.decoding import Conventions, GenerationSettings, generate
 from triarch.interchange import read_export
 from triarch.interchange.huggingface import open_folder, write_import
 from triarch.training import train
-from triarch.training.optimizers import AdamW
-from triarch.training.schedules import Constant
+from triarch.training.optimizers.optimizer import AdamW
+from triarch.training.optimizers.schedules import Constant
 
 PAD, BOS, EOS = 1, 3, 2
 # The ids are none of the class's own.

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import tiny
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.interchange.huggingface.expressible import differences
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.table import links

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.views import published
 from triarch.interchange.huggingface import FAMILIES
 from triarch.interchange.huggingface.expressible import differences

@@ -10,7 +10,7 @@ from tests.interchange.huggingface.test_llama import BASE
 from tests.interchange.huggingface.test_llama import LLAMA3 as LLAMA3_FIELDS
 from triarch.errors import UserError
 from triarch.models import RopeScaling
-from triarch.models.rope import Rope
+from triarch.models.attention.rope import Rope
 
 # Far fewer tokens than the texts have.
 SHORT = dict(max_position_embeddings=5)

@@ -7,7 +7,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from triarch.cli import gin_files, gin_keys
+from triarch.cli.gin import files as gin_files
+from triarch.cli.gin import keys as gin_keys
 from triarch.cli.views import published
 from triarch.cli.views.describe_study import describe_study
 from triarch.errors import UserError
@@ -110,8 +111,8 @@ def _memory_bytes(config: RunConfig) -> dict[str, int]:
 
     from triarch.models import Network
     from triarch.models.network import unflatten
-    from triarch.training.frozen import trained_names
-    from triarch.training.optimizers import build
+    from triarch.training.optimizers.frozen import trained_names
+    from triarch.training.optimizers.optimizer import build
 
     trained_only = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
     network = Network(config.model, config.execution, trained=trained_only, make_head=objective.make_head)

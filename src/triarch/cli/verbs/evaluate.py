@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from triarch.cli import steps
 from triarch.cli.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
-from triarch.cli.seqio_evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
-from triarch.cli.task_flags import COMMON, add_common_arguments, refuse_flags
+from triarch.cli.seqio.evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
+from triarch.cli.seqio.task_flags import COMMON, add_common_arguments, refuse_flags
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -214,8 +214,8 @@ def _parsed(corpus: str, role: Role) -> tuple[Path, Role, str | None, str | None
 
 def _checkpoint(path: Path, step: int | None) -> str | None:
     """Returns what identifies a run's checkpoint; None for an export."""
-    from triarch.training.config_json import read_json
-    from triarch.training.fingerprint import CONFIG_JSON, checkpoint_id, config_fingerprint
+    from triarch.training.record.config_json import read_json
+    from triarch.training.record.fingerprint import CONFIG_JSON, checkpoint_id, config_fingerprint
 
     if step is None or not (path / CONFIG_JSON).is_file():
         return None

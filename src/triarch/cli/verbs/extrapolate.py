@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.verbs.evaluate import perplexity_cell
 from triarch.cli.views.model_tables import (
     add_model_arguments,

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
       UserError: the folder is neither a Hugging Face model nor a T5X checkpoint, its family or an option in use has no
         equivalent, its tensors are not those of its config, or the output cannot be written.
     """
-    from triarch.cli.gin_files import render
+    from triarch.cli.gin.files import render
     from triarch.interchange.export import VOCABULARY
     from triarch.progress import Progress
 
@@ -116,7 +116,7 @@ def _open(args: argparse.Namespace) -> tuple[Any, Callable[..., Manifest], Vocab
     from triarch.interchange import huggingface, t5x
 
     if t5x.is_checkpoint(args.folder):
-        from triarch.cli.t5x_gin import said_beside, said_by
+        from triarch.cli.gin.t5x_gin import said_beside, said_by
 
         said = said_beside(args.folder) if args.t5x_gin is None else said_by(args.t5x_gin)
         checkpoint = t5x.open_checkpoint(args.folder, said)

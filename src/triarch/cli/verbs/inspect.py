@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rich.console
 
-from triarch.cli.gin_files import add_gin_arguments, build_field, parse
+from triarch.cli.gin.files import add_gin_arguments, build_field, parse
 from triarch.cli.views import example_view
 from triarch.cli.views.console import OutputConsole
 from triarch.cli.views.inspect_batch import ARCHITECTURES, phase_lines, show_batch
@@ -103,14 +103,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _is_run(folder: Path) -> bool:
     if (folder / MANIFEST).exists() or not folder.is_dir():
         return False  # Said first, for a store is shown without importing anything of training.
-    from triarch.training.fingerprint import CONFIG_JSON
+    from triarch.training.record.fingerprint import CONFIG_JSON
 
     return (folder / CONFIG_JSON).is_file()
 
 
 def _run_of(args: argparse.Namespace) -> dict[str, Any]:
     """Prints the stores of a run's segment, and what the run was or will be fed at a step of it."""
-    from triarch.cli.run_config import segments_of
+    from triarch.cli.gin.run_config import segments_of
     from triarch.cli.views.inspect_batch import segment_at, show_run
     from triarch.cli.views.store_summary import summary
     from triarch.tokenizers import load_tokenizer
@@ -130,8 +130,8 @@ def _run_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def _refuse_continued(files: Sequence[str]) -> None:
     """Raises UserError for the gin text of a run of several segments, which does not say what each of them reads."""
-    from triarch.training.fingerprint import CONFIG_JSON, CONFIG_TEXT
-    from triarch.training.segments import read_earlier
+    from triarch.training.record.fingerprint import CONFIG_JSON, CONFIG_TEXT
+    from triarch.training.record.segments import read_earlier
 
     for file in map(Path, files):
         if file.name == CONFIG_TEXT and (file.parent / CONFIG_JSON).is_file() and read_earlier(file.parent):

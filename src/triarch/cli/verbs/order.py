@@ -7,15 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli.gin_files import add_gin_arguments
-from triarch.cli.run_config import segments_of
+from triarch.cli.gin.files import add_gin_arguments
+from triarch.cli.gin.run_config import segments_of
 from triarch.cli.views.provenance_view import described
 from triarch.errors import UserError
 from triarch.progress import Progress
 
 if TYPE_CHECKING:
     from triarch.cli.views.order_files import OrderTable
-    from triarch.training.order import DataOrder
+    from triarch.training.record.order import DataOrder
 
 HELP = (
     "which documents made up any steps of a run: store, file, record, bytes and the range of the document's tokens, in "
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         cannot be written.
     """
     from triarch.cli.views import order_files
-    from triarch.training.order import DataOrder, check_steps
+    from triarch.training.record.order import DataOrder, check_steps
 
     if args.output is not None:
         order_files.check_output(args.output)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 from triarch.cli.outputs import check_file
 from triarch.errors import UserError
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import seqio_prepare
-from triarch.cli.tensorflow_quiet import import_seqio, quiet_tensorflow
+from triarch.cli.seqio import prepare as seqio_prepare
+from triarch.cli.seqio.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triarch.cli.gin_files import add_binding_argument
+from triarch.cli.gin.files import add_binding_argument
 from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
 from triarch.files import write_whole
@@ -151,7 +151,7 @@ def _made_with(study: Study, runs: Sequence[Run], store: TokenStore, output: Pat
     """Returns what the evaluation of each run has to be made with, by the run's name."""
     from triarch.evaluation import made_with
     from triarch.sweeps import identity, stages
-    from triarch.training.fingerprint import checkpoint_id
+    from triarch.training.record.fingerprint import checkpoint_id
 
     domains, options = stages.domains(study, output), stages.evaluation_options(study)
     return {

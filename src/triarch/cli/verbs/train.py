@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from triarch.cli.gin_files import add_gin_arguments, load_run
+from triarch.cli.gin.files import add_gin_arguments, load_run
+from triarch.cli.gin.run_config import config_of
 from triarch.cli.outputs import check_folder
 from triarch.cli.processes import add_process_arguments, joined
-from triarch.cli.run_config import config_of
-from triarch.cli.training_tasks import task_evaluator
+from triarch.cli.seqio.training_tasks import task_evaluator
 from triarch.errors import UserError
 
 HELP = """Trains a model. Run again with the same --workdir, which is enough, to go on after a stop.
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
 def _config(args: argparse.Namespace) -> tuple[Any, str]:
     """Returns the run's config and its gin text: from gin files, or from a run that is there and gin on top."""
-    from triarch.training.config_json import check_modules
+    from triarch.training.record.config_json import check_modules
 
     workdir = Path(args.workdir)
     if args.continue_with:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich.console
 
-from triarch.cli.gin_files import build_field
+from triarch.cli.gin.files import build_field
 from triarch.cli.views import batch_view
 from triarch.cli.views.provenance_view import origins, shown
 from triarch.data.mixture import MixturePhase
@@ -75,7 +75,7 @@ def show_run(
     Raises:
       UserError: the run has no such step.
     """
-    from triarch.training.order import check_steps
+    from triarch.training.record.order import check_steps
 
     check_steps(range(args.step, args.step + 1), segments[-1].config.steps)
     inputs = segment_at(segments, args.step)

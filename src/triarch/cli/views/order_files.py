@@ -19,7 +19,7 @@ from triarch.data.provenance import PART_NAMES
 from triarch.data.tables import MISSING, strings, whole_numbers
 from triarch.errors import UserError, nearest
 from triarch.files import whole
-from triarch.training.order import DataOrder, OrderPart
+from triarch.training.record.order import DataOrder, OrderPart
 
 NAMED = ("store", "source", "part")
 

@@ -8,7 +8,7 @@ once; of Gemma 3 the text side. T5Gemma "large" and "2b" are published rounded (
 
 from __future__ import annotations
 
-from triarch.cli import gin_files
+from triarch.cli.gin import files as gin_files
 
 COUNTS = {
     "redllm/150m": 146_800_640,

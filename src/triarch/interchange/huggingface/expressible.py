@@ -12,9 +12,9 @@ from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.models import ModelConfig
-from triarch.models.experts import Experts
+from triarch.models.layers.experts import Experts
+from triarch.models.layers.parts import FeedForwardPart
 from triarch.models.network import specs
-from triarch.models.parts import FeedForwardPart
 from triarch.models.shape import SIDE_SIZES
 
 # How parameters begin says nothing about the network they have become.

@@ -21,7 +21,7 @@ from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import check_varies, checked, doubts
 from triarch.scaling.laws.costs import cost_warnings, costs_of, flops_of
 from triarch.scaling.laws.law import Part, setting
-from triarch.scaling.laws.optimum import Optima, Optimum, budgets_or_usual
+from triarch.scaling.laws.optima.optimum import Optima, Optimum, budgets_or_usual
 from triarch.scaling.laws.parametric import ParametricLaw
 from triarch.scaling.laws.power_sum import PowerSum
 from triarch.scaling.tables.columns import Columns

@@ -20,9 +20,9 @@ from triarch.scaling.fitting.result import Fit
 from triarch.scaling.fitting.starts import FREE, POSITIVE, Domain
 from triarch.scaling.laws.costs import costs_of, flops_of
 from triarch.scaling.laws.law import Part, setting
-from triarch.scaling.laws.optimum import Optima, budgets_or_usual
+from triarch.scaling.laws.optima.optimum import Optima, budgets_or_usual
+from triarch.scaling.laws.optima.searched_optimum import searched_optimum
 from triarch.scaling.laws.parametric import ParametricLaw
-from triarch.scaling.laws.searched_optimum import searched_optimum
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import LOSS, ROLES, Role, Y
 

@@ -16,7 +16,7 @@ from triarch.scaling.checks.rivals import Candidate, Rival
 from triarch.scaling.figures.comparison_figures import comparison_panels
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.optimum import Optima
+from triarch.scaling.laws.optima.optimum import Optima
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import Role
 from triarch.scaling.tables.table import Table

@@ -8,20 +8,20 @@ from typing import Any, cast
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.rivals import Candidate
-from triarch.scaling.laws.bhagia import Bhagia
 from triarch.scaling.laws.chinchilla import Chinchilla
-from triarch.scaling.laws.data_constrained import DataConstrained
-from triarch.scaling.laws.downstream import Downstream
-from triarch.scaling.laws.envelope import Envelope
 from triarch.scaling.laws.formula import Formula
-from triarch.scaling.laws.hyperparameters import Hyperparameters
-from triarch.scaling.laws.isoflop import Isoflop
 from triarch.scaling.laws.law import Law, truth
 from triarch.scaling.laws.log_linear import LogLinear
-from triarch.scaling.laws.multi_power import MultiPowerLaw
-from triarch.scaling.laws.named_formulas import NAMED_FORMULAS
+from triarch.scaling.laws.optima.envelope import Envelope
+from triarch.scaling.laws.optima.hyperparameters import Hyperparameters
+from triarch.scaling.laws.optima.isoflop import Isoflop
 from triarch.scaling.laws.power import Power
-from triarch.scaling.laws.tissue import Tissue
+from triarch.scaling.laws.published.bhagia import Bhagia
+from triarch.scaling.laws.published.data_constrained import DataConstrained
+from triarch.scaling.laws.published.downstream import Downstream
+from triarch.scaling.laws.published.multi_power import MultiPowerLaw
+from triarch.scaling.laws.published.named_formulas import NAMED_FORMULAS
+from triarch.scaling.laws.published.tissue import Tissue
 from triarch.scaling.tables.columns import Columns
 
 # Those whose settings have flags of their own on the command line.

@@ -11,7 +11,7 @@ from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import Rule, norm, transposed
 from triarch.models import ModelConfig
-from triarch.models.experts import Experts
+from triarch.models.layers.experts import Experts
 
 _DEFAULTS = {
     "vocab_size": 50304,

@@ -1,0 +1,1 @@
+"""gin: configs read from files and flags, without running what they say."""

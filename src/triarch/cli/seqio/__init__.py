@@ -1,0 +1,1 @@
+"""SeqIO on the command line: verbs' parts that need TensorFlow."""

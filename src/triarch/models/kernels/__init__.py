@@ -1,0 +1,1 @@
+"""Kernels: the ways to compute attention, one for each processor."""

@@ -1,0 +1,1 @@
+"""Layers: the parts that a layer is put together from, and the stack of them."""

@@ -1,0 +1,75 @@
+"""Experts: several feed-forward layers, of which a router sends each token to a few (arXiv 1701.06538, 2401.04088)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from triarch import lazy
+from triarch.models.checks import check_annotations, check_positive, require
+from triarch.models.layers.dense import num_weights
+from triarch.models.layers.parts import Reading, Site
+from triarch.models.shape import Shape
+
+if TYPE_CHECKING:
+    from triarch.models.layers import expert_layer
+else:
+    expert_layer = lazy.module("triarch.models.layers.expert_layer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experts:
+    """Feed-forward layers that share out the tokens, none of which is dropped.
+
+    A token's router logits become weights by softmax over all experts; its output is the weighted sum of those of its
+    experts. Activation and gating are the config's.
+
+    Attributes:
+      num_experts: how many there are.
+      per_token: how many each token is sent to: those of the highest weights.
+      d_ff: inner width of one expert; None means that of the config.
+      renormalised: whether the weights of the chosen sum to one, which is softmax over their logits alone (Mixtral; not
+        OLMoE).
+      shared_d_ff: inner width of one more expert that every token passes (DeepSeek-MoE); 0 for none.
+      balance_loss: coefficient of the loss that evens out how often experts are chosen (arXiv 2101.03961, equation 4);
+        mean over layers, taken of the tokens of each microbatch.
+      router_z_loss: coefficient of the mean square of log-sum-exp of router logits (arXiv 2202.08906, equation 5).
+    """
+
+    num_experts: int
+    per_token: int
+    d_ff: int | None = None
+    renormalised: bool = True
+    shared_d_ff: int = 0
+    balance_loss: float = 0.01
+    router_z_loss: float = 0.0
+
+    def build(self, site: Site) -> expert_layer.ExpertLayer:
+        return expert_layer.ExpertLayer(site, self)
+
+    def num_params(self, shape: Shape) -> int:
+        return self._num_weights(shape, self.num_experts)
+
+    def num_params_active(self, shape: Shape) -> int:
+        return self._num_weights(shape, self.per_token)
+
+    def flops(self, shape: Shape, reading: Reading) -> float:
+        return 2 * reading.length * self.num_params_active(shape)
+
+    def check(self, shape: Shape) -> None:
+        check_annotations(self)
+        check_positive(self, ("num_experts", "per_token", "d_ff"))
+        is_there = self.per_token <= self.num_experts
+        require(self, "per_token", is_there, f"must be at most num_experts = {self.num_experts}")
+        for name in ("shared_d_ff", "balance_loss", "router_z_loss"):
+            require(self, name, getattr(self, name) >= 0, "must not be negative")
+        require(shape, "mlp_bias", not shape.mlp_bias, "does not go with Experts, which have no biases")
+
+    def width(self, shape: Shape) -> int:
+        """Returns the inner width of one expert."""
+        return shape.d_ff if self.d_ff is None else self.d_ff
+
+    def _num_weights(self, shape: Shape, experts: int) -> int:
+        """Returns the entries of the matrices that a token would pass which is sent to so many experts."""
+        router = shape.d_model * self.num_experts
+        return router + experts * num_weights(shape, self.width(shape)) + num_weights(shape, self.shared_d_ff)

@@ -1,0 +1,124 @@
+"""The parts of a layer: what a mixer or a feed-forward layer is, as a value of the config that builds itself.
+
+A part is a frozen dataclass with the numbers that are its own; what it shares with the rest of the network it reads
+from the `Shape` that it is given. It owns its facts: its module, its parameters, its operations, its checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+from triarch import lazy
+from triarch.models.attention.rope import Rope
+from triarch.models.shape import Shape, Side
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from triarch.models import parameters
+    from triarch.models.execution import Execution
+    from triarch.models.layers.mixer import Mixer
+    from triarch.models.placing import Constrain
+else:
+    parameters = lazy.module("triarch.models.parameters")
+
+Convention = Literal["paper", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """Where a part is built, and how its parameters begin.
+
+    Attributes:
+      shape: what it shares with the rest of the network.
+      side: whose stack it is in.
+      execution: how it is computed.
+      constrain: places activations on the mesh.
+      rngs: source of initial values.
+    """
+
+    shape: Shape
+    side: Side
+    execution: Execution
+    constrain: Constrain
+    rngs: nnx.Rngs
+
+    def kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
+        """Returns a matrix [..., inputs, outputs]."""
+        is_fixed = self.shape.kernel_init == "fixed"
+        return parameters.normal(self.rngs, shape, self.shape.init_std if is_fixed else 1 / math.sqrt(shape[-2]), axes)
+
+    def residual_kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
+        """Returns a matrix back into the residual stream, smaller under "fixed" the more layers there are."""
+        is_fixed = self.shape.kernel_init == "fixed"
+        fixed = self.shape.init_std / math.sqrt(2 * self.shape.num_layers(self.side))
+        return parameters.normal(self.rngs, shape, fixed if is_fixed else 1 / math.sqrt(shape[-2]), axes)
+
+    def bias(self, size: int, axis: str | None) -> nnx.Param:
+        """Returns a vector of zeros."""
+        return parameters.constant(0.0, (size,), (axis,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The reading of one sequence, for counting operations; see `ModelConfig.flops`.
+
+    Attributes:
+      length: tokens that the layer's stack reads.
+      memory_length: tokens of the encoder's output.
+      causal: whether a token sees only those before it.
+      convention: "paper" counts every pair of tokens, "train" those that see each other.
+    """
+
+    length: int
+    memory_length: int
+    causal: bool
+    convention: Convention
+
+
+class Part(Protocol):
+    """What mixers and feed-forward layers have in common."""
+
+    def num_params(self, shape: Shape) -> int:
+        """Returns the number of parameters."""
+        ...
+
+    def flops(self, shape: Shape, reading: Reading) -> float:
+        """Returns operations of a forward pass over one sequence: 2 per multiply-add, matrix products only."""
+        ...
+
+    def check(self, shape: Shape) -> None:
+        """Raises UserError, naming the field, for values that make no part."""
+        ...
+
+
+class MixerPart(Part, Protocol):
+    """How the tokens of a layer see each other, as a value.
+
+    Attributes:
+      name: of the module within its layer, which names its parameters.
+      rope: rotation whose angles the context is to hold; None: it needs none.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def rope(self) -> Rope | None: ...
+
+    def build(self, site: Site) -> Mixer:
+        """Returns the module, with fresh parameters."""
+        ...
+
+
+class FeedForwardPart(Part, Protocol):
+    """What a layer does with each token by itself, as a value."""
+
+    def build(self, site: Site) -> nnx.Module:
+        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context."""
+        ...
+
+    def num_params_active(self, shape: Shape) -> int:
+        """Returns how many of the parameters one token makes use of."""
+        ...

@@ -1,0 +1,1 @@
+"""Laws of single papers, as their authors fit them."""

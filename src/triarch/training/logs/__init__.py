@@ -1,0 +1,1 @@
+"""Logs: the metrics file, trackers, the line of progress, and profiles."""

@@ -1,0 +1,1 @@
+"""Optimizers and schedules, each a value of a config."""
