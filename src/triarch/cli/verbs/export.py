@@ -15,9 +15,10 @@ from triarch.errors import UserError, nearest
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
 --format=huggingface, as config.json, safetensors and tokenizer files.
 
-The class of transformers is found from the network. One that no class expresses (RedLLM, DecLLM) is written in a
-layout of its own, which the folder's README.md describes and `triarch import` reads. Started on all hosts of a slice,
-the first one writes, and none needs its accelerator."""
+The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
+AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
+recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
+slice, the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface"""
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", default="orbax", help="orbax or huggingface (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
-    add("--family", help="with huggingface: the class to write for, e.g. llama, or triarch for the layout of its own")
+    add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
 
