@@ -32,5 +32,5 @@ def test_normalized_vectors_have_length_one_and_a_finite_gradient_at_zero():
 
 
 def test_an_unknown_pooling_is_one_line():
-    with pytest.raises(UserError, match="--pooling=means: no pooling 'means' .*mean"):
+    with pytest.raises(UserError, match="--pooling=means: no pooling"):
         check_pooling("means", "--pooling=means")
