@@ -7,10 +7,11 @@ from typing import Literal
 
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError, nearest
-from triarch.models import Dropout, Execution, ModelConfig
+from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
+from triarch.training.adapters import check_adapter
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
 from triarch.training.optimizers.optimizer import Optimizer
@@ -90,6 +91,8 @@ class RunConfig:
         ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
         values they begin with, without gradients or optimizer state.
       frozen: parameters that are not trained, likewise; () for none.
+      adapter: small matrices beside kernels that are trained in place of the parameters that `init_from` names, which
+        stay as they are and are not saved again; None for none.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -126,6 +129,7 @@ class RunConfig:
     init_data: bool = False
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    adapter: LoRA | None = None
     z_loss: float = 1e-4
     loss_chunk: int = 512
     log_every: int = 10
@@ -227,6 +231,10 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+    if config.adapter is not None:
+        check_adapter(config)
+    elif config.dropout.adapter:
+        raise UserError(f"Dropout.adapter = {config.dropout.adapter!r}: has no effect without RunConfig.adapter")
     if config.train_only or config.frozen:
         trained_names(config.model, config.train_only, config.frozen, config.bound().make_head)
 
