@@ -87,6 +87,8 @@ class RunConfig:
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
+      held_out_tasks: patterns (*, ?, [...]) of tasks that the run must not be trained on: a store that says it holds
+        one in its training split is refused, and `triarch evaluate` names what was trained on after all.
       train_only: parameters that are trained: kinds ("kernel", "vector", "table", "adapter"), names as in an export
         ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
         values they begin with, without gradients or optimizer state.
@@ -127,6 +129,7 @@ class RunConfig:
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
+    held_out_tasks: tuple[str, ...] = ()
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     adapter: LoRA | None = None
@@ -174,6 +177,7 @@ FREE_KEYS = (
     "log_every",
     "eval_every",
     "eval_batches",
+    "held_out_tasks",
     "eval_tasks",
     "eval_tasks_every",
     "eval_tasks_split",
