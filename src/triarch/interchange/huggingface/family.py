@@ -40,6 +40,7 @@ class Family:
       labels_start: what the class puts before `labels`, from its config.json; None for classes that put nothing there.
       special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
       code: files of `modelling/` that go along, for a class that transformers does not have.
+      auto_class: of transformers, that loads such a class.
     """
 
     name: str
@@ -59,3 +60,4 @@ class Family:
     labels_start: Callable[[Mapping[str, Any]], int | None] = lambda fields: None
     special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids
     code: tuple[str, ...] = ()
+    auto_class: str = ""
