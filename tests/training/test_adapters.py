@@ -185,7 +185,7 @@ def test_another_base_is_refused(store, base, tmp_path):
         (dict(targets=("embedding",)), "LoRA.targets: 'embedding' names embedding/table, which is no kernel"),
         (dict(targets=()), r"LoRA.targets = \(\): expected kernels"),
         (dict(base="nf8"), r"LoRA.base = 'nf8' \(did you mean 'nf4'\?\)"),
-        (dict(alpha=0.0), "LoRA.alpha = 0.0: expected a number above 0"),
+        (dict(alpha=0.0), "LoRA.alpha = 0.0: expected a positive number"),
     ],
 )
 def test_what_adapts_nothing_is_one_line(adapter, message):

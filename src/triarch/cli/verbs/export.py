@@ -16,9 +16,10 @@ HELP = """Writes a run's parameters, without optimizer state, as a self-describi
 --format=huggingface, as config.json, safetensors and tokenizer files. Of a run with RunConfig.adapter, --format=peft
 writes the adapters, which peft loads onto the exported base, and --merge_adapter lets the other formats write the sums.
 
-The class of transformers is found from the network. One that no class expresses (RedLLM, DecLLM) is written in a
-layout of its own, which the folder's README.md describes and `triarch import` reads. Started on all hosts of a slice,
-the first one writes, and none needs its accelerator."""
+The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
+AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
+recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
+slice, the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
   triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", default="orbax", help="orbax, huggingface or peft (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
-    add("--family", help="with huggingface: the class to write for, e.g. llama, or triarch for the layout of its own")
+    add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
     add("--merge_adapter", action="store_true", help="of a run with RunConfig.adapter: write the sums with its base")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
