@@ -27,6 +27,8 @@ class DataConfig:
       validation_split: evaluated on during the run.
       num_threads: reading ahead.
       prefetch: batches kept ready.
+      pack_batches: of a store of pairs, whether the examples of each batch share rows in which they do not see each
+        other: the same examples and losses as with one a row, in a fraction of the time where most are short.
     """
 
     window: int
@@ -35,6 +37,7 @@ class DataConfig:
     validation_split: str = "validation"
     num_threads: int = 2
     prefetch: int = 4
+    pack_batches: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +214,10 @@ def validate(config: RunConfig) -> None:
         if getattr(owner, field) is not None:
             _positive(owner, field)
     _check_evaluations(config)
+    if config.data.pack_batches and "packed_pairs" not in config.objective.layouts:
+        raise UserError(
+            f"DataConfig.pack_batches = True: objective {config.objective.name} takes no pairs that share rows"
+        )
     if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
     if config.z_loss < 0:
