@@ -4,9 +4,9 @@
     python benchmarks/examples_per_second.py --size=1b --lengths=2048 --batch_size=512 --topology=v5p:4x4x4
 
 As figure 9 of arXiv 2510.26622. An example is inputs and targets of half a length each. Training is the real step of
-the tuning recipes (runs/tune), every row full, so that no padding flatters anybody. Inference is measured twice: the loss
-of given targets (score), and greedy answers of --new_tokens tokens to prompts of half a length (generate). The three
-take turns, on whatever devices JAX finds. With --topology nothing is measured, and the step is compiled for TPUs
+the tuning recipes (runs/tune), every row full, so that no padding flatters anybody. Inference is measured twice: the
+loss of given targets (score), and greedy answers of --new_tokens tokens to prompts of half a length (generate). The
+three take turns, on whatever devices JAX finds. With --topology nothing is measured, and the step is compiled for TPUs
 instead: a roofline's estimate (needs libtpu).
 """
 
