@@ -25,7 +25,7 @@ class Shape:
     Attributes:
       vocab_size: rows of the embedding matrix; at least the size of the vocabulary in use.
       d_model: width of the residual stream.
-      d_ff: inner width of the feed-forward layer (of each of its two branches if gated).
+      d_ff: inner width of the feed-forward layer (of each of its two branches if gated); 0: there is none (Mamba).
       num_heads: query heads.
       head_dim: width of one head.
       num_encoder_layers: bidirectional layers.

@@ -9,9 +9,11 @@ from triarch.models.attention.rope import RopeScaling
 from triarch.models.checks import MOST_SIZE, check_at_most, check_not_negative, check_positive, is_finite, require
 from triarch.models.shape import SIDE_SIZES, Shape
 
-_SIZES = ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim", "global_every", "relative_buckets")
+_SIZES = ("vocab_size", "d_model", "num_heads", "head_dim", "global_every", "relative_buckets")
 _DECODER_SIZES = tuple(f"decoder_{name}" for name in SIDE_SIZES)
 _COUNTS = (
+    "d_ff",
+    "decoder_d_ff",
     "num_encoder_layers",
     "num_decoder_layers",
     "sliding_window",
@@ -42,7 +44,8 @@ _MOST = {
 
 def check_shape(shape: Shape) -> None:
     """Raises UserError, naming the field, for values that make no network."""
-    check_positive(shape, _SIZES + _DECODER_SIZES + _POSITIVE)
+    sizes = tuple(name for name in _DECODER_SIZES if name != "decoder_d_ff")
+    check_positive(shape, _SIZES + sizes + _POSITIVE)
     check_not_negative(shape, _COUNTS)
     check_at_most(shape, _MOST)
     layers = shape.num_encoder_layers + shape.num_decoder_layers

@@ -99,10 +99,12 @@ class MixerPart(Part, Protocol):
 
     Attributes:
       name: of the module within its layer, which names its parameters.
+      one_way: whether a token sees those before it only; an encoder then has two, one of which reads backwards.
       rope: rotation whose angles the context is to hold; None: it needs none.
     """
 
     name: ClassVar[str]
+    one_way: ClassVar[bool]
 
     @property
     def rope(self) -> Rope | None: ...
@@ -116,7 +118,10 @@ class FeedForwardPart(Part, Protocol):
     """What a layer does with each token by itself, as a value."""
 
     def build(self, site: Site) -> nnx.Module:
-        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context."""
+        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context.
+
+        One that looks at tokens before, too, is a `Mixer`: it then keeps of them what it needs.
+        """
         ...
 
     def num_params_active(self, shape: Shape) -> int:
