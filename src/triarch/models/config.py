@@ -134,6 +134,12 @@ class ModelConfig(Shape):
             except UserError as error:
                 raise UserError(f"{error} (of the decoder)") from None
 
+    def check_both_ways(self, why: str) -> None:
+        """Raises UserError, which says why, if a decoder's tokens are to see later ones and a mixer only looks back."""
+        for mixer in (spec.mixer for spec in self.layer_specs("decoder")):
+            if mixer.one_way:
+                raise UserError(f"{why}: {type(mixer).__name__} layers of a decoder read from left to right only")
+
     @property
     def _sides(self) -> tuple[Side, ...]:
         return tuple(side for side in ("encoder", "decoder") if self.num_layers(side))

@@ -16,6 +16,7 @@ from triarch.models.shape import Shape, Side
 
 if TYPE_CHECKING:
     from flax import nnx
+    from jaxtyping import Array, Float, Int
 
     from triarch.models import parameters
     from triarch.models.execution import Execution
@@ -37,6 +38,7 @@ class Site:
       execution: how it is computed.
       constrain: places activations on the mesh.
       rngs: source of initial values.
+      layer: its number within the stack.
     """
 
     shape: Shape
@@ -44,6 +46,12 @@ class Site:
     execution: Execution
     constrain: Constrain
     rngs: nnx.Rngs
+    layer: int | Int[Array, ""] = 0
+
+    @property
+    def depth(self) -> float | Float[Array, ""]:
+        """How deep in its stack the layer is, from 0 to 1."""
+        return self.layer / max(self.shape.num_layers(self.side) - 1, 1)
 
     def kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
         """Returns a matrix [..., inputs, outputs]."""

@@ -1,6 +1,7 @@
 """The families, one small file each: config.json both ways, and the table of tensors."""
 
 from triarch.interchange.huggingface.families import (
+    bamba,
     bart,
     bert,
     distilbert,
@@ -16,6 +17,7 @@ from triarch.interchange.huggingface.families import (
     own,
     qwen3,
     roberta,
+    rwkv,
     t5,
     t5gemma,
 )
@@ -36,6 +38,8 @@ FAMILIES = {
         olmoe.FAMILY,
         qwen3.FAMILY,
         mamba2.FAMILY,
+        bamba.FAMILY,
+        rwkv.FAMILY,
         gemma3.FAMILY,
         t5.FAMILY,
         t5.UMT5,

@@ -68,8 +68,8 @@ def write(config: ModelConfig) -> dict[str, Any]:
         "hidden_act": "silu",
         "chunk_size": mixer.chunk_size,
         "layer_norm_epsilon": config.norm_eps,
-        "time_step_limit": written_limits(mixer),
         "tie_word_embeddings": config.tied_embeddings,
+        **written_limits(mixer),
     }
 
 
@@ -111,9 +111,11 @@ def step_limits(fields: Fields) -> dict[str, float | None]:
     return {"least_step": limits[0], "greatest_step": None if math.isinf(limits[1]) else limits[1]}
 
 
-def written_limits(mixer: Mamba2) -> list[Any]:
-    """Returns what `step_limits` reads."""
-    return [mixer.least_step, _INFINITY if mixer.greatest_step is None else mixer.greatest_step]
+def written_limits(mixer: Mamba2) -> dict[str, Any]:
+    """Returns what `step_limits` reads; nothing if steps are as they come."""
+    if mixer.greatest_step is None and not mixer.least_step:
+        return {}
+    return {"time_step_limit": [mixer.least_step, _INFINITY if mixer.greatest_step is None else mixer.greatest_step]}
 
 
 def _number(value: Any) -> float | None:
