@@ -111,8 +111,10 @@ class MixerPart(Part, Protocol):
       rope: rotation whose angles the context is to hold; None: it needs none.
     """
 
-    name: ClassVar[str]
     one_way: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def rope(self) -> Rope | None: ...

@@ -97,7 +97,9 @@ class Mamba2Mixer(Mixer):
             later[name] = last_inputs(given, self.spec.conv_width, before, numbers)
             bias = None if bias is None else bias[...]
             found.append(jax.nn.silu(convolve(given, kernel[...], bias, before, numbers)))
-        y, later["state"] = self._recur(*found, step, None if kept is None else kept["state"], goes_on)
+        value, key, query = found
+        state = None if kept is None else kept["state"]
+        y, later["state"] = self._recur(value, key, query, step, state, goes_on)
         return project(self._normed(y, gate), self.output[...])[0], later
 
     def _recur(

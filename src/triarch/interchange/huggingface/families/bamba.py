@@ -44,6 +44,7 @@ def read(fields: Fields) -> ModelConfig:
     if not isinstance(layers, list) or not all(map(is_whole, layers)):
         raise UserError(f"{fields.where}: attn_layer_indices = {layers!r}: expected a list of whole numbers")
     body = llama.read(fields.without("rope_parameters").without("rope_scaling"))
+    least_step, greatest_step = mamba2.step_limits(fields)
     return dataclasses.replace(
         body,
         rope_base=base,
@@ -58,7 +59,8 @@ def read(fields: Fields) -> ModelConfig:
             conv_width=fields.count("mamba_d_conv", 4),
             conv_bias=fields.flag("mamba_conv_bias", True),
             chunk_size=fields.count("mamba_chunk_size", 256),
-            **mamba2.step_limits(fields),
+            least_step=least_step,
+            greatest_step=greatest_step,
         ),
         attention_layers=tuple(sorted(set(layers))),
     )

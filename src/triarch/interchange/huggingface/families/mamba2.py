@@ -26,6 +26,7 @@ def read(fields: Fields) -> ModelConfig:
         raise UserError(f"{fields.where}: num_heads * head_dim = {width}: expected expand * hidden_size = {expanded:g}")
     fields.only("use_bias", False)
     fields.only("hidden_act", "silu")
+    least_step, greatest_step = step_limits(fields)
     return ModelConfig(
         vocab_size=fields.count("vocab_size", 32768),
         d_model=d_model,
@@ -40,7 +41,8 @@ def read(fields: Fields) -> ModelConfig:
             conv_width=fields.count("conv_kernel", 4),
             conv_bias=fields.flag("use_conv_bias", True),
             chunk_size=fields.count("chunk_size", 256),
-            **step_limits(fields),
+            least_step=least_step,
+            greatest_step=greatest_step,
         ),
         position_encoding="none",
         tied_embeddings=fields.flag("tie_word_embeddings", False),
@@ -101,14 +103,14 @@ def mixer_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
     )
 
 
-def step_limits(fields: Fields) -> dict[str, float | None]:
-    """Returns the range of step sizes that a config.json gives, as fields of `Mamba2`."""
+def step_limits(fields: Fields) -> tuple[float, float | None]:
+    """Returns least and greatest step size that a config.json allows; None: there is no greatest."""
     given = fields.get("time_step_limit", None)
     given = (0.0, math.inf) if given is None else given
     limits = [_number(one) for one in given] if isinstance(given, list | tuple) else []
     if len(limits) != 2 or limits[0] is None or limits[1] is None:
         raise UserError(f"{fields.where}: time_step_limit = {given!r}: expected two numbers")
-    return {"least_step": limits[0], "greatest_step": None if math.isinf(limits[1]) else limits[1]}
+    return limits[0], None if math.isinf(limits[1]) else limits[1]
 
 
 def written_limits(mixer: Mamba2) -> dict[str, Any]:
