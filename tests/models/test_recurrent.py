@@ -230,10 +230,10 @@ def test_outputs_and_gradients_are_those_of_a_loop_over_tokens(name):
     ("change", "message"),
     [
         ({"num_groups": 3}, "Mamba2.num_groups = 3 must divide the 4 heads"),
-        ({"chunk_size": 0}, "Mamba2.chunk_size = 0 must be positive"),
-        ({"chunk_size": 2.5}, "Mamba2.chunk_size = 2.5 must be a whole number"),
+        ({"chunk_size": 0}, "Mamba2.chunk_size = 0: expected a whole number from 1 on"),
+        ({"chunk_size": 2.5}, "Mamba2.chunk_size = 2.5: expected a whole number from 1 on"),
         ({"least_step": 0.2, "greatest_step": 0.1}, "Mamba2.greatest_step = 0.1 must be above least_step = 0.2"),
-        ({"head_dim": 0}, "Mamba2.head_dim = 0 must be positive"),
+        ({"head_dim": 0}, "Mamba2.head_dim = 0: expected a whole number"),
     ],
 )
 def test_what_makes_no_mixer_is_refused(change, message):

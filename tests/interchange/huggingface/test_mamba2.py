@@ -45,7 +45,7 @@ def test_parity(name, tmp_path):
         ({"expand": 3}, r"num_heads \* head_dim = 48: expected expand \* hidden_size = 72"),
         ({"n_groups": 4}, "Mamba2.num_groups = 4 must divide the 6 heads"),
         ({"time_step_limit": [0.1]}, r"time_step_limit = \[0.1\]: expected two numbers"),
-        ({"chunk_size": 0}, "Mamba2.chunk_size = 0 must be positive"),
+        ({"chunk_size": 0}, "Mamba2.chunk_size = 0: expected a whole number from 1 on"),
     ],
 )
 def test_what_makes_no_mamba_is_refused(changed, message, tmp_path):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from triarch import lazy
-from triarch.models.checks import check_annotations, check_at_most, check_positive, require
+from triarch.fields import Limits, NotNegative, Positive, Size, check, require
 from triarch.models.layers.parts import Reading, Site
 from triarch.models.recurrent.counts import decayed_flops
-from triarch.models.shape import Shape
+from triarch.models.shape import Heads, HeadWidth, Shape
 
 if TYPE_CHECKING:
     from triarch.models.recurrent import mamba2_mixer
@@ -36,15 +36,15 @@ class Mamba2:
       greatest_step: of d_t; None: there is none.
     """
 
-    state_dim: int = 128
-    num_heads: int | None = None
-    head_dim: int | None = None
-    num_groups: int = 1
-    conv_width: int = 4
+    state_dim: Annotated[int, Limits(least=1, most=2**16)] = 128
+    num_heads: Heads | None = None
+    head_dim: HeadWidth | None = None
+    num_groups: Heads = 1
+    conv_width: Annotated[int, Limits(least=1, most=2**10)] = 4
     conv_bias: bool = True
-    chunk_size: int = 256
-    least_step: float = 0.0
-    greatest_step: float | None = None
+    chunk_size: Size = 256
+    least_step: NotNegative = 0.0
+    greatest_step: Positive | None = None
 
     name: ClassVar[str] = "mamba2"
     one_way: ClassVar[bool] = True
@@ -66,12 +66,9 @@ class Mamba2:
         return 2 * length * self._num_weights(shape) + products
 
     def check(self, shape: Shape) -> None:
-        check_annotations(self)
-        check_positive(self, ("state_dim", "num_heads", "head_dim", "num_groups", "conv_width", "chunk_size"))
-        check_at_most(self, {"state_dim": 2**16, "num_heads": 2**14, "head_dim": 2**16, "conv_width": 2**10})
+        check(self)
         heads = self.heads(shape)
         require(self, "num_groups", heads % self.num_groups == 0, f"must divide the {heads} heads")
-        require(self, "least_step", self.least_step >= 0, "must not be negative")
         above = self.greatest_step is None or self.greatest_step > self.least_step
         require(self, "greatest_step", above, f"must be above least_step = {self.least_step}")
 

@@ -7,11 +7,11 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from triarch import lazy
+from triarch.fields import Positive, Size, check, require
 from triarch.models.attention.rope import Rope
-from triarch.models.checks import check_annotations, check_at_most, check_positive, require
 from triarch.models.layers.parts import Reading, Site
 from triarch.models.recurrent.counts import decayed_flops
-from triarch.models.shape import Shape
+from triarch.models.shape import HeadWidth, Shape
 
 if TYPE_CHECKING:
     from triarch.models.recurrent import retention_mixer
@@ -33,10 +33,10 @@ class Retention:
       norm_eps: of the norm of a head's output, whose scale depends on how much a head has read.
     """
 
-    value_dim: int | None = None
-    rope_base: float = 10_000.0
-    chunk_size: int = 256
-    norm_eps: float = 1e-6
+    value_dim: HeadWidth | None = None
+    rope_base: Positive = 10_000.0
+    chunk_size: Size = 256
+    norm_eps: Positive = 1e-6
 
     name: ClassVar[str] = "retention"
     one_way: ClassVar[bool] = True
@@ -58,9 +58,7 @@ class Retention:
         return 2 * reading.length * self.num_params(shape) + products
 
     def check(self, shape: Shape) -> None:
-        check_annotations(self)
-        check_positive(self, ("value_dim", "rope_base", "chunk_size", "norm_eps"))
-        check_at_most(self, {"value_dim": 2**16})
+        check(self)
         require(shape, "head_dim", shape.head_dim % 2 == 0, "must be even: Retention rotates pairs")
 
     def values_width(self, shape: Shape) -> int:

@@ -16,6 +16,7 @@ from triarch.interchange.huggingface.families import (
     olmoe,
     own,
     qwen3,
+    redllm,
     roberta,
     rwkv,
     t5,
@@ -45,6 +46,8 @@ FAMILIES = {
         t5.UMT5,
         bart.FAMILY,
         t5gemma.FAMILY,
+        redllm.REDLLM,
+        redllm.DECLLM,
         own.FAMILY,
     )
 }

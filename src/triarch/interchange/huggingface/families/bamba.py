@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.errors import UserError
+from triarch.fields import is_whole
 from triarch.interchange.huggingface.families import llama, mamba2
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import Rule, norm
 from triarch.models import ModelConfig
-from triarch.models.checks import is_whole
 from triarch.models.recurrent.mamba2 import Mamba2
 
 _DEFAULTS = {
