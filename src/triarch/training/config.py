@@ -10,6 +10,7 @@ from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
+from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
 from triarch.training.optimizers import optimizer as optimizers
@@ -224,6 +225,7 @@ def validate(config: RunConfig) -> None:
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
+    _check_directions(config)
     config.execution.validate()
     config.dropout.validate()
     config.mesh.validate()
@@ -261,6 +263,17 @@ def _check_evaluations(config: RunConfig) -> None:
         raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(validated)}")
     elif not config.eval_tasks:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
+
+
+def _check_directions(config: RunConfig) -> None:
+    """Makes sure that a decoder alone can look ahead where an objective has it do so."""
+    if config.model.architecture != "decoder-only":
+        return
+    for part in getattr(config.objective, "objectives", (config.objective,)):
+        if isinstance(part, MNTP):
+            config.model.check_both_ways("RunConfig.objective = @MNTP()")
+        elif getattr(part, "bidirectional_prefix", False):
+            config.model.check_both_ways(f"{type(part).__name__}.bidirectional_prefix = True")
 
 
 def _check_phases(mixture: StoreMixture, steps: int) -> None:
