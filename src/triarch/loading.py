@@ -258,6 +258,7 @@ def _open_adapted(
         _vocabulary_files(workdir),
         base=base,
         adapter=adapted.adapter,
+        dropout=adapted.dropout,
         updates=updates_of(config, adapted.adapter, values),
     )
 
@@ -285,7 +286,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
     found = {key: fields[key] for key in keys}
     found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
-    found |= {"adapter": fields.get("adapter"), "init_from": fields.get("init_from")}
+    found |= {key: fields.get(key) for key in ("adapter", "init_from", "dropout")}
     return found | {"fingerprint": config_fingerprint(fields)}
 
 
