@@ -28,7 +28,8 @@ def test_what_is_told(capsys, tmp_path):
             key="Cosine.peak", type="a positive number", default=None, meaning="the highest learning rate."
         ),
         "Cosine.warmup_steps": dict(
-            key="Cosine.warmup_steps", type="a whole number from 0 on", default="0", meaning="updates until it is reached."
+            key="Cosine.warmup_steps", type="a whole number from 0 on", default="0",
+            meaning="updates until it is reached.",
         ),
         "Cosine.final_fraction": dict(
             key="Cosine.final_fraction", type="a number from 0 to 1", default="0.1",
