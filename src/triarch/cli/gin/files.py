@@ -19,8 +19,8 @@ from triarch.cli.gin.values import GinValues
 from triarch.errors import UserError
 from triarch.registry import registered
 
-_PACKAGED = Path(__file__).parents[1] / "gin_configs"
-_CHECKOUT = Path(__file__).parents[3] / "gin_configs"
+_PACKAGED = Path(__file__).parents[2] / "gin_configs"
+_CHECKOUT = Path(__file__).parents[4] / "gin_configs"
 
 
 def config_folder() -> Path:
