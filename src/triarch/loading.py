@@ -26,8 +26,9 @@ from triarch.interchange import (
     read_export,
 )
 from triarch.interchange import parameters as tensors
-from triarch.models import Execution, ModelConfig, Network
+from triarch.models import Execution, MakeHead, ModelConfig, Network
 from triarch.models.network import specs, unflatten
+from triarch.objectives import kept_head
 from triarch.schema import Anything, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
@@ -187,8 +188,11 @@ def _read_run(
     fields = _read_config(workdir / RUN_CONFIG)
     registry.check_origins(fields["objective"], str(workdir))
     config = _network(workdir, fields)
-    network = Network(config, execution, placement.constrain)
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), network, placement))
+    make_head = kept_head(fields["objective"], config, str(workdir))
+    network = Network(config, execution, placement.constrain, make_head=make_head)
+    step, values = _newest_whole(
+        workdir, step, lambda found: _restore(_check_step(found, config, make_head), network, placement)
+    )
     return LoadedModel(
         path=workdir,
         network=network,
@@ -261,7 +265,7 @@ def _best(workdir: Path, steps: list[int]) -> int:
     return best_step(workdir, fields.get("checkpoint") or {}, steps)
 
 
-def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
+def _check_step(checkpoint: Path, config: ModelConfig, make_head: MakeHead | None = None) -> Path:
     """Makes sure that a checkpoint's parameters are whole and the network's; returns their folder."""
     from triarch.training.checkpoints import PARAMS, find_faults
 
@@ -269,7 +273,8 @@ def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(specs(config), tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
+    stored = tensors.with_head(orbax_folder.shapes(parameters), make_head)
+    tensors.check(specs(config, make_head), stored, str(parameters))
     return parameters
 
 

@@ -1,26 +1,28 @@
-"""The heads of classifiers: from the states of a text, or of its tokens, to a score for each label."""
+"""The heads of classifiers: from the states of a text, or of its tokens, to a score for each label.
+
+What stands before the output matrix is nothing (Llama); a dense layer with tanh (BERT's pooler, RoBERTa, T5, BART) or
+with relu (DistilBERT); a dense layer, the network's activation and a norm (ModernBERT), made anew ("norm") or the ones
+that the network has before its vocabulary ("prediction").
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from triarch.errors import UserError
 from triarch.models import ModelConfig, Transformer, parameters
 from triarch.models.layers.activations import ACTIVATIONS
 from triarch.models.layers.norms import Norm
 from triarch.models.layers.projection import affine
+from triarch.objectives.classify import Form
 
-# What stands before the output matrix: nothing (Llama); a dense layer with tanh (BERT's pooler, RoBERTa, T5, BART) or
-# with relu (DistilBERT); a dense layer, the network's activation and a norm (ModernBERT), made anew or the ones before
-# the vocabulary.
-Form = Literal["linear", "tanh", "relu", "norm", "prediction"]
-FORMS = ("linear", "tanh", "relu", "norm", "prediction")
 # What a classifier does not need of a network.
 _OF_VOCABULARY = {"logits_bias": False, "tied_embeddings": True}
 
@@ -30,17 +32,41 @@ class HeadForm:
     """What head a classifier has; called, it makes one (`models.MakeHead`).
 
     Attributes:
-      form: what stands before the output matrix.
+      form: what stands before the output matrix; None for what transformers has for such a network.
       num_outputs: columns of the output matrix; 0 for none, of a pooler alone.
-      bias: whether there is a bias on the outputs.
+      bias: whether there is a bias on the outputs; None likewise.
     """
 
-    form: Form
+    form: Form | None
     num_outputs: int
-    bias: bool = True
+    bias: bool | None = None
 
     def __call__(self, config: ModelConfig, rngs: nnx.Rngs) -> ClassifierHead:
-        return ClassifierHead(config, self, rngs)
+        return ClassifierHead(config, self.of(config), rngs)
+
+    def of(self, config: ModelConfig) -> HeadForm:
+        """Returns the head that a network has, nothing left open.
+
+        Raises:
+          UserError: it needs a part that the network does not have.
+        """
+        form = self.form or usual_form(config)
+        if form == "prediction" and not config.prediction_head:
+            raise UserError(
+                "head = 'prediction' is the dense layer and norm before the vocabulary, which this network does not "
+                "have (ModelConfig.prediction_head): use 'norm', which makes new ones"
+            )
+        bias = config.architecture != "decoder-only" if self.bias is None else self.bias
+        return HeadForm(form, self.num_outputs, bias)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenHeadForm(HeadForm):
+    """The head of a classifier of tokens, as transformers' `*ForTokenClassification` have it: mostly linear."""
+
+    def of(self, config: ModelConfig) -> HeadForm:
+        form = self.form or (usual_form(config) if config.norm_position != "post" else "linear")
+        return HeadForm(form, self.num_outputs, self.bias).of(config)
 
 
 class ClassifierHead(nnx.Module):
@@ -90,7 +116,7 @@ def usual_form(config: ModelConfig) -> Form:
 
 def headless(config: ModelConfig, keep_prediction_head: bool = False) -> ModelConfig:
     """Returns the network without what it predicts tokens with: what is left makes no logits that mean something."""
-    gone = dict(_OF_VOCABULARY)
+    gone: dict[str, Any] = dict(_OF_VOCABULARY)
     if not keep_prediction_head:
         gone |= {"prediction_head": False, "prediction_head_bias": False}
     return dataclasses.replace(config, **gone)

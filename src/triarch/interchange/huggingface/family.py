@@ -41,6 +41,8 @@ class Family:
       special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
       make_head: makes what the class has beside the network; None for nothing.
       relatives: classes whose config.json says of the body what this one's does.
+      reduced: a network as the class has it, less what predicts tokens where it has none of that.
+      labels: what a config.json says of the labels, from their names; {} for classes without.
     """
 
     name: str
@@ -61,3 +63,5 @@ class Family:
     special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids
     make_head: MakeHead | None = None
     relatives: tuple[str, ...] = ()
+    reduced: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -134,9 +134,7 @@ class Link:
         return tensor[None] if self.rule.leading_axis else tensor
 
 
-def links(
-    config: ModelConfig, rules: Sequence[Rule], where: str, make_head: MakeHead | None = None
-) -> list[Link]:
+def links(config: ModelConfig, rules: Sequence[Rule], where: str, make_head: MakeHead | None = None) -> list[Link]:
     """Makes out every rule for the parameters that the network of `config` and its head have, layer by layer.
 
     A rule for parameters that this network does not have (biases, say) is passed over.

@@ -7,10 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
+from triarch.interchange import orbax_folder
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import Rule, linear, norm, same, transposed
+from triarch.interchange.manifest import Origin
+from triarch.interchange.streamed import StoredModel
 from triarch.models import ModelConfig
+from triarch.objectives import kept_head
 from triarch.objectives.classifier_head import Form, HeadForm, headless, is_headless
 
 # What a file of a class holds, see `Variant.kind`.
@@ -143,27 +147,71 @@ def imported(family: Family, class_name: str, fields: Mapping[str, Any], names: 
     if variant.kind == TEXTS:
         regression = problem == "regression" or (problem is None and num_labels == 1)
         objective |= {"class": _TEXT_OBJECTIVE, "regression": regression, "pooling": pooling}
-    head = HeadForm(form, num_labels, variant.bias)
+    head = HeadForm(form, num_labels, None if variant.kind == TEXTS else variant.bias)
     return _derived(family, variant, form, head, objective)
 
 
-def exported(family: Family, kind: str, head: HeadForm | None) -> Family | None:
-    """Returns a family as its class for a body or a head; None where it has no such class.
+def exported(family: Family, model: StoredModel) -> Family | None:
+    """Returns a family as the class that a classifier, or a network without a head, is written as.
 
-    Args:
-      family: any.
-      kind: "body", "texts" or "tokens".
-      head: of the network; None for none.
+    None where the family has no such class.
     """
-    for variant in VARIANTS.get(family.name, ()):
-        if variant.kind != kind:
-            continue
-        if head is None or kind == BODY:
-            return _derived(family, variant, "tanh", None, None)
-        expected = variant.form or _form(family, variant)
-        if variant.bias == head.bias and (head.form == expected or (head.form, expected) == ("norm", "prediction")):
-            return _derived(family, variant, head.form, head, None)
-    return None
+    objective = model.origin.objective
+    make_head = kept_head(objective, model.config, str(model.path))
+    kind = BODY if make_head is None else TOKENS if objective["class"] == _TOKEN_OBJECTIVE else TEXTS
+    variant = next((one for one in VARIANTS.get(family.name, ()) if one.kind == kind), None)
+    if variant is None:
+        return None
+    if not isinstance(make_head, HeadForm):
+        has_pooler = variant.head and "head/dense" in orbax_folder.shapes(model.parameters)
+        return _bare(_derived(family, variant, "tanh", HeadForm("tanh", 0) if has_pooler else None, None))
+    head, expected = make_head.of(model.config), variant.form or _form(family, variant)
+    if variant.bias != head.bias or (head.form != expected and (head.form, expected) != ("norm", "prediction")):
+        return None
+    usual = "cls" if model.config.architecture == "encoder-only" else "last"
+    pooling = objective.get("pooling") or usual
+    if kind == TEXTS and pooling != usual and not (family.name == "modernbert" and pooling == "mean"):
+        return None
+    return dataclasses.replace(
+        _derived(family, variant, head.form, head, None), labels=_said_of_labels(family, model, kind, pooling)
+    )
+
+
+def _bare(family: Family) -> Family:
+    """Returns a body as transformers writes it, its tensors without the prefix that they have in larger classes."""
+
+    def rules(config: ModelConfig) -> Sequence[Rule]:
+        return [
+            dataclasses.replace(rule, theirs=rule.theirs.removeprefix(family.prefix)) for rule in family.rules(config)
+        ]
+
+    return dataclasses.replace(family, rules=rules)
+
+
+def _said_of_labels(family: Family, model: StoredModel, kind: str, pooling: str) -> dict[str, Any]:
+    objective: Mapping[str, Any] = model.origin.objective or {}
+    count = objective.get("num_labels", 2)
+    names = names_of_labels(model.origin)
+    names = names if names is not None and len(names) == count else tuple(f"LABEL_{index}" for index in range(count))
+    said: dict[str, Any] = {
+        "id2label": {str(index): name for index, name in enumerate(names)},
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+    if kind == TEXTS:
+        said["problem_type"] = "regression" if objective.get("regression") else "single_label_classification"
+        said |= {"classifier_pooling": pooling} if family.name == "modernbert" else {}
+    if model.config.num_decoder_layers and not model.config.num_encoder_layers and model.vocabulary is not None:
+        # By this the class finds the last token.
+        said["pad_token_id"] = model.vocabulary["special"]["pad"]
+    return said
+
+
+def names_of_labels(origin: Origin) -> tuple[str, ...] | None:
+    """Returns the names of the labels that a classifier tells, in their order; None where nobody gave them names."""
+    names = ((origin.source or {}).get("labels") or {}).get("names")
+    if names is not None:
+        return tuple(map(str, names))
+    return label_names(origin.source.get("config") or {}) if origin.is_imported else None
 
 
 def label_names(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -213,5 +261,5 @@ def _derived(
         ignored=(*family.ignored, r"(^|\.)embeddings\.position_ids$"),
         make_head=head,
         relatives=(family.class_name, *family.also, *family.bodies, *class_names(family)),
+        reduced=lambda config: headless(config, keep_prediction_head=form == "prediction"),
     )
-
