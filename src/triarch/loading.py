@@ -29,7 +29,7 @@ from triarch.interchange import parameters as tensors
 from triarch.models import Execution, MakeHead, ModelConfig, Network
 from triarch.models.network import specs, unflatten
 from triarch.objectives import kept_head
-from triarch.schema import Anything, Record, Table, Text, Whole
+from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
@@ -44,6 +44,7 @@ _RUN_CONFIG_SCHEMA = Record(
         "vocabulary": Table(Anything()),
         "store_fingerprint": Text(),
         "data": Record({"window": Whole(1)}, others=True),
+        "labels": OrNull(Table(Anything())),
     },
     others=True,
 )
@@ -224,7 +225,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     fields = schema.read(path, _RUN_CONFIG_SCHEMA)
     parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
-    found = {key: fields[key] for key in keys}
+    found = {key: fields[key] for key in keys} | {"labels": fields.get("labels")}
     found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
     return found | {"fingerprint": config_fingerprint(fields)}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from triarch.data.manifest import CLASSES, TOKEN_CLASSES, VALUES, Labels
 from triarch.errors import UserError, nearest
 from triarch.objectives import documents
 from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens, Transform
@@ -27,7 +28,6 @@ Form = Literal["linear", "tanh", "relu", "norm", "prediction"]
 FORMS = ("linear", "tanh", "relu", "norm", "prediction")
 Pooling = Literal["cls", "mean", "last"]
 POOLINGS = ("cls", "mean", "last")
-CLASSES, VALUES, TOKEN_CLASSES = "classes", "values", "token_classes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Classify:
         """Returns the objective for one architecture, vocabulary and window."""
         return BoundClassify(self, architecture, special, window)
 
-    def check_labels(self, labels: Mapping[str, Any] | None, store: str) -> None:
+    def check_labels(self, labels: Labels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
         check_labels(self, labels, store)
 
@@ -245,9 +245,9 @@ def check_fields(objective: Any) -> None:
         raise UserError(f"{owner}.dropout = {objective.dropout!r}: expected a number from 0 on, below 1")
 
 
-def check_labels(objective: Any, labels: Mapping[str, Any] | None, store: str) -> None:
+def check_labels(objective: Any, labels: Labels | None, store: str) -> None:
     """Raises UserError unless the labels of a store are those that an objective learns."""
-    owner, found = type(objective).__name__, (labels or {}).get("kind")
+    owner, found = type(objective).__name__, None if labels is None else labels.kind
     if found != objective.kind:
         told = {CLASSES: "classes", VALUES: "numbers", TOKEN_CLASSES: "classes of tokens"}
         advice = {
@@ -259,7 +259,7 @@ def check_labels(objective: Any, labels: Mapping[str, Any] | None, store: str) -
             f"{store}: its labels are {told.get(found, 'missing')}, and {owner} expects {told[objective.kind]}: "
             f"{advice.get(found, 'prepare it with --layout=labelled')}"
         )
-    names: Sequence[str] | None = (labels or {}).get("names")
+    names = None if labels is None else labels.names
     if names is not None and len(names) != objective.num_labels:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise UserError(f"{store}: has {len(names)} labels ({shown}), but {owner}.num_labels is {objective.num_labels}")

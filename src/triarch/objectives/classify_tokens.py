@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from triarch.data.manifest import TOKEN_CLASSES, Labels
 from triarch.errors import UserError
 from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens, Transform, require_architecture
-from triarch.objectives.classify import TOKEN_CLASSES, Form, check_fields, check_labels, text_features
+from triarch.objectives.classify import Form, check_fields, check_labels, text_features
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -72,7 +73,7 @@ class ClassifyTokens:
         """Returns the objective for one architecture, vocabulary and window."""
         return BoundClassifyTokens(self, architecture, special, window)
 
-    def check_labels(self, labels: Mapping[str, Any] | None, store: str) -> None:
+    def check_labels(self, labels: Labels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
         check_labels(self, labels, store)
 
