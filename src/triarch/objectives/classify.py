@@ -113,6 +113,7 @@ class Classify:
 
     def check_labels(self, labels: Labels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
+        _ = self.lengths("encoder-only", 1)
         check_labels(self, labels, store)
 
 
