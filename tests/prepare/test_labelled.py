@@ -30,9 +30,8 @@ ROWS = [
 def vocabulary(tmp_path_factory):
     """A folder with a small BERT tokenizer."""
     folder = tmp_path_factory.mktemp("bert")
-    ids = {
-        token: index for index, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "un", "##s"])
-    }
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    ids = {token: index for index, token in enumerate([*special, *WORDS, "##s"])}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()

@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 from triarch.cli import steps
 from triarch.cli.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
+from triarch.cli.retrieval import (
+    add_retrieval_arguments,
+    asks_for_retrieval,
+    refuse_retrieval_flags,
+    run_retrieval,
+)
 from triarch.cli.seqio.evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
 from triarch.cli.seqio.task_flags import COMMON, add_common_arguments, refuse_flags
 from triarch.cli.views.text_table import aligned, decimals
@@ -28,7 +34,8 @@ HELP = (
     "with --suite on many domains at once, with averages over domains and over sources;\n"
     "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included;\n"
     "with --seqio_task SeqIO tasks of --module, with their own metrics;\n"
-    "with --classification how well a classifier tells the labels of a store"
+    "with --classification how well a classifier tells the labels of a store;\n"
+    "with --retrieval a collection in BEIR's layout, with --similarity pairs of texts with scores"
 )
 EXAMPLE = (
     "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
@@ -37,6 +44,7 @@ EXAMPLE = (
     "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
     "triarch evaluate --model=runs/sst2 --classification=stores/sst2 --split=test --json=sst2.json\n"
     "triarch evaluate --model=runs/redllm --module=my_tasks --seqio_task=glue_cola,squad --output=results\n"
+    "triarch evaluate --model=exports/minilm --retrieval=data/cranfield --baseline=bm25 --json=cranfield.json\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
     "--output=study/analysis"
 )
@@ -93,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     add_task_arguments(parser)
     add_seqio_arguments(parser)
+    add_retrieval_arguments(parser)
     add_process_arguments(parser)
 
 
@@ -103,6 +112,10 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
+    if asks_for_retrieval(args):
+        _refuse_all_others(args, stores)
+        return run_retrieval(args)
+    refuse_retrieval_flags(args)
     if args.classification is not None:
         return _run_classification(args, stores)
     if args.seqio_task is not None or asks_for_tasks(args):
@@ -179,6 +192,18 @@ def _run_classification(args: argparse.Namespace, stores: Sequence[str]) -> dict
         print(aligned(("store", "split", *shown, "labels"), [cells], words=2))
         result = {"model": str(path), "step": model.origin.step, "store": str(folder), **dataclasses.asdict(found)}
     return result if is_first else None
+
+
+def _refuse_all_others(args: argparse.Namespace, stores: Sequence[str]) -> None:
+    """Raises UserError for flags of stores and tasks, given with --retrieval or --similarity."""
+    if stores or args.suite is not None or args.seqio_task is not None or asks_for_tasks(args):
+        raise UserError("--retrieval and --similarity are evaluated by themselves: give no stores and no tasks")
+    for name, default in _STORE_FLAGS.items():
+        if getattr(args, name) != default:
+            raise UserError(f"--{name} is for stores: --retrieval and --similarity have no use for it")
+    refuse_seqio_flags(args)
+    refuse_task_flags(args, but=("max_length",))
+    refuse_flags(args, (*COMMON, "output"), "stores and tasks", "--retrieval and --similarity have no use for it")
 
 
 def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:

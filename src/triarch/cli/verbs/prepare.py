@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import instructions
 from triarch.cli.seqio import prepare as seqio_prepare
 from triarch.cli.seqio.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
@@ -28,7 +29,10 @@ EXAMPLE = (
     "triarch prepare --task=files --files=flan.jsonl --inputs_field=inputs --text_field=targets --layout=packed_pairs "
     "--output=stores/flan\n"
     "triarch prepare --task=files --files=train.tsv --split_files=validation=dev.tsv --layout=labelled "
-    "--label_field=label --text_field=sentence --vocabulary=exports/bert --window=128 --output=stores/sst2"
+    "--label_field=label --text_field=sentence --vocabulary=exports/bert --window=128 --output=stores/sst2\n"
+    "triarch prepare --task=instructions --files=chats.jsonl --vocabulary=models/instruct --output=stores/chats\n"
+    "triarch prepare --task=flan2022 --data_dir=data/flan --vocabulary_from=stores/code --hold_out='anli*' "
+    "--output=stores/flan"
 )
 
 # Modules that `--module` names register tasks: SeqIO is there before they are imported.
@@ -49,6 +53,8 @@ _NOT_OF_LABELLED = (
     *("inputs_field", "documents", "min_characters", "max_characters", "deduplicate", "gap", "hold_out", "workers"),
     *("runner", "beam_option", "beam_folder"),
 )
+# Those of the former that no row to tune on has a use for.
+_NOT_OF_ROWS = ("text_field", "inputs_field", "tfds_split", "documents", "runner", "beam_option", "beam_folder")
 _OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "shards", "seqio_cache_dir")
 
 
@@ -59,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         required=True,
         help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...) or one of your own, or a mixture (see --module), "
-        "'files' for --files, or 'tfds:NAME' for a prepared TFDS data set",
+        "'files' or 'instructions' for --files, flan2022, or 'tfds:NAME' for a prepared TFDS data set",
     )
     add("--output", required=True, type=Path, help="folder of the store; of a mixture, of its stores")
     add(
@@ -108,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
         "and targets each (see --inputs_field); packed_pairs: several such side by side; labelled: one text, or pair "
         "of texts, and its label each (see --label_field), from .tsv, .csv, .jsonl, .parquet or .arrow (default: "
-        "windows; pairs of a SeqIO task that has inputs)",
+        "windows; pairs of rows to tune on, and of a SeqIO task that has inputs)",
     )
     add(
         "--max_inputs",
@@ -142,7 +148,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--hold_out", action="append", default=[], metavar="PATTERN",
         help="documents that go to a split 'test' beside 'validation': those whose file (path, name, name without "
-        "suffixes, FILE:RECORD) or id matches; repeatable",
+        "suffixes, FILE:RECORD), id or task matches; repeatable",
     )  # fmt: skip
     add("--id_field", default="id", help="field or column that holds a document's id, for --hold_out (default: id)")
     add("--workers", type=int, help="processes that tokenize, or read --shards (default: one a core)")
@@ -156,6 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
+    instructions.add_arguments(parser)
     seqio_prepare.add_arguments(parser)
 
 
@@ -172,7 +179,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     provider = _own_task(args)
     if provider is not None:
-        _check_unused(args, _OF_CORPORA, "their vocabulary, text and splits are the task's own")
+        unused = (*_OF_CORPORA, *instructions.FLAGS)
+        _check_unused(args, unused, "their vocabulary, text and splits are the task's own")
         return seqio_prepare.prepare_provider(args, provider)
     _check_unused(args, _OF_TASKS, f"{args.task} is text that triarch reads itself")
     start = time.monotonic()
@@ -185,23 +193,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _shown(_prepare_labelled(args, chosen), start)
     _check_unused(args, _OF_LABELLED, f"it is for --layout={LABELLED}")
     choice = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
-    store = prepare(
-        _corpus(args),
-        args.task,
-        args.output,
-        choice,
-        args.window if args.window is not None else 512,
-        validation_fraction=args.validation_fraction,
-        workers=args.workers,
-        overwrite=args.overwrite,
-        show_progress=True,
-        layout=args.layout or "windows",
-        lengths={"inputs": args.max_inputs, "targets": args.max_targets},
-        filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
-        beam=_beam(args),
-        hold_out=tuple(args.hold_out),
-        gap=args.gap,
+    of_rows = args.task in instructions.TASKS
+    _check_unused(
+        args,
+        _NOT_OF_ROWS if of_rows else instructions.FLAGS,
+        "it reads rows to tune on" if of_rows else "it is plain text",
     )
+    options: dict[str, Any] = {
+        "window": args.window if args.window is not None else 512,
+        "validation_fraction": args.validation_fraction,
+        "workers": args.workers,
+        "overwrite": args.overwrite,
+        "show_progress": True,
+        "layout": args.layout or ("pairs" if of_rows else "windows"),
+        "lengths": {"inputs": args.max_inputs, "targets": args.max_targets},
+        "filters": Filters(args.min_characters, args.max_characters, args.deduplicate),
+        "gap": args.gap,
+    }
+    if args.task == instructions.FLAN:
+        return instructions.prepare_flan(args, choice, options)
+    corpus = _corpus(args, choice)
+    store = prepare(
+        corpus, args.task, args.output, choice, beam=_beam(args), hold_out=tuple(args.hold_out), **options
+    )  # fmt: skip
     return _shown(store, start)
 
 
@@ -278,9 +292,13 @@ def _beam(args: argparse.Namespace) -> Beam | None:
     return Beam(tuple(args.beam_option), args.beam_folder)
 
 
-def _corpus(args: argparse.Namespace) -> Corpus:
+def _corpus(args: argparse.Namespace, choice: VocabularyChoice) -> Corpus:
+    if args.task == instructions.ROWS:
+        return _with_options(instructions.rows_corpus(args, choice), args)
     if args.task != FILES_TASK and args.files:
-        raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
+        raise UserError(
+            f"--files is for --task={FILES_TASK} and {instructions.ROWS}, and --task={args.task} has text of its own"
+        )
     fields = {"text_field": args.text_field, "inputs_field": args.inputs_field}
     if args.task == FILES_TASK:
         from triarch.prepare.corpora.files import Files
@@ -312,7 +330,8 @@ def _own_task(args: argparse.Namespace) -> seqio.Task | seqio.Mixture | None:
     """Returns the task or mixture that SeqIO is to read; None for text that triarch reads itself."""
     from triarch.prepare.corpora.named import CORPORA
 
-    if args.task == FILES_TASK or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
+    own = (FILES_TASK, *instructions.TASKS)
+    if args.task in own or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
         return None
     import_seqio()
     from triarch.tasks.registry import find, is_corpus_task

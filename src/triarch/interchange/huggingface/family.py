@@ -43,6 +43,7 @@ class Family:
       relatives: classes whose config.json says of the body what this one's does.
       reduced: a network as the class has it, less what predicts tokens where it has none of that.
       labels: what a config.json says of the labels, from their names; {} for classes without.
+      code: files of `modelling/` that go along, for a class that transformers does not have.
     """
 
     name: str
@@ -65,3 +66,4 @@ class Family:
     relatives: tuple[str, ...] = ()
     reduced: Callable[[ModelConfig], ModelConfig] = lambda config: config
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    code: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from triarch.errors import UserError, nearest
 from triarch.prepare.corpora.documents import BadRecordError
 from triarch.prepare.corpora.files import storage
 from triarch.prepare.corpora.files.lines import MOST_BYTES, Line, check_length, decoded, numbered_lines
-from triarch.prepare.corpora.files.records import parsed_line
+from triarch.prepare.corpora.files.records import parsed
 from triarch.prepare.corpora.origins import Origin, named, place
 
 DELIMITERS = {".tsv": "\t", ".csv": ","}
@@ -70,7 +70,7 @@ def _of_json(path: str, raw: IO[bytes], names: Sequence[str]) -> Iterator[Row | 
         try:
             check_length(path, number, len(line))
             text = decoded(path, number, line).rstrip("\r\n")
-            values = parsed_line(path, number, text)
+            values = parsed(path, number, text)
             _check_names(values, names, f"{path}:{number}", "field")
         except BadRecordError as error:
             yield error
