@@ -17,7 +17,7 @@ from triarch.schema import Anything, Digest, FileName, Items, OrNull, Record, Ta
 
 FORMAT = "triarch.token_store"
 VERSION = 1
-LAYOUTS = ("windows", "packed", "pairs", "packed_pairs")
+LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", "groups")
 DTYPES = ("uint16", "int32")
 KINDS = ("bytes", "sentencepiece", "huggingface", "ids")
 # Far above what is published: vocabularies have up to 2^18 ids, windows 2^24 tokens.
@@ -119,8 +119,9 @@ class Manifest:
       task: name of the task the text came from.
       layout: "windows": every example is `window` consecutive tokens of the concatenated documents; "packed": every
         example holds whole documents side by side, and padding; "pairs": every example is inputs and targets;
-        "packed_pairs": every example holds several such, side by side, and padding.
-      window: tokens an example; of pairs, of inputs and targets together at most.
+        "packed_pairs": every example holds several such, side by side, and padding; "groups": every example is a query,
+        its passage, and as many hard negatives as each other example has.
+      window: tokens an example; of pairs, of inputs and targets together at most; of groups, of all texts together.
       dtype: little-endian type of the stored ids, "uint16" or "int32".
       vocabulary: see `Vocabulary`.
       splits: by name.

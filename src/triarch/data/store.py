@@ -47,7 +47,8 @@ class SplitReader:
     int32[window]: the number of each token's document, from 1 on, 0 for padding. Of a store of pairs it is
     {"inputs": int32[n], "targets": int32[m]}, each ended by the end-of-document token. Where pairs are packed it is
     that of a packed store, each pair being a document, and "num_inputs", int32[pairs]: with how many tokens of inputs
-    each of them begins. Reading is thread-safe.
+    each of them begins. Of groups it is that of a packed store, whose documents are a query (1), its passage (2) and
+    its hard negatives. Reading is thread-safe.
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
@@ -98,7 +99,7 @@ class SplitReader:
         if not self._segments:
             return {"tokens": tokens}
         segment_ids = np.frombuffer(record[self._token_bytes :], manifests.SEGMENT_DTYPE).astype(np.int32)
-        if self._layout == "packed":
+        if self._layout in ("packed", "groups"):
             return {"tokens": tokens, "segment_ids": segment_ids}
         if self._layout == "pairs":
             return {"inputs": tokens[segment_ids == 1], "targets": tokens[segment_ids == 2]}

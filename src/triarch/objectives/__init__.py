@@ -9,6 +9,7 @@ from triarch import registry
 from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
+from triarch.objectives.contrast import Contrast
 from triarch.objectives.masked_lm import MaskedLM
 from triarch.objectives.mixture import Mixture
 from triarch.objectives.mntp import MNTP
@@ -19,7 +20,8 @@ from triarch.objectives.token_objective import TokenObjective
 from triarch.objectives.ul2 import T5GEMMA2, UL2
 
 OBJECTIVES = {
-    objective.name: objective for objective in (CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture)
+    objective.name: objective
+    for objective in (CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture, Contrast)
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "UL2",
     "BoundObjective",
     "CausalLM",
+    "Contrast",
     "LossOptions",
     "MaskedLM",
     "Mixture",

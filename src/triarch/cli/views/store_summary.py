@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _SHOWN_TASKS = 5
 # What to call the examples of each layout.
-_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows"}
+_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows", "groups": "groups"}
 
 
 def summary(store: TokenStore) -> list[str]:
@@ -47,6 +47,10 @@ def summary(store: TokenStore) -> list[str]:
 
 
 def _layout(manifest: Manifest) -> str:
+    if manifest.layout == "groups":
+        told = manifest.source["groups"]
+        negatives = f", {told['num_negatives']} hard negatives" if told["num_negatives"] else ""
+        return f"queries of {told['query_length']:,} tokens, passages of {told['passage_length']:,}{negatives}"
     if manifest.lengths is None:
         kind = "rows of whole documents" if manifest.layout == "packed" else "windows"
         gap = f", {manifest.gap:,} free between documents" if manifest.gap else ""
@@ -60,7 +64,9 @@ def _rest(manifest: Manifest, split: Split) -> str:
         return f"{split.dropped_tokens:,} tokens left over"
     padding = f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"
     return (
-        padding if manifest.layout == "pairs" else f"{split.documents / split.examples:,.1f} documents each, {padding}"
+        padding
+        if manifest.layout in ("pairs", "groups")
+        else f"{split.documents / split.examples:,.1f} documents each, {padding}"
     )
 
 
