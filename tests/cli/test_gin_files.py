@@ -15,6 +15,7 @@ from triarch.objectives import (
     T5GEMMA2,
     UL2,
     CausalLM,
+    Classify,
     Contrast,
     MaskedLM,
     Mixture,
@@ -134,6 +135,7 @@ def test_text_of_values_within_values(tmp_path):
 
 OBJECTIVE_FILES = {
     "causal_lm": CausalLM(),
+    "classify": Classify(),
     "contrast": Contrast(64, 256, 1, chunk=64),
     "masked_lm": MaskedLM(0.3),
     "mntp": MNTP(0.15),

@@ -6,11 +6,12 @@ import dataclasses
 from typing import Literal
 
 from triarch.data.mixture import StoreMixture
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError
+from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
-from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.objectives.contrast import Contrast
+from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
 from triarch.training.optimizers import optimizer as optimizers
@@ -29,14 +30,17 @@ class DataConfig:
       validation_split: evaluated on during the run.
       num_threads: reading ahead.
       prefetch: batches kept ready.
+      pack_batches: of a store of pairs, whether the examples of each batch share rows in which they do not see each
+        other: the same examples and losses as with one a row, in a fraction of the time where most are short.
     """
 
-    window: int
+    window: Size
     store: str | StoreMixture | None = None
     train_split: str = "train"
     validation_split: str = "validation"
-    num_threads: int = 2
-    prefetch: int = 4
+    num_threads: Size = 2
+    prefetch: Size = 4
+    pack_batches: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +54,8 @@ class CheckpointConfig:
       every: steps between checkpoints.
       keep_last: how many of the newest stay.
       keep_every: those at multiples of it stay for good; None for none.
-      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy or a task's, as glue_cola/matthews.
+      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy, of labels those on the whole
+        validation split, as validation/matthews, or a task's, as glue_cola/matthews.
         Where it is evaluated and better than ever, a checkpoint is written too, and stays until a better one is whole.
         `--step=best` loads it.
       keep_best_mode: "max" or "min", what is better; None: the least where the name ends in "loss", else the greatest.
@@ -58,9 +63,9 @@ class CheckpointConfig:
         shortened files are. It costs one read of the checkpoint in the background, and one before it is restored.
     """
 
-    every: int = 1000
-    keep_last: int = 3
-    keep_every: int | None = None
+    every: Size = 1000
+    keep_last: Size = 3
+    keep_every: Size | None = None
     keep_best: str | None = None
     keep_best_mode: Literal["max", "min"] | None = None
     checksums: bool = True
@@ -117,15 +122,15 @@ class RunConfig:
     objective: Objective
     data: DataConfig
     optimizer: Optimizer
-    steps: int
-    batch_size: int
+    steps: Size
+    batch_size: Size
     execution: Execution = dataclasses.field(default_factory=Execution)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
-    microbatches: int = 1
+    microbatches: Size = 1
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
-    seed: int = 0
+    seed: Seed = 0
     init_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
@@ -134,16 +139,16 @@ class RunConfig:
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     adapter: LoRA | None = None
-    z_loss: float = 1e-4
-    loss_chunk: int = 512
-    log_every: int = 10
-    eval_every: int | None = None
-    eval_batches: int = 8
+    z_loss: NotNegative = 1e-4
+    loss_chunk: Count = 512
+    log_every: Size = 10
+    eval_every: Size | None = None
+    eval_batches: Size = 8
     eval_tasks: tuple[str, ...] = ()
-    eval_tasks_every: int | None = None
+    eval_tasks_every: Size | None = None
     eval_tasks_split: str = "validation"
-    eval_tasks_batch: int = 32
-    eval_tasks_examples: int | None = None
+    eval_tasks_batch: Size = 32
+    eval_tasks_examples: Size | None = None
     eval_tasks_lengths: str | None = None
     tensorboard: bool = True
     wandb_project: str | None = None
@@ -201,25 +206,16 @@ def validate(config: RunConfig) -> None:
     Raises:
       UserError: naming the class and field that is out of range.
     """
-    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches", "eval_tasks_batch")
-    _positive(config.checkpoint, "every", "keep_last")
-    _positive(config.data, "window", "num_threads", "prefetch")
+    for part in (config, config.checkpoint, config.data):
+        check(part)
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
         _check_phases(config.data.store, config.steps)
-    if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
-        raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
-    for owner, field in (
-        *((config, name) for name in ("eval_every", "eval_tasks_every", "eval_tasks_examples")),
-        (config.checkpoint, "keep_every"),
-    ):
-        if getattr(owner, field) is not None:
-            _positive(owner, field)
     _check_evaluations(config)
-    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
-        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
-    if config.z_loss < 0:
-        raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
+    if config.data.pack_batches and "packed_pairs" not in config.objective.layouts:
+        raise UserError(
+            f"DataConfig.pack_batches = True: objective {config.objective.name} takes no pairs that share rows"
+        )
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
     if config.microbatches > 1 and not config.objective.splits_into_microbatches:
@@ -233,6 +229,7 @@ def validate(config: RunConfig) -> None:
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
+    _check_directions(config)
     config.execution.validate()
     config.dropout.validate()
     config.mesh.validate()
@@ -255,23 +252,41 @@ def best_is_least(config: CheckpointConfig) -> bool:
 
 def _check_evaluations(config: RunConfig) -> None:
     """Makes sure that what is to be evaluated is, and what is to be kept is evaluated."""
+    if config.eval_tasks and hasattr(config.objective, "metrics"):
+        raise UserError(
+            f"RunConfig.eval_tasks = {config.eval_tasks!r}: tasks ask for tokens, and {config.objective.name} tells "
+            "labels, which RunConfig.eval_every evaluates"
+        )
     if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
         given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
         raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
-    best, mode = config.checkpoint.keep_best, config.checkpoint.keep_best_mode
-    if mode not in (None, "max", "min"):
-        raise UserError(f"CheckpointConfig.keep_best_mode = {mode!r}{nearest(str(mode), ('max', 'min'))}")
+    best = config.checkpoint.keep_best
     if best is None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
     validated = [f"validation_{name}" for name in config.objective.measures]
-    if best in validated:
+    if best in validated or best in (
+        told := [f"validation/{name}" for name in getattr(config.objective, "metrics", ())]
+    ):
         if config.eval_every is None:
             raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
+    elif told:
+        raise UserError(f"{where}: expected {' or '.join((*told, *validated))}")
     elif "/" not in best:
         raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(validated)}")
     elif not config.eval_tasks:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
+
+
+def _check_directions(config: RunConfig) -> None:
+    """Makes sure that a decoder alone can look ahead where an objective has it do so."""
+    if config.model.architecture != "decoder-only":
+        return
+    for part in getattr(config.objective, "objectives", (config.objective,)):
+        if isinstance(part, MNTP):
+            config.model.check_both_ways("RunConfig.objective = @MNTP()")
+        elif getattr(part, "bidirectional_prefix", False):
+            config.model.check_both_ways(f"{type(part).__name__}.bidirectional_prefix = True")
 
 
 def _check_phases(mixture: StoreMixture, steps: int) -> None:
@@ -280,12 +295,3 @@ def _check_phases(mixture: StoreMixture, steps: int) -> None:
             raise UserError(
                 f"MixturePhase.start = {phase.start:,}: the run ends at RunConfig.steps = {steps:,}, before that phase"
             )
-
-
-def _positive(owner: object, *fields: str) -> None:
-    for field in fields:
-        value = getattr(owner, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")
-        if value > MOST_SIZE:
-            raise UserError(f"{type(owner).__name__}.{field} = {value}: expected at most {MOST_SIZE:,}")
