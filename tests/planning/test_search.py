@@ -27,8 +27,9 @@ def answer(run, fits, effort="quick"):
     return Plan(
         fits=fits, topology="", slice="", slices=1, num_devices=8, program="train", batch_size=run.batch_size,
         sequence_lengths={}, mesh=mesh.sizes(8), remat=run.execution.remat, microbatches=run.microbatches,
-        attention="splash", hbm_limit_bytes=0, argument_bytes=0, model_flops_per_step={}, compile_seconds=0.0,
-        num_params=0, steps=1, tokens=1, estimate=Estimate(seconds, 0, 0, 0, 0, 0) if fits else None, effort=effort,
+        gather="layer", attention="splash", hbm_limit_bytes=0, argument_bytes=0, model_flops_per_step={},
+        compile_seconds=0.0, num_params=0, steps=1, tokens=1, effort=effort,
+        estimate=Estimate(seconds, 0, 0, 0, 0, 0) if fits else None,
         hbm_bytes_per_device=1000 // (mesh.fsdp * mesh.tensor * run.microbatches),
     )  # fmt: skip
 

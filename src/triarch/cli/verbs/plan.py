@@ -160,7 +160,10 @@ def lines(plan: Plan) -> list[str]:
         f"slice          {plan.slices} x {plan.topology} ({plan.slice}), {plan.num_devices} chips",
         f"model          {plan.num_params:,} parameters",
         f"step           {plan.program}, {plan.batch_size:,} sequences of {lengths} tokens",
-        f"mesh           {mesh}; remat {plan.remat}, {plan.microbatches} microbatches, {plan.attention} attention",
+        f"mesh           {mesh}",
+        f"execution      remat {plan.remat}, gather {plan.gather}, {plan.microbatches} microbatches, {plan.attention} "
+        "attention",
+        *([] if plan.chosen is None else [f"chosen         {plan.chosen}"]),
         f"fits           {'yes' if plan.fits else 'NO'}: {needed} of {_gib(plan.hbm_limit_bytes)} of a device's HBM",
     ]
     if plan.cache_bytes is not None:
