@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from jax.sharding import AbstractMesh
 
@@ -145,8 +145,11 @@ def _hops(machine: Machine) -> float:
     return sum(extent / 2 if machine.wraps and extent >= machine.wraps else extent - 1 for extent in machine.shape)
 
 
-def _held(facts: Facts, leaves: Iterable[StateLeaf], sizes: Mapping[str, int]) -> float:
+def _held(facts: Facts, leaves: Sequence[StateLeaf], sizes: Mapping[str, int]) -> float:
     """Returns the bytes of arrays that one device holds."""
+    known = (id(leaves), *(sizes[axis] for axis in AXES))
+    if known in facts.held:
+        return facts.held[known]
     mesh = AbstractMesh(tuple(sizes[axis] for axis in AXES), AXES)
     total = 0.0
     for like, axes in leaves:
@@ -156,6 +159,7 @@ def _held(facts: Facts, leaves: Iterable[StateLeaf], sizes: Mapping[str, int]) -
             names = [name for part in spec if part for name in ((part,) if isinstance(part, str) else part)]
             shards = math.prod(sizes[name] for name in names)
         total += math.prod(like.shape) * like.dtype.itemsize / shards
+    facts.held[known] = total
     return total
 
 

@@ -68,6 +68,8 @@ class Facts:
         self.sides: list[Any] = [side for side in ("encoder", "decoder") if side in self.objective.lengths]
         self.num_layers = max(sum(len(config.model.layer_specs(side)) for side in self.sides), 1)
         self._saved: dict[str, PerRow] = {}
+        # Bytes that one device of a mesh holds, by the mesh: see `cost`.
+        self.held: dict[tuple, float] = {}
 
     def under(self, config: RunConfig) -> Facts:
         """Returns the facts of a config that differs in mesh, execution, batch size or microbatches alone."""
