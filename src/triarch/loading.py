@@ -27,12 +27,13 @@ from triarch.interchange import (
 )
 from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
-from triarch.models.network import specs, unflatten
+from triarch.models.network import Specs, specs, unflatten
 from triarch.schema import Anything, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
     from triarch.tokenizers import Tokenizer
+    from triarch.training.adapted_run import AdaptedRun
 
 RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -157,7 +158,10 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
         return open_export(folder)
     fields = _read_config(folder / RUN_CONFIG)
     config = _network(folder, fields)
-    step, parameters = _newest_whole(folder, step, lambda found: _check_step(found, config))
+    adapted = _adapted(folder, fields)
+    if adapted is not None:
+        return _open_adapted(folder, fields, config, adapted, step)
+    step, parameters = _newest_whole(folder, step, lambda found: _check_step(found, specs(config)))
     return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
 
 
@@ -188,14 +192,74 @@ def _read_run(
     registry.check_origins(fields["objective"], str(workdir))
     config = _network(workdir, fields)
     network = Network(config, execution, placement.constrain)
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), network, placement))
+    adapted = _adapted(workdir, fields)
+    if adapted is None:
+        step, values = _newest_whole(
+            workdir, step, lambda found: _restore(_check_step(found, network.specs), network.specs, placement)
+        )
+        params = unflatten(values)
+    else:
+        base = load(adapted.base, step=adapted.base_step, execution=execution, placement=placement)
+        step, params = _with_adapters(workdir, config, adapted, base.params, step, placement)
     return LoadedModel(
         path=workdir,
         network=network,
-        params=unflatten(values),
+        params=params,
         origin=_origin(workdir, fields, step),
         placement=placement,
         vocabulary_files=_vocabulary_files(workdir),
+    )
+
+
+def is_adapted(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a run of adapters, whose parameters are sums with those of another model."""
+    folder = Path(path)
+    is_run = (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    return is_run and schema.read(folder / RUN_CONFIG, _RUN_CONFIG_SCHEMA).get("adapter") is not None
+
+
+def _adapted(workdir: Path, fields: dict[str, Any]) -> AdaptedRun | None:
+    if fields.get("adapter") is None:
+        return None
+    from triarch.training.adapted_run import adapted_run
+
+    return adapted_run(workdir, fields)
+
+
+def _with_adapters(
+    workdir: Path, config: ModelConfig, adapted: AdaptedRun, base: Any, step: Step, placement: Placement
+) -> tuple[int, Any]:
+    """Returns the step of a run's adapters, and the parameters of the network with them folded in."""
+    from triarch.models.adapters.network import AdaptedNetwork
+    from triarch.training.adapted_run import adapter_specs
+
+    network = AdaptedNetwork(config, adapted.adapter)
+    known = adapter_specs(network.specs)
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    return step, network.folded(network.completed(unflatten(values), network.of_base(base)))
+
+
+def _open_adapted(
+    workdir: Path, fields: dict[str, Any], config: ModelConfig, adapted: AdaptedRun, step: Step
+) -> StoredModel:
+    """Opens a run of adapters with its base, which is read one parameter at a time."""
+    from triarch.models.adapters.network import AdaptedNetwork
+    from triarch.training.adapted_run import AdaptedStoredModel, adapter_specs, updates_of
+
+    known = adapter_specs(AdaptedNetwork(config, adapted.adapter).specs)
+    placement = Placement.one_device()
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    base = open_stored(adapted.base, step=adapted.base_step)
+    return AdaptedStoredModel(
+        workdir,
+        config,
+        _origin(workdir, fields, step),
+        base.parameters,
+        _vocabulary_files(workdir),
+        base=base,
+        adapter=adapted.adapter,
+        dropout=adapted.dropout,
+        updates=updates_of(config, adapted.adapter, values),
     )
 
 
@@ -222,6 +286,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
     found = {key: fields[key] for key in keys}
     found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+    found |= {key: fields.get(key) for key in ("adapter", "init_from", "dropout")}
     return found | {"fingerprint": config_fingerprint(fields)}
 
 
@@ -261,7 +326,7 @@ def _best(workdir: Path, steps: list[int]) -> int:
     return best_step(workdir, fields.get("checkpoint") or {}, steps)
 
 
-def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
+def _check_step(checkpoint: Path, expected: Specs) -> Path:
     """Makes sure that a checkpoint's parameters are whole and the network's; returns their folder."""
     from triarch.training.checkpoints import PARAMS, find_faults
 
@@ -269,10 +334,10 @@ def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(specs(config), tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
+    tensors.check(expected, tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
     return parameters
 
 
-def _restore(parameters: Path, network: Network, placement: Placement) -> dict[str, jax.Array]:
-    wanted = {name: spec.struct for name, spec in network.specs.items()}
-    return orbax_folder.load(parameters, wanted, placement.parameters(network.specs))
+def _restore(parameters: Path, known: Specs, placement: Placement) -> dict[str, jax.Array]:
+    wanted = {name: spec.struct for name, spec in known.items()}
+    return orbax_folder.load(parameters, wanted, placement.parameters(known))

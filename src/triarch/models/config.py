@@ -6,13 +6,13 @@ import collections
 import dataclasses
 
 from triarch.errors import UserError
+from triarch.fields import Size, check, is_whole, require
 from triarch.models.attention.attention_parts import (
     CrossAttention,
     SelfAttention,
     check_relative_bias,
     num_relative_biases,
 )
-from triarch.models.checks import check_annotations, is_whole, require
 from triarch.models.layers.dense import Dense
 from triarch.models.layers.ends import check_ends, num_embedding_params, num_head_params, num_input_params
 from triarch.models.layers.layer import LayerSpec
@@ -36,7 +36,7 @@ class ModelConfig(Shape):
     mixer: MixerPart | None = None
     attention_layers: tuple[int, ...] = ()
     feed_forward: FeedForwardPart | None = None
-    feed_forward_every: int = 1
+    feed_forward_every: Size = 1
 
     def layer_specs(self, side: Side) -> tuple[LayerSpec, ...]:
         """Returns the layers of one side's stack."""
@@ -112,9 +112,8 @@ class ModelConfig(Shape):
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for values that make no network."""
-        check_annotations(self)
+        check(self)
         check_shape(self)
-        require(self, "feed_forward_every", self.feed_forward_every > 0, "must be positive")
         has_other = self.feed_forward is not None or self.feed_forward_every == 1
         require(self, "feed_forward_every", has_other, "has no effect without feed_forward")
         most = max(self.num_encoder_layers, self.num_decoder_layers)

@@ -13,7 +13,7 @@ from triarch.training.config import RunConfig
 
 # By how much the arithmetic may take a step for slower than the compiled program: what is slower than that beside the
 # best that was compiled is not worth it.
-_SLOWER = 0.25
+_SLOWER = 0.3
 Make = Callable[[RunConfig, str], Plan]
 
 

@@ -6,11 +6,12 @@ import dataclasses
 from typing import Literal
 
 from triarch.data.mixture import StoreMixture
-from triarch.errors import UserError, nearest
-from triarch.models import Dropout, Execution, ModelConfig
-from triarch.models.checks import MOST_SIZE
+from triarch.errors import UserError
+from triarch.fields import Count, NotNegative, Seed, Size, check
+from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
+from triarch.training.adapters import check_adapter
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
 from triarch.training.optimizers.optimizer import Optimizer
@@ -29,12 +30,12 @@ class DataConfig:
       prefetch: batches kept ready.
     """
 
-    window: int
+    window: Size
     store: str | StoreMixture | None = None
     train_split: str = "train"
     validation_split: str = "validation"
-    num_threads: int = 2
-    prefetch: int = 4
+    num_threads: Size = 2
+    prefetch: Size = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +57,9 @@ class CheckpointConfig:
         shortened files are. It costs one read of the checkpoint in the background, and one before it is restored.
     """
 
-    every: int = 1000
-    keep_last: int = 3
-    keep_every: int | None = None
+    every: Size = 1000
+    keep_last: Size = 3
+    keep_every: Size | None = None
     keep_best: str | None = None
     keep_best_mode: Literal["max", "min"] | None = None
     checksums: bool = True
@@ -86,10 +87,14 @@ class RunConfig:
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
+      held_out_tasks: patterns (*, ?, [...]) of tasks that the run must not be trained on: a store that says it holds
+        one in its training split is refused, and `triarch evaluate` names what was trained on after all.
       train_only: parameters that are trained: kinds ("kernel", "vector", "table", "adapter"), names as in an export
         ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
         values they begin with, without gradients or optimizer state.
       frozen: parameters that are not trained, likewise; () for none.
+      adapter: small matrices beside kernels that are trained in place of the parameters that `init_from` names, which
+        stay as they are and are not saved again; None for none.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -111,31 +116,33 @@ class RunConfig:
     objective: Objective
     data: DataConfig
     optimizer: Optimizer
-    steps: int
-    batch_size: int
+    steps: Size
+    batch_size: Size
     execution: Execution = dataclasses.field(default_factory=Execution)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
-    microbatches: int = 1
+    microbatches: Size = 1
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
-    seed: int = 0
+    seed: Seed = 0
     init_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
+    held_out_tasks: tuple[str, ...] = ()
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
-    z_loss: float = 1e-4
-    loss_chunk: int = 512
-    log_every: int = 10
-    eval_every: int | None = None
-    eval_batches: int = 8
+    adapter: LoRA | None = None
+    z_loss: NotNegative = 1e-4
+    loss_chunk: Count = 512
+    log_every: Size = 10
+    eval_every: Size | None = None
+    eval_batches: Size = 8
     eval_tasks: tuple[str, ...] = ()
-    eval_tasks_every: int | None = None
+    eval_tasks_every: Size | None = None
     eval_tasks_split: str = "validation"
-    eval_tasks_batch: int = 32
-    eval_tasks_examples: int | None = None
+    eval_tasks_batch: Size = 32
+    eval_tasks_examples: Size | None = None
     eval_tasks_lengths: str | None = None
     tensorboard: bool = True
     wandb_project: str | None = None
@@ -170,6 +177,7 @@ FREE_KEYS = (
     "log_every",
     "eval_every",
     "eval_batches",
+    "held_out_tasks",
     "eval_tasks",
     "eval_tasks_every",
     "eval_tasks_split",
@@ -192,25 +200,12 @@ def validate(config: RunConfig) -> None:
     Raises:
       UserError: naming the class and field that is out of range.
     """
-    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches", "eval_tasks_batch")
-    _positive(config.checkpoint, "every", "keep_last")
-    _positive(config.data, "window", "num_threads", "prefetch")
+    for part in (config, config.checkpoint, config.data):
+        check(part)
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
         _check_phases(config.data.store, config.steps)
-    if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
-        raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
-    for owner, field in (
-        *((config, name) for name in ("eval_every", "eval_tasks_every", "eval_tasks_examples")),
-        (config.checkpoint, "keep_every"),
-    ):
-        if getattr(owner, field) is not None:
-            _positive(owner, field)
     _check_evaluations(config)
-    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
-        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
-    if config.z_loss < 0:
-        raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
     if config.microbatches > 1 and not config.objective.splits_into_microbatches:
@@ -227,6 +222,10 @@ def validate(config: RunConfig) -> None:
     config.mesh.validate()
     config.rules.validate()
     optimizers.validate(config.optimizer, config.steps)
+    if config.adapter is not None:
+        check_adapter(config)
+    elif config.dropout.adapter:
+        raise UserError(f"Dropout.adapter = {config.dropout.adapter!r}: has no effect without RunConfig.adapter")
     if config.train_only or config.frozen:
         trained_names(config.model, config.train_only, config.frozen, config.bound().make_head)
 
@@ -243,9 +242,7 @@ def _check_evaluations(config: RunConfig) -> None:
     if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
         given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
         raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
-    best, mode = config.checkpoint.keep_best, config.checkpoint.keep_best_mode
-    if mode not in (None, "max", "min"):
-        raise UserError(f"CheckpointConfig.keep_best_mode = {mode!r}{nearest(str(mode), ('max', 'min'))}")
+    best = config.checkpoint.keep_best
     if best is None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
@@ -265,12 +262,3 @@ def _check_phases(mixture: StoreMixture, steps: int) -> None:
             raise UserError(
                 f"MixturePhase.start = {phase.start:,}: the run ends at RunConfig.steps = {steps:,}, before that phase"
             )
-
-
-def _positive(owner: object, *fields: str) -> None:
-    for field in fields:
-        value = getattr(owner, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")
-        if value > MOST_SIZE:
-            raise UserError(f"{type(owner).__name__}.{field} = {value}: expected at most {MOST_SIZE:,}")

@@ -24,6 +24,7 @@ from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
 from triarch.runtime.watchdog import Watchdog
+from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.choosing.choice import Choice, choose
@@ -84,6 +85,7 @@ def train(
         became infinite or NaN, no checkpoint is whole, or the disk is full.
     """
     validate(config)
+    check_base(config)
     check_evaluator(config, task_evaluator)
     inputs = open_inputs(config)
     workdir = Path(workdir)
@@ -91,6 +93,8 @@ def train(
     if change is None:
         check_folder(workdir, config, inputs.stores)
     beginning = _starting_point(config, workdir, inputs.stores[0])
+    # Adapters go with parameters that no checkpoint of the run holds.
+    base = beginning if config.adapter is None else open_starting_point(config, inputs.stores[0], workdir)
     inputs = in_order(workdir, inputs, beginning)
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
@@ -116,7 +120,11 @@ def train(
         checkpoints = stack.enter_context(
             contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint, lambda: best.step))
         )
-        state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
+        restored = restore_newest(checkpoints, run.stored(run.target), progress.say)
+        if restored is None:
+            state, start = run.initial_state(beginning), 0
+        else:
+            state, start = run.completed(restored[0], base), restored[1]
         trace = stack.enter_context(Profile(profile, workdir, progress.say))
         trace.check(start, config.steps)
         if change is not None:
@@ -204,7 +212,7 @@ def _loop(
                 pending = None
                 if kept.best.note(line) or due:
                     with reporter.paused():
-                        _save(kept, state, step)
+                        _save(kept, state, run, step)
             if stop:
                 return state, step
     raise AssertionError("batches never end")
@@ -246,7 +254,7 @@ def _logged(workdir: Path, start: int, checkpoints: Checkpoints) -> list[Mapping
     return [line for line in read_lines(workdir / METRICS) if line["step"] in there]
 
 
-def _save(kept: Kept, state: TrainState, step: int) -> None:
+def _save(kept: Kept, state: TrainState, run: Run, step: int) -> None:
     """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
     if not bool(all_finite(state.params)):
         raise UserError(
@@ -255,7 +263,7 @@ def _save(kept: Kept, state: TrainState, step: int) -> None:
         )
     if kept.log is not None:
         kept.log.sync()
-    kept.checkpoints.save(state, step)
+    kept.checkpoints.save(run.stored(state), step)
 
 
 def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> StartingPoint | None:

@@ -131,9 +131,9 @@ def test_other_files_go_along(tmp_path):
 
 
 @pytest.mark.parametrize("config", [tiny.REDLLM, tiny.DECLLM], ids=["redllm", "decllm"])
-def test_networks_without_a_class_describe_themselves(config, tmp_path, capsys):
+def test_triarchs_own_layout_describes_itself(config, tmp_path, capsys):
     write_export(tmp_path / "export", exports.network(config), exports.ORIGIN)
-    assert give(tmp_path / "export", tmp_path / "hf") == 0
+    assert give(tmp_path / "export", tmp_path / "hf", "--family=triarch") == 0
     assert "triarch's own layout" in capsys.readouterr().out
     readme = (tmp_path / "hf" / "README.md").read_text()
     assert "decoder.layers.3.attention.query" in readme
@@ -260,7 +260,7 @@ BAD = {
     "a list of families": (configure(model_type=["llama"]), r"model_type = \['llama'\] is not a family that triarch"),
     "a number of classes": (configure(architectures=5), "architectures = 5: expected a list"),
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
-    "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0 must be a whole number"),
+    "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0: expected a whole number"),
     "another class": (
         configure(architectures=["LlamaForSequenceClassification"]),
         r"architectures = \['LlamaForSequenceClassification'\]: of this family, known are LlamaForCausalLM",
@@ -270,7 +270,7 @@ BAD = {
         "rope_scaling: rope_type = 'yarm': LlamaForCausalLM has no equivalent here with that",
     ),
     "scaling that is no object": (configure(rope_scaling=[1]), r"rope_scaling = \[1\]: expected an object"),
-    "no rotation": (configure(rope_theta=0), "rope_base = 0.0 must be positive"),
+    "no rotation": (configure(rope_theta=0), "rope_base = 0.0: expected a positive number"),
     "partial rotation": (configure(partial_rotary_factor=0.5), "partial_rotary_factor = 0.5"),
     "activation": (configure(hidden_act="quick_gelu"), "hidden_act = 'quick_gelu'"),
     "quantized": (configure(quantization_config={"bits": 4}), "quantization_config has no equivalent here"),
@@ -304,7 +304,7 @@ BAD = {
     "an index of nothing": (index_of({}), "index.json: weight_map = {}: expected an object with 1 or more entries"),
     "too many layers": (configure(num_hidden_layers=10**5), "num_hidden_layers = 100000: expected at most 4,096"),
     "endless layers": (configure(num_hidden_layers=10**60), "num_hidden_layers = 1.*: expected at most 4,096"),
-    "an endless size": (configure(intermediate_size=2**30), "ModelConfig.d_ff = 1073741824 must be at most"),
+    "an endless size": (configure(intermediate_size=2**30), "ModelConfig.d_ff = 1073741824: expected at most"),
     "an endless number": (lambda f: (f / "config.json").write_text("9" * 5000), "config.json: not read: an integer of"),
     "an infinity": (configure(rms_norm_eps=float("inf")), "config.json: not read: Infinity is no finite number"),
     "a FIFO for a config": (fifo("config.json"), "config.json: is a FIFO, expected a regular file"),

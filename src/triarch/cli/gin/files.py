@@ -55,7 +55,7 @@ def configurables() -> dict[str, type]:
     """Returns every config class by its name in gin."""
     from triarch.data.mixture import MixturePhase, StoreMixture
     from triarch.evaluation.few_shot.suites import TaskSuite
-    from triarch.models import Dropout, Execution, ModelConfig, RopeScaling
+    from triarch.models import Dropout, Execution, LoRA, ModelConfig, RopeScaling
     from triarch.models.choices import own_parts
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
@@ -69,7 +69,7 @@ def configurables() -> dict[str, type]:
 
     classes = [
         *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase),
-        *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout),
+        *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout, LoRA),
         *(MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *OPTIMIZERS.values(),

@@ -13,15 +13,18 @@ from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
 
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
---format=huggingface, as config.json, safetensors and tokenizer files.
+--format=huggingface, as config.json, safetensors and tokenizer files. Of a run with RunConfig.adapter, --format=peft
+writes the adapters, which peft loads onto the exported base, and --merge_adapter lets the other formats write the sums.
 
-The class of transformers is found from the network. One that no class expresses (RedLLM, DecLLM) is written in a
-layout of its own, which the folder's README.md describes and `triarch import` reads. Started on all hosts of a slice,
-the first one writes, and none needs its accelerator."""
+The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
+AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
+recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
+slice, the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
-  triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface"""
+  triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
+  triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
 
-FORMATS = ("orbax", "huggingface")
+FORMATS = ("orbax", "huggingface", "peft")
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -30,11 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workdir", required=True, type=Path, metavar="RUN", help="the run (or an export, to change type or format)")
     add("--output", required=True, type=Path, metavar="DIR", help="folder to make")
-    add("--format", default="orbax", help="orbax or huggingface (default: %(default)s)")
+    add("--format", default="orbax", help="orbax, huggingface or peft (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
-    add("--family", help="with huggingface: the class to write for, e.g. llama, or triarch for the layout of its own")
+    add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
+    add("--merge_adapter", action="store_true", help="of a run with RunConfig.adapter: write the sums with its base")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
 
 
@@ -49,11 +53,33 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.format != "huggingface" and args.family is not None:
         raise UserError("--family goes with --format=huggingface")
     check_new_folder("output", args.output, args.overwrite)
+    _check_adapter(args)
     if not first_alone():
         return None
     if args.format == "huggingface":
         return _write_huggingface(args)
+    if args.format == "peft":
+        return _write_peft(args)
     return _write_orbax(args)
+
+
+def _check_adapter(args: argparse.Namespace) -> None:
+    """Makes sure that a run of adapters is not written as whole parameters unasked, and no other as one."""
+    from triarch.loading import is_adapted
+
+    if args.merge_adapter and not is_adapted(args.workdir):
+        raise UserError(f"--merge_adapter: {args.workdir} has no adapters (RunConfig.adapter)")
+    if args.format == "peft":
+        if args.merge_adapter or args.dtype is not None:
+            flag = "--merge_adapter" if args.merge_adapter else "--dtype"
+            raise UserError(f"{flag} does not go with --format=peft, which writes adapters alone, in float32")
+        if not is_adapted(args.workdir):
+            raise UserError(f"--format=peft: {args.workdir} has no adapters (RunConfig.adapter)")
+    elif not args.merge_adapter and is_adapted(args.workdir):
+        raise UserError(
+            f"{args.workdir}: a run of adapters: say --format=peft, or --merge_adapter to write their sums with the "
+            "parameters that they go with"
+        )
 
 
 def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:
@@ -118,6 +144,17 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
         "num_params": config.num_params(),
         "bytes": size,
     }
+
+
+def _write_peft(args: argparse.Namespace) -> dict[str, Any]:
+    from triarch.interchange.huggingface.peft import write_peft
+    from triarch.loading import open_stored
+
+    model: Any = open_stored(args.workdir, step=args.step)
+    class_name, modules = write_peft(model, args.output, args.overwrite)
+    step = model.origin.step
+    print(f"{args.output}: adapters of {modules} modules of {class_name}, {_of_step(step)}")
+    return {"output": str(args.output), "format": "peft", "class": class_name, "step": step, "modules": modules}
 
 
 def _of_step(step: int | None) -> str:

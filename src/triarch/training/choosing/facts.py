@@ -15,11 +15,10 @@ import numpy as np
 from triarch.models import Network
 from triarch.models.layers.dropout import example_keys
 from triarch.models.network import unflatten
-from triarch.models.placing import unconstrained
 from triarch.objectives.base import BoundObjective
 from triarch.training.config import RunConfig
+from triarch.training.networks import run_network
 from triarch.training.optimizers import optimizer as optimizers
-from triarch.training.optimizers.frozen import trained_names
 from triarch.training.state import StateLeaf, state_leaves
 
 # From what recomputes nothing to what saves nothing but the inputs of layers.
@@ -52,6 +51,7 @@ class Facts:
       config: of the run.
       objective: of the run.
       state: the arrays of its parameters and optimizer.
+      parameters: all of them, trained or not.
       gradients: the arrays of the parameters that are trained.
       num_layers: of all sides.
     """
@@ -60,11 +60,11 @@ class Facts:
         """Makes out the state of a run on "cpu", "gpu" or "tpu"; allocates nothing."""
         self.config, self._platform = config, platform
         self.objective = config.bound()
-        self._trained = trained_names(config.model, config.train_only, config.frozen, self.objective.make_head)
         network = self._network("none")
         self.state, _ = state_leaves(network, optimizers.build(config.optimizer, config.steps, network.trained_specs))
-        names = sorted(network.trained_names)
-        self.gradients = [StateLeaf(network.specs[name].struct, network.specs[name].axes) for name in names]
+        self.parameters = [StateLeaf(spec.struct, spec.axes) for _, spec in sorted(network.specs.items())]
+        trained = sorted(network.trained_names)
+        self.gradients = [StateLeaf(network.specs[name].struct, network.specs[name].axes) for name in trained]
         self.sides: list[Any] = [side for side in ("encoder", "decoder") if side in self.objective.lengths]
         self.num_layers = max(sum(len(config.model.layer_specs(side)) for side in self.sides), 1)
         self._saved: dict[str, PerRow] = {}
@@ -93,17 +93,8 @@ class Facts:
         return self._saved[policy]
 
     def _network(self, policy: str) -> Network:
-        config = self.config
-        execution = dataclasses.replace(config.execution, remat=cast(Any, policy), gather="compiler")
-        make_head, dropout = self.objective.make_head, config.dropout
-        return Network(
-            config.model,
-            execution.on(self._platform),
-            unconstrained,
-            self._trained,
-            make_head=make_head,
-            dropout=dropout,
-        )
+        execution = dataclasses.replace(self.config.execution, remat=cast(Any, policy), gather="compiler")
+        return run_network(self.config, self.objective.make_head, execution.on(self._platform))
 
 
 def features(config: RunConfig, objective: BoundObjective, packed: bool = False) -> Mapping[str, np.ndarray]:
