@@ -30,6 +30,7 @@ from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.choosing.choice import Choice, choose
 from triarch.training.config import RunConfig, validate
 from triarch.training.inputs import Inputs, open_inputs
+from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
 from triarch.training.logs.metrics import MetricsLog, read_lines
 from triarch.training.logs.profiling import Profile
@@ -147,7 +148,9 @@ def train(
             log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, trackers)))
         best.read(_logged(workdir, start, checkpoints))
         tasks = None
-        if config.eval_tasks and start < config.steps:
+        if evaluates_labels(config) and start < config.steps:
+            task_evaluator = LabelEvaluator(config, inputs.stores[0])
+        if task_evaluator is not None and start < config.steps:
             tasks = TaskEvaluation(task_evaluator, run, workdir, state.params, progress)
         watchdog = stack.enter_context(Watchdog(progress.say))
         step = start
