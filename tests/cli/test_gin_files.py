@@ -174,8 +174,8 @@ def test_objectives_by_file(name):
     [
         (["ModelConfig.d_modl=8"], "--gin flags: ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
         (["ModlConfig.d_model=8"], "--gin flags: no config class 'ModlConfig' (did you mean 'ModelConfig'?)"),
-        (["ModelConfig.d_model=8.5"], "ModelConfig.d_model = 8.5: expected a whole number"),
-        (["ModelConfig.d_model=wide"], "ModelConfig.d_model = 'wide': expected a whole number"),
+        (["ModelConfig.d_model=8.5"], "ModelConfig.d_model = 8.5: expected a whole number from 1 to 262,144"),
+        (["ModelConfig.d_model=wide"], "ModelConfig.d_model = 'wide': expected a whole number from 1 to 262,144"),
         (["RunConfig.objective=@PrefixLM()"], None),
         (
             ["RunConfig.objective=@PrefxLM()"],
