@@ -9,7 +9,7 @@ import pytest
 from triarch.cli.main import main
 from triarch.cli.studies import load_study, run_config
 from triarch.errors import UserError
-from triarch.sweeps.budgets import Appetite, FixedTokens, IsoFlop, TokensPerParameter
+from triarch.sweeps.budgets import FixedTokens, IsoFlop, SequenceCost, TokensPerParameter
 
 STUDY = "experiments/isoflop_laptop/study.gin"
 PAPER = "experiments/redllm_vs_decllm/paper.gin"
@@ -59,7 +59,7 @@ def test_runs_of_a_budget_cost_the_same():
                 assert 0.9 < run.tokens / model.num_params_non_embedding() < 310
 
 
-COST = Appetite(120, 100, {"paper": 500.0, "train": 1500.0}, 256, 128)
+COST = SequenceCost(120, 100, {"paper": 500.0, "train": 1500.0}, 256, 128)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,6 @@ class Experts:
         return shape.d_ff if self.d_ff is None else self.d_ff
 
     def _num_weights(self, shape: Shape, experts: int) -> int:
-        """Returns the entries of the matrices that a token would pass which is sent to so many experts."""
+        """Returns the number of weights that a token passes which is sent to `experts` experts."""
         router = shape.d_model * self.num_experts
         return router + experts * num_weights(shape, self.width(shape)) + num_weights(shape, self.shared_d_ff)

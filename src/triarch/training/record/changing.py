@@ -1,4 +1,4 @@
-"""A run that goes on: where in its data it is, and what becomes of it under another config."""
+"""A resumed run: its place in the data, and what a changed config changes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Change:
 
 
 def open_change(workdir: Path, inputs: Inputs) -> Change | None:
-    """Returns what changes when the run of a folder goes on with `inputs`; None where nothing does.
+    """Returns what changes when the run of a folder resumes with `inputs`; None where nothing does.
 
     Raises:
       UserError: there is no run, or it cannot change so.
