@@ -90,7 +90,7 @@ def test_sizes_far_from_a_budgets_optimum_are_left_out():
     [
         (["IsoFlop.budgets = ()"], "IsoFlop.budgets is empty"),
         (["IsoFlop.budgets = (1e11, 1e11)"], "names something twice"),
-        (["IsoFlop.budgets = (-1.0,)"], "above zero"),
+        (["IsoFlop.budgets = (-1.0,)"], "a positive number"),
         (["IsoFlop.convention = 'trian'"], "did you mean 'train'"),
         (["IsoFlop.tokens_per_parameter = (5, 1)"], "the smaller one first"),
         (["IsoFlop.tokens_per_parameter = (1e8, 1e9)"], "holds no run"),
