@@ -2,7 +2,7 @@
 # Pretrains RedLLM and DecLLM, tunes them and DecLLM + BiAttn, and asks all five of the held-out clusters.
 #   DATA=FOLDER sh experiments/tuning/reproduce.sh [FOLDER] [SIZE]
 # Each command goes on where it was stopped. PREPARE, PRETRAIN, TUNE and EVALUATE add
-# flags to the commands of their stage.
+# flags to the commands of their stage (PREPARE to that of the text).
 set -eu
 folder=${1:-runs/tuning}
 size=${2:-laptop_s}
@@ -18,10 +18,9 @@ if [ ! -d "$folder/text" ]; then
     "$triarch" prepare --task=files --files="$DATA/text" --documents=paragraph \
         --vocabulary_size=4096 --window=256 --output="$folder/text" ${PREPARE:-}
 fi
-# shellcheck disable=SC2086
 if [ ! -d "$folder/pairs" ]; then
     "$triarch" prepare --task=instructions --files="$rows/train.jsonl" --vocabulary_from="$folder/text" \
-        --max_inputs=192 --max_targets=64 --output="$folder/pairs" ${PREPARE:-}
+        --max_inputs=192 --max_targets=64 --output="$folder/pairs"
 fi
 # shellcheck disable=SC2086
 for family in redllm decllm; do
