@@ -166,7 +166,7 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
 
 def _warn_of_overlap(path: Path, suite: TaskSuite) -> None:
     """Says which tasks a run was trained on that are evaluated, as far as its stores name theirs."""
-    from triarch.cli.ranking import warn
+    from triarch.cli.tuning.ranking import warn
     from triarch.evaluation.overlap import by_task, trained_stores
 
     stores, split = trained_stores(path)

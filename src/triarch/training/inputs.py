@@ -214,6 +214,8 @@ def _open_store(folder: str, config: RunConfig) -> TokenStore:
             f"{', which share rows already' if manifest.layout == 'packed_pairs' else ''}"
         )
     require_layout(config.objective, manifest.layout, folder, manifest.lengths, manifest.gap)
+    if hasattr(config.objective, "check_labels"):
+        config.objective.check_labels(manifest.labels, folder)
     store.split(config.data.train_split)
     if config.eval_every is not None:
         store.split(config.data.validation_split)
@@ -237,6 +239,10 @@ def _require_alike(first: TokenStore, other: TokenStore) -> None:
         raise UserError(
             f"{other.path}: its vocabulary ({_described(theirs.vocabulary)}) is not that of {first.path} "
             f"({_described(ours.vocabulary)}): prepare it again with --vocabulary_from={first.path}"
+        )
+    if ours.labels != theirs.labels:
+        raise UserError(
+            f"{other.path}: its labels are not those of {first.path}: the stores of a mixture need the same ones"
         )
     if ours.layout != theirs.layout:
         raise UserError(

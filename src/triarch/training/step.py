@@ -120,7 +120,8 @@ def make_train_step(
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     jitted = jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated))
-    seed = config.seed if config.dropout else None
+    drops = bool(config.dropout) or bool(getattr(config.objective, "dropout", False))
+    seed = config.seed if drops else None
     return TrainStep(jitted, lambda step: config.optimizer.learning_rate(step, config.steps), replicated, seed)
 
 
