@@ -2,8 +2,9 @@
 
     python benchmarks/embedding_throughput.py all-MiniLM-L6-v2 cranfield/corpus.jsonl.gz --texts=200
 
-Both read the same texts, sorted by length in batches of the same size. They take turns, and medians are compared, so that
-other work on the machine falls on both alike. Compilation is in a first pass that does not count, and is told by itself.
+Both read the same texts, sorted by length in batches of the same size. They take turns, and medians are compared, so
+that other work on the machine falls on both alike. Compilation is in a first pass that does not count, and is told by
+itself.
 """
 
 from __future__ import annotations
