@@ -48,6 +48,4 @@ def test_how_channels_are_called_heads_does_not_matter():
         position_encoding="none",
     )
     assert differences(config, FAMILIES["rwkv"]) == []
-    assert differences(dataclasses.replace(config, mixer=Retention()), FAMILIES["rwkv"]) == [
-        "mixer = Retention(value_dim=None, rope_base=10000.0, chunk_size=256, norm_eps=1e-06) (there RwkvTimeMix())"
-    ]
+    assert "(there RwkvTimeMix())" in differences(dataclasses.replace(config, mixer=Retention()), FAMILIES["rwkv"])[0]
