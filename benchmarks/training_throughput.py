@@ -76,9 +76,9 @@ def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
     from triarch.objectives import CausalLM, SpecialTokens
     from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
     from triarch.training import DataConfig, RunConfig
+    from triarch.training.networks import placed
     from triarch.training.optimizers import optimizer as optimizers
     from triarch.training.optimizers.schedules import Constant
-    from triarch.training.networks import placed
     from triarch.training.state import abstract_state, born_sharded
     from triarch.training.step import make_train_step
 
