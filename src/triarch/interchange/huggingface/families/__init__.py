@@ -16,6 +16,7 @@ from triarch.interchange.huggingface.families import (
     qwen3,
     redllm,
     roberta,
+    switch,
     t5,
     t5gemma,
 )
@@ -38,6 +39,7 @@ FAMILIES = {
         gemma3.FAMILY,
         t5.FAMILY,
         t5.UMT5,
+        switch.FAMILY,
         bart.FAMILY,
         t5gemma.FAMILY,
         redllm.REDLLM,
