@@ -28,7 +28,7 @@ def test_sizes_resolve_the_rest(config, devices, sizes):
         (
             MeshConfig(data=3, fsdp=1, tensor=1),
             8,
-            "data=3, fsdp=1, sequence=1, tensor=1 needs 3 devices, but",
+            "data=3, fsdp=1, expert=1, sequence=1, tensor=1 needs 3 devices, but",
         ),
         (MeshConfig(data=-1, fsdp=3, tensor=1), 8, "needs a multiple of 3 devices, but there are 8"),
         (MeshConfig(data=16, fsdp=1, tensor=1), 8, "needs 16 devices"),
