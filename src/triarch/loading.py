@@ -28,7 +28,8 @@ from triarch.interchange import (
 from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
 from triarch.models.network import Specs, specs, unflatten
-from triarch.schema import Anything, Record, Table, Text, Whole
+from triarch.objectives import kept_head
+from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
@@ -44,6 +45,7 @@ _RUN_CONFIG_SCHEMA = Record(
         "vocabulary": Table(Anything()),
         "store_fingerprint": Text(),
         "data": Record({"window": Whole(1)}, others=True),
+        "labels": OrNull(Table(Anything())),
     },
     others=True,
 )
@@ -191,7 +193,8 @@ def _read_run(
     fields = _read_config(workdir / RUN_CONFIG)
     registry.check_origins(fields["objective"], str(workdir))
     config = _network(workdir, fields)
-    network = Network(config, execution, placement.constrain)
+    make_head = kept_head(fields["objective"], config, str(workdir))
+    network = Network(config, execution, placement.constrain, make_head=make_head)
     adapted = _adapted(workdir, fields)
     if adapted is None:
         step, values = _newest_whole(
@@ -284,7 +287,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     fields = schema.read(path, _RUN_CONFIG_SCHEMA)
     parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
     keys = ("model", "objective", "vocabulary", "store_fingerprint")
-    found = {key: fields[key] for key in keys}
+    found = {key: fields[key] for key in keys} | {"labels": fields.get("labels")}
     found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
     found |= {key: fields.get(key) for key in ("adapter", "init_from", "dropout")}
     return found | {"fingerprint": config_fingerprint(fields)}
@@ -334,7 +337,9 @@ def _check_step(checkpoint: Path, expected: Specs) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(expected, tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
+    has_head = any(map(tensors.is_of_head, expected))
+    stored = orbax_folder.shapes(parameters)
+    tensors.check(expected, stored if has_head else tensors.of_network(stored), str(parameters))
     return parameters
 
 

@@ -31,6 +31,7 @@ class Decay:
     rate: float = 0.5
 
     name: ClassVar[str] = "decay"
+    one_way: ClassVar[bool] = True
     rope: ClassVar[None] = None
 
     def build(self, site):

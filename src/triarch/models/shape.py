@@ -16,7 +16,7 @@ Side = Literal["encoder", "decoder"]
 MOST_LAYERS = 2**12
 Layers = Annotated[int, Limits(least=0, most=MOST_LAYERS)]
 Width = Annotated[int, Limits(least=1, most=2**18)]
-FeedForwardWidth = Annotated[int, Limits(least=1, most=2**22)]
+FeedForwardWidth = Annotated[int, Limits(least=0, most=2**22)]
 Heads = Annotated[int, Limits(least=1, most=2**14)]
 HeadWidth = Annotated[int, Limits(least=1, most=2**16)]
 # Fields of which a decoder may have its own, as `decoder_...`.
@@ -33,7 +33,7 @@ class Shape:
     Attributes:
       vocab_size: rows of the embedding matrix; at least the size of the vocabulary in use.
       d_model: width of the residual stream.
-      d_ff: inner width of the feed-forward layer (of each of its two branches if gated).
+      d_ff: inner width of the feed-forward layer (of each of its two branches if gated); 0: there is none (Mamba).
       num_heads: query heads.
       head_dim: width of one head.
       num_encoder_layers: bidirectional layers.

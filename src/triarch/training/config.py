@@ -10,6 +10,8 @@ from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
+from triarch.objectives.contrast import Contrast
+from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
 from triarch.training.optimizers import optimizer as optimizers
@@ -28,6 +30,8 @@ class DataConfig:
       validation_split: evaluated on during the run.
       num_threads: reading ahead.
       prefetch: batches kept ready.
+      pack_batches: of a store of pairs, whether the examples of each batch share rows in which they do not see each
+        other: the same examples and losses as with one a row, in a fraction of the time where most are short.
     """
 
     window: Size
@@ -36,6 +40,7 @@ class DataConfig:
     validation_split: str = "validation"
     num_threads: Size = 2
     prefetch: Size = 4
+    pack_batches: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,8 @@ class CheckpointConfig:
       every: steps between checkpoints.
       keep_last: how many of the newest stay.
       keep_every: those at multiples of it stay for good; None for none.
-      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy or a task's, as glue_cola/matthews.
+      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy, of labels those on the whole
+        validation split, as validation/matthews, or a task's, as glue_cola/matthews.
         Where it is evaluated and better than ever, a checkpoint is written too, and stays until a better one is whole.
         `--step=best` loads it.
       keep_best_mode: "max" or "min", what is better; None: the least where the name ends in "loss", else the greatest.
@@ -84,6 +90,8 @@ class RunConfig:
       dropout: what training leaves out of activations.
       seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
+      init_encoder_from: of an encoder-decoder that begins from decoder-only parameters, the run or export that its
+        encoder begins as; None: the same as its decoder's, `init_from`.
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
@@ -126,6 +134,7 @@ class RunConfig:
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
     seed: Seed = 0
     init_from: str | None = None
+    init_encoder_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
@@ -206,6 +215,10 @@ def validate(config: RunConfig) -> None:
         config.data.store.validate()
         _check_phases(config.data.store, config.steps)
     _check_evaluations(config)
+    if config.data.pack_batches and "packed_pairs" not in config.objective.layouts:
+        raise UserError(
+            f"DataConfig.pack_batches = True: objective {config.objective.name} takes no pairs that share rows"
+        )
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
     if config.microbatches > 1 and not config.objective.splits_into_microbatches:
@@ -213,10 +226,13 @@ def validate(config: RunConfig) -> None:
             f"RunConfig.microbatches = {config.microbatches}: objective {config.objective.name} compares the examples "
             "of a batch with each other, so that it cannot be split: expected 1"
         )
-    for field in ("init_step", "init_optimizer", "init_data"):
+    if isinstance(config.objective, Contrast):
+        config.objective.check_batch(config.batch_size)
+    for field in ("init_encoder_from", "init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
+    _check_directions(config)
     config.execution.validate()
     config.dropout.validate()
     config.mesh.validate()
@@ -239,6 +255,11 @@ def best_is_least(config: CheckpointConfig) -> bool:
 
 def _check_evaluations(config: RunConfig) -> None:
     """Makes sure that what is to be evaluated is, and what is to be kept is evaluated."""
+    if config.eval_tasks and hasattr(config.objective, "metrics"):
+        raise UserError(
+            f"RunConfig.eval_tasks = {config.eval_tasks!r}: tasks ask for tokens, and {config.objective.name} tells "
+            "labels, which RunConfig.eval_every evaluates"
+        )
     if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
         given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
         raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
@@ -247,13 +268,28 @@ def _check_evaluations(config: RunConfig) -> None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
     validated = [f"validation_{name}" for name in config.objective.measures]
-    if best in validated:
+    if best in validated or best in (
+        told := [f"validation/{name}" for name in getattr(config.objective, "metrics", ())]
+    ):
         if config.eval_every is None:
             raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
+    elif told:
+        raise UserError(f"{where}: expected {' or '.join((*told, *validated))}")
     elif "/" not in best:
         raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(validated)}")
     elif not config.eval_tasks:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
+
+
+def _check_directions(config: RunConfig) -> None:
+    """Makes sure that a decoder alone can look ahead where an objective has it do so."""
+    if config.model.architecture != "decoder-only":
+        return
+    for part in getattr(config.objective, "objectives", (config.objective,)):
+        if isinstance(part, MNTP):
+            config.model.check_both_ways("RunConfig.objective = @MNTP()")
+        elif getattr(part, "bidirectional_prefix", False):
+            config.model.check_both_ways(f"{type(part).__name__}.bidirectional_prefix = True")
 
 
 def _check_phases(mixture: StoreMixture, steps: int) -> None:

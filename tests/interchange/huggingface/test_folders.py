@@ -125,7 +125,8 @@ def test_other_files_go_along(tmp_path):
     (tmp_path / "export" / "vocabulary" / "sentencepiece.model").write_text("what tokenizer.model holds")
     file_list.write_file_list(tmp_path / "export")
     assert give(tmp_path / "export", tmp_path / "again") == 0
-    expected = {path.name for path in folder.iterdir()} - {"README.md"}
+    expected = {path.name for path in folder.iterdir()}
+    assert "not this one" not in (tmp_path / "again" / "README.md").read_text()
     assert {path.name for path in (tmp_path / "again").iterdir()} == expected
     assert (tmp_path / "again" / "vocab.txt").read_text() == "what vocab.txt holds"
 
@@ -262,8 +263,8 @@ BAD = {
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0: expected a whole number"),
     "another class": (
-        configure(architectures=["LlamaForSequenceClassification"]),
-        r"architectures = \['LlamaForSequenceClassification'\]: of this family, known are LlamaForCausalLM",
+        configure(architectures=["LlamaForQuestionAnswering"]),
+        r"architectures = \['LlamaForQuestionAnswering'\]: of this family, known are LlamaForCausalLM",
     ),
     "scaling": (
         configure(rope_scaling={"rope_type": "yarm", "factor": 2.0}),

@@ -31,6 +31,7 @@ class SelfAttention:
     rope: Rope | None
 
     name: ClassVar[str] = "attention"
+    one_way: ClassVar[bool] = False
 
     def build(self, site: Site) -> self_attention.SelfAttentionMixer:
         return self_attention.SelfAttentionMixer(site, self)

@@ -19,7 +19,8 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import copy_regular, write_whole
 from triarch.interchange.manifest import TUNED_FROM
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, Items, OrNull, Record, Table, Text, Whole
+from triarch.sharding.mesh import AXES
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
 from triarch.training.logs.metrics import FILE_NAME as METRICS
@@ -36,8 +37,22 @@ _FILES, _FOLDERS = (
     (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS, WANDB_FILE),
     (CHECKPOINTS, VOCABULARY, TENSORBOARD, WANDB),
 )
-# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
-HISTORY_KEYS = ("data_order", "earlier_segments")
+# Beside them: what a run chose where its config leaves the mesh and the like open, see `training.choosing`.
+CHOSEN = "chosen"
+# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both; and
+# what it chose.
+HISTORY_KEYS = ("data_order", "earlier_segments", CHOSEN)
+_CHOSEN = Record(
+    {
+        "mesh": Record({axis: Whole(1, 2**20) for axis in AXES}),
+        "remat": Text(("none", "full", "save_projections", "save_projections_and_attention")),
+        "gather": Text(("compiler", "layer")),
+        "devices": Text(),
+        "left_open": Items(Text(("mesh", "remat", "gather"))),
+        "needed_bytes": OrNull(Whole(0, 2**53)),
+        "batch": Items(Whole(1, 2**53)),
+    }
+)
 # Beside them, of a run with `init_from`: which parameters it took, see `StartingPoint.taken`.
 BEGAN_FROM = "began_from"
 
@@ -180,6 +195,18 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
     return config
 
 
+def read_chosen(workdir: Path) -> Mapping[str, Any] | None:
+    """Returns what a run that is begun chose, see `training.choosing`; None where it chose nothing, or is not begun.
+
+    Raises:
+      UserError: config.json is damaged.
+    """
+    saved = _saved(workdir) if is_begun(workdir) else None
+    if saved is None or CHOSEN not in saved:
+        return None
+    return schema.check(saved[CHOSEN], _CHOSEN, f"{workdir / CONFIG_JSON}: {CHOSEN}")
+
+
 def is_begun(workdir: Path) -> bool:
     """Returns whether a step of a run folder's was saved or logged; one that failed before that binds to nothing."""
     log = workdir / METRICS
@@ -202,6 +229,8 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
         fingerprint = hashlib.sha256("\n".join([fingerprint, *others]).encode()).hexdigest()
     vocabulary = dataclasses.asdict(stores[0].manifest.vocabulary)
     identity = {**to_plain(config), "store_fingerprint": fingerprint, "vocabulary": vocabulary}
+    if stores[0].manifest.labels is not None:
+        identity["labels"] = dataclasses.asdict(stores[0].manifest.labels)
     if isinstance(config.data.store, StoreMixture):
         phases = enumerate(to_plain(config.data.store.phases))
         identity["mixture"] = {f"phases[{number}]": phase for number, phase in phases}
