@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from triarch.errors import UserError
 from triarch.sharding import MeshConfig, host_rows, make_mesh
+from triarch.sharding.mesh import AXES
 
 
 @pytest.mark.parametrize(
