@@ -127,6 +127,45 @@ def choose_on(
     return _cheapest(facts, machine, left_open, list(options(facts.config, machine, before)))
 
 
+def least(config: RunConfig, machine: Machine) -> Choice:
+    """Returns of what `choose_on` may take that which needs least memory."""
+    facts = Facts(config, machine.platform)
+    found = [
+        Choice(option, machine, _left_open(config), needed_bytes(facts, option), seconds(facts, option, machine))
+        for option in options(config, machine)
+    ]
+    return min(found, key=lambda one: one.needed_bytes)
+
+
+def advice(config: RunConfig, machine: Machine, tried: Option) -> str:
+    """Returns what would make a run fit that does not: the mesh and policy of its own choosing, or microbatches.
+
+    What the config says of mesh, remat and gather is given up; by estimate, nothing is compiled.
+
+    Args:
+      config: of the run.
+      machine: the devices.
+      tried: what was found not to fit.
+    """
+    execution: Any = dataclasses.replace(config.execution, remat="auto", gather="auto")
+    opened = dataclasses.replace(config, mesh=MeshConfig(), execution=execution)
+    smallest = least(opened, machine)
+    if smallest.needed_bytes <= (machine.memory_bytes or math.inf):
+        fitting = choose_on(opened, machine)
+        if fitting.option != tried:
+            return f"{fitting.option} would fit, with about {shown(fitting.needed_bytes)} a device"
+    return _advice(Facts(opened, machine.platform), smallest.option, machine.memory_bytes or math.inf)
+
+
+def fitting_mesh(config: RunConfig, machine: Machine) -> str | None:
+    """Returns a mesh that goes with a machine and a batch, as text; None where there is none."""
+    try:
+        found = next(options(dataclasses.replace(config, mesh=MeshConfig()), machine))
+    except UserError:
+        return None
+    return ", ".join(f"{axis}={size}" for axis, size in found.sizes.items() if size > 1) or "data=1"
+
+
 def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None) -> Iterator[Option]:
     """Yields what may be chosen: every mesh that a config leaves open, with every policy that it leaves open.
 
