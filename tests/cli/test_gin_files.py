@@ -16,6 +16,7 @@ from triarch.objectives import (
     UL2,
     CausalLM,
     Classify,
+    Contrast,
     MaskedLM,
     Mixture,
     PrefixLM,
@@ -135,6 +136,7 @@ def test_text_of_values_within_values(tmp_path):
 OBJECTIVE_FILES = {
     "causal_lm": CausalLM(),
     "classify": Classify(),
+    "contrast": Contrast(64, 256, 1, chunk=64),
     "masked_lm": MaskedLM(0.3),
     "mntp": MNTP(0.15),
     "prefix_lm": PrefixLM(0.5),

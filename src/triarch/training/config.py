@@ -10,6 +10,7 @@ from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
+from triarch.objectives.contrast import Contrast
 from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
@@ -89,6 +90,8 @@ class RunConfig:
       dropout: what training leaves out of activations.
       seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
+      init_encoder_from: of an encoder-decoder that begins from decoder-only parameters, the run or export that its
+        encoder begins as; None: the same as its decoder's, `init_from`.
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
@@ -131,6 +134,7 @@ class RunConfig:
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
     seed: Seed = 0
     init_from: str | None = None
+    init_encoder_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
@@ -222,7 +226,9 @@ def validate(config: RunConfig) -> None:
             f"RunConfig.microbatches = {config.microbatches}: objective {config.objective.name} compares the examples "
             "of a batch with each other, so that it cannot be split: expected 1"
         )
-    for field in ("init_step", "init_optimizer", "init_data"):
+    if isinstance(config.objective, Contrast):
+        config.objective.check_batch(config.batch_size)
+    for field in ("init_encoder_from", "init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
