@@ -18,7 +18,7 @@ from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import is_out_of_memory
 from triarch.readable import shortened
-from triarch.runtime.consistency import check_same_folder
+from triarch.runtime.consistency import check_same_folder, from_first
 from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
@@ -27,6 +27,7 @@ from triarch.runtime.watchdog import Watchdog
 from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
+from triarch.training.choosing.choice import Choice, choose
 from triarch.training.config import RunConfig, validate
 from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
@@ -41,8 +42,10 @@ from triarch.training.record.changing import described_segments, earlier_runs, i
 from triarch.training.record.fingerprint import (
     BEGAN_FROM,
     CHECKPOINTS,
+    CHOSEN,
     SUMMARY,
     check_folder,
+    read_chosen,
     saved_steps,
     write_folder,
 )
@@ -97,7 +100,8 @@ def train(
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
     check_same_run(config, inputs.stores, began_from)
-    run = assemble(config, inputs)
+    choice = _chosen(config, workdir)
+    run = assemble(choice.applied(config), inputs)
     check_memory(run)
     is_first = jax.process_index() == 0
     progress = StatusLine(config.steps, enabled=is_first)
@@ -109,7 +113,7 @@ def train(
         if is_first:
             stack.enter_context(locked(workdir))
             if change is None:
-                _write_folder(workdir, inputs, config_text, began_from)
+                _write_folder(workdir, inputs, config_text, began_from, choice)
             if beginning is not None:
                 beginning.write(workdir)
         check_same_folder(workdir)
@@ -128,9 +132,11 @@ def train(
             inputs = change.at(start)
             run = dataclasses.replace(run, inputs=inputs)
             if is_first:
-                _write_folder(workdir, inputs, config_text, began_from)
+                _write_folder(workdir, inputs, config_text, began_from, choice)
                 (workdir / SUMMARY).unlink(missing_ok=True)
-        progress.say(_opening_line(run, start, beginning))
+        progress.say(_opening_line(run, choice, start, beginning))
+        if choice.advice is not None:
+            progress.say(f"by estimate this does not fit: {choice.advice}")
         if not start:
             for line in _never_used(run):
                 progress.say(line)
@@ -215,8 +221,19 @@ def _loop(
     raise AssertionError("batches never end")
 
 
-def _write_folder(workdir: Path, inputs: Inputs, text: str, began_from: Mapping[str, Any] | None) -> None:
+def _chosen(config: RunConfig, workdir: Path) -> Choice:
+    """Returns what the run takes where its config leaves it open: in all processes what the first one takes."""
+    choice = choose(config, jax.devices(), read_chosen(workdir))
+    record = json.loads(from_first(json.dumps(choice.record(config))))
+    return choice if jax.process_index() == 0 else choose(config, jax.devices(), record)
+
+
+def _write_folder(
+    workdir: Path, inputs: Inputs, text: str, began_from: Mapping[str, Any] | None, choice: Choice
+) -> None:
     record = history(inputs.order, inputs.earlier) | ({BEGAN_FROM: began_from} if began_from else {})
+    if choice.left_open:
+        record |= {CHOSEN: choice.record(inputs.config)}
     write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
 
 
@@ -259,7 +276,7 @@ def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> Star
     return open_starting_point(config, store, workdir)
 
 
-def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
+def _opening_line(run: Run, choice: Choice, start: int, beginning: StartingPoint | None) -> str:
     model = run.config.model
     mesh = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     kind = run.mesh.devices.flat[0].device_kind
@@ -267,7 +284,7 @@ def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
     origin = beginning.describe() if beginning is not None else origin
     count, trained = model.num_params(), run.network.num_trained
     parameters = shortened(count) if trained == count else f"{shortened(trained)} of {shortened(count)}"
-    return f"{model.architecture}, {parameters} parameters, {mesh} on {kind}, {origin}"
+    return f"{model.architecture}, {parameters} parameters, {mesh} on {kind}, {choice.describe()}, {origin}"
 
 
 def _never_used(run: Run) -> Iterator[str]:
