@@ -1,4 +1,4 @@
-"""Prints the results of glue.sh: of each task and peak every metric's mean over seeds, its spread, and the mean of all."""
+"""Prints the results of glue.sh: every metric's mean and spread over seeds, of each task and peak, and GLUE's mean."""
 
 import collections
 import json

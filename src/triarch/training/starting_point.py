@@ -21,7 +21,7 @@ from triarch.models import ModelConfig, Network
 from triarch.models.adapters.network import AdaptedNetwork
 from triarch.models.network import Tree, flatten, specs, unflatten
 from triarch.objectives import TokenObjective
-from triarch.objectives.classifier_head import is_headless
+from triarch.objectives.labels.classifier_head import is_headless
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig

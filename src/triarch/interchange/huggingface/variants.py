@@ -16,7 +16,7 @@ from triarch.interchange.manifest import Origin
 from triarch.interchange.streamed import StoredModel
 from triarch.models import ModelConfig
 from triarch.objectives import kept_head
-from triarch.objectives.classifier_head import Form, HeadForm, headless, is_headless
+from triarch.objectives.labels.classifier_head import Form, HeadForm, headless, is_headless
 
 # What a file of a class holds, see `Variant.kind`.
 BODY, TEXTS, TOKENS = "body", "texts", "tokens"
