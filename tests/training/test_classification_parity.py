@@ -26,7 +26,7 @@ from triarch.training.optimizers.schedules import Constant
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
-WINDOW, ROWS, BATCH, STEPS, RATE = 12, 64, 8, 20, 1e-3
+WINDOW, ROWS, BATCH, STEPS, RATE = 12, 64, 8, 20, 5e-4
 EOS = 3
 DECODER = dict(
     vocab_size=parity.VOCAB, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4
