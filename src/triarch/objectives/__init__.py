@@ -10,6 +10,7 @@ from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.contrast import Contrast
+from triarch.objectives.distill import Distill
 from triarch.objectives.labels.classify import Classify
 from triarch.objectives.labels.classify_tokens import ClassifyTokens
 from triarch.objectives.masked_lm import MaskedLM
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture),
+        *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture, Distill),
         *(Classify, ClassifyTokens, Contrast),
     )
 }
@@ -42,6 +43,7 @@ __all__ = [
     "Classify",
     "ClassifyTokens",
     "Contrast",
+    "Distill",
     "LossOptions",
     "MaskedLM",
     "Mixture",
