@@ -32,8 +32,8 @@ _INTRODUCTION = """# Plans that runs choose
 Made by `python benchmarks/plan_model.py --choices`: what `triarch plan --gin_file=models/MODEL.gin --topology=SLICE`
 and `triarch train` choose with no other flag, for model files at their recipe's batch. GiB are expected on a chip by
 the arithmetic of [On a pod](on_a_pod.md), not compiled; [Plans](plans.md) has 180 compiled rows, whose meshes and
-policies were given. Where nothing fits, a run takes more microbatches. **Tight**: by the arithmetic it may not fit; what
-would be sure to stands below.
+policies were given. Where nothing fits, a run takes more microbatches. **Tight**: by the arithmetic it may not fit;
+what would be sure to stands below.
 
 | model | batch |"""
 _CELLS = 14
