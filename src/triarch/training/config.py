@@ -87,7 +87,8 @@ class RunConfig:
       mesh: sizes of the mesh axes.
       rules: which dimensions are split over which mesh axes.
       checkpoint: when to save and what to keep.
-      microbatches: parts into which a batch is cut to save memory; their gradients are summed.
+      microbatches: parts into which a batch is cut to save memory; their gradients are summed. Where nothing else
+        fits, a run that chooses its mesh takes more.
       dropout: what training leaves out of activations.
       seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
