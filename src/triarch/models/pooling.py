@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
-
+from triarch import lazy
 from triarch.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    from jaxtyping import Array, Float, Int
+else:
+    jax, jnp = lazy.module("jax"), lazy.module("jax.numpy")
 
 Pooling = Literal["mean", "cls", "last"]
 POOLINGS = ("mean", "cls", "last")
