@@ -15,7 +15,9 @@ def test_the_table_names_every_size_but_our_own():
     folder = gin_files.config_folder() / "models"
     sizes = {f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*.gin")}
     own = {name for name in sizes if name.endswith("/family") or "/laptop_" in name or "/tiny_" in name}
-    assert sizes - own == set(published.COUNTS)
+    # RetNet's paper (arXiv 2307.08621) gives widths and depths, and no exact totals.
+    without_counts = {name for name in sizes if name.startswith("retnet/")}
+    assert sizes - own - without_counts == set(published.COUNTS)
 
 
 def test_a_number_published_rounded_is_compared_as_rounded(monkeypatch):
