@@ -19,6 +19,7 @@ from pathlib import Path
 from triarch.cli.gin import files
 from triarch.errors import UserError
 from triarch.planning.topology import parse
+from triarch.sharding.mesh import AXES
 from triarch.training.choosing.choice import choose_on
 from triarch.training.choosing.cost import Option, needed_bytes, seconds
 from triarch.training.choosing.facts import Facts
@@ -62,7 +63,7 @@ def rows(*models: str) -> list[Row]:
             continue
         batch, lengths = cells[2].split(" x ")
         sizes, remat = cells[3].split(";")[:2]
-        mesh = dict.fromkeys(("replica", "data", "fsdp", "sequence", "tensor"), 1)
+        mesh = dict.fromkeys(AXES, 1)
         mesh |= {axis: int(size) for axis, size in (one.split() for one in sizes.split(", "))}
         shape = re.search(r"\((.*)\)", cells[1])[1]
         found.append(

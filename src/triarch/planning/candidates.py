@@ -13,6 +13,7 @@ from triarch.errors import UserError
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
 from triarch.sharding import MeshConfig
+from triarch.sharding.mesh import AXES
 from triarch.sharding.torus import places
 from triarch.training.choosing.choice import divides
 from triarch.training.choosing.cost import Option, needed_bytes, seconds
@@ -106,7 +107,9 @@ def meshes(config: RunConfig, topology: Topology) -> list[dict[str, int]]:
         if remainder or min(tensor, sequence) > 1:
             continue
         for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-            sizes = dict(replica=topology.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
+            sizes = dict.fromkeys(AXES, 1) | dict(
+                replica=topology.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor
+            )
             lengths = config.bound().lengths.values()
             if divides(config, sizes) and all(length % sequence == 0 for length in lengths):
                 found.append(sizes)
@@ -120,7 +123,7 @@ def meshes(config: RunConfig, topology: Topology) -> list[dict[str, int]]:
 
 def is_whole(sizes: Mapping[str, int], topology: Topology) -> bool:
     """Returns whether every mesh axis takes whole axes of the torus."""
-    return places([sizes[axis] for axis in ("data", "fsdp", "sequence", "tensor")], topology.shape) is not None
+    return places([sizes[axis] for axis in AXES if axis != "replica"], topology.shape) is not None
 
 
 def _options(config: RunConfig, sizes: dict[str, int]) -> Iterator[Option]:

@@ -88,7 +88,7 @@ class TestGoingOn:
 
     def test_on_the_same_devices_all_stays(self, facts):
         record = on(0.4, facts).record(facts.config)
-        record["mesh"], record["remat"] = dict(replica=1, data=2, fsdp=4, sequence=1, tensor=1), "none"
+        record["mesh"], record["remat"] = dict(replica=1, data=2, fsdp=4, expert=1, sequence=1, tensor=1), "none"
         again = on(0.2, facts, before=record)
         assert again.is_kept and again.record(facts.config) == record
 

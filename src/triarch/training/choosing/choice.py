@@ -16,6 +16,7 @@ from triarch.errors import UserError
 from triarch.memory import shown
 from triarch.models import ModelConfig
 from triarch.sharding import MeshConfig
+from triarch.sharding.mesh import AXES
 from triarch.sharding.torus import places
 from triarch.training.choosing.cost import LOW, Option, needed_bytes, seconds
 from triarch.training.choosing.facts import POLICIES, Facts
@@ -27,7 +28,7 @@ _MICROBATCHES = (2, 4, 8, 16, 32, 64)
 # Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken if it leaves
 # half the memory free, and of these, or else of all, the one that needs least.
 _AS_FAST, _HALF = 0.03, 0.5
-_PINNED = ("tensor", "sequence")
+_ONE = dict.fromkeys(AXES, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +192,7 @@ def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | Non
 
 def divides(config: RunConfig, sizes: Mapping[str, int], microbatches: int = 1) -> bool:
     """Returns whether a mesh divides the batch, and what one layer is split by."""
-    rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * microbatches
+    rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * sizes["expert"] * microbatches
     tensor, parts = sizes["tensor"], config.execution.feed_forward_parts
 
     def splits(own: ModelConfig) -> bool:
@@ -290,7 +291,7 @@ def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | Non
             continue
         rest = chips // (tensor * sequence)
         found = [
-            dict(replica=machine.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
+            dict(_ONE, replica=machine.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
             for fsdp in range(1, rest + 1)
             if rest % fsdp == 0
         ]
@@ -302,14 +303,14 @@ def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | Non
 
 
 def _is_whole(sizes: Mapping[str, int], machine: Machine) -> bool:
-    own = [sizes[axis] for axis in ("data", "fsdp", "sequence", "tensor")]
+    own = [sizes[axis] for axis in AXES if axis != "replica"]
     return not machine.wraps or places(own, machine.shape) is not None
 
 
 def _least_rows(config: RunConfig, machine: Machine) -> int:
     """Returns the least batch that some mesh divides."""
     for tensor in reversed(_TENSORS):
-        sizes = dict(replica=1, data=1, fsdp=1, sequence=1, tensor=tensor)
+        sizes = dict(_ONE, tensor=tensor)
         if machine.num_devices % tensor == 0 and divides(dataclasses.replace(config, batch_size=1), sizes):
             return machine.num_devices // tensor * config.microbatches
     return machine.num_devices * config.microbatches

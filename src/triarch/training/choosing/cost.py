@@ -56,7 +56,7 @@ class Option:
     @property
     def rows(self) -> int:
         """Into how many parts a microbatch is split."""
-        return self.sizes["replica"] * self.sizes["data"] * self.sizes["fsdp"]
+        return math.prod(self.sizes[axis] for axis in ("replica", "data", "fsdp", "expert"))
 
     def __str__(self) -> str:
         mesh = ", ".join(f"{axis}={size}" for axis, size in self.sizes.items() if size > 1)

@@ -44,7 +44,7 @@ CHOSEN = "chosen"
 HISTORY_KEYS = ("data_order", "earlier_segments", CHOSEN)
 _CHOSEN = Record(
     {
-        "mesh": Record({axis: Whole(1, 2**20) for axis in AXES}),
+        "mesh": Record({axis: OrNull(Whole(1, 2**20)) for axis in AXES}),
         "remat": Text(("none", "full", "save_projections", "save_projections_and_attention")),
         "gather": Text(("compiler", "layer")),
         "microbatches": Whole(1, 2**31),
@@ -205,7 +205,9 @@ def read_chosen(workdir: Path) -> Mapping[str, Any] | None:
     saved = _saved(workdir) if is_begun(workdir) else None
     if saved is None or CHOSEN not in saved:
         return None
-    return schema.check(saved[CHOSEN], _CHOSEN, f"{workdir / CONFIG_JSON}: {CHOSEN}")
+    chosen = schema.check(saved[CHOSEN], _CHOSEN, f"{workdir / CONFIG_JSON}: {CHOSEN}")
+    # An axis that triarch did not have then was of size 1.
+    return chosen | {"mesh": {axis: chosen["mesh"].get(axis) or 1 for axis in AXES}}
 
 
 def is_begun(workdir: Path) -> bool:
