@@ -155,10 +155,14 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
     folder = Path(path)
     if not _is_run(folder, step):
         return open_export(folder)
-    fields = _read_config(folder / RUN_CONFIG)
-    config = _network(folder, fields)
-    step, parameters = _newest_whole(folder, step, lambda found: _check_step(found, config))
-    return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
+    made = _read_config(folder / RUN_CONFIG)
+    step, parameters = _newest_whole(
+        folder, step, lambda found: _check_step(found, _network(folder, made(int(found.name))))
+    )
+    fields = made(step)
+    return StoredModel(
+        folder, _network(folder, fields), _origin(folder, fields, step), parameters, _vocabulary_files(folder)
+    )
 
 
 def _is_run(folder: Path, step: Step) -> bool:
@@ -184,11 +188,16 @@ def _read_run(
     execution: Execution,
     placement: Placement,
 ) -> LoadedModel:
-    fields = _read_config(workdir / RUN_CONFIG)
-    registry.check_origins(fields["objective"], str(workdir))
-    config = _network(workdir, fields)
-    network = Network(config, execution, placement.constrain)
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, config), network, placement))
+    made = _read_config(workdir / RUN_CONFIG)
+
+    def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
+        fields = made(int(checkpoint.name))
+        registry.check_origins(fields["objective"], str(workdir))
+        network = Network(_network(workdir, fields), execution, placement.constrain)
+        return network, _restore(_check_step(checkpoint, network.config), network, placement)
+
+    step, (network, values) = _newest_whole(workdir, step, read)
+    fields = made(step)
     return LoadedModel(
         path=workdir,
         network=network,
@@ -214,15 +223,22 @@ def _vocabulary_files(workdir: Path) -> Path | None:
     return workdir / VOCABULARY if (workdir / VOCABULARY).is_dir() else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
+    """Returns a function that gives what is to be known of a run's checkpoint by its step; phases may differ."""
+    from triarch.training.phases.at_step import settings_at
     from triarch.training.record.fingerprint import config_fingerprint
 
-    fields = schema.read(path, _RUN_CONFIG_SCHEMA)
-    parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
-    keys = ("model", "objective", "vocabulary", "store_fingerprint")
-    found = {key: fields[key] for key in keys}
-    found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
-    return found | {"fingerprint": config_fingerprint(fields)}
+    whole = schema.read(path, _RUN_CONFIG_SCHEMA)
+    parse_vocabulary(whole["vocabulary"], f"{path}: vocabulary")
+    fingerprint = config_fingerprint(whole)
+
+    def made(step: int) -> dict[str, Any]:
+        fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
+        found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
+        found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+        return found | {"fingerprint": fingerprint}
+
+    return made
 
 
 def _newest_whole(workdir: Path, step: Step, read: Callable[[Path], T]) -> tuple[int, T]:

@@ -11,30 +11,12 @@ from triarch.models import Dropout, Execution, ModelConfig
 from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
+from triarch.training.data_config import DataConfig
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
 from triarch.training.optimizers.optimizer import Optimizer
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What a run reads.
-
-    Attributes:
-      window: tokens an example, which must be what the store holds.
-      store: folder of the token store, or a mixture of several; a recipe may leave it open, a run may not.
-      train_split: trained on.
-      validation_split: evaluated on during the run.
-      num_threads: reading ahead.
-      prefetch: batches kept ready.
-    """
-
-    window: int
-    store: str | StoreMixture | None = None
-    train_split: str = "train"
-    validation_split: str = "validation"
-    num_threads: int = 2
-    prefetch: int = 4
+from triarch.training.phases.phase import Phase
+from triarch.training.phases.stages import check_phases, num_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +55,7 @@ class RunConfig:
       objective: how tokens become a loss.
       data: the token store or stores.
       optimizer: with its schedule.
-      steps: updates to make.
+      steps: updates to make; of a run in phases what these come to, whatever is set here.
       batch_size: sequences an update, over all devices.
       execution: how the network is computed.
       mesh: sizes of the mesh axes.
@@ -105,6 +87,7 @@ class RunConfig:
       tensorboard: whether to write TensorBoard events too.
       wandb_project: of Weights & Biases, logged to too (extra wandb); WANDB_MODE=offline keeps it in the run folder.
       compilation_cache: folder that keeps compiled steps between runs; None for none.
+      phases: of a run whose settings change on its way, one after another; () for one without.
     """
 
     model: ModelConfig
@@ -140,6 +123,12 @@ class RunConfig:
     tensorboard: bool = True
     wandb_project: str | None = None
     compilation_cache: str | None = None
+    phases: tuple[Phase, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What is no phase, or no number, is told by the checks of types.
+        if self.phases and all(isinstance(phase, Phase) for phase in self.phases):
+            object.__setattr__(self, "steps", num_steps(self.phases, self.batch_size, self.data.window))
 
     def bound(self, special: SpecialTokens | None = None, vocab_size: int | None = None) -> BoundObjective:
         """Returns the objective for the run's model and window.
@@ -197,7 +186,7 @@ def validate(config: RunConfig) -> None:
     _positive(config.data, "window", "num_threads", "prefetch")
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
-        _check_phases(config.data.store, config.steps)
+        _check_mixture(config.data.store, config.steps)
     if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
         raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
     for owner, field in (
@@ -226,7 +215,11 @@ def validate(config: RunConfig) -> None:
     config.dropout.validate()
     config.mesh.validate()
     config.rules.validate()
-    optimizers.validate(config.optimizer, config.steps)
+    _check_places(config)
+    if config.phases:
+        check_phases(config, validate)
+    else:
+        optimizers.validate(config.optimizer, config.steps)
     if config.train_only or config.frozen:
         trained_names(config.model, config.train_only, config.frozen, config.bound().make_head)
 
@@ -259,7 +252,20 @@ def _check_evaluations(config: RunConfig) -> None:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
 
 
-def _check_phases(mixture: StoreMixture, steps: int) -> None:
+def _check_places(config: RunConfig) -> None:
+    """Makes sure that a table of learned positions has a row for every token."""
+    rows = config.model.learned_positions
+    if rows is None:
+        return
+    places, longest = rows - config.model.learned_position_offset, max(config.bound().lengths.values())
+    if longest > places:
+        raise UserError(
+            f"DataConfig.window = {config.data.window:,}: a side reads {longest:,} tokens, but "
+            f"ModelConfig.learned_positions makes it {places:,} places"
+        )
+
+
+def _check_mixture(mixture: StoreMixture, steps: int) -> None:
     for phase in mixture.phases:
         if phase.start >= steps:
             raise UserError(

@@ -22,6 +22,9 @@ from triarch.models.network import flatten, specs
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
+from triarch.training.phases.at_step import settings_at
+from triarch.training.phases.course import open_course
+from triarch.training.phases.stages import stages
 from triarch.training.record.config_json import from_plain, read_json
 from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
 from triarch.training.record.segments import Segment, optimizer_shapes, read_earlier, read_order
@@ -165,15 +168,15 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
 def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
     fields, where = read_json(folder), str(folder / CONFIG_JSON)
     _check_vocabulary(folder, fields.get("vocabulary"), store)
-    there = model_config(fields.get("model") or {}, where)
     step = _whole_step(folder / CHECKPOINTS, config)
+    there = model_config(settings_at(fields, step).get("model") or {}, where)
     checkpoint = folder / CHECKPOINTS / str(step)
     named = f"RunConfig.init_from = {str(folder)!r}"
     stored = parameters.of_network(orbax_folder.shapes(checkpoint / PARAMS))
     parameters.check(specs(config.model), stored, named)
     segment = None
     if config.init_optimizer or config.init_data:
-        segment = _segment_at(folder, step, from_plain(fields, where))
+        segment = _segment_at(folder, step, from_plain(fields, where), config.init_data)
         if config.init_optimizer and optimizer_shapes(segment.config) != optimizer_shapes(config):
             raise UserError(
                 f"RunConfig.init_optimizer: the state of {type(segment.config.optimizer).__name__} in {folder} is none "
@@ -209,12 +212,18 @@ def _whole_step(checkpoints: Path, config: RunConfig) -> int:
     )
 
 
-def _segment_at(folder: Path, step: int, last: RunConfig) -> Segment:
-    """Returns the segment of a run that made its `step`-th update."""
+def _segment_at(folder: Path, step: int, last: RunConfig, with_data: bool) -> Segment:
+    """Returns the segment of a run that made its `step`-th update; of one in phases, its place if `with_data`."""
     order = read_order(folder)
     if order is None:
         raise UserError(f"{folder / CONFIG_JSON}: does not say where in its data the run is (data_order)")
     segments = (*read_earlier(folder), Segment(last, order))
+    if last.phases and with_data:
+        segments = open_course(last).going_on(order, segments[:-1]).inputs.segments
+    elif last.phases:
+        # Where its stores lie is no matter then.
+        first = [dataclasses.replace(order, step=max(order.step, stage.first_step)) for stage in stages(last)]
+        segments = (*segments[:-1], *(Segment(one.config, at) for one, at in zip(stages(last), first, strict=True)))
     return [segment for segment in segments if segment.order.step < max(step, 1)][-1]
 
 

@@ -182,7 +182,44 @@ class Rsqrt:
         return jnp.float32(self.base) * warmup / jnp.sqrt(jnp.maximum(step, self.warmup_steps))
 
 
-SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)}
+@dataclasses.dataclass(frozen=True)
+class PhaseSchedule:
+    """schedule((begun + (step - first_step) * pace), steps): another schedule, within a phase of a run.
+
+    A run in phases (`RunConfig.phases`) makes these itself, one for each of a phase's batch sizes.
+
+    Attributes:
+      schedule: of the phase.
+      first_step: of the run from which on it holds.
+      steps: length of the phase, in full batches.
+      begun: full batches' worth of tokens that the phase has read before `first_step`.
+      pace: size of a batch as a fraction of a full one.
+    """
+
+    schedule: Schedule
+    first_step: int = 0
+    steps: int = 1
+    begun: float = 0.0
+    pace: float = 1.0
+
+    @property
+    def peak_rate(self) -> float:
+        return self.schedule.peak_rate
+
+    def validate(self, total_steps: int) -> None:
+        """Raises UserError, naming the field, for what makes no phase."""
+        _require(0 <= self.first_step <= total_steps, self, "first_step", f"0 to the run's {total_steps} steps")
+        _require(self.steps >= 1, self, "steps", "at least 1")
+        _require(0 <= self.begun < math.inf, self, "begun", "a number from 0 on")
+        _require(0 < self.pace < math.inf, self, "pace", "a positive number")
+        self.schedule.validate(self.steps)
+
+    def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
+        made = jnp.asarray(jnp.asarray(step) - self.first_step, jnp.float32)
+        return self.schedule(jnp.float32(self.begun) + made * jnp.float32(self.pace), self.steps)
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt, PhaseSchedule)}
 
 
 def register_schedule(cls: type) -> type:

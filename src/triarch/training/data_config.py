@@ -1,0 +1,28 @@
+"""What a run reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from triarch.data.mixture import StoreMixture
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What a run reads.
+
+    Attributes:
+      window: tokens an example, which must be what the store holds.
+      store: folder of the token store, or a mixture of several; a recipe may leave it open, a run may not.
+      train_split: trained on.
+      validation_split: evaluated on during the run.
+      num_threads: reading ahead.
+      prefetch: batches kept ready.
+    """
+
+    window: int
+    store: str | StoreMixture | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    num_threads: int = 2
+    prefetch: int = 4
