@@ -53,6 +53,7 @@ setup(
         "triarch.gin_configs": ["**/*.gin"],
         "triarch.tpu_scripts": ["xla_flags.txt"],
         "triarch.report": ["templates/*"],
+        "triarch.interchange.huggingface": ["modelling/*.py"],
         "triarch.evaluation.few_shot": ["tasks/*.yaml"],
     },
     install_requires=[

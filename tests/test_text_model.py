@@ -193,8 +193,26 @@ def test_what_is_no_text_is_one_line(loaded):
     ):
         with pytest.raises(UserError, match=message):
             ours.logits(wrong)
-    with pytest.raises(UserError, match="no pooling 'max'"):
-        ours.embed("a", pooling="max")
+    for options, message in (
+        (dict(pooling="max"), "no pooling 'max'"),
+        (dict(prompt_name="query"), "the model has no prompt 'query': it knows none"),
+        (dict(prompt="a", prompt_name="query"), "as a text or by its name, not both"),
+        (dict(max_length=65), "max_length=65: the model has positions for 64"),
+        (dict(prompt="the quick brown", max_length=2), "max_length=2: the prompt and what stands around"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ours.embed("a", **options)
+    with pytest.raises(UserError, match="text 2 is empty"):
+        ours.embed(["a", ""])
+
+
+def test_vectors_are_of_what_is_left_of_a_text_with_its_prompt(folders, loaded):
+    ours, text = loaded["bert"], "the quick brown fox jumps over a dog"
+    close(ours.embed(text, prompt="import "), ours.embed("import " + text))
+    read = ours.read(text)
+    states = theirs(folders["bert"][1], input_ids=[*read[:5], read[-1]]).hidden_states[-1][0].numpy()
+    found = ours.embed([text, "a"], max_length=6, normalize=True)[0]
+    close(found, states.mean(0) / np.linalg.norm(states.mean(0)))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 model = triarch.load("runs/first")             # a run, an export or a Hugging Face folder
 model.generate("def main(", max_new_tokens=40)
 model.score([("context", "continuation")])
+model.embed(["a text", "another"], normalize=True)
 triarch.fit(dataframe, "chinchilla", {"params": "N", "tokens": "D", "loss": "loss"}).summary()
 triarch.results("runs/study").to_pandas()
 """
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from triarch.api import Fitted, fit, generate, make_store, plan, run_config, score, train
+    from triarch.api import Fitted, embed, fit, generate, make_store, plan, run_config, score, train
     from triarch.errors import UserError
     from triarch.results_table import Results
     from triarch.text_model import Model
@@ -27,6 +28,7 @@ __all__ = [
     "Fitted",
     "UserError",
     "__version__",
+    "embed",
     "fit",
     "generate",
     "load",
@@ -48,7 +50,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     from triarch.lazy import names_from
 
-    api = ("Fitted", "fit", "generate", "make_store", "plan", "run_config", "score", "train")
+    api = ("Fitted", "embed", "fit", "generate", "make_store", "plan", "run_config", "score", "train")
     return names_from(__name__, {"api": api, "errors": ("UserError",)})(name)
 
 

@@ -13,6 +13,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     import matplotlib.figure
+    import numpy as np
 
     from triarch.planning import Plan
     from triarch.planning.programs import Kind
@@ -50,6 +51,20 @@ def score(model: Model | _PathLike, texts: Any, **options: Any) -> Any:
       UserError: the folder holds no model, or a text is empty.
     """
     return _loaded(model).score(texts, **options)
+
+
+def embed(model: Model | _PathLike, texts: str | Sequence[str], **options: Any) -> np.ndarray:
+    """Returns float32 vectors [texts, d_model], or [d_model] for one text; see `Model.embed`.
+
+    Args:
+      model: what `triarch.load` gave, or a folder to load.
+      texts: a text, or a list of texts.
+      options: pooling, normalize, prompt, prompt_name, max_length, batch_size.
+
+    Raises:
+      UserError: the folder holds no model, a text is empty, or there is no such pooling or prompt.
+    """
+    return _loaded(model).embed(texts, **options)
 
 
 def _loaded(model: Model | _PathLike) -> Model:

@@ -27,12 +27,13 @@ from triarch.interchange import (
 )
 from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
-from triarch.models.network import specs, unflatten
+from triarch.models.network import Specs, specs, unflatten
 from triarch.schema import Anything, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
     from triarch.tokenizers import Tokenizer
+    from triarch.training.adapted_run import AdaptedRun
 
 RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -156,8 +157,11 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
     if not _is_run(folder, step):
         return open_export(folder)
     made = _read_config(folder / RUN_CONFIG)
+    adapted = _adapted(folder, made(0))
+    if adapted is not None:
+        return _open_adapted(folder, made(0), _network(folder, made(0)), adapted, step)
     step, parameters = _newest_whole(
-        folder, step, lambda found: _check_step(found, _network(folder, made(int(found.name))))
+        folder, step, lambda found: _check_step(found, specs(_network(folder, made(int(found.name)))))
     )
     fields = made(step)
     return StoredModel(
@@ -190,21 +194,82 @@ def _read_run(
 ) -> LoadedModel:
     made = _read_config(workdir / RUN_CONFIG)
 
-    def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
-        fields = made(int(checkpoint.name))
+    def network_at(step: int) -> Network:
+        fields = made(step)
         registry.check_origins(fields["objective"], str(workdir))
-        network = Network(_network(workdir, fields), execution, placement.constrain)
-        return network, _restore(_check_step(checkpoint, network.config), network, placement)
+        return Network(_network(workdir, fields), execution, placement.constrain)
 
-    step, (network, values) = _newest_whole(workdir, step, read)
+    def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
+        network = network_at(int(checkpoint.name))
+        return network, _restore(_check_step(checkpoint, network.specs), network.specs, placement)
+
+    adapted = _adapted(workdir, made(0))
+    if adapted is None:
+        step, (network, values) = _newest_whole(workdir, step, read)
+        params = unflatten(values)
+    else:
+        network = network_at(0)
+        base = load(adapted.base, step=adapted.base_step, execution=execution, placement=placement)
+        step, params = _with_adapters(workdir, network.config, adapted, base.params, step, placement)
     fields = made(step)
     return LoadedModel(
         path=workdir,
         network=network,
-        params=unflatten(values),
+        params=params,
         origin=_origin(workdir, fields, step),
         placement=placement,
         vocabulary_files=_vocabulary_files(workdir),
+    )
+
+
+def is_adapted(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a run of adapters, whose parameters are sums with those of another model."""
+    folder = Path(path)
+    is_run = (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+    return is_run and schema.read(folder / RUN_CONFIG, _RUN_CONFIG_SCHEMA).get("adapter") is not None
+
+
+def _adapted(workdir: Path, fields: dict[str, Any]) -> AdaptedRun | None:
+    if fields.get("adapter") is None:
+        return None
+    from triarch.training.adapted_run import adapted_run
+
+    return adapted_run(workdir, fields)
+
+
+def _with_adapters(
+    workdir: Path, config: ModelConfig, adapted: AdaptedRun, base: Any, step: Step, placement: Placement
+) -> tuple[int, Any]:
+    """Returns the step of a run's adapters, and the parameters of the network with them folded in."""
+    from triarch.models.adapters.network import AdaptedNetwork
+    from triarch.training.adapted_run import adapter_specs
+
+    network = AdaptedNetwork(config, adapted.adapter)
+    known = adapter_specs(network.specs)
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    return step, network.folded(network.completed(unflatten(values), network.of_base(base)))
+
+
+def _open_adapted(
+    workdir: Path, fields: dict[str, Any], config: ModelConfig, adapted: AdaptedRun, step: Step
+) -> StoredModel:
+    """Opens a run of adapters with its base, which is read one parameter at a time."""
+    from triarch.models.adapters.network import AdaptedNetwork
+    from triarch.training.adapted_run import AdaptedStoredModel, adapter_specs, updates_of
+
+    known = adapter_specs(AdaptedNetwork(config, adapted.adapter).specs)
+    placement = Placement.one_device()
+    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    base = open_stored(adapted.base, step=adapted.base_step)
+    return AdaptedStoredModel(
+        workdir,
+        config,
+        _origin(workdir, fields, step),
+        base.parameters,
+        _vocabulary_files(workdir),
+        base=base,
+        adapter=adapted.adapter,
+        updates=updates_of(config, adapted.adapter, values),
     )
 
 
@@ -236,6 +301,7 @@ def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
         fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
         found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
         found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+        found |= {"adapter": whole.get("adapter"), "init_from": whole.get("init_from")}
         return found | {"fingerprint": fingerprint}
 
     return made
@@ -277,7 +343,7 @@ def _best(workdir: Path, steps: list[int]) -> int:
     return best_step(workdir, fields.get("checkpoint") or {}, steps)
 
 
-def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
+def _check_step(checkpoint: Path, expected: Specs) -> Path:
     """Makes sure that a checkpoint's parameters are whole and the network's; returns their folder."""
     from triarch.training.checkpoints import PARAMS, find_faults
 
@@ -285,10 +351,10 @@ def _check_step(checkpoint: Path, config: ModelConfig) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(specs(config), tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
+    tensors.check(expected, tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
     return parameters
 
 
-def _restore(parameters: Path, network: Network, placement: Placement) -> dict[str, jax.Array]:
-    wanted = {name: spec.struct for name, spec in network.specs.items()}
-    return orbax_folder.load(parameters, wanted, placement.parameters(network.specs))
+def _restore(parameters: Path, known: Specs, placement: Placement) -> dict[str, jax.Array]:
+    wanted = {name: spec.struct for name, spec in known.items()}
+    return orbax_folder.load(parameters, wanted, placement.parameters(known))

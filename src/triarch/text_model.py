@@ -10,10 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from triarch.decoding import Conventions, GenerationSettings, Writer, rolling, score
@@ -21,18 +19,18 @@ from triarch.decoding.prompt_texts import check_stops, decode, encode
 from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.decoding.scoring import Continuation, Pseudo
 from triarch.errors import UserError, nearest
+from triarch.evaluation.embedding import embed
 from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.states import hidden_states
 from triarch.interchange import LoadedModel
-from triarch.models import Transformer
+from triarch.interchange.embedder import Embedder
+from triarch.models.pooling import Pooling
 from triarch.objectives import SpecialTokens, documents
 
 if TYPE_CHECKING:
     from triarch.tokenizers import Tokenizer
 
 Pair = tuple[str, str]
-Pooling = Literal["mean", "cls", "last"]
-POOLING = ("mean", "cls", "last")
 # What is read at once of a model whose positions have no end, as in `triarch evaluate --tasks`.
 _LENGTH = 2048
 # Settings that are the model's, not the caller's.
@@ -253,27 +251,56 @@ class Model(LoadedModel):
         found = [{self._side: states} for states in self._run(given, batch_size, hidden_states)]
         return found[0] if alone else found
 
-    def embed(self, texts: str | Sequence[str], pooling: Pooling = "mean", batch_size: int = 8) -> np.ndarray:
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        pooling: Pooling | None = None,
+        batch_size: int = 32,
+        *,
+        normalize: bool | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        max_length: int | None = None,
+    ) -> np.ndarray:
         """Returns float32 vectors [texts, d_model], or [d_model] for one text, of the last hidden states.
+
+        Those of an encoder-decoder are of its encoder. What is left out is as the model was trained to embed texts
+        (`Contrast`), or as its sentence-transformers folder says; of other models the mean, not normalised.
 
         Args:
           texts: a text, or a list of texts.
-          pooling: the mean over all ids of `read(text)`, the state of the first one ("cls") or of the last one.
+          pooling: the "mean" over all ids that are read, the state of the first one ("cls") or of the "last" one.
           batch_size: texts computed at once.
+          normalize: whether vectors are scaled to length 1.
+          prompt: put before each text.
+          prompt_name: of a prompt that the model knows ("query"), likewise.
+          max_length: tokens read of a text at most, those around it included; the rest is cut off.
 
         Raises:
-          UserError: a text is empty or too long, or the pooling is unknown.
+          UserError: a text is empty, or there is no such pooling or prompt.
         """
-        if pooling not in POOLING:
-            raise UserError(f"no pooling {pooling!r}{nearest(str(pooling), POOLING)}")
         given, alone = _listed(texts)
-        pools = {
-            "mean": lambda states: states.mean(0),
-            "cls": lambda states: states[0],
-            "last": lambda states: states[-1],
-        }
-        vectors = np.stack([pools[pooling](states) for states in self._run(given, batch_size, _last_states)])
+        embedder = self.embedder(pooling, normalize)
+        vectors = embed(
+            self,
+            self.tokenizer,
+            given,
+            embedder,
+            prompt=embedder.prompt(prompt, prompt_name),
+            max_length=max_length,
+            batch_size=batch_size,
+        ).vectors
         return vectors[0] if alone else vectors
+
+    def embedder(self, pooling: Pooling | None = None, normalize: bool | None = None) -> Embedder:
+        """Returns how the model embeds texts, with what is given in place of its own.
+
+        Raises:
+          UserError: there is no such pooling.
+        """
+        changed = {"pooling": pooling, "normalize": normalize}
+        chosen = {name: value for name, value in changed.items() if value is not None}
+        return dataclasses.replace(Embedder.of(self.origin), **cast(Any, chosen)).checked("embed")
 
     @functools.cached_property
     def _conventions(self) -> Conventions:
@@ -381,13 +408,6 @@ class Model(LoadedModel):
         before, whole = self.detokenize(context), self.detokenize([*context, *tokens])
         text = whole[len(before) :] if whole.startswith(before) else self.detokenize(tokens)
         return text[: min((place for place in map(text.find, stops) if place >= 0), default=len(text))]
-
-
-def _last_states(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns float32[batch, length, d_model]: the last states of the encoder, or of a decoder without one."""
-    if model.config.architecture == "encoder-decoder":
-        return hidden_states(model, batch)[:, -1]
-    return model.states(batch).astype(jnp.float32)
 
 
 def _listed(inputs: Any) -> tuple[list[Any], bool]:

@@ -9,13 +9,13 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tests.training import tiny
-from triarch.models import Execution
+from triarch.models import Execution, Network
 from triarch.models.network import ParameterSpec
-from triarch.sharding import AxisRules
+from triarch.sharding import AxisRules, Constrainer
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.muon import Muon
 from triarch.training.optimizers.schedules import Constant
-from triarch.training.state import abstract_state, placed
+from triarch.training.state import abstract_state
 
 SPECS = {
     "wide": ParameterSpec((6, 10), ("embed", "mlp"), "kernel"),
@@ -92,7 +92,7 @@ def test_what_is_not_stacked_is_trained_as_by_optax_alone():
 
 def test_its_state_is_split_as_its_parameters():
     mesh = jax.sharding.AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"))
-    network = placed(tiny.model("encoder-decoder"), Execution(), AxisRules(), mesh)
+    network = Network(tiny.model("encoder-decoder"), Execution().on("cpu"), Constrainer(AxisRules(), mesh))
     specs = network.trained_specs
     muon = optimizers.build(Muon(Constant(RATE)), 10, specs)
     state = abstract_state(network, muon, AxisRules(), mesh)

@@ -103,8 +103,8 @@ def test_it_goes_on_with_a_restored_state_not_from_the_beginning(config, run, mo
     train(changed, run, "", may_change=True)
     save = loop._save
 
-    def killed(kept, state, step):
-        save(kept, state, step)
+    def killed(kept, state, run, step):
+        save(kept, state, run, step)
         kept.checkpoints.wait()
         raise KeyboardInterrupt
 

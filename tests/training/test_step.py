@@ -10,15 +10,15 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from tests.training import tiny
-from triarch.models import Execution, build
-from triarch.sharding import AxisRules
+from triarch.models import Execution, Network, build
+from triarch.sharding import AxisRules, Constrainer
 from triarch.training.inputs import open_inputs
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.adafactor import Adafactor
 from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.optimizers.schedules import Constant, Cosine
 from triarch.training.run import assemble
-from triarch.training.state import abstract_state, placed
+from triarch.training.state import abstract_state
 from triarch.training.step import all_finite
 
 
@@ -126,7 +126,7 @@ def test_parameters_are_those_of_build(config):
 def test_factored_statistics_are_split_as_their_parameters():
     mesh = jax.sharding.AbstractMesh((2, 4, 2), ("data", "fsdp", "tensor"))
     config = tiny.model("decoder-only")
-    network = placed(config, Execution(), AxisRules(), mesh)
+    network = Network(config, Execution().on("cpu"), Constrainer(AxisRules(), mesh))
     optimizer = optimizers.build(
         Adafactor(Constant(0.1), factored=True, min_dim_to_factor=4), 10, network.trained_specs
     )

@@ -27,6 +27,7 @@ VERBS = {
     "extrapolate": "loss on texts longer than those trained on, with figures",
     "attention": "how local, how even and of what rank attention is, with maps and figures",
     "generate": "text out of a run, an export or an imported model",
+    "embed": "texts to vectors, with a run, an export or an imported model",
     "describe": "parameters, FLOPs, memory and the resolved config of a model or run",
     "plan": "whether a run fits a TPU slice, what it would cost there, by the TPU compiler",
     "sweep": "prepare, train, evaluate and export every run of a study",

@@ -111,7 +111,7 @@ def _imported(
         decoder_start=_start(model, said) if has_both else (),
         before=(*before, *mode),
         after=() if architecture == "decoder-only" else tuple(after),
-        bidirectional_prompt=False,
+        bidirectional_prompt=said.bidirectional_prompt and architecture == "decoder-only",
         first_token=said.forced_first if has_both else None,
         ends=_ends(model, said, special),
         last_token=None if architecture == "encoder-only" else _last(model, said),

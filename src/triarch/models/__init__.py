@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from triarch import lazy
+from triarch.models.adapters.lora import LoRA
 from triarch.models.attention.rope import RopeScaling
 from triarch.models.choices import register_feed_forward, register_mixer
 from triarch.models.config import ModelConfig
@@ -19,6 +20,7 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "Execution",
+    "LoRA",
     "MakeHead",
     "ModelConfig",
     "Network",

@@ -75,6 +75,16 @@ class Transformer(nnx.Module):
         """Returns the last stack's output; the arguments are those of `hidden`."""
         raise NotImplementedError
 
+    def text_states(
+        self, batch: Batch, key: Keys = None, losses: Losses = None
+    ) -> Float[Array, "batch length d_model"]:
+        """Returns the last states of the stack that reads a text: the encoder's, or a decoder's without an encoder.
+
+        Args:
+          batch: features of that side alone; the other arguments are those of `hidden`.
+        """
+        return self.states(batch, key, losses)
+
     def unembedding(self) -> Unembedding:
         """Returns the map from hidden states to logits."""
         config = self.config.of_side("decoder")
@@ -264,14 +274,28 @@ class EncoderDecoder(Decoding):
         self.decoder_input = StackInput(config.of_side("decoder"), rngs)
         self.decoder = Stack(config, execution, "decoder", rngs, constrain)
 
+    def text_states(
+        self, batch: Batch, key: Keys = None, losses: Losses = None
+    ) -> Float[Array, "batch length d_model"]:
+        segments = _encoder_segments(batch, self.config.pad_id)
+        return self._encoded(batch, segments, _positions(batch, "encoder", segments), key, losses)
+
+    def _encoded(
+        self,
+        batch: Batch,
+        segments: Int[Array, "batch length"],
+        positions: Int[Array, "#batch length"],
+        key: Keys,
+        losses: Losses,
+    ) -> Float[Array, "batch length d_model"]:
+        dropout = self._dropout("encoder", key)
+        context = self._self_context("encoder", Mask(segments, segments), positions, dropout, losses)
+        return self.encoder(self._embed(batch, "encoder", self.encoder_input, positions, dropout), context)
+
     def _inputs(self, batch: Batch, key: Keys = None, losses: Losses = None) -> DecoderInputs:
         source_segments = _encoder_segments(batch, self.config.pad_id)
         source_positions = _positions(batch, "encoder", source_segments)
-        dropout = self._dropout("encoder", key)
-        context = self._self_context(
-            "encoder", Mask(source_segments, source_segments), source_positions, dropout, losses
-        )
-        memory = self.encoder(self._embed(batch, "encoder", self.encoder_input, source_positions, dropout), context)
+        memory = self._encoded(batch, source_segments, source_positions, key, losses)
         segments = batch.get("decoder_segment_ids", jnp.ones_like(batch["decoder_input_tokens"]))
         positions = _positions(batch, "decoder", segments)
         if self.config.decoder_positions == "continuous":

@@ -109,7 +109,10 @@ class Network:
 
     def merge(self, params: Tree) -> Transformer:
         """Returns the module with the given parameters."""
-        values = flatten(params)
+        return self._module(flatten(params))
+
+    def _module(self, values: Mapping[str, Any]) -> Transformer:
+        """Returns the module with what stands for each parameter, by name."""
         leaves = [(path, variable.replace(values[_name(path)])) for path, variable in self._variables]
         model = nnx.merge(self._graph, nnx.from_flat_state(leaves))
         model.dropout = self._dropout
@@ -124,6 +127,18 @@ class Network:
     def completed(self, trained: Tree, tree: Tree) -> Tree:
         """Returns `tree` with the leaves of `trained` in place of its own."""
         return unflatten(flatten(tree) | flatten(trained))
+
+    def stored(self, params: Tree) -> Tree:
+        """Returns what of the parameters a checkpoint keeps."""
+        return params
+
+    def folded(self, params: Tree) -> Tree:
+        """Returns the parameters of the network as it is without adapters."""
+        return params
+
+    def of_base(self, base: Tree) -> Tree:
+        """Returns the parameters of the network without adapters as this one holds them."""
+        return base
 
     @property
     def trained_specs(self) -> Tree:

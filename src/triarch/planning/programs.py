@@ -12,10 +12,10 @@ from jax.sharding import NamedSharding
 
 from triarch.sharding import MeshConfig, make_mesh
 from triarch.training.config import RunConfig, validate
+from triarch.training.networks import placed
 from triarch.training.optimizers import optimizer as optimizers
-from triarch.training.optimizers.frozen import trained_names
 from triarch.training.run import Program, assemble_program
-from triarch.training.state import init_state, placed
+from triarch.training.state import init_state
 
 Kind = Literal["train", "evaluate", "prefill", "decode"]
 
@@ -57,9 +57,7 @@ def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> di
 def state_bytes(config: RunConfig) -> int:
     """Returns the bytes of parameters and optimizer state, over all devices; nothing is made."""
     one = make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    make_head = config.bound().make_head
-    trained = trained_names(config.model, config.train_only, config.frozen, make_head)
-    network = placed(config.model, config.execution, config.rules, one, trained, make_head)
+    network = placed(config, one, config.bound().make_head)
     transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     state = jax.eval_shape(lambda: init_state(network, transformation, 0))
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

@@ -13,7 +13,7 @@ from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.tokenization import TokenizedChunk, TokenizedSplit
 
 _HEADER = "header"
-_COUNTS = ("documents", "bytes", "token_bytes", "lossy_documents", "cut_documents", "parted_documents")
+_COUNTS = ("documents", "bytes", "token_bytes", "lossy_documents", "cut_documents", "parted_documents", "tasks")
 
 
 def to_block(chunk: TokenizedChunk) -> bytes:

@@ -77,6 +77,7 @@ class SplitCounts:
     cut_documents: int = 0
     parted_documents: int = 0
     begun: _Begun | None = None
+    tasks: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def add(self, tokenized: TokenizedSplit, writer: StoreWriter, split: str) -> None:
         """Counts `tokenized`; writes where it comes from and the examples that it completes."""
@@ -103,6 +104,8 @@ class SplitCounts:
         self.lossy_documents += lossy
         self.cut_documents += tokenized.cut_documents
         self.parted_documents += parted
+        for task, count in tokenized.tasks.items():
+            self.tasks[task] = self.tasks.get(task, 0) + count
         _write(self.layout.add(tokenized.tokens, tokenized.lengths), writer, split)
 
     def to_json(self) -> dict[str, Any]:
@@ -164,6 +167,11 @@ class Counts:
     def other_token_bytes(self) -> dict[str, int]:
         """How many bytes the tokens of those splits stand for whose text has more or fewer."""
         return {name: split.token_bytes for name, split in self.splits.items() if split.token_bytes != split.bytes}
+
+    @property
+    def tasks(self) -> dict[str, dict[str, int]]:
+        """How many documents of each task are in each split."""
+        return {name: dict(sorted(split.tasks.items())) for name, split in self.splits.items()}
 
     @property
     def between_documents(self) -> bool:

@@ -298,6 +298,7 @@ class _Preparation:
             **({"token_bytes": counts.other_token_bytes} if counts.other_token_bytes else {}),
             "lossy_documents": sum(split.lossy_documents for split in counts.splits.values()),
             "left_out": counts.left_out.to_json(),
+            **({"tasks": counts.tasks} if any(counts.tasks.values()) else {}),
             "cut_documents": sum(split.cut_documents for split in counts.splits.values()),
             "parted_documents": sum(split.parted_documents for split in counts.splits.values()),
         }
@@ -312,6 +313,8 @@ def _pairs_window(corpus: Corpus, task: str, layout: str, lengths: Mapping[str, 
     for name in ("inputs", "targets"):
         if lengths.get(name, 0) < 1:
             raise UserError(f"max_{name}={lengths.get(name)}: expected at least 1")
+    if lengths["targets"] < 2:
+        raise UserError("max_targets=1: leaves nothing of targets but the token that ends them: expected at least 2")
     return sum(lengths.values())
 
 

@@ -18,6 +18,7 @@ from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import Splitting
 from triarch.prepare.worker_processes import end_with_parent, interrupts_blocked
 from triarch.tokenizers import Tokenizer
+from triarch.tokenizers.base import encode_rendered
 from triarch.tokenizers.cuts import TextPart
 
 # Characters of text a process gets at a time: large beside the cost of handing over, small beside memory.
@@ -45,6 +46,7 @@ class TokenizedSplit:
       cut_documents: how many of them lost their end, for they were too long (pairs only).
       parted_documents: how many of them were tokenized in parts that may show: see `tokenizers.cuts`.
       origins: where they come from, and how many tokens each had before it was cut.
+      tasks: how many documents there are of each task, of those that say theirs.
     """
 
     tokens: np.ndarray
@@ -56,6 +58,7 @@ class TokenizedSplit:
     cut_documents: int
     parted_documents: int
     origins: Origins
+    tasks: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,8 @@ class ChunkTokenizer:
 
     def takes_apart(self, document: Document) -> bool:
         """Returns whether `document` is to be handed over in `parts`: a long one, but of pairs, which may be cut."""
+        if document.rendered:
+            return False
         return self.lengths is None and len(document.text) + len(document.inputs or "") > _LONG_CHARACTERS
 
     def parts(self, document: Document) -> Iterator[Part]:
@@ -172,6 +177,15 @@ class ChunkTokenizer:
         for document in documents:
             found = found_bytes = 0
             too_long, certain = False, True
+            if document.rendered:
+                sides, whole = self._rendered(document)
+                pieces += sides
+                lengths += map(len, sides)
+                uncut += whole if self.lengths is not None else []
+                found = found_bytes = sum(self.tokenizer.token_bytes.count(ids, _first_of(ids)) for ids in sides)
+                num_bytes, token_bytes = num_bytes + found, token_bytes + found_bytes
+                cut += any(len(ids) < count for ids, count in zip(sides, whole, strict=True))
+                continue
             for text, longest in self._texts(document):
                 kept = count = 0
                 for part in self.tokenizer.parts(text):
@@ -197,7 +211,21 @@ class ChunkTokenizer:
         uncut_lengths = np.array(uncut, np.int64) if uncut else kept_lengths
         origins = Origins.of([document.origin for document in documents], uncut_lengths.reshape(len(documents), -1))
         tokens = np.concatenate(pieces)
-        return TokenizedSplit(tokens, len(documents), kept_lengths, num_bytes, token_bytes, lossy, cut, parted, origins)
+        tasks = collections.Counter(document.task for document in documents if document.task is not None)
+        numbers = (num_bytes, token_bytes, lossy, cut, parted)
+        return TokenizedSplit(tokens, len(documents), kept_lengths, *numbers, origins, tasks)
+
+    def _rendered(self, document: Document) -> tuple[list[np.ndarray], list[int]]:
+        """Returns the ids of what a chat template made, cut to the lengths, and how many there were.
+
+        Of inputs that are too long the end stays, which asks for the answer; of targets the beginning.
+        """
+        inputs, targets = encode_rendered(self.tokenizer, document.inputs or "", document.text)
+        if self.lengths is None:
+            whole = np.concatenate([inputs, targets]).astype(self.dtype)
+            return [whole], [len(whole)]
+        kept = inputs[max(0, len(inputs) - self.lengths["inputs"]) :], targets[: self.lengths["targets"]]
+        return [ids.astype(self.dtype) for ids in kept], [len(inputs), len(targets)]
 
     def _num_bytes(self, part: TextPart, ids: np.ndarray) -> int:
         """Returns how many bytes of text the ids of a part stand for: a space put before a text is none of it."""
@@ -214,6 +242,11 @@ class ChunkTokenizer:
         if self.lengths is None:
             return [(document.whole, None)]
         return [(document.inputs or "", self.lengths["inputs"]), (document.text, self.lengths["targets"])]
+
+
+def _first_of(ids: np.ndarray) -> np.ndarray:
+    """Returns bool[tokens]: whether a text starts there, which no part of a template's does."""
+    return np.zeros(len(ids), bool)
 
 
 def tokenize(records: Iterable[Document | LeftOut], work: ChunkTokenizer, workers: int) -> Iterator[TokenizedChunk]:

@@ -59,6 +59,15 @@ class Tokenizer(Protocol):
         ...
 
 
+def encode_rendered(tokenizer: Tokenizer, inputs: str, targets: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns int32 ids of a text that a chat template made, in two parts.
+
+    Names of special tokens are those tokens where the tokenizer is one of Hugging Face's; elsewhere they are text.
+    """
+    own = getattr(getattr(tokenizer, "base", tokenizer), "encode_rendered", None)
+    return own(inputs, targets) if own is not None else (tokenizer.encode(inputs), tokenizer.encode(targets))
+
+
 def bytes_of(texts: Sequence[bytes], puts_space: bool = False, space: Sequence[int] = ()) -> TokenBytes:
     """Returns the bytes of tokens.
 

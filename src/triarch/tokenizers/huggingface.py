@@ -19,19 +19,23 @@ from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError
 from triarch.files import read_regular
 from triarch.tokenizers.base import MOST_TOKENIZER_BYTES, SPACE_SYMBOL, bytes_of, has_words, space_in
+from triarch.tokenizers.chat import ChatTemplate
 from triarch.tokenizers.cuts import Cutter, TokenizerInParts, unused_character
 from triarch.tokenizers.special_tokens import (
+    CHAT_TEMPLATE,
     MODEL_CONFIG,
     SPECIAL_TOKENS_MAP,
     TOKENIZER_CONFIG,
+    chat_template,
     find_special,
     own_special,
+    special_texts,
 )
 
 KIND = "huggingface"
 TOKENIZER_FILE = "tokenizer.json"
 # What a model's folder holds of its tokenizer; the first one is what triarch reads, the others are carried along.
-_KEPT_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP)
+_KEPT_FILES = (TOKENIZER_FILE, TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, CHAT_TEMPLATE)
 _BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 # Byte-level vocabularies write a byte as one character: itself where it can be seen, else one from U+0100 on.
 _SEEN = [byte for byte in range(256) if chr(byte).isprintable() and chr(byte) not in " \u00ad"]
@@ -95,7 +99,7 @@ class HuggingFaceTokenizer(TokenizerInParts):
         """
         folder = path if path.is_dir() else path.parent
         names = {TOKENIZER_FILE: folder / TOKENIZER_FILE if path.is_dir() else path}
-        names |= {name: folder / name for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, MODEL_CONFIG)}
+        names |= {name: folder / name for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, CHAT_TEMPLATE, MODEL_CONFIG)}
         files = {}
         for name, file in names.items():
             try:
@@ -164,6 +168,40 @@ class HuggingFaceTokenizer(TokenizerInParts):
         symbol = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in SPACE_SYMBOL.encode()]
         space = space_in(self._ids(f"{self._probe} {self._probe}"), symbol)
         return bytes_of(self.token_texts, read[:1] == b" " != self._probe[:1].encode(), space)
+
+    def chat_template(self) -> ChatTemplate | None:
+        """Returns the template in which the tokenizer's model reads conversations; None where it has none.
+
+        Raises:
+          UserError: it is no template.
+        """
+        found = chat_template(self._name, self._files)
+        if found is None:
+            return None
+        ends = frozenset(token.content for token in self._added.values() if token.special)
+        return ChatTemplate(found, f"{self._name}: its chat template", self.special_texts(), ends)
+
+    def special_texts(self) -> dict[str, str]:
+        """Returns the texts of special tokens by the fields that name them, as "bos_token"."""
+        return special_texts(self._name, self._files)
+
+    def encode_rendered(self, inputs: str, targets: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of a text that a chat template made, in two parts: names of special tokens are those tokens.
+
+        A token that begins in `inputs` is of the first part, wherever it ends.
+        """
+        encoded = self._with_special.encode(inputs + targets, add_special_tokens=False)
+        ids = np.array(encoded.ids, np.int32)
+        starts = np.array([start for start, _ in encoded.offsets], np.int64)
+        first = min(int(np.searchsorted(starts, len(inputs))), max(0, len(ids) - 1))
+        return ids[:first], ids[first:]
+
+    @functools.cached_property
+    def _with_special(self) -> tokenizers.Tokenizer:
+        made = tokenizers.Tokenizer.from_buffer(self._files[TOKENIZER_FILE])
+        made.no_truncation()
+        made.no_padding()
+        return made
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [int(index) for index in ids if int(index) not in self._special_ids]

@@ -12,6 +12,7 @@ from triarch.schema import Anything, Table
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
 MODEL_CONFIG = "config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 # The key of tokenizer_config.json that says which vocabulary of ours an exported tokenizer is.
 OWN_VOCABULARY = "triarch_vocabulary"
 
@@ -69,6 +70,39 @@ def find_special(
     start = next((index for index in starts if isinstance(index, int)), None)
     special["bos"] = next(index for index in (start, special["bos"], special["pad"]) if index is not None)
     return {**special, **_sentinels(added)}
+
+
+def special_texts(name: str, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Returns the texts of a tokenizer's special tokens by the fields that name them, as "bos_token"."""
+    config = {**_fields(name, SPECIAL_TOKENS_MAP, files), **_fields(name, TOKENIZER_CONFIG, files)}
+    tokens = {field: config.get(field) for field in config if field.endswith("_token")}
+    texts = {field: token.get("content") if isinstance(token, dict) else token for field, token in tokens.items()}
+    return {field: text for field, text in texts.items() if isinstance(text, str)}
+
+
+def chat_template(name: str, files: Mapping[str, bytes]) -> str | None:
+    """Returns a tokenizer's chat template; None where it has none.
+
+    Newer versions of transformers write the template to a file of its own, older ones into tokenizer_config.json, where
+    there may be several by name: the one called "default" is for conversations.
+
+    Raises:
+      UserError: it is no text.
+    """
+    source = _fields(name, TOKENIZER_CONFIG, files).get("chat_template")
+    if CHAT_TEMPLATE in files:
+        try:
+            source = files[CHAT_TEMPLATE].decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{name}: its {CHAT_TEMPLATE} is not UTF-8: {error.reason}") from None
+    if isinstance(source, list):
+        named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
+        source = named.get("default")
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise UserError(f'{name}: its {TOKENIZER_CONFIG}: "chat_template" is {type(source).__name__}, expected a text')
+    return source
 
 
 def own_special(special: Mapping[str, Any], size: int) -> dict[str, Any]:

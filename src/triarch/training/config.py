@@ -7,10 +7,11 @@ from typing import Literal
 
 from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError, nearest
-from triarch.models import Dropout, Execution, ModelConfig
+from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.sharding import AxisRules, MeshConfig
+from triarch.training.adapters import check_adapter
 from triarch.training.data_config import DataConfig
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
@@ -68,10 +69,14 @@ class RunConfig:
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
+      held_out_tasks: patterns (*, ?, [...]) of tasks that the run must not be trained on: a store that says it holds
+        one in its training split is refused, and `triarch evaluate` names what was trained on after all.
       train_only: parameters that are trained: kinds ("kernel", "vector", "table", "adapter"), names as in an export
         ("embedding/table") or their first parts ("decoder"), "*" for any characters; () for all. The others keep the
         values they begin with, without gradients or optimizer state.
       frozen: parameters that are not trained, likewise; () for none.
+      adapter: small matrices beside kernels that are trained in place of the parameters that `init_from` names, which
+        stay as they are and are not saved again; None for none.
       z_loss: weight of log(Z)^2 a token.
       loss_chunk: positions of each sequence whose logits are held at once; 0 holds them all.
       log_every: steps between lines of metrics.jsonl; the first and the last step are always logged.
@@ -107,8 +112,10 @@ class RunConfig:
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
+    held_out_tasks: tuple[str, ...] = ()
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    adapter: LoRA | None = None
     z_loss: float = 1e-4
     loss_chunk: int = 512
     log_every: int = 10
@@ -159,6 +166,7 @@ FREE_KEYS = (
     "log_every",
     "eval_every",
     "eval_batches",
+    "held_out_tasks",
     "eval_tasks",
     "eval_tasks_every",
     "eval_tasks_split",
@@ -220,6 +228,12 @@ def validate(config: RunConfig) -> None:
         check_phases(config, validate)
     else:
         optimizers.validate(config.optimizer, config.steps)
+    if config.adapter is not None:
+        if config.phases:
+            raise UserError("RunConfig.adapter: a run in phases trains no adapters: expected RunConfig.phases = ()")
+        check_adapter(config)
+    elif config.dropout.adapter:
+        raise UserError(f"Dropout.adapter = {config.dropout.adapter!r}: has no effect without RunConfig.adapter")
     if config.train_only or config.frozen:
         trained_names(config.model, config.train_only, config.frozen, config.bound().make_head)
 

@@ -11,6 +11,7 @@ from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
 from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs, Interleaved
+from triarch.data.tasks import check_held_out
 from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
@@ -177,6 +178,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     folders = chosen.stores if isinstance(chosen, StoreMixture) else (chosen,)
     stores = tuple(_open_store(folder, config) for folder in folders)
     check_alike(stores)
+    check_held_out(stores, config.data.train_split, config.held_out_tasks)
     vocabulary = stores[0].manifest.vocabulary
     objective = config.bound(SpecialTokens.from_manifest(vocabulary.special), vocabulary.size)
     _ = objective.features  # Says here what does not fit, not when the first batch is read.

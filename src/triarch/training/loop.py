@@ -24,6 +24,7 @@ from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
 from triarch.runtime.watchdog import Watchdog
 from triarch.sharding import check_batch
+from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
@@ -81,6 +82,7 @@ def train(
         became infinite or NaN, no checkpoint is whole, or the disk is full.
     """
     validate(config)
+    check_base(config)
     check_evaluator(config, task_evaluator)
     course = open_course(config)
     workdir = Path(workdir)
@@ -88,6 +90,8 @@ def train(
     if change is None:
         check_folder(workdir, config, course.stores)
     beginning = _starting_point(course, workdir)
+    # Adapters go with parameters that no checkpoint of the run holds.
+    base = beginning if config.adapter is None else open_starting_point(config, course.stores[0], workdir)
     course = in_order(workdir, course, beginning)
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
@@ -112,7 +116,11 @@ def train(
         checkpoints = stack.enter_context(
             contextlib.closing(Checkpoints(workdir / CHECKPOINTS, config.checkpoint, lambda: best.step))
         )
-        state, start = restore_newest(checkpoints, run.target, progress.say) or (run.initial_state(beginning), 0)
+        restored = restore_newest(checkpoints, run.stored(run.target), progress.say)
+        if restored is None:
+            state, start = run.initial_state(beginning), 0
+        else:
+            state, start = run.completed(restored[0], base), restored[1]
         trace = stack.enter_context(Profile(profile, workdir, progress.say))
         trace.check(start, config.steps)
         if change is not None:
@@ -205,7 +213,7 @@ def _loop(
                 pending = None
                 if kept.best.note(line) or due:
                     with reporter.paused():
-                        _save(kept, state, step)
+                        _save(kept, state, run, step)
             if stop:
                 return state, step
     raise AssertionError("batches never end")
@@ -259,7 +267,7 @@ def _logged(workdir: Path, start: int, checkpoints: Checkpoints) -> list[Mapping
     return [line for line in read_lines(workdir / METRICS) if line["step"] in there]
 
 
-def _save(kept: Kept, state: TrainState, step: int) -> None:
+def _save(kept: Kept, state: TrainState, run: Run, step: int) -> None:
     """Saves a state whose metrics were reported, so that no checkpoint is ahead of the log, or not finite."""
     if not bool(all_finite(state.params)):
         raise UserError(
@@ -268,7 +276,7 @@ def _save(kept: Kept, state: TrainState, step: int) -> None:
         )
     if kept.log is not None:
         kept.log.sync()
-    kept.checkpoints.save(state, step)
+    kept.checkpoints.save(run.stored(state), step)
 
 
 def _starting_point(course: Course, workdir: Path) -> StartingPoint | None:

@@ -26,7 +26,7 @@ def least_bytes(run: Run) -> dict[str, int]:
     hidden = 2 * width * tokens // config.microbatches
     return {
         "state": _tree_bytes(run.target),
-        "gradients": _tree_bytes(run.target.params),
+        "gradients": _tree_bytes(run.network.trained(run.target.params)),
         "batch": features + hidden,
     }
 

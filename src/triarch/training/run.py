@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from triarch.interchange import Placement
 from triarch.models import Network
+from triarch.models.adapters.network import AdaptedNetwork
 from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
@@ -21,10 +22,10 @@ from triarch.sharding import batch_sharding, check_batch, check_split, host_rows
 from triarch.training.config import RunConfig
 from triarch.training.hardware import peak_flops
 from triarch.training.inputs import Inputs
+from triarch.training.networks import placed
 from triarch.training.optimizers import optimizer as optimizers
-from triarch.training.optimizers.frozen import trained_names
 from triarch.training.starting_point import StartingPoint
-from triarch.training.state import TrainState, abstract_state, born_sharded, placed
+from triarch.training.state import TrainState, abstract_state, born_sharded
 from triarch.training.step import Batch, EvalStep, TrainStep, make_eval_step, make_train_step
 
 
@@ -83,7 +84,23 @@ class Run(Program):
         state = born_sharded(self.network, self.transformation, self.target, self.config.seed)
         if start is None:
             return state
-        return start.state(state, self.target, Placement(self.mesh, self.config.rules))
+        return start.state(state, self.target, Placement(self.mesh, self.config.rules), self.network)
+
+    def stored(self, state: TrainState) -> TrainState:
+        """Returns what checkpoints keep of a state, or of `target`."""
+        return state._replace(params=self.network.stored(state.params))
+
+    def completed(self, stored: TrainState, base: StartingPoint | None) -> TrainState:
+        """Returns a state of which checkpoints keep `stored`; of a run with adapters, on top of their base.
+
+        Raises:
+          UserError: the base is damaged.
+        """
+        if not isinstance(self.network, AdaptedNetwork):
+            return stored
+        target = self.target.params
+        found = base.base(target, Placement(self.mesh, self.config.rules), self.network)
+        return stored._replace(params=self.network.completed(stored.params, found))
 
     def with_fresh_optimizer(self, state: TrainState) -> TrainState:
         """Returns a state with its optimizer's as at the beginning; the number of updates made stays."""
@@ -161,8 +178,7 @@ def assemble_program(
     for own in (config.model, config.model.of_side("decoder")):
         check_split(config.rules, mesh, {"heads": own.num_heads, "mlp": own.d_ff})
     layout = batch_sharding(config.rules, mesh)
-    trained = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
-    network = placed(config.model, config.execution, config.rules, mesh, trained, objective.make_head, config.dropout)
+    network = placed(config, mesh, objective.make_head)
     transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     target = abstract_state(network, transformation, config.rules, mesh)
     train_step = make_train_step(network, config, objective, target, layout)

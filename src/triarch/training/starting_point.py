@@ -17,8 +17,9 @@ from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.interchange import Placement, model_config, orbax_folder, parameters, read_export, read_manifest
 from triarch.interchange.manifest import TUNED_FROM
-from triarch.models import ModelConfig
-from triarch.models.network import flatten, specs
+from triarch.models import ModelConfig, Network
+from triarch.models.adapters.network import AdaptedNetwork
+from triarch.models.network import Tree, flatten, specs, unflatten
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
@@ -82,7 +83,7 @@ class StartingPoint:
             kept = {key: self.imported.get(key) for key in ("huggingface", "config", "generation_config")}
             write_whole(workdir / f"{TUNED_FROM}.json", json.dumps(kept, indent=2) + "\n")
 
-    def state(self, fresh: TrainState, target: TrainState, placement: Placement) -> TrainState:
+    def state(self, fresh: TrainState, target: TrainState, placement: Placement, network: Network) -> TrainState:
         """Returns `fresh` with what is taken over, in the shapes and shardings of `target`.
 
         The head of an objective is taken over where one of the same shape is stored, and else stays fresh.
@@ -90,6 +91,9 @@ class StartingPoint:
         Raises:
           UserError: the export is damaged.
         """
+        if isinstance(network, AdaptedNetwork):
+            found = self.base(target.params, placement, network)
+            return fresh._replace(params=network.completed(found, fresh.params))
         if self.checkpoint is None:
             loaded = read_export(self.folder, placement=placement)
             wanted = {name: target.params[name] for name in loaded.params}
@@ -100,6 +104,23 @@ class StartingPoint:
         if self.optimizer:
             state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
         return state
+
+    def base(self, target: Tree, placement: Placement, network: AdaptedNetwork) -> Tree:
+        """Returns the parameters that adapters stand beside, as the network holds them, in the shardings of `target`.
+
+        Raises:
+          UserError: the export is damaged.
+        """
+        if self.checkpoint is None:
+            params = read_export(self.folder, placement=placement).params
+        else:
+            stored = orbax_folder.shapes(self.checkpoint / PARAMS)
+            wanted = {n: spec for n, spec in network.base_specs.items() if stored.get(n) == spec.shape}
+            structs = {name: spec.struct for name, spec in wanted.items()}
+            params = unflatten(orbax_folder.load(self.checkpoint / PARAMS, structs, placement.parameters(wanted)))
+        places = {name: leaf.sharding for name, leaf in flatten(target).items()}
+        held = flatten(network.of_base(params))
+        return unflatten({name: jax.device_put(value, places[name]) for name, value in held.items()})
 
 
 def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | None = None) -> StartingPoint:
@@ -143,6 +164,21 @@ def read_taken(workdir: Path) -> dict[str, Any] | None:
     return None if taken is None else schema.check(taken, _TAKEN, f"{workdir / CONFIG_JSON}: {BEGAN_FROM}")
 
 
+def parameters_fingerprint(folder: Path, step: int | None) -> str:
+    """Returns what `StartingPoint.parameters` is of an export, or of a run's checkpoint of `step`.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if step is None:
+        return read_manifest(folder).fingerprint
+    record = folder / CHECKPOINTS / str(step) / PARAMS / RECORD
+    try:
+        return hashlib.sha256(record.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{record}: cannot be read: {error.strerror or error}") from None
+
+
 def to_be_taken(config: RunConfig, store: TokenStore) -> dict[str, Any] | None:
     """Returns which parameters a run of `config` would begin from now; None for fresh ones.
 
@@ -167,6 +203,11 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
 
 def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
     fields, where = read_json(folder), str(folder / CONFIG_JSON)
+    if fields.get("adapter") is not None:
+        raise UserError(
+            f"RunConfig.init_from = {str(folder)!r}: is a run of adapters, which go with another model: begin from "
+            f"`triarch export --workdir={folder} --merge_adapter`"
+        )
     _check_vocabulary(folder, fields.get("vocabulary"), store)
     step = _whole_step(folder / CHECKPOINTS, config)
     there = model_config(settings_at(fields, step).get("model") or {}, where)
@@ -185,7 +226,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
     return StartingPoint(
         folder=folder,
         step=step,
-        parameters=hashlib.sha256((checkpoint / PARAMS / RECORD).read_bytes()).hexdigest(),
+        parameters=parameters_fingerprint(folder, step),
         differences=_differences(there, config.model),
         checkpoint=checkpoint,
         optimizer=config.init_optimizer,

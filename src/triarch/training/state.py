@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from triarch.models import Dropout, Execution, MakeHead, ModelConfig, Network
+from triarch.models import Network
 from triarch.models.kinds import Axes
-from triarch.models.layers.dropout_rates import NO_DROPOUT
 from triarch.models.network import ParameterSpec, Specs, Tree
-from triarch.sharding import AxisRules, Constrainer, parameter_sharding, platform
+from triarch.sharding import AxisRules, parameter_sharding
 
 
 class TrainState(NamedTuple):
@@ -31,21 +29,6 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: Tree
     opt_state: Tree
-
-
-def placed(
-    config: ModelConfig,
-    execution: Execution,
-    rules: AxisRules,
-    mesh: Mesh,
-    trained: Collection[str] | None = None,
-    make_head: MakeHead | None = None,
-    dropout: Dropout = NO_DROPOUT,
-) -> Network:
-    """Returns a network whose activations live on a mesh; the last arguments are those of `Network`."""
-    # Of the mesh, not of this machine: programs are also compiled for devices that are elsewhere.
-    execution, constrain = execution.on(platform(mesh)), Constrainer(rules, mesh)
-    return Network(config, execution, constrain, trained, make_head=make_head, dropout=dropout)
 
 
 def init_state(network: Network, transformation: optax.GradientTransformation, seed: int) -> TrainState:

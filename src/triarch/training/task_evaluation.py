@@ -59,7 +59,10 @@ class TaskEvaluation:
         known = fields | {"window": run.config.data.window, "fingerprint": config_fingerprint(fields)}
         origin = run_origin(workdir, known, 0)
         files = workdir / VOCABULARY
-        self._model = LoadedModel(workdir, network, params, origin, placement, files if files.is_dir() else None)
+        self._folded = run.network.folded
+        self._model = LoadedModel(
+            workdir, network, self._folded(params), origin, placement, files if files.is_dir() else None
+        )
         evaluator.check(self._model)
 
     @property
@@ -69,7 +72,7 @@ class TaskEvaluation:
 
     def __call__(self, params: Any, step: int) -> dict[str, float | None]:
         """Returns the metrics of the parameters after `step` updates; {} where a metric could not be computed."""
-        self._model.params = params
+        self._model.params = self._folded(params)
         try:
             found = dict(self._evaluator(self._model, step))
         except UserError as error:

@@ -131,9 +131,9 @@ def test_other_files_go_along(tmp_path):
 
 
 @pytest.mark.parametrize("config", [tiny.REDLLM, tiny.DECLLM], ids=["redllm", "decllm"])
-def test_networks_without_a_class_describe_themselves(config, tmp_path, capsys):
+def test_triarchs_own_layout_describes_itself(config, tmp_path, capsys):
     write_export(tmp_path / "export", exports.network(config), exports.ORIGIN)
-    assert give(tmp_path / "export", tmp_path / "hf") == 0
+    assert give(tmp_path / "export", tmp_path / "hf", "--family=triarch") == 0
     assert "triarch's own layout" in capsys.readouterr().out
     readme = (tmp_path / "hf" / "README.md").read_text()
     assert "decoder.layers.3.attention.query" in readme

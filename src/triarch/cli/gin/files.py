@@ -19,8 +19,8 @@ from triarch.cli.gin.values import GinValues
 from triarch.errors import UserError
 from triarch.registry import registered
 
-_PACKAGED = Path(__file__).parents[1] / "gin_configs"
-_CHECKOUT = Path(__file__).parents[3] / "gin_configs"
+_PACKAGED = Path(__file__).parents[2] / "gin_configs"
+_CHECKOUT = Path(__file__).parents[4] / "gin_configs"
 
 
 def config_folder() -> Path:
@@ -55,7 +55,7 @@ def configurables() -> dict[str, type]:
     """Returns every config class by its name in gin."""
     from triarch.data.mixture import MixturePhase, StoreMixture
     from triarch.evaluation.few_shot.suites import TaskSuite
-    from triarch.models import Dropout, Execution, ModelConfig, RopeScaling
+    from triarch.models import Dropout, Execution, LoRA, ModelConfig, RopeScaling
     from triarch.models.choices import own_parts
     from triarch.objectives import OBJECTIVES
     from triarch.sharding import ActivationRules, AxisRules, MeshConfig, ParameterRules
@@ -70,7 +70,7 @@ def configurables() -> dict[str, type]:
 
     classes = [
         *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase, Phase, BatchWarmup),
-        *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout),
+        *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout, LoRA),
         *(MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *OPTIMIZERS.values(),

@@ -209,10 +209,12 @@ def _prepare_mixture(args: argparse.Namespace, mixture: seqio.Mixture) -> dict[s
     }
 
 
-def mixture_gin(name: str, stores: Sequence[TokenStore], shares: Sequence[float]) -> str:
+def mixture_gin(
+    name: str, stores: Sequence[TokenStore], shares: Sequence[float], kind: str = "The SeqIO mixture"
+) -> str:
     """Returns the gin text that mixes stores so that examples of their tasks come by these shares.
 
-    SeqIO's rates count examples. A run counts rows, which may hold several examples of a packed store, or a part of one
+    Rates count examples. A run counts rows, which may hold several examples of a packed store, or a part of one
     in windows: the weights make up for that.
     """
     from triarch.cli.gin.files import render
@@ -225,7 +227,7 @@ def mixture_gin(name: str, stores: Sequence[TokenStore], shares: Sequence[float]
     )
     manifest = stores[0].manifest
     lines = [
-        f"# The SeqIO mixture {name}: an example comes from a task with the share of its rate.",
+        f"# {kind} {name}: an example comes from a task with the share of its rate.",
         "RunConfig.data = @DataConfig()",
         f"DataConfig.window = {manifest.window}",
         "DataConfig.store = @StoreMixture()",

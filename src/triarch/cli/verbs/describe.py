@@ -103,19 +103,18 @@ def _memory_bytes(config: RunConfig) -> dict[str, int]:
     """Returns the bytes of a state's parts; an optimizer's counters of updates, a few bytes each, are left out."""
     objective = config.bound()
     numbers = getattr(config.optimizer, "numbers_per_parameter", None)
-    if objective.make_head is None and numbers is not None and not config.train_only and not config.frozen:
+    trains_all = config.adapter is None and not config.train_only and not config.frozen
+    if objective.make_head is None and numbers is not None and trains_all:
         all_params = _FLOAT32 * config.model.num_params()
         return {"parameters": all_params, "optimizer_state": numbers * all_params, "gradients": all_params}
     # Importing what builds a network takes most of a second.
     import jax
 
-    from triarch.models import Network
     from triarch.models.network import unflatten
-    from triarch.training.optimizers.frozen import trained_names
+    from triarch.training.networks import run_network
     from triarch.training.optimizers.optimizer import build
 
-    trained_only = trained_names(config.model, config.train_only, config.frozen, objective.make_head)
-    network = Network(config.model, config.execution, trained=trained_only, make_head=objective.make_head)
+    network = run_network(config, objective.make_head)
     params = jax.tree.map(lambda spec: spec.struct, unflatten(network.specs))
     trained = network.trained(params)
     state = jax.eval_shape(build(config.optimizer, config.steps, network.trained_specs).init, trained)

@@ -15,9 +15,10 @@ from triarch.errors import UserError, nearest
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
 --format=huggingface, as config.json, safetensors and tokenizer files.
 
-The class of transformers is found from the network. One that no class expresses (RedLLM, DecLLM) is written in a
-layout of its own, which the folder's README.md describes and `triarch import` reads. Started on all hosts of a slice,
-the first one writes, and none needs its accelerator."""
+The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
+AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
+recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
+slice, the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface"""
 
@@ -33,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--format", default="orbax", help="orbax or huggingface (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
-    add("--family", help="with huggingface: the class to write for, e.g. llama, or triarch for the layout of its own")
+    add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
+    add("--merge_adapter", action="store_true", help="of a run with RunConfig.adapter: write the sums with its base")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
 
 
@@ -49,11 +51,25 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     if args.format != "huggingface" and args.family is not None:
         raise UserError("--family goes with --format=huggingface")
     check_new_folder("output", args.output, args.overwrite)
+    _check_adapter(args)
     if not first_alone():
         return None
     if args.format == "huggingface":
         return _write_huggingface(args)
     return _write_orbax(args)
+
+
+def _check_adapter(args: argparse.Namespace) -> None:
+    """Makes sure that a run of adapters is not written as whole parameters unasked, and no other as one."""
+    from triarch.loading import is_adapted
+
+    if args.merge_adapter and not is_adapted(args.workdir):
+        raise UserError(f"--merge_adapter: {args.workdir} has no adapters (RunConfig.adapter)")
+    if not args.merge_adapter and is_adapted(args.workdir):
+        raise UserError(
+            f"{args.workdir}: a run of adapters: say --merge_adapter to write their sums with the parameters that they "
+            "go with"
+        )
 
 
 def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:

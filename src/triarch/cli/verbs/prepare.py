@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triarch.cli import instructions
 from triarch.cli.seqio import prepare as seqio_prepare
 from triarch.cli.seqio.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 
     from triarch.prepare.beam import Beam
     from triarch.prepare.corpora.documents import Corpus
+    from triarch.prepare.vocabulary_choice import VocabularyChoice
 
 HELP = "tokenize a task's text into a token store"
 EXAMPLE = (
     "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512\n"
     "triarch prepare --task=files --files=flan.jsonl --inputs_field=inputs --text_field=targets --layout=packed_pairs "
+    "--output=stores/flan\n"
+    "triarch prepare --task=instructions --files=chats.jsonl --vocabulary=models/instruct --output=stores/chats\n"
+    "triarch prepare --task=flan2022 --data_dir=data/flan --vocabulary_from=stores/code --hold_out='anli*' "
     "--output=stores/flan"
 )
 
@@ -38,6 +43,8 @@ _OF_CORPORA = (
     *("max_characters", "deduplicate", "vocabulary", "vocabulary_size", "vocabulary_model", "vocabulary_from"),
     *("validation_fraction", "hold_out", "id_field", "runner", "beam_option", "beam_folder"),
 )
+# Those of the former that no row to tune on has a use for.
+_NOT_OF_ROWS = ("text_field", "inputs_field", "tfds_split", "documents", "runner", "beam_option", "beam_folder")
 _OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "shards", "seqio_cache_dir")
 
 
@@ -48,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         required=True,
         help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...) or one of your own, or a mixture (see --module), "
-        "'files' for --files, or 'tfds:NAME' for a prepared TFDS data set",
+        "'files' or 'instructions' for --files, flan2022, or 'tfds:NAME' for a prepared TFDS data set",
     )
     add("--output", required=True, type=Path, help="folder of the store; of a mixture, of its stores")
     add(
@@ -75,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--layout",
         help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
-        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: windows; pairs of a "
-        "SeqIO task that has inputs)",
+        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: windows; pairs of "
+        "rows to tune on, and of a SeqIO task that has inputs)",
     )
     add(
         "--max_inputs",
@@ -110,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--hold_out", action="append", default=[], metavar="PATTERN",
         help="documents that go to a split 'test' beside 'validation': those whose file (path, name, name without "
-        "suffixes, FILE:RECORD) or id matches; repeatable",
+        "suffixes, FILE:RECORD), id or task matches; repeatable",
     )  # fmt: skip
     add("--id_field", default="id", help="field or column that holds a document's id, for --hold_out (default: id)")
     add("--workers", type=int, help="processes that tokenize, or read --shards (default: one a core)")
@@ -124,6 +131,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
+    instructions.add_arguments(parser)
     seqio_prepare.add_arguments(parser)
 
 
@@ -141,7 +149,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     provider = _own_task(args)
     if provider is not None:
-        _check_unused(args, _OF_CORPORA, "their vocabulary, text and splits are the task's own")
+        unused = (*_OF_CORPORA, *instructions.FLAGS)
+        _check_unused(args, unused, "their vocabulary, text and splits are the task's own")
         return seqio_prepare.prepare_provider(args, provider)
     _check_unused(args, _OF_TASKS, f"{args.task} is text that triarch reads itself")
     start = time.monotonic()
@@ -150,23 +159,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--vocabulary={args.vocabulary} beside --vocabulary_from={args.vocabulary_from}: name one")
     source = args.vocabulary or SENTENCEPIECE
     choice = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
-    store = prepare(
-        _corpus(args),
-        args.task,
-        args.output,
-        choice,
-        args.window if args.window is not None else 512,
-        validation_fraction=args.validation_fraction,
-        workers=args.workers,
-        overwrite=args.overwrite,
-        show_progress=True,
-        layout=args.layout or "windows",
-        lengths={"inputs": args.max_inputs, "targets": args.max_targets},
-        filters=Filters(args.min_characters, args.max_characters, args.deduplicate),
-        beam=_beam(args),
-        hold_out=tuple(args.hold_out),
-        gap=args.gap,
+    of_rows = args.task in instructions.TASKS
+    _check_unused(
+        args,
+        _NOT_OF_ROWS if of_rows else instructions.FLAGS,
+        "it reads rows to tune on" if of_rows else "it is plain text",
     )
+    options: dict[str, Any] = {
+        "window": args.window if args.window is not None else 512,
+        "validation_fraction": args.validation_fraction,
+        "workers": args.workers,
+        "overwrite": args.overwrite,
+        "show_progress": True,
+        "layout": args.layout or ("pairs" if of_rows else "windows"),
+        "lengths": {"inputs": args.max_inputs, "targets": args.max_targets},
+        "filters": Filters(args.min_characters, args.max_characters, args.deduplicate),
+        "gap": args.gap,
+    }
+    if args.task == instructions.FLAN:
+        return instructions.prepare_flan(args, choice, options)
+    corpus = _corpus(args, choice)
+    store = prepare(
+        corpus, args.task, args.output, choice, beam=_beam(args), hold_out=tuple(args.hold_out), **options
+    )  # fmt: skip
     seconds = time.monotonic() - start
     print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
     return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
@@ -192,9 +207,13 @@ def _beam(args: argparse.Namespace) -> Beam | None:
     return Beam(tuple(args.beam_option), args.beam_folder)
 
 
-def _corpus(args: argparse.Namespace) -> Corpus:
+def _corpus(args: argparse.Namespace, choice: VocabularyChoice) -> Corpus:
+    if args.task == instructions.ROWS:
+        return _with_options(instructions.rows_corpus(args, choice), args)
     if args.task != FILES_TASK and args.files:
-        raise UserError(f"--files is for --task={FILES_TASK}, and --task={args.task} has text of its own")
+        raise UserError(
+            f"--files is for --task={FILES_TASK} and {instructions.ROWS}, and --task={args.task} has text of its own"
+        )
     fields = {"text_field": args.text_field, "inputs_field": args.inputs_field}
     if args.task == FILES_TASK:
         from triarch.prepare.corpora.files import Files
@@ -226,7 +245,8 @@ def _own_task(args: argparse.Namespace) -> seqio.Task | seqio.Mixture | None:
     """Returns the task or mixture that SeqIO is to read; None for text that triarch reads itself."""
     from triarch.prepare.corpora.named import CORPORA
 
-    if args.task == FILES_TASK or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
+    own = (FILES_TASK, *instructions.TASKS)
+    if args.task in own or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
         return None
     import_seqio()
     from triarch.tasks.registry import find, is_corpus_task

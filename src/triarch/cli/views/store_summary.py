@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from triarch.data.store import TokenStore
 
 
+_SHOWN_TASKS = 5
 # What to call the examples of each layout.
 _EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows"}
 
@@ -36,6 +37,10 @@ def summary(store: TokenStore) -> list[str]:
         lines.append(f"  {lossy:,} documents are not kept byte for byte by this vocabulary")
     if parted := manifest.source.get("parted_documents", 0):
         lines.append(f"  {parted:,} long documents were tokenized in parts where that may show in a few tokens")
+    for name, tasks in manifest.source.get("tasks", {}).items():
+        if tasks:
+            shown = ", ".join(sorted(tasks, key=lambda task: (-tasks[task], task))[:_SHOWN_TASKS])
+            lines.append(f"  {name}: {len(tasks):,} tasks ({shown}{', ...' if len(tasks) > _SHOWN_TASKS else ''})")
     if cut := manifest.source.get("cut_documents", 0):
         lines.append(f"  {cut:,} documents were cut to fit {dict(manifest.lengths or {})}")
     return lines + [_left_out(reason, **entry) for reason, entry in manifest.source.get("left_out", {}).items()]

@@ -25,6 +25,7 @@ from triarch.interchange.streamed import StoredModel
 from triarch.models.network import specs
 
 MAX_SHARD_BYTES = 5 * 10**9
+_MODELLING = Path(__file__).parent / "modelling"
 # What triarch calls any SentencePiece model (`triarch.tokenizers`).
 _OUR_MODEL = "sentencepiece.model"
 # Of an imported config.json: keys whose place has changed between versions, what is written says it all; and files that
@@ -95,6 +96,8 @@ def write_huggingface(
             (folder / name).write_bytes(content)
         if family is own.FAMILY:
             (folder / "README.md").write_text(own.README, encoding="utf-8")
+        for name in family.code:
+            shutil.copyfile(_MODELLING / name, folder / name)
         for name, fields in _descriptions(model, family, plan).items():
             (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -203,6 +206,8 @@ def _descriptions(model: StoredModel, family: Family, plan: Sequence[Planned]) -
     if family is not own.FAMILY:
         head["architectures"] = [family.class_name]
     written = _merged(family.write(model.config), family.special(roles))
+    if family.code and model.config.architecture == "decoder-only":
+        written["bidirectional_prompt"] = _reads_both_ways(model)
     kept = {} if said is None else _without(said["config"], _SUPERSEDED)
     config = _merged(kept, written)
     if said is not None and differences(model.config, family, config):
@@ -233,6 +238,20 @@ def _changed_roles(model: StoredModel, family: Family, said: Mapping[str, Any]) 
         ends = Generation.of(model.origin).ends + Generation.from_fields(said["config"], None).ends
         changed |= {} if special["eos"] in ends else {"eos": special["eos"]}
     return changed
+
+
+def _reads_both_ways(model: StoredModel) -> bool:
+    """Whether a decoder-only model was trained to read its prompt in both directions."""
+    if model.origin.is_imported:
+        return Generation.of(model.origin).bidirectional_prompt
+    return _says(model.origin.objective, "bidirectional_prefix")
+
+
+def _says(fields: Any, key: str) -> bool:
+    """Whether an objective, or a part of it, has a field that is true."""
+    if isinstance(fields, Mapping):
+        return fields.get(key) is True or any(_says(value, key) for value in fields.values())
+    return isinstance(fields, list | tuple) and any(_says(value, key) for value in fields)
 
 
 def _is_pair(model: StoredModel) -> bool:

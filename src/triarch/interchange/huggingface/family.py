@@ -39,6 +39,7 @@ class Family:
       ignored: regular expressions of tensors that are no part of the network: buffers, other heads.
       labels_start: what the class puts before `labels`, from its config.json; None for classes that put nothing there.
       special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
+      code: files of `modelling/` that go along, for a class that transformers does not have.
     """
 
     name: str
@@ -57,3 +58,4 @@ class Family:
     ignored: tuple[str, ...] = ()
     labels_start: Callable[[Mapping[str, Any]], int | None] = lambda fields: None
     special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids
+    code: tuple[str, ...] = ()

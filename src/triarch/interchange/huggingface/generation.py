@@ -31,12 +31,14 @@ class Generation:
       forced_last: what a text that is as long as it may be ends with, likewise; of several the one with the lowest id,
         as the likeliest of equals is.
       ends: the ids that each end a text.
+      bidirectional_prompt: whether a decoder-only model reads its prompt in both directions (triarch's own classes).
     """
 
     decoder_start: int | None = None
     forced_first: int | None = None
     forced_last: int | None = None
     ends: tuple[int, ...] = ()
+    bidirectional_prompt: bool = False
 
     @classmethod
     def of(cls, origin: Origin) -> Generation:
@@ -55,6 +57,7 @@ class Generation:
             forced_first=forced if _is_whole(forced) else None,
             forced_last=min(filter(_is_whole, _as_tuple(fields.get(_FORCED_END))), default=None),
             ends=tuple(filter(_is_whole, _as_tuple(fields.get(_ENDS)))),
+            bidirectional_prompt=config.get("bidirectional_prompt") is True,
         )
 
 

@@ -18,10 +18,12 @@ _PLACES = {
     "cross_attention": ("attention", 2),
     "feed_forward": ("feed_forward", 3),
     "final": ("final", 4),
+    "adapter": ("adapter", 5),
 }
-Place = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final"]
+Place = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final", "adapter"]
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class DropoutKeys:
     """Rates, and what decides for each example of a batch which numbers are left out.
@@ -31,7 +33,7 @@ class DropoutKeys:
       keys: one for each example.
     """
 
-    rates: Dropout
+    rates: Dropout = dataclasses.field(metadata={"static": True})
     keys: Key[Array, " batch"]
 
     def within(self, number: int | Int[Array, ""]) -> DropoutKeys:

@@ -19,12 +19,14 @@ class Dropout:
       attention: of what self- and cross-attention add to the residual stream.
       feed_forward: of what feed-forward layers add to it.
       final: of a stack's output.
+      adapter: of what the adapters of `LoRA` read, each by itself.
     """
 
     embedding: float = 0.0
     attention: float = 0.0
     feed_forward: float = 0.0
     final: float = 0.0
+    adapter: float = 0.0
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a rate that is no share."""

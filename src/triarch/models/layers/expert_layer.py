@@ -9,6 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from triarch.errors import UserError
+from triarch.models.adapters.kernel import multiplied
 from triarch.models.layers.activations import ACTIVATIONS
 from triarch.models.layers.context import StackContext
 from triarch.models.layers.experts import Experts
@@ -43,7 +44,7 @@ class ExpertLayer(nnx.Module):
     ) -> Float[Array, "batch length d_model"]:
         tokens = x.reshape(-1, x.shape[-1])
         wide = at_least_float32(x.dtype)
-        logits = tokens.astype(wide) @ self.router[...].astype(wide)
+        logits = multiplied(lambda x, kernel: x @ kernel.astype(wide), tokens.astype(wide), self.router[...])
         shares = jax.nn.softmax(logits, axis=-1)
         weights, chosen = jax.lax.top_k(shares, self.spec.per_token)
         if context.losses is not None:
@@ -64,8 +65,11 @@ class ExpertLayer(nnx.Module):
         order = jnp.argsort(experts, stable=True)
         sizes = jnp.bincount(experts, length=self.spec.num_experts)
 
+        def grouped(rows: jax.Array, kernels: jax.Array) -> jax.Array:
+            return jax.lax.ragged_dot(rows, kernels.astype(rows.dtype), sizes)
+
         def product(rows: jax.Array, kernels: nnx.Param) -> jax.Array:
-            return checkpoint_name(jax.lax.ragged_dot(rows, kernels[...].astype(rows.dtype), sizes), "projection")
+            return checkpoint_name(multiplied(grouped, rows, kernels[...]), "projection")
 
         rows = tokens[order // self.spec.per_token]
         inner = product(rows, self.up)

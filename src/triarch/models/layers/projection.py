@@ -10,6 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from triarch.models.adapters.kernel import AdaptedKernel, multiplied
 from triarch.models.layers.transposition import transposed
 from triarch.models.precision import at_least_float32
 
@@ -35,7 +36,11 @@ def project(
     x: Float[Array, "batch length inner"], *kernels: Float[Array, "inner _outer"]
 ) -> tuple[Float[Array, "batch length _outer"], ...]:
     """Returns `x @ kernel` for each, kernels taken in the type of `x`; rematerialisation calls it "projection"."""
-    return tuple(checkpoint_name(y, "projection") for y in _products(x, kernels))
+    if any(isinstance(kernel, AdaptedKernel) for kernel in kernels):
+        products = tuple(multiplied(lambda x, one: _products(x, (one,))[0], x, kernel) for kernel in kernels)
+    else:
+        products = _products(x, kernels)
+    return tuple(checkpoint_name(y, "projection") for y in products)
 
 
 @jax.custom_vjp

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from triarch.models import parameters
+from triarch.models.adapters.kernel import AdaptedKernel
 from triarch.models.attention.attention_parts import num_relative_biases
 from triarch.models.attention.cache import BlockCache, StackCache
 from triarch.models.attention.relative_bias import RelativeBias, relative_bias_table
@@ -136,7 +137,7 @@ class Stack(nnx.Module):
             def run(state: nnx.State, x: jax.Array, kept: BlockCache) -> tuple:
                 losses: dict[str, jax.Array] | None = None if own.losses is None else {}
                 within = dataclasses.replace(own, losses=losses)
-                x, kept = nnx.merge(graph, self._gathered(state))(x, within, step, kept)
+                x, kept = nnx.merge(graph, _keyed(self._gathered(state), own))(x, within, step, kept)
                 return x, (kept, losses)
 
             return self.execution.rematerialise(run)(state, x, kept)
@@ -185,7 +186,7 @@ class Stack(nnx.Module):
             axes = parameters.axes_of(variable)
             if parameters.kind_of(variable) == "vector" or (in_parts and "mlp" in axes):
                 return variable
-            return variable.replace(self.constrain.gathered(variable[...], axes, self.execution.dtype))
+            return _of_arrays(variable, lambda x: self.constrain.gathered(x, axes, self.execution.dtype))
 
         return _mapped(gathered, state)
 
@@ -200,7 +201,7 @@ class Stack(nnx.Module):
         def narrowed(variable: nnx.Variable) -> nnx.Variable:
             if parameters.kind_of(variable) == "vector":
                 return variable
-            return variable.replace(variable[...].astype(self.execution.dtype))
+            return _of_arrays(variable, lambda x: x.astype(self.execution.dtype))
 
         return _mapped(narrowed, stacked)
 
@@ -229,6 +230,25 @@ def _add_means(layers: Sequence[dict[str, jax.Array]], losses: dict[str, jax.Arr
     for name in sorted({name for found in layers for name in found}):
         values = jnp.concatenate([found[name].reshape(-1) for found in layers if name in found])
         losses[name] = losses.get(name, 0.0) + jnp.mean(values)
+
+
+def _of_arrays(variable: nnx.Variable, function: Callable[[jax.Array], jax.Array]) -> nnx.Variable:
+    """Returns a parameter with `function` of its array; of an adapted kernel, of the base."""
+    value = variable[...]
+    return variable.replace(value.with_base(function) if isinstance(value, AdaptedKernel) else function(value))
+
+
+def _keyed(state: nnx.State, context: StackContext) -> nnx.State:
+    """Returns a layer's parameters with the keys of the dropout before its adapters, where there is one."""
+    keys = context.dropout
+    if keys is None or not keys.rates.adapter:
+        return state
+
+    def keyed(variable: nnx.Variable) -> nnx.Variable:
+        value = variable[...]
+        return variable.replace(value.with_keys(keys)) if isinstance(value, AdaptedKernel) else variable
+
+    return _mapped(keyed, state)
 
 
 def _mapped(function: Callable[[nnx.Variable], nnx.Variable], state: nnx.State) -> nnx.State:

@@ -23,6 +23,9 @@ class Document:
       inputs: what the text answers; None for plain text.
       origin: where it comes from.
       id: what the record calls itself; None where that was not asked for or it has no name.
+      task: of an example to tune on, the task that it is of; None where nobody says.
+      rendered: whether a chat template made inputs and text: names of special tokens in them are these tokens, and no
+        ends are put behind them.
     """
 
     text: str
@@ -31,11 +34,15 @@ class Document:
     inputs: str | None = None
     origin: Origin = _NOWHERE
     id: str | None = None
+    task: str | None = None
+    rendered: bool = False
 
     @property
     def whole(self) -> str:
         """The text as it is read: inputs and targets joined by a line end."""
-        return self.text if self.inputs is None else f"{self.inputs}\n{self.text}"
+        if self.inputs is None or self.rendered:
+            return f"{self.inputs or ''}{self.text}"
+        return f"{self.inputs}\n{self.text}"
 
 
 @dataclasses.dataclass(frozen=True)

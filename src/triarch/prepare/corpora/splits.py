@@ -25,7 +25,7 @@ class Splitting:
     Attributes:
       validation_fraction: of the documents that are not held out by name; 0 or 1 makes one split of them.
       hold_out: patterns (*, ?, [...]) of documents that go to the split "test": of a file's path, its name or its name
-        without suffixes, of a place in it, FILE:RECORD, or of the document's own id.
+        without suffixes, of a place in it, FILE:RECORD, of the document's own id, or of its task.
     """
 
     validation_fraction: float = DEFAULT_VALIDATION_FRACTION
@@ -50,6 +50,7 @@ class Splitting:
         """Yields the patterns that hold `document` out."""
         path = PurePosixPath(document.origin[0])
         names = {document.origin[0], path.name, path.name.partition(".")[0], place(document.origin), document.id}
+        names.add(document.task)
         for pattern in self.hold_out:
             if any(name and fnmatch.fnmatchcase(name, pattern) for name in names):
                 yield pattern

@@ -10,7 +10,7 @@ from typing import Any
 
 from triarch import registry
 from triarch.data.mixture import MixturePhase, StoreMixture
-from triarch.models import RopeScaling
+from triarch.models import LoRA, RopeScaling
 from triarch.models.choices import own_parts
 from triarch.objectives import OBJECTIVES
 from triarch.sharding import ActivationRules, ParameterRules
@@ -71,7 +71,17 @@ def without_defaults(plain: Any) -> Any:
 @functools.cache
 def _own_classes() -> dict[str, type]:
     fixed: list[Any] = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
-    parts = (StoreMixture, MixturePhase, Phase, BatchWarmup, RopeScaling, *own_parts(), ParameterRules, ActivationRules)
+    parts = (
+        StoreMixture,
+        MixturePhase,
+        Phase,
+        BatchWarmup,
+        RopeScaling,
+        LoRA,
+        *own_parts(),
+        ParameterRules,
+        ActivationRules,
+    )
     chosen = (*OPTIMIZERS.values(), *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
 

@@ -18,11 +18,10 @@ import numpy as np
 
 from triarch.data.source_order import SourceOrder
 from triarch.errors import UserError
-from triarch.models import Network
 from triarch.models.layers.parts import Convention
 from triarch.training.config import RunConfig
+from triarch.training.networks import run_network
 from triarch.training.optimizers import optimizer as optimizers
-from triarch.training.optimizers.frozen import trained_names
 from triarch.training.record.config_classes import to_plain
 from triarch.training.record.config_json import from_plain, read_json
 from triarch.training.record.fingerprint import CONFIG_JSON
@@ -170,9 +169,7 @@ def _changeable(key: str) -> bool:
 
 def optimizer_shapes(config: RunConfig) -> Any:
     """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
-    make_head = config.bound().make_head
-    trained = trained_names(config.model, config.train_only, config.frozen, make_head)
-    specs = Network(config.model, config.execution, trained=trained, make_head=make_head).trained_specs
+    specs = run_network(config, config.bound().make_head).trained_specs
     params = jax.tree.map(lambda spec: spec.struct, specs)
     state = jax.eval_shape(optimizers.build(config.optimizer, config.steps, specs).init, params)
     leaves, structure = jax.tree.flatten(state)

@@ -14,6 +14,7 @@ from triarch.interchange.huggingface.families import (
     olmoe,
     own,
     qwen3,
+    redllm,
     roberta,
     t5,
     t5gemma,
@@ -39,6 +40,8 @@ FAMILIES = {
         t5.UMT5,
         bart.FAMILY,
         t5gemma.FAMILY,
+        redllm.REDLLM,
+        redllm.DECLLM,
         own.FAMILY,
     )
 }

@@ -1,4 +1,4 @@
-"""The layout for networks that no class of transformers expresses (RedLLM, DecLLM): config.json and safetensors.
+"""The layout for networks that no class expresses, neither transformers' nor ours: config.json and safetensors.
 
 config.json holds `model_type` "triarch" and, under `model`, every field of `triarch.models.ModelConfig`. Tensors bear
 our names with "." between the parts and every layer by itself: `decoder.layers.3.attention.query`. Matrices map inputs

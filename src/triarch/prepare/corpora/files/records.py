@@ -70,7 +70,7 @@ def _json_record(path: str, number: int, start: int, held: list[bytes], fields: 
         end -= len(text)
         text = text.rstrip("\r\n")
         end += len(text)
-        record = _parsed(path, number, text)
+        record = parsed(path, number, text)
         del text
         texts = [checked_text(record, name, f"{path}:{number}") for name in fields.names]
         own_id = id_of(record, fields)
@@ -128,7 +128,12 @@ def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
     return text
 
 
-def _parsed(path: str, number: int, text: str) -> dict[str, Any]:
+def parsed(path: str, number: int, text: str) -> dict[str, Any]:
+    """Returns the object of a line of JSON.
+
+    Raises:
+      BadRecordError: it is none.
+    """
     place = f"{path}:{number}"
     try:
         record = _loaded(text)

@@ -72,6 +72,30 @@ def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBat
         yield batch
 
 
+def batches_of(path: str, raw: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of all columns, a few at a time.
+
+    Raises:
+      ArrowException: the file is damaged.
+    """
+    if path.endswith(".parquet"):
+        file = pyarrow.parquet.ParquetFile(raw, buffer_size=_BATCH_BYTES)
+        for group in range(file.num_row_groups):
+            yield from file.iter_batches(_rows_a_batch(file, group), [group])
+        return
+    for batch in _arrow_batches(raw):
+        batch.validate(full=True)
+        yield batch
+
+
+def _arrow_batches(raw: IO[bytes]) -> Iterator[pa.RecordBatch]:
+    # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
+    is_file = raw.read(6) == b"ARROW1"
+    raw.seek(0)
+    reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
+    yield from (reader.get_batch(number) for number in range(reader.num_record_batches)) if is_file else reader
+
+
 def _check_offsets(column: pa.Array) -> None:
     """Raises ArrowInvalid where a text is said to lie outside the column's bytes: reading it would end the process."""
     if isinstance(column, pa.DictionaryArray):
