@@ -63,7 +63,8 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num_fewshot", type=int, metavar="K", help="examples in the prompt (default: the suite's or the task's own)")
     add(
         "--max_length", type=int, metavar="TOKENS",
-        help="read at most so many tokens; longer prompts lose their start (default: the model's positions, or 2048)",
+        help="read at most so many tokens; longer prompts lose their start (default: the model's positions, or 2048); "
+        "texts of --retrieval and --similarity lose their end (default: the model's own)",
     )  # fmt: skip
     add(
         "--add_bos", choices=("yes", "no"),
@@ -76,9 +77,9 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def refuse_task_flags(args: argparse.Namespace) -> None:
-    """Raises UserError for a flag of tasks where no task is asked for."""
-    refuse_flags(args, _FLAGS, "tasks", NAME_SOME)
+def refuse_task_flags(args: argparse.Namespace, but: Sequence[str] = ()) -> None:
+    """Raises UserError for a flag of tasks, `but` for some, where no task is asked for."""
+    refuse_flags(args, [flag for flag in _FLAGS if flag not in but], "tasks", NAME_SOME)
 
 
 def asks_for_tasks(args: argparse.Namespace) -> bool:

@@ -14,7 +14,7 @@ from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.reading import Frame
 from triarch.interchange import LoadedModel
-from triarch.interchange.embedder import Embedder
+from triarch.interchange.embedder import CONTRAST, Embedder
 from triarch.interchange.loaded import Function
 from triarch.models import Transformer
 from triarch.models.pooling import Pooling, normalized, pooled
@@ -114,7 +114,7 @@ def frame_of(
     frame = Frame.of(model, tokenizer_frame)
     if frame.is_imported and tokenizer_frame is not None:
         return tuple(tokenizer_frame[0]), tuple(tokenizer_frame[1])
-    is_embedder = not model.origin.is_imported and "pooling" in (model.origin.objective or {})
+    is_embedder = not model.origin.is_imported and (model.origin.objective or {}).get("class") == CONTRAST
     ends = model.config.architecture != "decoder-only" or is_embedder
     return frame.before, frame.after if ends else ()
 
@@ -128,6 +128,7 @@ def embed(
     prompt: str = "",
     max_length: int | None = None,
     batch_size: int = 32,
+    empty_is_zero: bool = False,
     advance: Callable[[int], None] = lambda texts: None,
 ) -> Embedded:
     """Embeds texts, longest first; those of one batch have like lengths.
@@ -140,6 +141,7 @@ def embed(
       prompt: put before each text.
       max_length: tokens read of a text at most, in place of the embedder's.
       batch_size: texts computed at once; the vectors do not depend on it, but for rounding.
+      empty_is_zero: whether the vector of a text that has nothing to be read is zero, not an error.
       advance: called with how many more texts are done.
 
     Raises:
@@ -151,17 +153,18 @@ def embed(
     rows, num_cut = [], 0
     for number, text in enumerate(texts, 1):
         row, is_cut = reader.read(text, prompt)
-        if not row:
+        if not row and not empty_is_zero:
             raise UserError(f"text {number} is empty")
-        if max(row) >= model.config.vocab_size:
+        if max(row, default=0) >= model.config.vocab_size:
             known = model.config.vocab_size - 1
             raise UserError(f"text {number} holds the id {max(row)}, the model knows 0 to {known}")
         rows.append(row)
         num_cut += is_cut
     vectors = np.zeros((len(rows), model.config.of_side(_side(model)).d_model), np.float32)
     program = model.compiled(_program(embedder.pooling, embedder.normalize))
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]), reverse=True)
-    for first in range(0, len(rows), batch_size):
+    there = [index for index, row in enumerate(rows) if row]
+    order = sorted(there, key=lambda index: len(rows[index]), reverse=True)
+    for first in range(0, len(order), batch_size):
         chosen = order[first : first + batch_size]
         batch = _features(model, [rows[index] for index in chosen], reader)
         vectors[chosen] = program(batch)[: len(chosen)]

@@ -12,6 +12,8 @@ from triarch.models.pooling import Pooling, check_pooling
 
 # Key of `Origin.source`.
 EMBEDDER = "embedder"
+# The objective that trains a model to embed texts.
+CONTRAST = "Contrast"
 SIMILARITIES = ("cosine", "dot")
 
 
@@ -47,7 +49,7 @@ class Embedder:
           UserError: what its manifest says is not an embedder.
         """
         objective = None if origin.is_imported else origin.objective
-        if objective is not None and "pooling" in objective:
+        if objective is not None and objective.get("class") == CONTRAST:
             normalize = objective.get("similarity", "cosine") == "cosine"
             pooling = cast(Pooling, objective["pooling"])
             return cls(pooling, normalize, "cosine" if normalize else "dot").checked("its objective")

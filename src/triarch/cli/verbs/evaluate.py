@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 from triarch.cli import steps
 from triarch.cli.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
 from triarch.cli.processes import add_process_arguments, joined
+from triarch.cli.retrieval import (
+    add_retrieval_arguments,
+    asks_for_retrieval,
+    refuse_retrieval_flags,
+    run_retrieval,
+)
 from triarch.cli.seqio.evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
 from triarch.cli.seqio.task_flags import COMMON, add_common_arguments, refuse_flags
 from triarch.cli.views.text_table import aligned, decimals
@@ -27,7 +33,8 @@ HELP = (
     "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
     "with --suite on many domains at once, with averages over domains and over sources;\n"
     "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included;\n"
-    "with --seqio_task SeqIO tasks of --module, with their own metrics"
+    "with --seqio_task SeqIO tasks of --module, with their own metrics;\n"
+    "with --retrieval a collection in BEIR's layout, with --similarity pairs of texts with scores"
 )
 EXAMPLE = (
     "triarch evaluate --model=runs/redllm --in_domain=stores/code --out_of_domain=stores/prose --json=loss.json\n"
@@ -35,6 +42,7 @@ EXAMPLE = (
     "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
     "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
     "triarch evaluate --model=runs/redllm --module=my_tasks --seqio_task=glue_cola,squad --output=results\n"
+    "triarch evaluate --model=exports/minilm --retrieval=data/cranfield --baseline=bm25 --json=cranfield.json\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
     "--output=study/analysis"
 )
@@ -87,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
     add_task_arguments(parser)
     add_seqio_arguments(parser)
+    add_retrieval_arguments(parser)
     add_process_arguments(parser)
 
 
@@ -97,6 +106,10 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
+    if asks_for_retrieval(args):
+        _refuse_all_others(args, stores)
+        return run_retrieval(args)
+    refuse_retrieval_flags(args)
     if args.seqio_task is not None or asks_for_tasks(args):
         if stores or args.suite is not None:
             raise UserError(
@@ -135,6 +148,18 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
             args.output = args.output if is_first else None
             result = run_suite(args, options)
     return result if is_first else None
+
+
+def _refuse_all_others(args: argparse.Namespace, stores: Sequence[str]) -> None:
+    """Raises UserError for flags of stores and tasks, given with --retrieval or --similarity."""
+    if stores or args.suite is not None or args.seqio_task is not None or asks_for_tasks(args):
+        raise UserError("--retrieval and --similarity are evaluated by themselves: give no stores and no tasks")
+    for name, default in _STORE_FLAGS.items():
+        if getattr(args, name) != default:
+            raise UserError(f"--{name} is for stores: --retrieval and --similarity have no use for it")
+    refuse_seqio_flags(args)
+    refuse_task_flags(args, but=("max_length",))
+    refuse_flags(args, (*COMMON, "output"), "stores and tasks", "--retrieval and --similarity have no use for it")
 
 
 def _run_stores(args: argparse.Namespace, options: Options) -> dict[str, Any]:

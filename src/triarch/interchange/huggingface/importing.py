@@ -15,6 +15,7 @@ import numpy as np
 from triarch import schema
 from triarch.errors import UserError, nearest
 from triarch.files import check_regular
+from triarch.interchange.embedder import EMBEDDER, Embedder
 from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
@@ -22,6 +23,7 @@ from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.generation import read_generation_config
 from triarch.interchange.huggingface.naming import with_prefix, with_tied, without_ignored
 from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, open_tensors
+from triarch.interchange.huggingface.sentence_transformers import read_embedder
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
@@ -101,6 +103,7 @@ class Opened:
       links: which tensor is which parameter.
       left_out: tensors that are no part of the network.
       notes: what else there is and is not read, a line each.
+      embedder: how it makes vectors of texts, of a folder of sentence-transformers; None of others.
     """
 
     folder: Path
@@ -112,12 +115,14 @@ class Opened:
     links: Sequence[Link]
     left_out: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    embedder: Embedder | None = None
 
     @property
     def source(self) -> dict[str, Any]:
         """What an export says of where its parameters come from, see `Origin`."""
         names = {"huggingface": self.family.class_name, "folder": self.folder.absolute().name}
-        return names | {"config": self.fields, "generation_config": self.generation}
+        embedder = {} if self.embedder is None else {EMBEDDER: dataclasses.asdict(self.embedder)}
+        return names | {"config": self.fields, "generation_config": self.generation} | embedder
 
     @property
     def num_bytes(self) -> int:
@@ -142,6 +147,7 @@ def open_folder(folder: Path) -> Opened:
     """
     fields = _read_config(folder)
     carried_files(folder)
+    embedder = read_embedder(folder)
     family = _family(folder, fields)
     tensors, left_out = without_ignored(open_tensors(folder, fields.get("transformers_weights")), family)
     tensors = with_tied(tensors, family)
@@ -153,7 +159,7 @@ def open_folder(folder: Path) -> Opened:
     assert bounded == config
     generation = read_generation_config(folder, fields, family, config)
     notes = _notes(folder, fields, tensors)
-    return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes)
+    return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes, embedder)
 
 
 def write_import(
