@@ -17,6 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triarch.models import ModelConfig
 
 HERE = Path(__file__).parent
 # The command line keeps freed memory in the process; this does the same for the peer.
@@ -40,27 +44,14 @@ def main() -> None:
         if args.hf_python:
             seconds["hugging_face"] += _peer_side(args)
         print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
-    report = _report(args, {side: values for side, values in seconds.items() if values})
+    report = table(args, {side: values for side, values in seconds.items() if values})
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
 
 
 def triarch_seconds(args: argparse.Namespace) -> list[float]:
-    """Returns seconds of each timed step of the real training step, on random tokens."""
-    from triarch.cli import environment
-
-    environment.configure()
-    import jax
-    import numpy as np
-
-    from triarch.models import Execution, ModelConfig
-    from triarch.objectives import CausalLM, SpecialTokens
-    from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
-    from triarch.training import DataConfig, RunConfig
-    from triarch.training.optimizers import optimizer as optimizers
-    from triarch.training.optimizers.schedules import Constant
-    from triarch.training.state import abstract_state, born_sharded, placed
-    from triarch.training.step import make_train_step
+    """Returns seconds of each timed step of a network of Llama's shape."""
+    from triarch.models import ModelConfig
 
     model = ModelConfig(
         vocab_size=args.vocab,
@@ -70,6 +61,26 @@ def triarch_seconds(args: argparse.Namespace) -> list[float]:
         head_dim=args.d_model // args.heads,
         num_decoder_layers=args.layers,
     )
+    return step_seconds(model, args)
+
+
+def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
+    """Returns seconds of each timed step of the real training step of a decoder, on random tokens."""
+    from triarch.cli import environment
+
+    environment.configure()
+    import jax
+    import numpy as np
+
+    from triarch.models import Execution
+    from triarch.objectives import CausalLM, SpecialTokens
+    from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
+    from triarch.training import DataConfig, RunConfig
+    from triarch.training.optimizers import optimizer as optimizers
+    from triarch.training.optimizers.schedules import Constant
+    from triarch.training.state import abstract_state, born_sharded, placed
+    from triarch.training.step import make_train_step
+
     config = RunConfig(
         model=model,
         objective=CausalLM(),
@@ -118,7 +129,8 @@ def _last_line(command: list[str], environment: dict[str, str] | None = None) ->
     return done.stdout.strip().splitlines()[-1]
 
 
-def _report(args: argparse.Namespace, seconds: dict[str, list[float]]) -> dict:
+def table(args: argparse.Namespace, seconds: dict[str, list[float]]) -> dict:
+    """Prints each side's seconds a step and tokens/s, and their ratio; returns them."""
     tokens = args.batch * args.length
     report = {}
     print(f"{'side':14} {'s/step: median':>14} {'min':>7} {'max':>7} {'tokens/s':>9}")

@@ -269,6 +269,7 @@ def _open_adapted(
         _vocabulary_files(workdir),
         base=base,
         adapter=adapted.adapter,
+        dropout=adapted.dropout,
         updates=updates_of(config, adapted.adapter, values),
     )
 
@@ -301,7 +302,7 @@ def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
         fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
         found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
         found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
-        found |= {"adapter": whole.get("adapter"), "init_from": whole.get("init_from")}
+        found |= {key: whole.get(key) for key in ("adapter", "init_from", "dropout")}
         return found | {"fingerprint": fingerprint}
 
     return made

@@ -70,7 +70,7 @@ def test_extrapolate_slows_the_rotation_of_a_model_that_is_there(folder, tmp_pat
         (["--gin.RopeScaling.factor=4.0"], "RopeScaling.factor has no effect"),
         (["--gin.ModelConfig.rope_scalin=None"], "did you mean 'rope_scaling'?"),
         (["--gin.ModelConfig.d_ff=12"], "its parameters do not fit the changed ModelConfig, which needs others"),
-        (["--gin.ModelConfig.rope_base=0.0"], "ModelConfig.rope_base = 0.0 must be positive"),
+        (["--gin.ModelConfig.rope_base=0.0"], "ModelConfig.rope_base = 0.0: expected a positive number"),
     ],
 )
 def test_changes_that_extrapolate_refuses(flags, message, folder, tmp_path, capsys):

@@ -160,8 +160,8 @@ def test_a_prompt_does_not_steer_the_terminal(models, capsys):
 
 MISTAKES = {
     "--prompt number 1 is empty": ("decoder", ["--prompt= "]),
-    "temperature=-1.0: expected 0 or more": ("decoder", ["--prompt=a", "--temperature=-1"]),
-    "num_beams=0: expected at least 1": ("decoder", ["--prompt=a", "--num_beams=0"]),
+    "temperature=-1.0: expected a number from 0 on": ("decoder", ["--prompt=a", "--temperature=-1"]),
+    "num_beams=0: expected a whole number from 1 on": ("decoder", ["--prompt=a", "--num_beams=0"]),
     "is not UTF-8 text: invalid start byte at byte 2": ("decoder", ["--prompts_file={}/bytes.txt"]),
     "expected UTF-8 without NUL characters": ("decoder", ["--prompt=a\udcff"]),
     "line 1: not read: half a character": ("decoder", ["--prompts_file={}/half.jsonl"]),

@@ -161,13 +161,13 @@ def test_an_encoder_writes_into_the_first_of_three_masks(after):
 
 
 MISTAKES = {
-    "expected at least 1": {"num_beams": 0},
-    "max_new_tokens=1000000000: expected 1 to 1,048,576": {"max_new_tokens": 10**9},
-    "expected 0 or more": {"temperature": -0.5},
+    "num_beams=0: expected a whole number from 1 on": {"num_beams": 0},
+    "max_new_tokens=1000000000: expected at most 1,048,576": {"max_new_tokens": 10**9},
+    "expected a number from 0 on": {"temperature": -0.5},
     "not in the vocabulary": {"stop_tokens": ((5, 61),)},
     "has no effect at temperature 0": {"top_p": 0.5},
     "does not sample": {"num_beams": 2, "temperature": 1.0},
-    "above 0, at most 1": {"min_p": 1.5, "temperature": 1.0},
+    "expected at most 1": {"min_p": 1.5, "temperature": 1.0},
     "max_new_tokens=0": {"max_new_tokens": 0},
 }
 

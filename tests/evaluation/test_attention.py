@@ -122,7 +122,7 @@ def test_maps_of_chosen_layers_and_heads(store):
         (dict(example=3), "--example=3: there are windows 0 to 2"),
         (dict(rank_threshold=1.0), "--rank_threshold=1: expected from 1e-5 to less than 1"),
         (dict(length=99), "not one window of 99"),
-        (dict(max_windows=0), "--max_windows=0: expected at least 1"),
+        (dict(max_windows=0), "--max_windows=0: expected a whole number from 1 on"),
         (dict(split="test"), "no split 'test'"),
     ],
 )

@@ -108,9 +108,9 @@ def test_stores_that_do_not_serve(store, tmp_path):
         (dict(lengths=()), "--lengths=: expected"),
         (dict(prefixes=(0, 1)), "--prefixes=0,1: expected numbers of tokens from 1 on, ascending"),
         (dict(prefixes=(24,)), "--prefixes=24: nothing is left to score of the greatest length, 24 tokens"),
-        (dict(max_windows=0), "--max_windows=0: expected at least 1"),
-        (dict(pseudo_positions=0), "--pseudo_positions=0: expected at least 1"),
-        (dict(seed=-1), "--seed=-1: expected at least 0"),
+        (dict(max_windows=0), "--max_windows=0: expected a whole number from 1 on"),
+        (dict(pseudo_positions=0), "--pseudo_positions=0: expected a whole number from 1 on"),
+        (dict(seed=-1), "--seed=-1: expected a whole number from 0 to 4,294,967,295"),
     ],
 )
 def test_bad_options(changes, message, store):

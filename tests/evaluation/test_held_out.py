@@ -230,10 +230,10 @@ def test_eight_devices_find_what_one_finds(models, domain, tmp_path):
         (dict(split="validatoin"), r"no split 'validatoin' \(did you mean 'validation'\?\)"),
         (dict(scoring=["piared"]), r"no scoring 'piared' \(did you mean 'paired'\?\)"),
         (dict(scoring=[]), "no scoring is asked for"),
-        (dict(max_windows=0), "--max_windows=0: expected at least 1"),
-        (dict(batch_size=0), "--batch_size=0: expected at least 1"),
-        (dict(seed=-1), "--seed=-1: expected at least 0"),
-        (dict(scoring=["paired"], pseudo_positions=0), "--pseudo_positions=0: expected at least 1"),
+        (dict(max_windows=0), "--max_windows=0: expected a whole number from 1 on"),
+        (dict(batch_size=0), "--batch_size=0: expected a whole number from 1 on"),
+        (dict(seed=-1), "--seed=-1: expected a whole number from 0 to 4,294,967,295"),
+        (dict(scoring=["paired"], pseudo_positions=0), "--pseudo_positions=0: expected a whole number from 1 on"),
     ],
 )
 def test_bad_options(options, message, models, domain):

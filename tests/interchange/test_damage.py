@@ -147,15 +147,21 @@ def test_parameters_of_another_network(copy, tmp_path):
     [
         (lambda f: f["config"].update(d_modle=16), "no field 'd_modle' .did you mean 'd_model'"),
         (lambda f: f["config"].pop("d_ff"), "ModelConfig.d_ff is missing"),
-        (lambda f: f["config"].update(num_heads=0), "ModelConfig.num_heads = 0 must be positive"),
-        (lambda f: f["config"].update(num_heads="two"), "ModelConfig.num_heads = .two. must be a whole number"),
+        (
+            lambda f: f["config"].update(num_heads=0),
+            "ModelConfig.num_heads = 0: expected a whole number from 1 to",
+        ),
+        (lambda f: f["config"].update(num_heads="two"), "ModelConfig.num_heads = .two.: expected a whole number"),
         (lambda f: f.update(version=99), "export version 99, this triarch reads version 1"),
         (lambda f: f.update(format="other"), "not the manifest of an export"),
         (lambda f: f.pop("config"), "no key 'config': expected an object"),
         (lambda f: f.update(objective="CausalLM"), "objective = 'CausalLM': expected an object"),
-        (lambda f: f["config"].update(num_decoder_layers=10**6), "num_decoder_layers = 1000000 must be at most 4,096"),
-        (lambda f: f["config"].update(d_ff=10**15), "d_ff = 1000000000000000 must be at most"),
-        (lambda f: f["config"].update(rope_base=0), "rope_base = 0 must be positive"),
+        (
+            lambda f: f["config"].update(num_decoder_layers=10**6),
+            "num_decoder_layers = 1000000: expected at most",
+        ),
+        (lambda f: f["config"].update(d_ff=10**15), "d_ff = 1000000000000000: expected at most"),
+        (lambda f: f["config"].update(rope_base=0), "rope_base = 0: expected a positive number"),
         (lambda f: f["config"].update(rope_scaling={"factor": 2}), "must have low_freq_factor for kind = 'llama3'"),
         (
             lambda f: f["config"].update(num_decoder_layers=4001, sliding_window=8, global_every=2001),

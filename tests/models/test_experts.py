@@ -170,9 +170,9 @@ def test_every_other_layer_has_experts():
     ("change", "message"),
     [
         ({"per_token": 6}, "Experts.per_token = 6 must be at most num_experts = 5"),
-        ({"num_experts": 0}, "Experts.num_experts = 0 must be positive"),
-        ({"d_ff": 1.5}, "Experts.d_ff = 1.5 must be a whole number"),
-        ({"balance_loss": -1.0}, "Experts.balance_loss = -1.0 must not be negative"),
+        ({"num_experts": 0}, "Experts.num_experts = 0: expected a whole number from 1 on"),
+        ({"d_ff": 1.5}, "Experts.d_ff = 1.5: expected a whole number from 1 on"),
+        ({"balance_loss": -1.0}, "Experts.balance_loss = -1.0: expected a number from 0 on"),
     ],
 )
 def test_what_makes_no_experts_is_refused(change, message):

@@ -16,9 +16,9 @@ from tests.models.test_counts import actual_params
 from tests.models.tiny import DECLLM, REDLLM
 from triarch import registry
 from triarch.errors import UserError
+from triarch.fields import require
 from triarch.interchange.manifest import model_config
 from triarch.models import register_mixer
-from triarch.models.checks import require
 from triarch.models.choices import to_plain
 from triarch.models.layers.mixer import Mixer
 from triarch.models.layers.stack import repeating
@@ -31,6 +31,7 @@ class Decay:
     rate: float = 0.5
 
     name: ClassVar[str] = "decay"
+    one_way: ClassVar[bool] = True
     rope: ClassVar[None] = None
 
     def build(self, site):

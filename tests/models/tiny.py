@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from triarch.models import Execution, ModelConfig, RopeScaling, abstract, build
+from triarch.models.parameters import kind_of
 
 FLOAT32 = Execution(compute_dtype="float32")
 # Compiles two to three times faster than the default, which is where the time of tiny networks goes.
@@ -260,18 +261,18 @@ def parameters(config: ModelConfig, seed: int = 0) -> dict[tuple, np.ndarray]:
     """Returns random float32 parameters by path, large enough that attention is far from uniform."""
     rng = np.random.default_rng(seed)
 
-    def value(path, shape):
+    def value(path, shape, kind):
         noise = rng.normal(size=shape)
         if path[-1] == "scale":
             return 1 + 0.3 * noise
-        if path[-1].endswith("bias") or (path[0] == "embedding"):
+        if path[-1].endswith("bias") or path[0] == "embedding" or kind == "vector":
             return 0.5 * noise
         if path[-1] in ("positions", "types"):
             return 0.5 * noise
         return 1.5 / np.sqrt(shape[-2]) * noise
 
     _, state = nnx.split(abstract(config, FLOAT32))
-    return {path: value(path, leaf.shape).astype(np.float32) for path, leaf in nnx.to_flat_state(state)}
+    return {path: value(path, leaf.shape, kind_of(leaf)).astype(np.float32) for path, leaf in nnx.to_flat_state(state)}
 
 
 def split(config: ModelConfig, execution: Execution = FLOAT32, seed: int = 0) -> tuple[nnx.GraphDef, nnx.State]:

@@ -11,6 +11,7 @@ import pytest
 
 import triarch
 from tests.training import tiny
+from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.interchange import Origin, write_export
 from triarch.loading import load, open_stored
@@ -98,7 +99,7 @@ def test_gradients_are_those_of_the_chain_rule():
     "architecture",
     ["decoder-only", *(pytest.param(one, marks=pytest.mark.slow) for one in ("encoder-only", "encoder-decoder"))],
 )
-def test_a_run_keeps_adapters_alone_resumes_bit_equal_and_loads_as_any(architecture, store, tmp_path):
+def test_a_run_keeps_adapters_alone_resumes_bit_equal_and_loads_as_any(architecture, store, tmp_path, capsys):
     base = base_export(tmp_path / "base", architecture)
     config = adapted_config(store, base, architecture, dropout=Dropout(adapter=0.2, feed_forward=0.1))
     train(config, tmp_path / "run", "")
@@ -122,6 +123,27 @@ def test_a_run_keeps_adapters_alone_resumes_bit_equal_and_loads_as_any(architect
         np.testing.assert_allclose(value, expected[name], atol=1e-6, err_msg=name)
         np.testing.assert_allclose(np.concatenate(list(stored.leaf(name).parts())), expected[name], atol=1e-6)
     assert np.isfinite(loaded.logits(batch_of(architecture))).all()
+    if architecture == "decoder-only":
+        check_exports(tmp_path, loaded, capsys)
+
+
+def check_exports(folder, loaded, capsys):
+    """As the Llama that the network is: adapters alone, read onto the base again; and the sums."""
+    run, base, adapter = (str(folder / name) for name in ("run", "base", "adapter"))
+    assert main(["export", f"--workdir={run}", f"--output={adapter}", "--format=peft"]) == 0
+    assert main(["import", adapter, f"--base={base}", f"--output={folder / 'imported'}"]) == 0
+    assert main(["export", f"--workdir={run}", f"--output={folder / 'merged'}", "--merge_adapter"]) == 0
+    for name in ("imported", "merged"):
+        for leaf, value in flatten(load(folder / name).params).items():
+            np.testing.assert_allclose(value, flatten(loaded.params)[leaf], atol=1e-6, err_msg=leaf)
+    capsys.readouterr()
+    for flags, message in (
+        (["export", f"--workdir={run}", "--format=huggingface"], "say --format=peft, or --merge_adapter"),
+        (["export", f"--workdir={base}", "--format=peft"], "has no adapters"),
+        (["import", adapter], "holds peft's adapters: name what they go with, as --base="),
+    ):
+        assert main([*flags, f"--output={folder / 'none'}"]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_gradients_of_a_base_are_not_computed(store, base):
@@ -163,7 +185,7 @@ def test_another_base_is_refused(store, base, tmp_path):
         (dict(targets=("embedding",)), "LoRA.targets: 'embedding' names embedding/table, which is no kernel"),
         (dict(targets=()), r"LoRA.targets = \(\): expected kernels"),
         (dict(base="nf8"), r"LoRA.base = 'nf8' \(did you mean 'nf4'\?\)"),
-        (dict(alpha=0.0), "LoRA.alpha = 0.0: expected a number above 0"),
+        (dict(alpha=0.0), "LoRA.alpha = 0.0: expected a positive number"),
     ],
 )
 def test_what_adapts_nothing_is_one_line(adapter, message):

@@ -262,7 +262,7 @@ def test_a_phase_is_added_when_the_run_is_complete(config, stores, whole, tmp_pa
         (0, {"batch_warmup": BatchWarmup(4, tokens=2048)}, r"Phase.tokens = 1,024: its batches grow for 2,048 tokens"),
         (0, {"batch_warmup": BatchWarmup(2, tokens=16)}, r"BatchWarmup.tokens = 16: expected at least 192, a st"),
         (0, {"batch_warmup": BatchWarmup(8, tokens=999)}, r"BatchWarmup.start = 8: expected less than the phase's"),
-        (0, {"tokens": 0}, r"Phase.tokens = 0: expected a whole number from 1 on \(of phase 'pretraining'\)"),
+        (0, {"tokens": 0}, r"Phase.tokens = 0: expected a whole number from 1 on or None \(of phase"),
         (0, {"tokens": 10, "batch_warmup": None}, r"Phase.tokens = 10: a step reads 128: expected more"),
         (0, {"steps": 3}, r"Phase: expected one of tokens \(1024\) and steps \(3\)"),
         (1, {"tokens": None, "steps": None}, r"Phase: expected one of tokens \(None\) and steps \(None\)"),

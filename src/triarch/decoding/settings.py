@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
-from typing import Any
+from typing import Annotated
 
 from triarch.errors import UserError
-
-# The cache has room for all of them from the start: more is a slip of the keyboard.
-_MOST_NEW_TOKENS = 2**20
+from triarch.fields import Count, Limits, NotNegative, Seed, Size, check, is_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +33,17 @@ class GenerationSettings:
       seed: of sampling: a token is a pure function of its logits, (seed, row, step) and the settings.
     """
 
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    num_beams: int = 1
+    max_new_tokens: Annotated[int, Limits(least=1, most=2**20)] = 128
+    temperature: NotNegative = 0.0
+    top_k: Size | None = None
+    top_p: Annotated[float, Limits(above=0, most=1)] | None = None
+    min_p: Annotated[float, Limits(above=0, most=1)] | None = None
+    num_beams: Size = 1
     length_penalty: float = 1.0
-    first_token: int | None = None
-    last_token: int | None = None
+    first_token: Count | None = None
+    last_token: Count | None = None
     stop_tokens: tuple[tuple[int, ...], ...] = ()
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def samples(self) -> bool:
@@ -61,16 +57,7 @@ class GenerationSettings:
 
     def validate(self, vocab_size: int | None = None) -> None:
         """Raises UserError, naming the field, for values out of range or that exclude each other."""
-        whole = _is_whole(self.max_new_tokens, 1) and self.max_new_tokens <= _MOST_NEW_TOKENS
-        self._require("max_new_tokens", whole, f"expected 1 to {_MOST_NEW_TOKENS:,}")
-        self._require("num_beams", _is_whole(self.num_beams, 1), "expected at least 1 (1 is no beam search)")
-        self._require("seed", _is_whole(self.seed, 0) and self.seed < 2**32, "expected 0 to 2^32 - 1")
-        self._require("temperature", _is_finite(self.temperature) and self.temperature >= 0, "expected 0 or more")
-        self._require("length_penalty", _is_finite(self.length_penalty), "expected a finite number")
-        self._require("top_k", self.top_k is None or _is_whole(self.top_k, 1), "expected at least 1")
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            self._require(name, value is None or (_is_finite(value) and 0 < value <= 1), "expected above 0, at most 1")
+        check(self, name=lambda field: f"{field}=")
         for name in ("top_k", "top_p", "min_p"):
             idle = getattr(self, name) is not None and not self.samples
             self._require(name, not idle, "has no effect at temperature 0: set a temperature")
@@ -78,23 +65,15 @@ class GenerationSettings:
         self._require("num_beams", not both, "goes with temperature 0: beam search does not sample")
         for name in ("first_token", "last_token"):
             token = getattr(self, name)
-            known = token is None or (_is_whole(token, 0) and (vocab_size is None or token < vocab_size))
+            known = token is None or vocab_size is None or token < vocab_size
             self._require(name, known, "expected an id of the vocabulary")
         for sequence in self.stop_tokens:
             self._require("stop_tokens", len(sequence) > 0, "holds an empty sequence")
             if vocab_size is not None:
-                known = all(_is_whole(token, 0) and token < vocab_size for token in sequence)
+                known = all(is_whole(token) and 0 <= token < vocab_size for token in sequence)
                 limits = f"holds an id that is not in the vocabulary (0 to {vocab_size - 1})"
                 self._require("stop_tokens", known, limits)
 
     def _require(self, field: str, condition: bool, expectation: str) -> None:
         if not condition:
             raise UserError(f"{field}={getattr(self, field)}: {expectation}")
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

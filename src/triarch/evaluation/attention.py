@@ -15,10 +15,10 @@ from triarch.errors import UserError
 from triarch.evaluation import matrices
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.joined import JoinedWindows, join_windows
-from triarch.evaluation.limits import check_least
 from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
 from triarch.evaluation.sampling import draw
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
+from triarch.fields import Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import SpecialTokens
@@ -46,10 +46,10 @@ class AttentionOptions:
     """
 
     split: str = "validation"
-    length: int | None = None
-    max_windows: int = 16
-    batch_size: int = 4
-    locality_window: int = 5
+    length: Size | None = None
+    max_windows: Size = 16
+    batch_size: Size = 4
+    locality_window: Size = 5
     rank_threshold: float = 1e-3
     layers: Sequence[int] | None = None
     heads: Sequence[int] | None = None
@@ -57,7 +57,7 @@ class AttentionOptions:
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for an option that is out of range."""
-        check_least(self, length=1, max_windows=1, batch_size=1, locality_window=1)
+        check_options(self)
         if not 1e-5 <= self.rank_threshold < 1:
             # Below, float32 counts rounding.
             raise UserError(f"--rank_threshold={self.rank_threshold:g}: expected from 1e-5 to less than 1")

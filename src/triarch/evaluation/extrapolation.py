@@ -14,11 +14,11 @@ from triarch.errors import UserError
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
-from triarch.evaluation.limits import check_least
 from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
 from triarch.evaluation.scoring import Example, Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import Scorer, WindowSums
+from triarch.fields import Seed, Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.objectives import Objective, PrefixLM, SpecialTokens
 from triarch.objectives.base import adds_special_tokens
@@ -46,10 +46,10 @@ class LengthOptions:
     lengths: Sequence[int]
     prefixes: Sequence[int]
     split: str = "validation"
-    max_windows: int | None = 32
-    batch_size: int = 4
-    pseudo_positions: int | None = 16
-    seed: int = 0
+    max_windows: Size | None = 32
+    batch_size: Size = 4
+    pseudo_positions: Size | None = 16
+    seed: Seed = 0
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for an option that is out of range."""
@@ -61,7 +61,7 @@ class LengthOptions:
         if self.prefixes[0] >= self.lengths[-1]:
             longest = f"of the greatest length, {self.lengths[-1]:,} tokens"
             raise UserError(f"--prefixes={self.prefixes[0]}: nothing is left to score {longest}")
-        check_least(self, max_windows=1, batch_size=1, pseudo_positions=1, seed=0)
+        check_options(self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from triarch.data.store import TokenStore
 from triarch.errors import UserError, nearest
 from triarch.evaluation import scoring as scorings
-from triarch.evaluation.limits import check_least
 from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
 from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.sums import Scorer
+from triarch.fields import Seed, Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.objectives import Objective, SpecialTokens, Supervised
 from triarch.objectives.base import adds_special_tokens, require_layout
@@ -36,10 +36,10 @@ class Options:
 
     scoring: Sequence[str] | None = None
     split: str = "validation"
-    max_windows: int | None = 256
-    batch_size: int = 32
-    pseudo_positions: int | None = 16
-    seed: int = 0
+    max_windows: Size | None = 256
+    batch_size: Size = 32
+    pseudo_positions: Size | None = 16
+    seed: Seed = 0
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for an option that is out of range."""
@@ -48,7 +48,7 @@ class Options:
         for kind in self.scoring or ():
             if kind not in scorings.KINDS:
                 raise UserError(f"no scoring {kind!r}{nearest(kind, scorings.KINDS)}")
-        check_least(self, max_windows=1, batch_size=1, pseudo_positions=1, seed=0)
+        check_options(self)
 
 
 def store_sums(

@@ -16,7 +16,7 @@ from triarch.errors import UserError
 from triarch.evaluation.checksums import parameter_checksums
 from triarch.evaluation.few_shot.answers import Answers
 from triarch.evaluation.few_shot.reading import Frame
-from triarch.evaluation.limits import check_least
+from triarch.fields import Size, check_options
 from triarch.interchange import LoadedModel
 
 
@@ -44,12 +44,12 @@ class OutputOptions:
       batch_size: rows computed at once.
     """
 
-    num_beams: int = 1
-    batch_size: int = 32
+    num_beams: Size = 1
+    batch_size: Size = 32
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for a value out of range."""
-        check_least(self, num_beams=1, batch_size=1)
+        check_options(self)
 
 
 class TaskOutputs:

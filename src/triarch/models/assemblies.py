@@ -257,7 +257,10 @@ class Decoder(Decoding):
         tokens = batch["decoder_input_tokens"]
         segments = batch.get("decoder_segment_ids")
         positions = _positions(batch, "decoder", segments, tokens.shape[1])
-        mask = Mask(segments, segments, _prefix(batch), causal=True)
+        prefix = _prefix(batch)
+        if prefix is not None:
+            self.config.check_both_ways("inputs are to be read in both directions")
+        mask = Mask(segments, segments, prefix, causal=True)
         dropout = self._dropout("decoder", key)
         context = self._self_context("decoder", mask, positions, dropout, losses)
         x = self._embed(batch, "decoder", self.decoder_input, positions, dropout)

@@ -11,9 +11,12 @@ from triarch.errors import UserError
 from triarch.models.config import ModelConfig
 from triarch.models.layers.experts import Experts
 from triarch.models.layers.parts import FeedForwardPart, MixerPart
+from triarch.models.recurrent.mamba2 import Mamba2
+from triarch.models.recurrent.retention import Retention
+from triarch.models.recurrent.rwkv import RwkvChannelMix, RwkvTimeMix
 
-MIXERS: dict[str, type] = {}
-FEED_FORWARDS: dict[str, type] = {cls.__name__: cls for cls in (Experts,)}
+MIXERS: dict[str, type] = {cls.__name__: cls for cls in (Mamba2, Retention, RwkvTimeMix)}
+FEED_FORWARDS: dict[str, type] = {cls.__name__: cls for cls in (Experts, RwkvChannelMix)}
 # Fields of `ModelConfig` that hold a chosen part, with the kind of it and triarch's own.
 _CHOSEN = {"mixer": ("mixer", MIXERS), "feed_forward": ("feed-forward layer", FEED_FORWARDS)}
 

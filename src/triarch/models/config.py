@@ -6,17 +6,18 @@ import collections
 import dataclasses
 
 from triarch.errors import UserError
+from triarch.fields import Size, check, is_whole, require
 from triarch.models.attention.attention_parts import (
     CrossAttention,
     SelfAttention,
     check_relative_bias,
     num_relative_biases,
 )
-from triarch.models.checks import check_annotations, is_whole, require
 from triarch.models.layers.dense import Dense
 from triarch.models.layers.ends import check_ends, num_embedding_params, num_head_params, num_input_params
 from triarch.models.layers.layer import LayerSpec
 from triarch.models.layers.parts import Convention, FeedForwardPart, MixerPart, Reading
+from triarch.models.recurrent.both_directions import BothDirections
 from triarch.models.shape import Shape, Side
 from triarch.models.shape_checks import check_shape
 
@@ -28,7 +29,7 @@ class ModelConfig(Shape):
     Attributes:
       mixer: how tokens see each other, such as a recurrence; None is attention, as the fields below say.
       attention_layers: layers, counted from 0 on each side, that have attention in spite of `mixer` (hybrids).
-      feed_forward: what becomes of each token by itself; None is one layer of width `d_ff`.
+      feed_forward: what becomes of each token by itself; None is one layer of width `d_ff`, none at all if that is 0.
       feed_forward_every: with a `feed_forward`, layer i has it if and only if i + 1 is a multiple of this; others have
         one of width `d_ff`.
     """
@@ -36,7 +37,7 @@ class ModelConfig(Shape):
     mixer: MixerPart | None = None
     attention_layers: tuple[int, ...] = ()
     feed_forward: FeedForwardPart | None = None
-    feed_forward_every: int = 1
+    feed_forward_every: Size = 1
 
     def layer_specs(self, side: Side) -> tuple[LayerSpec, ...]:
         """Returns the layers of one side's stack."""
@@ -45,7 +46,7 @@ class ModelConfig(Shape):
         def spec(index: int) -> LayerSpec:
             return LayerSpec(
                 mixer=self._mixer(side, index),
-                feed_forward=self._feed_forward(index),
+                feed_forward=self._feed_forward(side, index),
                 cross=cross,
                 mixer_norm=index > 0 or self.first_attention_norm,
             )
@@ -112,9 +113,8 @@ class ModelConfig(Shape):
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for values that make no network."""
-        check_annotations(self)
+        check(self)
         check_shape(self)
-        require(self, "feed_forward_every", self.feed_forward_every > 0, "must be positive")
         has_other = self.feed_forward is not None or self.feed_forward_every == 1
         require(self, "feed_forward_every", has_other, "has no effect without feed_forward")
         most = max(self.num_encoder_layers, self.num_decoder_layers)
@@ -133,6 +133,12 @@ class ModelConfig(Shape):
             except UserError as error:
                 raise UserError(f"{error} (of the decoder)") from None
 
+    def check_both_ways(self, why: str) -> None:
+        """Raises UserError, which says why, if a decoder's tokens are to see later ones and a mixer only looks back."""
+        for mixer in (spec.mixer for spec in self.layer_specs("decoder")):
+            if mixer.one_way:
+                raise UserError(f"{why}: {type(mixer).__name__} layers of a decoder read from left to right only")
+
     @property
     def _sides(self) -> tuple[Side, ...]:
         return tuple(side for side in ("encoder", "decoder") if self.num_layers(side))
@@ -144,16 +150,18 @@ class ModelConfig(Shape):
 
     def _mixer(self, side: Side, index: int) -> MixerPart:
         if self.mixer is not None and index not in self.attention_layers:
-            return self.mixer
+            return BothDirections(self.mixer) if side == "encoder" and self.mixer.one_way else self.mixer
         is_global = self.sliding_window is None or index % self.global_every == self.first_global
         reach = self.sliding_window
         if side == "decoder" and self.decoder_sliding_window is not None:
             reach = self.decoder_sliding_window
         return SelfAttention(None if is_global else reach, self.rope if is_global else self.local_rope)
 
-    def _feed_forward(self, index: int) -> FeedForwardPart:
+    def _feed_forward(self, side: Side, index: int) -> FeedForwardPart | None:
         is_other = self.feed_forward is not None and (index + 1) % self.feed_forward_every == 0
-        return self.feed_forward if is_other else Dense()
+        if is_other:
+            return self.feed_forward
+        return Dense() if self.of_side(side).d_ff else None
 
     def _num_params_beside_layers(self) -> int:
         total = num_embedding_params(self) + num_head_params(self.of_side("decoder"))

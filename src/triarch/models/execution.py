@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from triarch import lazy
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError
+from triarch.fields import Size, check
 
 if TYPE_CHECKING:
     import jax
@@ -52,7 +53,7 @@ class Execution:
     remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
     attention: Literal["auto", "blocked", "dense", "splash", "cudnn"] = "auto"
     gather: Literal["compiler", "layer"] = "compiler"
-    feed_forward_parts: int = 1
+    feed_forward_parts: Size = 1
 
     def on(self, platform: str) -> Execution:
         """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
@@ -76,14 +77,7 @@ class Execution:
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for an unknown choice."""
-        hints = get_type_hints(type(self))
-        for field in ("compute_dtype", "remat", "attention", "gather"):
-            value, allowed = getattr(self, field), get_args(hints[field])
-            if value not in allowed:
-                raise UserError(f"Execution.{field} = {value!r}{nearest(str(value), allowed)}")
-        parts = self.feed_forward_parts
-        if isinstance(parts, bool) or not isinstance(parts, int) or parts < 1:
-            raise UserError(f"Execution.feed_forward_parts = {parts!r}: expected a whole number from 1 on")
+        check(self)
 
     def rematerialise_heads(
         self, function: Callable, query: jax.Array, scores: Scores, constrain: Constrain

@@ -5,12 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from triarch.fields import Count, Limits, Positive, Size
 from triarch.models.attention.rope import Rope, RopeScaling
 
 Architecture = Literal["encoder-only", "decoder-only", "encoder-decoder"]
 Side = Literal["encoder", "decoder"]
+# Far above any published network, and low enough that a config of a file is refused before anything is built by it.
+MOST_LAYERS = 2**12
+Layers = Annotated[int, Limits(least=0, most=MOST_LAYERS)]
+Width = Annotated[int, Limits(least=1, most=2**18)]
+FeedForwardWidth = Annotated[int, Limits(least=0, most=2**22)]
+Heads = Annotated[int, Limits(least=1, most=2**14)]
+HeadWidth = Annotated[int, Limits(least=1, most=2**16)]
 # Fields of which a decoder may have its own, as `decoder_...`.
 SIDE_SIZES = ("d_model", "d_ff", "num_heads", "head_dim", "num_kv_heads")
 
@@ -25,7 +33,7 @@ class Shape:
     Attributes:
       vocab_size: rows of the embedding matrix; at least the size of the vocabulary in use.
       d_model: width of the residual stream.
-      d_ff: inner width of the feed-forward layer (of each of its two branches if gated).
+      d_ff: inner width of the feed-forward layer (of each of its two branches if gated); 0: there is none (Mamba).
       num_heads: query heads.
       head_dim: width of one head.
       num_encoder_layers: bidirectional layers.
@@ -96,19 +104,19 @@ class Shape:
       pad_id: token taken for padding in encoder inputs that come without segment ids.
     """
 
-    vocab_size: int
-    d_model: int
-    d_ff: int
-    num_heads: int
-    head_dim: int
-    num_encoder_layers: int = 0
-    num_decoder_layers: int = 0
+    vocab_size: Annotated[int, Limits(least=1, most=2**26)]
+    d_model: Width
+    d_ff: FeedForwardWidth
+    num_heads: Heads
+    head_dim: HeadWidth
+    num_encoder_layers: Layers = 0
+    num_decoder_layers: Layers = 0
     num_kv_heads: int | None = None
-    decoder_d_model: int | None = None
-    decoder_d_ff: int | None = None
-    decoder_num_heads: int | None = None
-    decoder_head_dim: int | None = None
-    decoder_num_kv_heads: int | None = None
+    decoder_d_model: Width | None = None
+    decoder_d_ff: FeedForwardWidth | None = None
+    decoder_num_heads: Heads | None = None
+    decoder_head_dim: HeadWidth | None = None
+    decoder_num_kv_heads: Heads | None = None
 
     activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
     gated_mlp: bool = True
@@ -117,7 +125,7 @@ class Shape:
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_scale: Literal["none", "gain", "one_plus_gain"] = "gain"
     norm_bias: bool = False
-    norm_eps: float = 1e-6
+    norm_eps: Positive = 1e-6
     norm_position: Literal["pre", "post", "pre_and_post", "output"] = "pre"
     parallel_residual: bool = False
     first_attention_norm: bool = True
@@ -125,42 +133,42 @@ class Shape:
 
     attention_bias: bool = False
     attention_scale: float | Literal["rsqrt_head_dim"] = "rsqrt_head_dim"
-    attention_softcap: float | None = None
+    attention_softcap: Positive | None = None
     qkv_norm: bool = False
     qk_norm: Literal["none", "per_head", "all_heads"] = "none"
     attention_output_norm: Literal["none", "per_head", "all_heads", "projected"] = "none"
-    sliding_window: int | None = None
-    decoder_sliding_window: int | None = None
-    global_every: int = 1
+    sliding_window: Count | None = None
+    decoder_sliding_window: Count | None = None
+    global_every: Size = 1
     first_global: int = 0
 
     position_encoding: Literal["rotary", "learned", "relative_bias", "none"] = "rotary"
-    rope_base: float = 10_000.0
-    local_rope_base: float | None = None
+    rope_base: Positive = 10_000.0
+    local_rope_base: Positive | None = None
     rope_scaling: RopeScaling | None = None
-    rope_fraction: float = 1.0
-    learned_positions: int | None = None
-    learned_position_offset: int = 0
-    relative_buckets: int = 32
-    relative_max_distance: int = 128
+    rope_fraction: Annotated[float, Limits(above=0, most=1)] = 1.0
+    learned_positions: Annotated[int, Limits(most=2**26)] | None = None
+    learned_position_offset: Count = 0
+    relative_buckets: Annotated[int, Limits(least=1, most=2**16)] = 32
+    relative_max_distance: Size = 128
     relative_bias_per_layer: bool = False
     decoder_positions: Literal["continuous", "restart"] = "continuous"
     cross_attention_rope: bool = True
 
-    token_types: int = 0
+    token_types: Annotated[int, Limits(least=0, most=2**16)] = 0
     embedding_norm: bool = False
     embedding_scale: float | Literal["sqrt_d_model"] = 1.0
     shared_embeddings: bool = True
     tied_embeddings: bool = True
     logits_scale: float | Literal["rsqrt_d_model"] = 1.0
-    logits_softcap: float | None = None
+    logits_softcap: Positive | None = None
     logits_bias: bool = False
     prediction_head: bool = False
     prediction_head_bias: bool = False
 
     kernel_init: Literal["fan_in", "fixed"] = "fan_in"
-    init_std: float = 0.02
-    embedding_init_std: float | None = None
+    init_std: Positive = 0.02
+    embedding_init_std: Positive | None = None
     pad_id: int = 0
 
     @property

@@ -5,46 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from triarch.errors import UserError, nearest
+from triarch.fields import is_finite, require
 from triarch.models.attention.rope import RopeScaling
-from triarch.models.checks import MOST_SIZE, check_at_most, check_not_negative, check_positive, is_finite, require
 from triarch.models.shape import SIDE_SIZES, Shape
 
-_SIZES = ("vocab_size", "d_model", "d_ff", "num_heads", "head_dim", "global_every", "relative_buckets")
 _DECODER_SIZES = tuple(f"decoder_{name}" for name in SIDE_SIZES)
-_COUNTS = (
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "sliding_window",
-    "decoder_sliding_window",
-    "learned_position_offset",
-    "token_types",
-)
-_POSITIVE = (
-    *("norm_eps", "rope_base", "local_rope_base", "init_std", "embedding_init_std"),
-    *("attention_softcap", "logits_softcap", "relative_max_distance"),
-)
-# Far above any published network, and low enough that a config of a file is refused before anything is built by it.
-MOST_LAYERS = 2**12
-_MOST = {
-    "vocab_size": 2**26,
-    "d_model": 2**18,
-    "d_ff": 2**22,
-    "num_heads": 2**14,
-    "head_dim": 2**16,
-    "num_encoder_layers": MOST_LAYERS,
-    "num_decoder_layers": MOST_LAYERS,
-    "learned_positions": 2**26,
-    "relative_buckets": 2**16,
-    "token_types": 2**16,
-    **dict.fromkeys(("sliding_window", "decoder_sliding_window", "learned_position_offset"), MOST_SIZE),
-}
 
 
 def check_shape(shape: Shape) -> None:
     """Raises UserError, naming the field, for values that make no network."""
-    check_positive(shape, _SIZES + _DECODER_SIZES + _POSITIVE)
-    check_not_negative(shape, _COUNTS)
-    check_at_most(shape, _MOST)
     layers = shape.num_encoder_layers + shape.num_decoder_layers
     require(shape, "num_decoder_layers", layers > 0, "must be positive where num_encoder_layers is 0")
     in_vocabulary = 0 <= shape.pad_id < shape.vocab_size
@@ -77,7 +46,6 @@ def _check_windows(shape: Shape) -> None:
 
 def _check_rope(shape: Shape) -> None:
     is_rotary = shape.position_encoding == "rotary"
-    require(shape, "rope_fraction", 0 < shape.rope_fraction <= 1, "must be above 0 and at most 1")
     require(shape, "rope_fraction", is_rotary or shape.rope_fraction == 1, "goes with position_encoding = 'rotary'")
     width = shape.rope.width(shape.head_dim) if is_rotary else 2
     even = width > 0 and width % 2 == 0

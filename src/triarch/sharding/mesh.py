@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from triarch import lazy
 from triarch.errors import UserError
+from triarch.fields import Size, check
 
 if TYPE_CHECKING:
     import jax
@@ -19,6 +20,7 @@ else:
 
 # From the slowest network to the fastest: neighbours on the mesh are neighbours on the torus.
 AXES = ("replica", "data", "fsdp", "sequence", "tensor")
+AxisSize: TypeAlias = Size | Literal[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +35,11 @@ class MeshConfig:
       replica: like `data`, between slices: all that crosses the data-centre network is one sum of gradients a step.
     """
 
-    data: int = -1
-    fsdp: int = 1
-    tensor: int = 1
-    sequence: int = 1
-    replica: int = 1
+    data: AxisSize = -1
+    fsdp: AxisSize = 1
+    tensor: AxisSize = 1
+    sequence: AxisSize = 1
+    replica: AxisSize = 1
 
     def validate(self) -> None:
         """Checks what can be checked without devices.
@@ -45,10 +47,7 @@ class MeshConfig:
         Raises:
           UserError: a size is neither positive nor -1, or more than one is -1.
         """
-        for axis in AXES:
-            size = getattr(self, axis)
-            if isinstance(size, bool) or not isinstance(size, int) or (size < 1 and size != -1):
-                raise UserError(f"MeshConfig.{axis} = {size!r}: expected a positive number, or -1 for the rest")
+        check(self)
         if sum(getattr(self, axis) == -1 for axis in AXES) > 1:
             raise UserError(f"{self}: only one axis can take the rest (-1)")
 

@@ -6,11 +6,8 @@ import dataclasses
 import fractions
 from typing import Literal
 
-from triarch.errors import UserError, nearest
-
-CONVENTIONS = ("paper", "train")
-COUNTED_PARAMS = ("non_embedding", "all")
-COUNTED_TOKENS = ("read", "scored")
+from triarch.errors import UserError
+from triarch.fields import Positive, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +64,7 @@ class IsoFlop(_Rule):
         of a budget, being far from its optimum. Empty: every size at every budget.
     """
 
-    budgets: tuple[float, ...]
+    budgets: tuple[Positive, ...]
     convention: Literal["train", "paper"] = "train"
     tokens_per_parameter: tuple[float, ...] = ()
 
@@ -75,8 +72,8 @@ class IsoFlop(_Rule):
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
+        check(self)
         _check_levels("IsoFlop.budgets", self.budgets)
-        _check_choice("IsoFlop.convention", self.convention, CONVENTIONS)
         bounds = self.tokens_per_parameter
         if bounds and not (len(bounds) == 2 and 0 <= bounds[0] < bounds[1]):
             raise UserError(f"IsoFlop.tokens_per_parameter = {bounds!r}: expected two numbers, the smaller one first")
@@ -116,15 +113,15 @@ class TokensPerParameter(_Rule):
       params: which parameters, "non_embedding" or "all".
     """
 
-    ratios: tuple[float, ...] = (20.0,)
+    ratios: tuple[Positive, ...] = (20.0,)
     params: Literal["non_embedding", "all"] = "non_embedding"
 
     unit = "tokens a parameter"
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
+        check(self)
         _check_levels("TokensPerParameter.ratios", self.ratios)
-        _check_choice("TokensPerParameter.params", self.params, COUNTED_PARAMS)
 
     @property
     def described(self) -> str:
@@ -154,15 +151,15 @@ class FixedTokens(_Rule):
         many for an encoder-decoder under the prefix objective.
     """
 
-    tokens: tuple[float, ...]
+    tokens: tuple[Positive, ...]
     counted: Literal["read", "scored"] = "read"
 
     unit = "tokens"
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
+        check(self)
         _check_levels("FixedTokens.tokens", self.tokens)
-        _check_choice("FixedTokens.counted", self.counted, COUNTED_TOKENS)
 
     @property
     def described(self) -> str:
@@ -188,13 +185,5 @@ Budget = IsoFlop | TokensPerParameter | FixedTokens
 def _check_levels(field: str, levels: tuple[float, ...]) -> None:
     if not levels:
         raise UserError(f"{field} is empty")
-    for level in levels:
-        if not 0 < level < float("inf"):
-            raise UserError(f"{field} = {levels!r}: expected numbers above zero")
     if len(set(levels)) < len(levels):
         raise UserError(f"{field} = {levels!r} names something twice")
-
-
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UserError(f"{field} = {value!r}: expected {' or '.join(choices)}{nearest(value, choices)}")

@@ -31,11 +31,13 @@ class AdaptedRun:
       adapter: which kernels are adapted, and how.
       base: folder of the run or export that they go with.
       base_step: of that run, the checkpoint; None of an export.
+      dropout: before the adapters, in training.
     """
 
     adapter: LoRA
     base: Path
     base_step: int | None
+    dropout: float
 
 
 def adapted_run(workdir: Path, fields: Mapping[str, Any]) -> AdaptedRun | None:
@@ -43,7 +45,7 @@ def adapted_run(workdir: Path, fields: Mapping[str, Any]) -> AdaptedRun | None:
 
     Args:
       workdir: the run folder.
-      fields: of its config.json: "adapter" and "init_from".
+      fields: of its config.json: "adapter", "init_from" and "dropout".
 
     Raises:
       UserError: config.json is damaged, or the base is not there or holds other parameters than it did.
@@ -61,7 +63,8 @@ def adapted_run(workdir: Path, fields: Mapping[str, Any]) -> AdaptedRun | None:
     step = taken["step"] if is_run else None
     if parameters_fingerprint(base, step) != taken["parameters"]:
         raise UserError(f"{workdir}: its adapters go with what {base} held before: it has other parameters now")
-    return AdaptedRun(adapter, base, step)
+    dropout = fields.get("dropout")
+    return AdaptedRun(adapter, base, step, float(dropout.get("adapter", 0)) if isinstance(dropout, Mapping) else 0.0)
 
 
 def adapter_specs(known: Mapping[str, ParameterSpec]) -> dict[str, ParameterSpec]:
@@ -94,12 +97,22 @@ class AdaptedStoredModel(StoredModel):
     Attributes:
       base: the stored base.
       adapter: which kernels are adapted, and how.
+      dropout: before the adapters, in training.
       updates: A and B of each adapted kernel, [..., inputs, rank] and [..., rank, outputs].
     """
 
     base: StoredModel
     adapter: LoRA
+    dropout: float
     updates: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def rank(self) -> int:
+        return self.adapter.rank
+
+    @property
+    def alpha(self) -> float:
+        return self.adapter.alpha
 
     def leaf(self, name: str) -> Any:
         leaf, spec = self.base.leaf(name), specs(self.config)[name]

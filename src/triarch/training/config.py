@@ -6,10 +6,11 @@ import dataclasses
 from typing import Literal
 
 from triarch.data.mixture import StoreMixture
-from triarch.errors import UserError, nearest
+from triarch.errors import UserError
+from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
-from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
+from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
 from triarch.training.data_config import DataConfig
@@ -39,9 +40,9 @@ class CheckpointConfig:
         shortened files are. It costs one read of the checkpoint in the background, and one before it is restored.
     """
 
-    every: int = 1000
-    keep_last: int = 3
-    keep_every: int | None = None
+    every: Size = 1000
+    keep_last: Size = 3
+    keep_every: Size | None = None
     keep_best: str | None = None
     keep_best_mode: Literal["max", "min"] | None = None
     checksums: bool = True
@@ -99,15 +100,15 @@ class RunConfig:
     objective: Objective
     data: DataConfig
     optimizer: Optimizer
-    steps: int
-    batch_size: int
+    steps: Size
+    batch_size: Size
     execution: Execution = dataclasses.field(default_factory=Execution)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     rules: AxisRules = dataclasses.field(default_factory=AxisRules)
     checkpoint: CheckpointConfig = CheckpointConfig()
-    microbatches: int = 1
+    microbatches: Size = 1
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
-    seed: int = 0
+    seed: Seed = 0
     init_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
@@ -116,16 +117,16 @@ class RunConfig:
     train_only: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     adapter: LoRA | None = None
-    z_loss: float = 1e-4
-    loss_chunk: int = 512
-    log_every: int = 10
-    eval_every: int | None = None
-    eval_batches: int = 8
+    z_loss: NotNegative = 1e-4
+    loss_chunk: Count = 512
+    log_every: Size = 10
+    eval_every: Size | None = None
+    eval_batches: Size = 8
     eval_tasks: tuple[str, ...] = ()
-    eval_tasks_every: int | None = None
+    eval_tasks_every: Size | None = None
     eval_tasks_split: str = "validation"
-    eval_tasks_batch: int = 32
-    eval_tasks_examples: int | None = None
+    eval_tasks_batch: Size = 32
+    eval_tasks_examples: Size | None = None
     eval_tasks_lengths: str | None = None
     tensorboard: bool = True
     wandb_project: str | None = None
@@ -189,25 +190,12 @@ def validate(config: RunConfig) -> None:
     Raises:
       UserError: naming the class and field that is out of range.
     """
-    _positive(config, "steps", "batch_size", "microbatches", "log_every", "eval_batches", "eval_tasks_batch")
-    _positive(config.checkpoint, "every", "keep_last")
-    _positive(config.data, "window", "num_threads", "prefetch")
+    for part in (config, config.checkpoint, config.data):
+        check(part)
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
         _check_mixture(config.data.store, config.steps)
-    if isinstance(config.loss_chunk, bool) or not isinstance(config.loss_chunk, int) or config.loss_chunk < 0:
-        raise UserError(f"RunConfig.loss_chunk = {config.loss_chunk!r}: expected a whole number from 0 on")
-    for owner, field in (
-        *((config, name) for name in ("eval_every", "eval_tasks_every", "eval_tasks_examples")),
-        (config.checkpoint, "keep_every"),
-    ):
-        if getattr(owner, field) is not None:
-            _positive(owner, field)
     _check_evaluations(config)
-    if isinstance(config.seed, bool) or not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
-        raise UserError(f"RunConfig.seed = {config.seed!r}: expected a whole number from 0 to {2**32 - 1:,}")
-    if config.z_loss < 0:
-        raise UserError(f"RunConfig.z_loss = {config.z_loss!r}: expected no negative number")
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
     if config.microbatches > 1 and not config.objective.splits_into_microbatches:
@@ -219,6 +207,7 @@ def validate(config: RunConfig) -> None:
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()
+    _check_directions(config)
     config.execution.validate()
     config.dropout.validate()
     config.mesh.validate()
@@ -250,9 +239,7 @@ def _check_evaluations(config: RunConfig) -> None:
     if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
         given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
         raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
-    best, mode = config.checkpoint.keep_best, config.checkpoint.keep_best_mode
-    if mode not in (None, "max", "min"):
-        raise UserError(f"CheckpointConfig.keep_best_mode = {mode!r}{nearest(str(mode), ('max', 'min'))}")
+    best = config.checkpoint.keep_best
     if best is None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
@@ -279,18 +266,20 @@ def _check_places(config: RunConfig) -> None:
         )
 
 
+def _check_directions(config: RunConfig) -> None:
+    """Makes sure that a decoder alone can look ahead where an objective has it do so."""
+    if config.model.architecture != "decoder-only":
+        return
+    for part in getattr(config.objective, "objectives", (config.objective,)):
+        if isinstance(part, MNTP):
+            config.model.check_both_ways("RunConfig.objective = @MNTP()")
+        elif getattr(part, "bidirectional_prefix", False):
+            config.model.check_both_ways(f"{type(part).__name__}.bidirectional_prefix = True")
+
+
 def _check_mixture(mixture: StoreMixture, steps: int) -> None:
     for phase in mixture.phases:
         if phase.start >= steps:
             raise UserError(
                 f"MixturePhase.start = {phase.start:,}: the run ends at RunConfig.steps = {steps:,}, before that phase"
             )
-
-
-def _positive(owner: object, *fields: str) -> None:
-    for field in fields:
-        value = getattr(owner, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")
-        if value > MOST_SIZE:
-            raise UserError(f"{type(owner).__name__}.{field} = {value}: expected at most {MOST_SIZE:,}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from triarch.data.mixture import StoreMixture
+from triarch.fields import Size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +21,9 @@ class DataConfig:
       prefetch: batches kept ready.
     """
 
-    window: int
+    window: Size
     store: str | StoreMixture | None = None
     train_split: str = "train"
     validation_split: str = "validation"
-    num_threads: int = 2
-    prefetch: int = 4
+    num_threads: Size = 2
+    prefetch: Size = 4

@@ -10,9 +10,9 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from triarch.cli.gin.config_types import described
 from triarch.cli.gin.files import configurables
 from triarch.errors import UserError, nearest
+from triarch.fields import described
 from triarch.registry import missing_members
 
 _WIDTH = 118
@@ -91,7 +91,7 @@ def summary(cls: type) -> str:
 
 
 def _of_class(cls: type) -> list[Key]:
-    hints, meanings = typing.get_type_hints(cls), _meanings(cls)
+    hints, meanings = typing.get_type_hints(cls, include_extras=True), _meanings(cls)
     return [
         Key(f"{cls.__name__}.{field.name}", _type(hints[field.name]), _default(field), meanings.get(field.name, ""))
         for field in dataclasses.fields(cls)

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triarch.cli.gin.config_types import check_types
 from triarch.cli.gin.statements import Binding, Macro, Reference, parts, shortened
 from triarch.cli.gin.t5x_names import IN_TRIARCH
 from triarch.errors import UserError, nearest
+from triarch.fields import check
 
 # A config has some dozens of parts; a file that asks for so many was made to fill the memory.
 _MOST_PARTS = 100_000
@@ -75,7 +75,7 @@ class GinValues:
         """
         self._count = 0
         value = self._construct(name, "", 0)
-        check_types(value)
+        check(value, deep=True)
         return value
 
     def field(self, owner: str, field: str) -> Any | None:
@@ -86,7 +86,7 @@ class GinValues:
         binding = self._fields["", owner][field]
         value = self._resolve(binding.value, "", 0, binding)
         if dataclasses.is_dataclass(value):
-            check_types(value)
+            check(value, deep=True)
         return value
 
     def unused(self) -> list[Binding]:

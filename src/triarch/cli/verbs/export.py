@@ -13,16 +13,18 @@ from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
 
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
---format=huggingface, as config.json, safetensors and tokenizer files.
+--format=huggingface, as config.json, safetensors and tokenizer files. Of a run with RunConfig.adapter, --format=peft
+writes the adapters, which peft loads onto the exported base, and --merge_adapter lets the other formats write the sums.
 
 The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
 AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
 recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
 slice, the first one writes, and none needs its accelerator."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
-  triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface"""
+  triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
+  triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
 
-FORMATS = ("orbax", "huggingface")
+FORMATS = ("orbax", "huggingface", "peft")
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workdir", required=True, type=Path, metavar="RUN", help="the run (or an export, to change type or format)")
     add("--output", required=True, type=Path, metavar="DIR", help="folder to make")
-    add("--format", default="orbax", help="orbax or huggingface (default: %(default)s)")
+    add("--format", default="orbax", help="orbax, huggingface or peft (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
     add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     if args.format == "huggingface":
         return _write_huggingface(args)
+    if args.format == "peft":
+        return _write_peft(args)
     return _write_orbax(args)
 
 
@@ -65,10 +69,16 @@ def _check_adapter(args: argparse.Namespace) -> None:
 
     if args.merge_adapter and not is_adapted(args.workdir):
         raise UserError(f"--merge_adapter: {args.workdir} has no adapters (RunConfig.adapter)")
-    if not args.merge_adapter and is_adapted(args.workdir):
+    if args.format == "peft":
+        if args.merge_adapter or args.dtype is not None:
+            flag = "--merge_adapter" if args.merge_adapter else "--dtype"
+            raise UserError(f"{flag} does not go with --format=peft, which writes adapters alone, in float32")
+        if not is_adapted(args.workdir):
+            raise UserError(f"--format=peft: {args.workdir} has no adapters (RunConfig.adapter)")
+    elif not args.merge_adapter and is_adapted(args.workdir):
         raise UserError(
-            f"{args.workdir}: a run of adapters: say --merge_adapter to write their sums with the parameters that they "
-            "go with"
+            f"{args.workdir}: a run of adapters: say --format=peft, or --merge_adapter to write their sums with the "
+            "parameters that they go with"
         )
 
 
@@ -134,6 +144,17 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
         "num_params": config.num_params(),
         "bytes": size,
     }
+
+
+def _write_peft(args: argparse.Namespace) -> dict[str, Any]:
+    from triarch.interchange.huggingface.peft import write_peft
+    from triarch.loading import open_stored
+
+    model: Any = open_stored(args.workdir, step=args.step)
+    class_name, modules = write_peft(model, args.output, args.overwrite)
+    step = model.origin.step
+    print(f"{args.output}: adapters of {modules} modules of {class_name}, {_of_step(step)}")
+    return {"output": str(args.output), "format": "peft", "class": class_name, "step": step, "modules": modules}
 
 
 def _of_step(step: int | None) -> str:

@@ -30,9 +30,11 @@ EXAMPLE = """  triarch import SmolLM2-135M --output=exports/smollm2_135m
   triarch evaluate --model=exports/smollm2_135m --in_domain=stores/prose
   triarch train --gin_file=runs/smollm2.gin --gin_file=exports/smollm2_135m/model.gin --workdir=runs/tuned \\
       --gin.RunConfig.init_from=exports/smollm2_135m --gin.DataConfig.store=stores/prose
-  triarch import t5_1_1_base/checkpoint_1000000 --vocabulary=sentencepiece.model --output=exports/t5_1_1_base"""
+  triarch import t5_1_1_base/checkpoint_1000000 --vocabulary=sentencepiece.model --output=exports/t5_1_1_base
+  triarch import hf/my_lora --base=exports/smollm2_135m --output=exports/smollm2_mine"""
 
 MODEL_GIN = "model.gin"
+_ADAPTER_CONFIG = "adapter_config.json"
 # Of T5's vocabularies, which T5X's runs have.
 _SENTINELS = 100
 
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of a T5X checkpoint: its sentencepiece.model, which gets {_SENTINELS} sentinels if it has none",
     )
     add("--t5x_gin", type=Path, metavar="FILE", help="of a T5X checkpoint: gin that binds T5Config (else config.gin)")
+    add("--base", type=Path, metavar="DIR", help="of a folder of peft's adapters: the run or export they go with")
     add("--overwrite", action="store_true", help="replace an export that is at --output")
 
 
@@ -71,6 +74,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.progress import Progress
 
     check_new_folder("output", args.output, args.overwrite)
+    if args.base is not None:
+        return _import_adapters(args)
+    if (args.folder / _ADAPTER_CONFIG).is_file() and not (args.folder / "config.json").is_file():
+        raise UserError(f"{args.folder}: holds peft's adapters: name what they go with, as --base=exports/model")
     opened, write, (vocabulary, save_tokenizer) = _open(args)
 
     def fill(making: Path) -> None:
@@ -107,6 +114,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "left_out": list(opened.left_out),
         "notes": list(opened.notes),
         "vocabulary": vocabulary,
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _import_adapters(args: argparse.Namespace) -> dict[str, Any]:
+    """Writes the sums of adapters and their base."""
+    from triarch.interchange.huggingface.peft_importing import write_with_peft
+    from triarch.loading import open_stored
+
+    for flag in ("vocabulary", "t5x_gin"):
+        if getattr(args, flag) is not None:
+            raise UserError(f"--{flag} goes with a T5X checkpoint, and --base with a folder of peft's adapters")
+    manifest = write_with_peft(args.folder, open_stored(args.base), args.output, args.overwrite)
+    config = manifest.config
+    what = f"{config.architecture}, {config.num_params():,} parameters of {args.base} with the adapters added"
+    print(f"{args.output}: {what}, fingerprint {manifest.fingerprint[:12]}")
+    return {
+        "output": str(args.output),
+        "base": str(args.base),
+        "architecture": config.architecture,
+        "num_params": config.num_params(),
         "fingerprint": manifest.fingerprint,
     }
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from triarch.decoding import Conventions
 from triarch.decoding.prompts import num_places
@@ -19,7 +19,7 @@ from triarch.errors import UserError, nearest
 from triarch.evaluation.checksums import parameter_checksums
 from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
 from triarch.evaluation.few_shot.suites import TaskSuite
-from triarch.evaluation.limits import check_least
+from triarch.fields import Count, Limits, Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
 from triarch.progress import Progress
@@ -51,17 +51,17 @@ class FewShotOptions:
 
     task_data: Path | None = None
     include_paths: tuple[Path, ...] = ()
-    num_fewshot: int | None = None
-    limit: int | None = None
-    max_length: int | None = None
+    num_fewshot: Count | None = None
+    limit: Size | None = None
+    max_length: Annotated[int, Limits(least=2)] | None = None
     add_bos: bool | None = None
     pseudo: Pseudo = "token"
-    batch_size: int = 32
+    batch_size: Size = 32
     answers: Path | None = None
 
     def check(self) -> None:
         """Raises UserError, naming the flag, for a value out of range."""
-        check_least(self, num_fewshot=0, limit=1, max_length=2, batch_size=1)
+        check_options(self)
         if self.pseudo not in PSEUDO:
             raise UserError(f"--pseudo={self.pseudo}{nearest(self.pseudo, PSEUDO)}")
 

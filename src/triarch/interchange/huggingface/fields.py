@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError, nearest
+from triarch.fields import MOST_SIZE
 from triarch.models import RopeScaling
-from triarch.models.checks import MOST_SIZE
-from triarch.models.shape_checks import MOST_LAYERS
+from triarch.models.shape import MOST_LAYERS
 
 _REQUIRED = object()
 # Of the rotary embedding, as transformers and `RopeScaling.kind` call them.

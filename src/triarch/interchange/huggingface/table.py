@@ -2,7 +2,7 @@
 
 A family's table is a list of `Rule`s. All differences in shape come down to three things, each of which can be undone
 without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join several
-matrices side by side in one, whole or head by head; they keep an axis of length one. Layers are numbered in a name by
+matrices side by side in one, whole or head by head; they keep axes of length one. Layers are numbered in a name by
 `{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says; experts by `{expert}`: ours
 lie in one parameter.
 """
@@ -33,14 +33,14 @@ class Rule:
         all along the first axis of a layer.
       ours: names, `SIDE/{layer}/...` where there is one a layer; several lie side by side along our last axis.
       transposed: whether theirs is the transpose.
-      leading_axis: whether theirs has one more axis in front, of length one.
+      ones: which axes of theirs are of length one and not there in ours.
       groups: in how many parts each of ours is cut, the first parts of all side by side before their second ones.
     """
 
     theirs: str
     ours: tuple[str, ...]
     transposed: bool = False
-    leading_axis: bool = False
+    ones: tuple[int, ...] = ()
     groups: int = 1
 
 
@@ -100,12 +100,14 @@ class Link:
         *rest, _ = self.slots[0].shape
         shape = (*rest, sum(slot.shape[-1] for slot in self.slots))
         shape = shape[::-1] if self.rule.transposed else shape
-        return (1, *shape) if self.rule.leading_axis else shape
+        for axis in self.rule.ones:
+            shape = (*shape[:axis], 1, *shape[axis:])
+        return shape
 
     @property
     def keeps_rows(self) -> bool:
         """Whether each row of theirs is one row of ours."""
-        return not self.rule.transposed and not self.rule.leading_axis and len(self.slots) == 1
+        return not self.rule.transposed and not self.rule.ones and len(self.slots) == 1
 
     @property
     def has_experts(self) -> bool:
@@ -114,7 +116,7 @@ class Link:
 
     def piece(self, tensor: np.ndarray, index: int) -> np.ndarray:
         """Returns what their tensor, or some of its rows, holds of slot `index`, as a view where it can be."""
-        tensor = tensor[0] if self.rule.leading_axis else tensor
+        tensor = tensor.squeeze(self.rule.ones) if self.rule.ones else tensor
         tensor = tensor.T if self.rule.transposed else tensor
         if len(self.slots) == 1:
             return tensor
@@ -131,7 +133,7 @@ class Link:
             grouped = [piece.reshape(*piece.shape[:-1], self.rule.groups, -1) for piece in pieces]
             tensor = np.concatenate(grouped, axis=-1).reshape(*pieces[0].shape[:-1], -1)
         tensor = tensor.T if self.rule.transposed else tensor
-        return tensor[None] if self.rule.leading_axis else tensor
+        return np.expand_dims(tensor, self.rule.ones) if self.rule.ones else tensor
 
 
 def links(config: ModelConfig, rules: Sequence[Rule], where: str) -> list[Link]:

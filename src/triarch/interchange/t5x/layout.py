@@ -26,7 +26,7 @@ import numpy as np
 from triarch.errors import UserError
 from triarch.interchange.orbax_folder import DTYPES
 from triarch.interchange.t5x.arrays import Array
-from triarch.models.shape_checks import MOST_LAYERS
+from triarch.models.shape import MOST_LAYERS
 
 SIDES = ("encoder", "decoder")
 BIASES = "relpos_bias/rel_embedding"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from triarch.errors import UserError, nearest
-from triarch.models.checks import is_finite, is_whole
+from triarch.fields import Positive, Size, check
 
 if TYPE_CHECKING:
     from triarch.models.network import Specs
 
 BaseType = Literal["float32", "int8", "nf4"]
-_TYPES: tuple[BaseType, ...] = get_args(BaseType)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +30,8 @@ class LoRA:
         QLoRA's 4 bits (arXiv 2305.14314). Kernels whose inputs are no multiple of 64 stay float32.
     """
 
-    rank: int
-    alpha: float
+    rank: Size
+    alpha: Positive
     targets: tuple[str, ...]
     base: BaseType = "float32"
 
@@ -43,14 +42,9 @@ class LoRA:
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for values that make no adapters of any network."""
-        if not is_whole(self.rank) or self.rank < 1:
-            raise UserError(f"LoRA.rank = {self.rank!r}: expected a whole number from 1 on")
-        if not is_finite(self.alpha) or self.alpha <= 0:
-            raise UserError(f"LoRA.alpha = {self.alpha!r}: expected a number above 0")
         if not self.targets or isinstance(self.targets, str):
             raise UserError(f"LoRA.targets = {self.targets!r}: expected kernels, as ('*/query', '*/value')")
-        if self.base not in _TYPES:
-            raise UserError(f"LoRA.base = {self.base!r}{nearest(str(self.base), _TYPES)}")
+        check(self)
 
     def adapted(self, specs: Specs) -> list[str]:
         """Returns the names of the kernels that have adapters, sorted.

@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
 from triarch import lazy
+from triarch.fields import MOST_SIZE, require
 from triarch.models.attention.rope import Rope
-from triarch.models.checks import MOST_SIZE, require
 from triarch.models.layers.parts import Reading, Site
 from triarch.models.shape import Shape
 
@@ -31,6 +31,7 @@ class SelfAttention:
     rope: Rope | None
 
     name: ClassVar[str] = "attention"
+    one_way: ClassVar[bool] = False
 
     def build(self, site: Site) -> self_attention.SelfAttentionMixer:
         return self_attention.SelfAttentionMixer(site, self)

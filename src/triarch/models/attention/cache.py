@@ -15,10 +15,11 @@ from triarch.models.layers.mixer import Kept
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BlockCache:
-    """What one layer keeps: its mixer, and its cross-attention where it has one; nothing but while decoding."""
+    """What one layer keeps while decoding: its mixer, its cross-attention, a feed-forward layer that looks back."""
 
     mixer: Kept = None
     cross: Kept = None
+    mlp: Kept = None
 
 
 @jax.tree_util.register_dataclass

@@ -62,9 +62,10 @@ class Block(nnx.Module):
         self.cross_norm = Norm(shape) if has_cross and before else None
         self.cross_attention = spec.cross.build(site) if has_cross else None
         self.post_cross_norm = Norm(shape) if has_cross and after else None
-        self.mlp_norm = Norm(shape) if before else None
-        self.mlp = spec.feed_forward.build(site)
-        self.post_mlp_norm = Norm(shape) if after else None
+        has_feed_forward = spec.feed_forward is not None
+        self.mlp_norm = Norm(shape) if has_feed_forward and before else None
+        self.mlp = spec.feed_forward.build(site) if has_feed_forward else None
+        self.post_mlp_norm = Norm(shape) if has_feed_forward and after else None
 
     @property
     def mixer(self) -> Mixer:
@@ -91,19 +92,27 @@ class Block(nnx.Module):
             x_cross = self._entering(given if self.parallel else x, self.cross_norm)
             update, cross = step(self.cross_attention, x_cross, cache.cross, context)
             x = self._leaving(x, update, self.cross_norm, self.post_cross_norm, context, "cross_attention")
-        update = self.mlp(self._entering(given if self.parallel else x, self.mlp_norm), context)
-        x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
-        return x, BlockCache(mixer, cross)
+        mlp = None
+        if self.mlp is not None:
+            x_mlp = self._entering(given if self.parallel else x, self.mlp_norm)
+            if isinstance(self.mlp, Mixer):
+                update, mlp = step(self.mlp, x_mlp, cache.mlp, context)
+            else:
+                update = self.mlp(x_mlp, context)
+            x = self._leaving(x, update, self.mlp_norm, self.post_mlp_norm, context, "feed_forward")
+        return x, BlockCache(mixer, cross, mlp)
 
     def reorder(self, cache: BlockCache, rows: Int[Array, " batch"]) -> BlockCache:
         """Returns what the layer keeps after rows that continue the same prompt have changed places."""
         cross = None if self.cross_attention is None else self.cross_attention.reorder(cache.cross, rows)
-        return BlockCache(self.mixer.reorder(cache.mixer, rows), cross)
+        mlp = self.mlp.reorder(cache.mlp, rows) if isinstance(self.mlp, Mixer) else None
+        return BlockCache(self.mixer.reorder(cache.mixer, rows), cross, mlp)
 
     def kept_axes(self, cache: BlockCache) -> list[tuple[str | None, ...]]:
         """Returns the logical names of the axes of each leaf that is kept."""
         cross = [] if self.cross_attention is None else self.cross_attention.kept_axes(cache.cross)
-        return [*self.mixer.kept_axes(cache.mixer), *cross]
+        mlp = self.mlp.kept_axes(cache.mlp) if isinstance(self.mlp, Mixer) else []
+        return [*self.mixer.kept_axes(cache.mixer), *cross, *mlp]
 
     def _own(self, context: StackContext) -> StackContext:
         """Returns the context with this layer's biases by distance, where each layer has its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from triarch.errors import UserError
+from triarch.fields import BelowOne, check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +22,15 @@ class Dropout:
       adapter: of what the adapters of `LoRA` read, each by itself.
     """
 
-    embedding: float = 0.0
-    attention: float = 0.0
-    feed_forward: float = 0.0
-    final: float = 0.0
-    adapter: float = 0.0
+    embedding: BelowOne = 0.0
+    attention: BelowOne = 0.0
+    feed_forward: BelowOne = 0.0
+    final: BelowOne = 0.0
+    adapter: BelowOne = 0.0
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a rate that is no share."""
-        for field in dataclasses.fields(self):
-            rate = getattr(self, field.name)
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-                raise UserError(f"Dropout.{field.name} = {rate!r}: expected a share from 0 on and below 1")
+        check(self)
 
     def __bool__(self) -> bool:
         """Whether anything is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triarch.models.checks import require
+from triarch.fields import require
 from triarch.models.shape import Shape
 
 

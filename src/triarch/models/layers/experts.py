@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from triarch import lazy
-from triarch.models.checks import check_annotations, check_positive, require
+from triarch.fields import Count, NotNegative, Size, check, require
 from triarch.models.layers.dense import num_weights
 from triarch.models.layers.parts import Reading, Site
 from triarch.models.shape import Shape
@@ -36,13 +36,13 @@ class Experts:
       router_z_loss: coefficient of the mean square of log-sum-exp of router logits (arXiv 2202.08906, equation 5).
     """
 
-    num_experts: int
-    per_token: int
-    d_ff: int | None = None
+    num_experts: Size
+    per_token: Size
+    d_ff: Size | None = None
     renormalised: bool = True
-    shared_d_ff: int = 0
-    balance_loss: float = 0.01
-    router_z_loss: float = 0.0
+    shared_d_ff: Count = 0
+    balance_loss: NotNegative = 0.01
+    router_z_loss: NotNegative = 0.0
 
     def build(self, site: Site) -> expert_layer.ExpertLayer:
         return expert_layer.ExpertLayer(site, self)
@@ -57,12 +57,9 @@ class Experts:
         return 2 * reading.length * self.num_params_active(shape)
 
     def check(self, shape: Shape) -> None:
-        check_annotations(self)
-        check_positive(self, ("num_experts", "per_token", "d_ff"))
+        check(self)
         is_there = self.per_token <= self.num_experts
         require(self, "per_token", is_there, f"must be at most num_experts = {self.num_experts}")
-        for name in ("shared_d_ff", "balance_loss", "router_z_loss"):
-            require(self, name, getattr(self, name) >= 0, "must not be negative")
         require(shape, "mlp_bias", not shape.mlp_bias, "does not go with Experts, which have no biases")
 
     def width(self, shape: Shape) -> int:

@@ -22,13 +22,13 @@ class LayerSpec:
 
     Attributes:
       mixer: how tokens see each other.
-      feed_forward: what becomes of each token by itself.
+      feed_forward: what becomes of each token by itself; None: the mixer's output is the layer's.
       cross: attention to the encoder's output, between the two; None without one.
       mixer_norm: whether a norm precedes the mixer (ModernBERT's first layer has none).
     """
 
     mixer: MixerPart
-    feed_forward: FeedForwardPart
+    feed_forward: FeedForwardPart | None
     cross: CrossAttention | None = None
     mixer_norm: bool = True
 
@@ -46,6 +46,8 @@ class LayerSpec:
 
     def num_params_active(self, shape: Shape) -> int:
         """Returns how many of the parameters one token makes use of."""
+        if self.feed_forward is None:
+            return self.num_params(shape)
         unused = self.feed_forward.num_params(shape) - self.feed_forward.num_params_active(shape)
         return self.num_params(shape) - unused
 

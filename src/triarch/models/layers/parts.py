@@ -16,6 +16,7 @@ from triarch.models.shape import Shape, Side
 
 if TYPE_CHECKING:
     from flax import nnx
+    from jaxtyping import Array, Float, Int
 
     from triarch.models import parameters
     from triarch.models.execution import Execution
@@ -37,6 +38,7 @@ class Site:
       execution: how it is computed.
       constrain: places activations on the mesh.
       rngs: source of initial values.
+      layer: its number within the stack.
     """
 
     shape: Shape
@@ -44,6 +46,12 @@ class Site:
     execution: Execution
     constrain: Constrain
     rngs: nnx.Rngs
+    layer: int | Int[Array, ""] = 0
+
+    @property
+    def depth(self) -> float | Float[Array, ""]:
+        """How deep in its stack the layer is, from 0 to 1."""
+        return self.layer / max(self.shape.num_layers(self.side) - 1, 1)
 
     def kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
         """Returns a matrix [..., inputs, outputs]."""
@@ -99,10 +107,14 @@ class MixerPart(Part, Protocol):
 
     Attributes:
       name: of the module within its layer, which names its parameters.
+      one_way: whether a token sees those before it only; an encoder then has two, one of which reads backwards.
       rope: rotation whose angles the context is to hold; None: it needs none.
     """
 
-    name: ClassVar[str]
+    one_way: ClassVar[bool]
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def rope(self) -> Rope | None: ...
@@ -116,7 +128,10 @@ class FeedForwardPart(Part, Protocol):
     """What a layer does with each token by itself, as a value."""
 
     def build(self, site: Site) -> nnx.Module:
-        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context."""
+        """Returns the module, with fresh parameters; it is called with x [batch, length, d_model] and the context.
+
+        One that looks at tokens before, too, is a `Mixer`: it then keeps of them what it needs.
+        """
         ...
 
     def num_params_active(self, shape: Shape) -> int:

@@ -66,9 +66,11 @@ class Stack(nnx.Module):
         specs = config.layer_specs(side)
         num_first, period = repeating(specs)
         self.num_repeats = (len(specs) - num_first) // period if period else 0
-        self.first = nnx.List([spec.build(site) for spec in specs[:num_first]])
+        firsts = (dataclasses.replace(site, layer=layer) for layer in range(num_first))
+        self.first = nnx.List([spec.build(one) for spec, one in zip(specs[:num_first], firsts, strict=True)])
         group = specs[num_first : num_first + period]
-        self.scanned = nnx.List([_stacked(spec, self.num_repeats, site) for spec in group])
+        layers = [range(first, len(specs), period) for first in range(num_first, num_first + period)]
+        self.scanned = nnx.List([_stacked(spec, numbers, site) for spec, numbers in zip(group, layers, strict=True)])
         has_biases = num_relative_biases(own, per_layer=False) > 0
         self.relative_bias = relative_bias_table(own, rngs) if has_biases else None
         self.max_distance = config.relative_max_distance
@@ -263,10 +265,14 @@ def _unstacked(stacked: Any, repeats: int) -> list[Any]:
     return [structure.unflatten(part[index] for part in parts) for index in range(repeats)]
 
 
-def _stacked(spec: LayerSpec, repeats: int, site: Site) -> Block:
-    """Makes `repeats` blocks as one whose parameters have a leading "layers" axis."""
-    keys = jax.random.split(site.rngs.params(), repeats)
-    block = nnx.vmap(lambda key: spec.build(dataclasses.replace(site, rngs=nnx.Rngs(params=key))))(keys)
+def _stacked(spec: LayerSpec, layers: range, site: Site) -> Block:
+    """Makes the blocks of layers of these numbers as one whose parameters have a leading "layers" axis."""
+    keys = jax.random.split(site.rngs.params(), len(layers))
+
+    def build(key: jax.Array, layer: jax.Array) -> Block:
+        return spec.build(dataclasses.replace(site, rngs=nnx.Rngs(params=key), layer=layer))
+
+    block = nnx.vmap(build)(keys, jnp.array(layers))
     for _, variable in nnx.iter_graph(block):
         if isinstance(variable, nnx.Param):
             parameters.stack(variable)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from triarch import lazy
-from triarch.errors import UserError
+from triarch.fields import Limits, Positive, check
 from triarch.training.optimizers.per_layer import Statistics, per_tensor
 from triarch.training.optimizers.schedules import Schedule
 
@@ -48,14 +48,14 @@ class Adafactor:
     """
 
     learning_rate: Schedule
-    decay: float = 0.8
+    decay: Annotated[float, Limits(above=0, most=1)] = 0.8
     factored: bool = False
     min_dim_to_factor: int = 128
     parameter_scale: bool = True
     min_parameter_scale: float = 1e-3
-    clipping_threshold: float | None = 1.0
+    clipping_threshold: Positive | None = 1.0
     epsilon: float = 1e-30
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: Positive | None = 1.0
 
     @property
     def numbers_per_parameter(self) -> int | None:
@@ -64,10 +64,7 @@ class Adafactor:
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
-        if not 0 < self.decay <= 1:
-            raise UserError(f"Adafactor.decay = {self.decay!r}: expected a number above 0 and up to 1")
-        if self.clipping_threshold is not None and self.clipping_threshold <= 0:
-            raise UserError(f"Adafactor.clipping_threshold = {self.clipping_threshold!r}: expected a positive number")
+        check(self)
 
     def transformation(
         self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree

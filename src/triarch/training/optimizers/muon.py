@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from triarch import lazy
-from triarch.errors import UserError
+from triarch.fields import BelowOne, Limits, NotNegative, Positive, check
 from triarch.training.optimizers.per_layer import decayed, only
 from triarch.training.optimizers.schedules import Schedule
 
@@ -49,29 +48,20 @@ class Muon:
     """
 
     learning_rate: Schedule
-    momentum: float = 0.95
+    momentum: BelowOne = 0.95
     nesterov: bool = True
-    iterations: int = 5
-    update_rms: float | None = 0.2
-    adam_rate: float = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
-    max_grad_norm: float | None = 1.0
+    iterations: Annotated[int, Limits(least=1, most=100)] = 5
+    update_rms: Positive | None = 0.2
+    adam_rate: NotNegative = 1.0
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.95
+    epsilon: NotNegative = 1e-8
+    weight_decay: NotNegative = 0.1
+    max_grad_norm: Positive | None = 1.0
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
-        for field in ("momentum", "beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"Muon.{field} = {getattr(self, field)!r}: expected 0 up to but not 1")
-        for field in ("epsilon", "weight_decay", "adam_rate"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise UserError(f"Muon.{field} = {getattr(self, field)!r}: expected a number from 0 on")
-        if not 1 <= self.iterations <= 100:
-            raise UserError(f"Muon.iterations = {self.iterations!r}: expected a whole number from 1 to 100")
-        if self.update_rms is not None and self.update_rms <= 0:
-            raise UserError(f"Muon.update_rms = {self.update_rms!r}: expected a positive number, or None")
+        check(self)
 
     def transformation(
         self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from triarch import lazy, registry
 from triarch.errors import UserError
+from triarch.fields import BelowOne, NotNegative, Positive, check
 from triarch.training.optimizers.adafactor import Adafactor
 from triarch.training.optimizers.muon import Muon
 from triarch.training.optimizers.optax_chain import OptaxChain
@@ -65,11 +65,11 @@ class AdamW:
     """
 
     learning_rate: Schedule
-    beta1: float = 0.9
-    beta2: float = 0.95
-    epsilon: float = 1e-8
-    weight_decay: float = 0.1
-    max_grad_norm: float | None = 1.0
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.95
+    epsilon: NotNegative = 1e-8
+    weight_decay: NotNegative = 0.1
+    max_grad_norm: Positive | None = 1.0
 
     @property
     def numbers_per_parameter(self) -> int:
@@ -78,12 +78,7 @@ class AdamW:
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
-        for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"AdamW.{field} = {getattr(self, field)!r}: expected 0 up to but not 1")
-        for field in ("epsilon", "weight_decay"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise UserError(f"AdamW.{field} = {getattr(self, field)!r}: expected a number from 0 on")
+        check(self)
 
     def transformation(
         self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree

@@ -7,11 +7,11 @@ where said otherwise); the formulas below hold after that. `total_steps` is the 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Protocol
 
 from triarch import lazy, registry
 from triarch.errors import UserError
+from triarch.fields import Count, NotNegative, Positive, Share, Size, check
 
 if TYPE_CHECKING:
     import jax
@@ -48,15 +48,15 @@ class _Warmed:
       warmup_steps: updates until it is reached.
     """
 
-    peak: float
-    warmup_steps: int = 0
+    peak: Positive
+    warmup_steps: Count = 0
 
     @property
     def peak_rate(self) -> float:
         return self.peak
 
     def validate(self, total_steps: int) -> None:
-        _require(0 < self.peak < math.inf, self, "peak", "a positive number")
+        check(self)
         _require(0 <= self.warmup_steps <= total_steps, self, "warmup_steps", f"0 to the run's {total_steps} steps")
 
     def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
@@ -90,11 +90,7 @@ class Cosine(_Warmed):
       final_fraction: f, the last rate as a fraction of `peak`.
     """
 
-    final_fraction: float = 0.1
-
-    def validate(self, total_steps: int) -> None:
-        super().validate(total_steps)
-        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
+    final_fraction: Share = 0.1
 
     def _factor(self, step: jax.Array, total_steps: int) -> Scalar:
         cosine = 0.5 * (1.0 + jnp.cos(jnp.pi * self._progress(step, self.warmup_steps, total_steps)))
@@ -110,12 +106,11 @@ class Trapezoid(_Warmed):
       final_fraction: the last rate as a fraction of `peak`.
     """
 
-    decay_steps: int = 0
-    final_fraction: float = 0.0
+    decay_steps: Count = 0
+    final_fraction: Share = 0.0
 
     def validate(self, total_steps: int) -> None:
         super().validate(total_steps)
-        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
         room = total_steps - self.warmup_steps
         _require(0 <= self.decay_steps <= room, self, "decay_steps", f"0 to the {room} steps after warm-up")
 
@@ -137,12 +132,11 @@ class OneMinusSqrt(_Warmed):
       final_fraction: f, the last rate as a fraction of `peak`.
     """
 
-    decay_steps: int | None = None
-    final_fraction: float = 0.0
+    decay_steps: Size | None = None
+    final_fraction: Share = 0.0
 
     def validate(self, total_steps: int) -> None:
         super().validate(total_steps)
-        _require(0 <= self.final_fraction <= 1, self, "final_fraction", "0 to 1")
         room = total_steps - self.warmup_steps
         fits = self.decay_steps is None or 1 <= self.decay_steps <= room
         _require(fits, self, "decay_steps", f"None, or 1 to the {room} steps after warm-up")
@@ -163,8 +157,8 @@ class Rsqrt:
       linear_warmup: multiply by min(1, step / warmup_steps) ("constant * linear_warmup * rsqrt_decay").
     """
 
-    base: float = 1.0
-    warmup_steps: int = 10_000
+    base: Positive = 1.0
+    warmup_steps: Size = 10_000
     linear_warmup: bool = False
 
     @property
@@ -173,8 +167,7 @@ class Rsqrt:
 
     def validate(self, total_steps: int) -> None:
         del total_steps  # T5's own runs were at times shorter than the 10,000 steps.
-        _require(0 < self.base < math.inf, self, "base", "a positive number")
-        _require(self.warmup_steps >= 1, self, "warmup_steps", "at least 1")
+        check(self)
 
     def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
@@ -197,10 +190,10 @@ class PhaseSchedule:
     """
 
     schedule: Schedule
-    first_step: int = 0
-    steps: int = 1
-    begun: float = 0.0
-    pace: float = 1.0
+    first_step: Count = 0
+    steps: Size = 1
+    begun: NotNegative = 0.0
+    pace: Positive = 1.0
 
     @property
     def peak_rate(self) -> float:
@@ -208,10 +201,7 @@ class PhaseSchedule:
 
     def validate(self, total_steps: int) -> None:
         """Raises UserError, naming the field, for what makes no phase."""
-        _require(0 <= self.first_step <= total_steps, self, "first_step", f"0 to the run's {total_steps} steps")
-        _require(self.steps >= 1, self, "steps", "at least 1")
-        _require(0 <= self.begun < math.inf, self, "begun", "a number from 0 on")
-        _require(0 < self.pace < math.inf, self, "pace", "a positive number")
+        check(self)
         self.schedule.validate(self.steps)
 
     def __call__(self, step: Scalar, total_steps: int) -> jax.Array:

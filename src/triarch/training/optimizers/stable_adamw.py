@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from triarch import lazy
-from triarch.errors import UserError
+from triarch.fields import BelowOne, NotNegative, Positive, check
 from triarch.training.optimizers.per_layer import Statistics, per_tensor
 from triarch.training.optimizers.schedules import Schedule
 
@@ -47,12 +46,12 @@ class StableAdamW:
     """
 
     learning_rate: Schedule
-    beta1: float = 0.9
-    beta2: float = 0.98
-    epsilon: float = 1e-6
-    weight_decay: float = 1e-5
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.98
+    epsilon: NotNegative = 1e-6
+    weight_decay: NotNegative = 1e-5
     decoupled_decay: bool = True
-    max_grad_norm: float | None = None
+    max_grad_norm: Positive | None = None
 
     @property
     def numbers_per_parameter(self) -> int:
@@ -61,12 +60,7 @@ class StableAdamW:
 
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
-        for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected 0 up to but not 1")
-        for field in ("epsilon", "weight_decay"):
-            if not 0 <= getattr(self, field) < math.inf:
-                raise UserError(f"StableAdamW.{field} = {getattr(self, field)!r}: expected a number from 0 on")
+        check(self)
 
     def transformation(
         self, learning_rate: Callable[[jax.Array], jax.Array], specs: Tree

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from triarch.errors import UserError
+from triarch.fields import Limits, Size, check
 from triarch.models import Dropout, ModelConfig
-from triarch.models.checks import MOST_SIZE
 from triarch.objectives.base import Objective
 from triarch.training.data_config import DataConfig
 from triarch.training.optimizers.optimizer import Optimizer
@@ -16,6 +16,7 @@ from triarch.training.optimizers.optimizer import Optimizer
 # Also a scope of gin and a column of tables.
 _NAME = re.compile("[A-Za-z][A-Za-z0-9_]{0,39}")
 _MOST_LEVELS = 1024
+Tokens = Annotated[int, Limits(least=1)]
 
 
 class Level(NamedTuple):
@@ -43,9 +44,9 @@ class BatchWarmup:
       increment: by how many sequences they grow at a time; None: by `start`.
     """
 
-    start: int
-    tokens: int
-    increment: int | None = None
+    start: Size
+    tokens: Tokens
+    increment: Size | None = None
 
     def levels(self, batch_size: int, window: int) -> tuple[Level, ...]:
         """Returns the sizes below `batch_size` of examples of `window` tokens, each for so many updates.
@@ -53,9 +54,7 @@ class BatchWarmup:
         Raises:
           UserError: naming the field that is out of range.
         """
-        _whole(self, "start", "tokens")
-        if self.increment is not None:
-            _whole(self, "increment")
+        check(self)
         if self.start >= batch_size:
             raise UserError(
                 f"BatchWarmup.start = {self.start:,}: expected less than the phase's batches, {batch_size:,}"
@@ -100,15 +99,15 @@ class Phase:
     """
 
     name: str
-    tokens: int | None = None
-    steps: int | None = None
+    tokens: Tokens | None = None
+    steps: Size | None = None
     model: ModelConfig | None = None
     objective: Objective | None = None
     data: DataConfig | None = None
     optimizer: Optimizer | None = None
-    batch_size: int | None = None
+    batch_size: Size | None = None
     batch_warmup: BatchWarmup | None = None
-    microbatches: int | None = None
+    microbatches: Size | None = None
     dropout: Dropout | None = None
     keep_optimizer: bool = True
 
@@ -132,9 +131,7 @@ class Phase:
     def _levels(self, batch_size: int, window: int) -> tuple[Level, ...]:
         if (self.tokens is None) == (self.steps is None):
             raise UserError(f"Phase: expected one of tokens ({self.tokens!r}) and steps ({self.steps!r})")
-        _whole(self, "steps" if self.tokens is None else "tokens")
-        if self.batch_size is not None:
-            _whole(self, "batch_size")
+        check(self)
         batch_size = self.batch_size or batch_size
         window = window if self.data is None else self.data.window
         warmup = () if self.batch_warmup is None else self.batch_warmup.levels(batch_size, window)
@@ -154,12 +151,3 @@ class Phase:
 def read(levels: tuple[Level, ...], window: int) -> int:
     """Returns the tokens that `levels` read, of examples of `window`."""
     return sum(level.batch_size * level.steps for level in levels) * window
-
-
-def _whole(owner: object, *fields: str) -> None:
-    for field in fields:
-        value = getattr(owner, field)
-        # Tokens may be many more than a tensor's numbers.
-        most = 10**18 if field == "tokens" else MOST_SIZE
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            raise UserError(f"{type(owner).__name__}.{field} = {value!r}: expected a whole number from 1 on")

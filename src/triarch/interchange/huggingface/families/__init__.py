@@ -1,6 +1,7 @@
 """The families, one small file each: config.json both ways, and the table of tensors."""
 
 from triarch.interchange.huggingface.families import (
+    bamba,
     bart,
     bert,
     distilbert,
@@ -8,6 +9,7 @@ from triarch.interchange.huggingface.families import (
     gpt2,
     gpt_neox,
     llama,
+    mamba2,
     mixtral,
     modernbert,
     olmo2,
@@ -16,6 +18,7 @@ from triarch.interchange.huggingface.families import (
     qwen3,
     redllm,
     roberta,
+    rwkv,
     t5,
     t5gemma,
 )
@@ -35,6 +38,9 @@ FAMILIES = {
         mixtral.FAMILY,
         olmoe.FAMILY,
         qwen3.FAMILY,
+        mamba2.FAMILY,
+        bamba.FAMILY,
+        rwkv.FAMILY,
         gemma3.FAMILY,
         t5.FAMILY,
         t5.UMT5,

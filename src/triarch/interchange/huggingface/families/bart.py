@@ -89,7 +89,7 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
         same("model.shared.weight", "embedding/table"),
         *_stack("encoder"),
         *_stack("decoder"),
-        Rule(_LOGITS_BIAS, ("logits_bias",), leading_axis=True),
+        Rule(_LOGITS_BIAS, ("logits_bias",), ones=(0,)),
     )
 
 

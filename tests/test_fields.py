@@ -1,9 +1,14 @@
-"""Values of the wrong type, and the suites of tasks that the gin files hold."""
+"""Values that their fields do not hold, and the suites of tasks that the gin files hold."""
+
+import dataclasses
+import math
+from typing import Annotated, Literal
 
 import pytest
 
 from triarch.cli.gin import files as gin_files
 from triarch.errors import UserError
+from triarch.fields import BelowOne, Limits, Positive, Share, Size, check
 
 SUITES = sorted(path.stem for path in (gin_files.config_folder() / "evaluation").glob("*.gin"))
 
@@ -63,3 +68,46 @@ def test_long_values_are_cut():
     with pytest.raises(UserError) as caught:
         gin_files.build("RunConfig")
     assert len(str(caught.value)) < 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Sketch:
+    width: Size = 1
+    rate: Positive | None = None
+    share: Share = 0.0
+    kept: BelowOne = 0.0
+    part: Annotated[float, Limits(above=0, most=1)] = 1.0
+    axis: Size | Literal[-1] = -1
+    kind: Literal["dense", "sparse"] | float = "dense"
+    sizes: tuple[Size, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"width": 0}, "width = 0: expected a whole number from 1 on"),
+        ({"width": True}, "width = True: expected a whole number from 1 on"),
+        ({"width": 1.0}, "width = 1.0: expected a whole number from 1 on"),
+        ({"width": 2**31}, "width = 2147483648: expected at most 2,147,483,647"),
+        ({"rate": 0.0}, "rate = 0.0: expected a positive number or None"),
+        ({"rate": math.inf}, "rate = inf: expected a positive number or None"),
+        ({"share": 1.01}, "share = 1.01: expected at most 1"),
+        ({"share": math.nan}, "share = nan: expected a number from 0 to 1"),
+        ({"kept": 1}, "kept = 1: expected a number from 0 and below 1"),
+        ({"part": 0}, "part = 0: expected a number above 0 to 1"),
+        ({"axis": 0}, "axis = 0: expected a whole number from 1 on or -1"),
+        ({"kind": "spars"}, "kind = 'spars' (did you mean 'sparse'?)"),
+        ({"kind": None}, "kind = None: expected 'dense' or 'sparse' or a number"),
+        ({"sizes": (1, 0)}, "sizes = (1, 0): expected a tuple of a whole number from 1 on"),
+        ({"sizes": 1}, "sizes = 1: expected a tuple of a whole number from 1 on"),
+    ],
+)
+def test_values_out_of_range(values, message):
+    with pytest.raises(UserError) as caught:
+        check(Sketch(**values))
+    assert str(caught.value) == f"Sketch.{message}"
+
+
+def test_values_at_their_limits():
+    check(Sketch())
+    check(Sketch(width=2**31 - 1, rate=5e-324, share=1, kept=0.999, part=1, axis=1, kind=2, sizes=(1, 2)))

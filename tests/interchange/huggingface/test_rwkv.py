@@ -1,0 +1,25 @@
+"""RWKV-4 against transformers' `RwkvForCausalLM`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.interchange.huggingface import parity
+
+BASE = dict(vocab_size=parity.VOCAB, hidden_size=24, num_hidden_layers=3, context_length=32)
+CASES = {
+    "three layers": BASE,
+    "tied, own widths": BASE
+    | dict(attention_hidden_size=20, intermediate_size=36, num_hidden_layers=2, tie_word_embeddings=True),
+}
+
+
+@parity.cases(CASES, "tied, own widths")
+def test_parity(name, tmp_path):
+    """Of whole rows: the class knows no padding."""
+    imported = parity.import_model(parity.make("RwkvForCausalLM", "RwkvConfig", **CASES[name]), tmp_path)
+    text = parity.side(1)
+    parity.check(
+        imported, {"input_ids": text.tokens}, {"decoder_input_tokens": text.tokens}, np.ones_like(text.real, bool)
+    )
+    parity.check_round_trip(imported, "rwkv")
