@@ -28,6 +28,7 @@ DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1,<
 WANDB = ["wandb>=0.31,<1"]
 # torch and transformers are needed only beside it, by the parity tests.
 EVAL = ["lm_eval>=0.4.13,<0.5", "datasets>=4,<6", "jinja2>=3.1,<4", "pyyaml>=6,<7"]
+CLASSIFICATION = ["scikit-learn>=1.6,<2"]
 DEV = [
     "pytest>=9,<10",
     "pytest-xdist>=3.8,<4",
@@ -91,7 +92,8 @@ setup(
         "retrieval": RETRIEVAL,
         "docs": DOCS,
         "wandb": WANDB,
-        "dev": [*DEV, *TASKS],
+        "classification": CLASSIFICATION,
+        "dev": [*DEV, *TASKS, *CLASSIFICATION],
     },
     entry_points={"console_scripts": ["triarch=triarch.__main__:program"]},
 )

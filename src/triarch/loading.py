@@ -28,7 +28,8 @@ from triarch.interchange import (
 from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
 from triarch.models.network import Specs, specs, unflatten
-from triarch.schema import Anything, Record, Table, Text, Whole
+from triarch.objectives import kept_head
+from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
@@ -44,6 +45,7 @@ _RUN_CONFIG_SCHEMA = Record(
         "vocabulary": Table(Anything()),
         "store_fingerprint": Text(),
         "data": Record({"window": Whole(1)}, others=True),
+        "labels": OrNull(Table(Anything())),
     },
     others=True,
 )
@@ -197,7 +199,9 @@ def _read_run(
     def network_at(step: int) -> Network:
         fields = made(step)
         registry.check_origins(fields["objective"], str(workdir))
-        return Network(_network(workdir, fields), execution, placement.constrain)
+        config = _network(workdir, fields)
+        make_head = kept_head(fields["objective"], config, str(workdir))
+        return Network(config, execution, placement.constrain, make_head=make_head)
 
     def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
         network = network_at(int(checkpoint.name))
@@ -302,6 +306,7 @@ def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
         fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
         found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
         found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+        found["labels"] = whole.get("labels")
         found |= {key: whole.get(key) for key in ("adapter", "init_from", "dropout")}
         return found | {"fingerprint": fingerprint}
 
@@ -352,7 +357,9 @@ def _check_step(checkpoint: Path, expected: Specs) -> Path:
     if faults:
         raise UserError(f"checkpoint {checkpoint.name} is damaged ({faults[0]})")
     parameters = checkpoint / PARAMS
-    tensors.check(expected, tensors.of_network(orbax_folder.shapes(parameters)), str(parameters))
+    has_head = any(map(tensors.is_of_head, expected))
+    stored = orbax_folder.shapes(parameters)
+    tensors.check(expected, stored if has_head else tensors.of_network(stored), str(parameters))
     return parameters
 
 

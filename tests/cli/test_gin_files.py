@@ -15,6 +15,7 @@ from triarch.objectives import (
     T5GEMMA2,
     UL2,
     CausalLM,
+    Classify,
     MaskedLM,
     Mixture,
     PrefixLM,
@@ -133,6 +134,7 @@ def test_text_of_values_within_values(tmp_path):
 
 OBJECTIVE_FILES = {
     "causal_lm": CausalLM(),
+    "classify": Classify(),
     "masked_lm": MaskedLM(0.3),
     "mntp": MNTP(0.15),
     "prefix_lm": PrefixLM(0.5),

@@ -51,6 +51,11 @@ class Batches:
         self._stream = stream
         self._first_step, self._first_position = first_step, first_position
 
+    @property
+    def stream(self) -> Stream:
+        """The examples in their order."""
+        return self._stream
+
     def batch(self, step: int) -> Features:
         """Returns this host's rows of batch `step`: arrays [rows, ...]."""
         rows = [self._stream.features(position) for position in self._positions(step)]

@@ -17,7 +17,10 @@ from triarch.schema import Anything, Digest, FileName, Items, OrNull, Record, Ta
 
 FORMAT = "triarch.token_store"
 VERSION = 1
-LAYOUTS = ("windows", "packed", "pairs", "packed_pairs")
+LABELLED = "labelled"
+LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED)
+# What labels are, see `Labels`.
+CLASSES, VALUES, TOKEN_CLASSES = "classes", "values", "token_classes"
 DTYPES = ("uint16", "int32")
 KINDS = ("bytes", "sentencepiece", "huggingface", "ids")
 # Far above what is published: vocabularies have up to 2^18 ids, windows 2^24 tokens.
@@ -112,6 +115,20 @@ class Vocabulary:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """What the labels of a store are.
+
+    Attributes:
+      kind: "classes", one number from 0 on for each example; "values", one number with a fraction; "token_classes", a
+        class for each token, negative for those without.
+      names: of the classes, in their order; None of values.
+    """
+
+    kind: str
+    names: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """A token store's `manifest.json`.
 
@@ -119,7 +136,8 @@ class Manifest:
       task: name of the task the text came from.
       layout: "windows": every example is `window` consecutive tokens of the concatenated documents; "packed": every
         example holds whole documents side by side, and padding; "pairs": every example is inputs and targets;
-        "packed_pairs": every example holds several such, side by side, and padding.
+        "packed_pairs": every example holds several such, side by side, and padding; "labelled": every example is a
+        text, or a pair of texts, as a model reads it to classify it, and its label.
       window: tokens an example; of pairs, of inputs and targets together at most.
       dtype: little-endian type of the stored ids, "uint16" or "int32".
       vocabulary: see `Vocabulary`.
@@ -132,6 +150,7 @@ class Manifest:
       gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
       passes: how many passes over what the store was made from lie one after another in each split, with random choices
         of their own; None for one. A run reads one in each epoch, see `streams.Epochs`.
+      labels: of the layout "labelled", what they are; None in the others.
     """
 
     task: str
@@ -145,6 +164,7 @@ class Manifest:
     provenance: Mapping[str, SplitProvenance] | None = None
     gap: int | None = None
     passes: int | None = None
+    labels: Labels | None = None
 
     def files(self) -> Iterator[StoreFile | TableFile]:
         """Yields the files of all splits and of their provenance."""
@@ -157,6 +177,8 @@ class Manifest:
         """Returns the text of `manifest.json`: sorted keys, no time stamps, so equal stores have equal bytes."""
         fields = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
         fields = {name: value for name, value in fields.items() if value is not None}
+        if self.labels is not None:
+            fields["labels"] = {name: value for name, value in fields["labels"].items() if value is not None}
         for split in fields["splits"].values():
             split["files"] = [{key: item for key, item in file.items() if item is not None} for file in split["files"]]
         return json.dumps(fields, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -210,6 +232,7 @@ _SCHEMA = Record(
         "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
         "gap": OrNull(Whole(1, MOST_TOKENS)),
         "passes": OrNull(Whole(2, 2**20)),
+        "labels": OrNull(Record({"kind": Text((CLASSES, VALUES, TOKEN_CLASSES)), "names": OrNull(Items(Text()))})),
     }
 )
 
@@ -239,6 +262,7 @@ def read_manifest(store: Path) -> Manifest:
         provenance=_provenance(fields.get("provenance")),
         gap=fields.get("gap"),
         passes=fields.get("passes"),
+        labels=_labels(fields.get("labels")),
     )
     _check_counts(path, manifest)
     return manifest
@@ -297,6 +321,13 @@ def _provenance(fields: Mapping[str, Any] | None) -> dict[str, SplitProvenance] 
     }
 
 
+def _labels(fields: Mapping[str, Any] | None) -> Labels | None:
+    if fields is None:
+        return None
+    names = fields.get("names")
+    return Labels(fields["kind"], None if names is None else tuple(names))
+
+
 def _check_counts(path: Path, manifest: Manifest) -> None:
     """Makes sure that the counts fit each other."""
     names = [file.name for file in manifest.files()]
@@ -326,6 +357,9 @@ def _check_counts(path: Path, manifest: Manifest) -> None:
                 f"{path}: damaged manifest: provenance.{name}.pieces: expected {wanted} table in the layout "
                 f"{manifest.layout!r}"
             )
+    if (manifest.labels is None) == (manifest.layout == LABELLED):
+        kind = "an object" if manifest.labels is None else "null"
+        raise UserError(f"{path}: labels: expected {kind} in the layout {manifest.layout!r}")
     if (manifest.lengths is None) == manifest.layout.endswith("pairs"):
         kind = "an object" if manifest.lengths is None else "null"
         raise UserError(f"{path}: lengths: expected {kind} in the layout {manifest.layout!r}")

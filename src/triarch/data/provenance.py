@@ -93,6 +93,8 @@ class SplitProvenance:
             return 2
         if self._layout == "windows":
             return len(self._documents) / self._examples + 1
+        if self._layout == "labelled":
+            return 1
         return len(self._pieces) / self._examples * (2 if self._layout == "packed_pairs" else 1)
 
     def pieces(self, examples: np.ndarray) -> Pieces:
@@ -106,6 +108,7 @@ class SplitProvenance:
             "packed": self._of_packed,
             "pairs": self._of_pairs,
             "packed_pairs": self._of_packed_pairs,
+            "labelled": self._of_whole,
         }[self._layout]
         examples = np.asarray(examples, np.int64)
         # Neighbours at a time, so that what is decoded for one of them is at hand for the others.
@@ -139,6 +142,12 @@ class SplitProvenance:
     def _of_pairs(self, examples: np.ndarray) -> Pieces:
         """An example is a document."""
         return self._both_sides(np.arange(len(examples)), examples)
+
+    def _of_whole(self, examples: np.ndarray) -> Pieces:
+        """An example is a text, of which what was cut is not counted."""
+        documents = self._documents.rows(examples)
+        tokens = documents["tokens"]
+        return self._found(np.arange(len(examples)), examples, documents, TEXT, np.zeros_like(tokens), tokens, tokens)
 
     def _of_packed_pairs(self, examples: np.ndarray) -> Pieces:
         """Documents lie side by side."""

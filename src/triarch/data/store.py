@@ -47,7 +47,8 @@ class SplitReader:
     int32[window]: the number of each token's document, from 1 on, 0 for padding. Of a store of pairs it is
     {"inputs": int32[n], "targets": int32[m]}, each ended by the end-of-document token. Where pairs are packed it is
     that of a packed store, each pair being a document, and "num_inputs", int32[pairs]: with how many tokens of inputs
-    each of them begins. Reading is thread-safe.
+    each of them begins. Of a labelled store it is a text's tokens, "segment_ids", int32[window], 1 + the tokens' types
+    and 0 for padding, and "label": int32 or float32, or int32[window] where tokens have labels. Reading is thread-safe.
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
@@ -63,6 +64,11 @@ class SplitReader:
         self._layout = manifest.layout
         self._segments = manifest.layout != "windows"
         self._record_bytes = self._token_bytes + self._segments * self.window * manifests.SEGMENT_DTYPE.itemsize
+        self._segments_end = self._record_bytes
+        if manifest.labels is not None:
+            self._label_dtype = np.dtype("<f4" if manifest.labels.kind == manifests.VALUES else "<i4")
+            self._of_tokens = manifest.labels.kind == manifests.TOKEN_CLASSES
+            self._record_bytes += 4 * (self.window if self._of_tokens else 1)
         files = [file for file in manifest.splits[name].files if file.examples]
         self._paths = [store / file.name for file in files]
         self._ends = list(itertools.accumulate(file.examples for file in files))
@@ -97,7 +103,12 @@ class SplitReader:
         tokens = np.frombuffer(record[: self._token_bytes], self._dtype).astype(np.int32)
         if not self._segments:
             return {"tokens": tokens}
-        segment_ids = np.frombuffer(record[self._token_bytes :], manifests.SEGMENT_DTYPE).astype(np.int32)
+        segments = record[self._token_bytes : self._segments_end]
+        segment_ids = np.frombuffer(segments, manifests.SEGMENT_DTYPE).astype(np.int32)
+        if self._layout == manifests.LABELLED:
+            labels = np.frombuffer(record[self._segments_end :], self._label_dtype)
+            labels = labels.astype(self._label_dtype.newbyteorder("="))
+            return {"tokens": tokens, "segment_ids": segment_ids, "label": labels if self._of_tokens else labels[0]}
         if self._layout == "packed":
             return {"tokens": tokens, "segment_ids": segment_ids}
         if self._layout == "pairs":

@@ -69,10 +69,12 @@ class StoreWriter:
         file_tokens: int = _FILE_TOKENS,
         job: str | None = None,
         segments: bool = False,
+        label_bytes: int = 0,
     ):
         """A writer of windows of `window` ids as `dtype`; a file holds at most `file_tokens` tokens.
 
-        With `segments`, of windows of packed documents: each is written with its segment ids.
+        With `segments`, of windows of packed documents: each is written with its segment ids; and with so many
+        `label_bytes` of labels.
 
         Every method raises UserError where `output` exists and is not to be overwritten, or cannot be written.
         """
@@ -83,7 +85,7 @@ class StoreWriter:
         self.folder = self._partial.path
         self.scratch = self._partial.scratch
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._record_bytes = window * (self._dtype.itemsize + segments * manifests.SEGMENT_DTYPE.itemsize)
+        self._record_bytes = window * (self._dtype.itemsize + segments * manifests.SEGMENT_DTYPE.itemsize) + label_bytes
         self._file_examples = max(1, file_tokens // window)
         self._files: dict[tuple[str, str], SpooledFiles] = {}
         self._sources: dict[str, dict[str, int]] = {}
@@ -104,12 +106,24 @@ class StoreWriter:
             self._keep_checkpoint()
         self._partial.close(error)
 
-    def write(self, split: str, windows: np.ndarray, segment_ids: np.ndarray | None = None) -> None:
-        """Appends int[examples, window] `windows` to `split`, with their segment ids where the store has them."""
+    def write(
+        self,
+        split: str,
+        windows: np.ndarray,
+        segment_ids: np.ndarray | None = None,
+        labels: np.ndarray | None = None,
+    ) -> None:
+        """Appends int[examples, window] `windows` to `split`, with segment ids and labels where the store has them.
+
+        Labels are int32 or float32[examples, 1], or int32[examples, window].
+        """
         records = np.ascontiguousarray(windows.astype(self._dtype, copy=False)).view(np.uint8)
         if segment_ids is not None:
             numbers = np.ascontiguousarray(segment_ids.astype(manifests.SEGMENT_DTYPE)).view(np.uint8)
             records = np.concatenate([records, numbers], axis=1)
+        if labels is not None:
+            little = labels.astype(labels.dtype.newbyteorder("<"), copy=False)
+            records = np.concatenate([records, np.ascontiguousarray(little).view(np.uint8)], axis=1)
         self._append(_EXAMPLES, split, records)
 
     def write_documents(self, split: str, rows: np.ndarray, sources: Sequence[str]) -> None:

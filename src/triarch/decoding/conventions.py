@@ -10,7 +10,7 @@ import numpy as np
 
 from triarch.decoding.generator import decoder_start
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel, StoredModel
+from triarch.interchange import LoadedModel, StoredModel, require_tokens
 from triarch.interchange.huggingface.generation import Generation
 from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, objective_from
 from triarch.objectives.base import adds_special_tokens
@@ -64,6 +64,7 @@ class Conventions:
         Raises:
           UserError: the model's special tokens are unknown, or it has no such mode.
         """
+        require_tokens(model)
         if model.vocabulary is None:
             raise UserError(f"{model.path}: its vocabulary is unknown, and with it the token that ends a text")
         special = SpecialTokens.from_manifest(model.vocabulary["special"])

@@ -23,7 +23,7 @@ from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stop_texts import StopTexts
 from triarch.decoding.stopping import Stops
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, require_tokens
 from triarch.interchange.placement import host_values
 from triarch.models import Transformer
 
@@ -129,6 +129,7 @@ def places_behind(max_new_tokens: int, after: Sequence[int]) -> int:
 def check_texts(model: LoadedModel, texts: Sequence[Sequence[int]], settings: GenerationSettings, more: int) -> None:
     """Raises UserError for what cannot be done with texts and `more` tokens behind them."""
     config = model.config
+    require_tokens(model)
     if config.architecture != "encoder-only":
         raise UserError(f"{config.architecture} models continue a text; only an encoder fills masks")
     settings.validate(config.vocab_size)

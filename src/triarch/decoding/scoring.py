@@ -21,7 +21,7 @@ from triarch.decoding.score_batches import Batch, joined_batches, shared_batches
 from triarch.decoding.score_programs import joined_scores, shared_scores
 from triarch.decoding.score_rows import Continuation, decoder_rows, pseudo_rows
 from triarch.errors import UserError, nearest
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, require_tokens
 from triarch.objectives import SpecialTokens
 
 Pseudo = Literal["token", "word", "rest"]
@@ -71,6 +71,7 @@ def score(
         the model has fewer positions than that; an id is unknown; the vocabulary of an encoder has no mask token.
     """
     config = model.config
+    require_tokens(model)
     if pseudo not in PSEUDO:
         raise UserError(f"no pseudo-likelihood {pseudo!r}{nearest(str(pseudo), PSEUDO)}")
     for name, value in (("max_length", max_length), ("batch_size", batch_size)):

@@ -14,7 +14,7 @@ from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
 from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.sums import Scorer
 from triarch.fields import Seed, Size, check_options
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, require_tokens
 from triarch.objectives import Objective, SpecialTokens, Supervised
 from triarch.objectives.base import adds_special_tokens, require_layout
 from triarch.progress import Progress
@@ -70,6 +70,7 @@ def store_sums(
     Raises:
       UserError: the store's split is missing or empty, or its layout not one that the scoring reads.
     """
+    require_tokens(model)
     windows = windows_to_score(store, options)
     scorer = Scorer.of(model, store, options.split, options.batch_size, progress)
     for names, one in _scorings(model, store, options):

@@ -1,7 +1,7 @@
 """Parameters in and out: Orbax exports that describe themselves, and Hugging Face folders (`.huggingface`)."""
 
 from triarch.interchange.export import read_export, write_export
-from triarch.interchange.loaded import LoadedModel
+from triarch.interchange.loaded import LoadedModel, require_tokens
 from triarch.interchange.manifest import Manifest, Origin, is_export, model_config, read_manifest
 from triarch.interchange.placement import Placement
 from triarch.interchange.streamed import StoredModel, open_export
@@ -17,5 +17,6 @@ __all__ = [
     "open_export",
     "read_export",
     "read_manifest",
+    "require_tokens",
     "write_export",
 ]

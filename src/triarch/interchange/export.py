@@ -40,8 +40,9 @@ from triarch.interchange.folders import whole_folder
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
 from triarch.interchange.placement import Placement, host_values
-from triarch.models import Execution, Network, Transformer
+from triarch.models import Execution, MakeHead, Network, Transformer
 from triarch.models.network import flatten, split, unflatten
+from triarch.objectives import kept_head
 
 PARAMETERS = "parameters"
 VOCABULARY = "vocabulary"
@@ -56,6 +57,7 @@ def write_export(
     dtype: str = "float32",
     vocabulary_files: Path | None = None,
     overwrite: bool = False,
+    make_head: MakeHead | None = None,
 ) -> Manifest:
     """Writes the parameters of `model`, from any mesh of this process's devices.
 
@@ -66,6 +68,7 @@ def write_export(
       dtype: type to store them in: "float32", "bfloat16" or "float16".
       vocabulary_files: folder to carry along.
       overwrite: replace an export that is there.
+      make_head: made the head that the model has; None for none.
 
     Raises:
       UserError: `output` exists or cannot be written, the type is unknown or cannot hold the values.
@@ -74,7 +77,7 @@ def write_export(
         raise UserError(f"--dtype={dtype}: no type to export{nearest(dtype, DTYPES)}")
     if jax.process_count() > 1:
         raise UserError("an export is written by one process: run it on one host, it reads any run's checkpoints")
-    network, params = split(model)
+    network, params = split(model, make_head)
     tensors = {name: value.astype(jnp.dtype(dtype)) for name, value in flatten(params).items()}
     digests = _digests(tensors)
     manifest = Manifest(
@@ -93,13 +96,19 @@ def write_export(
     return manifest
 
 
-def read_export(folder: Path, execution: Execution | None = None, placement: Placement | None = None) -> LoadedModel:
+def read_export(
+    folder: Path,
+    execution: Execution | None = None,
+    placement: Placement | None = None,
+    every_tensor: bool = False,
+) -> LoadedModel:
     """Loads an export; parameters become float32, as the network computes with them.
 
     Args:
       folder: made by `write_export`, on whatever mesh.
       execution: how the network is to be computed.
       placement: where it is to live; one device by default.
+      every_tensor: also load what is stored of a head that the export's objective says nothing of, as a pooler.
 
     Raises:
       UserError: it is no export; a tensor is missing, one too many, misshapen (named, with both shapes) or not the
@@ -110,12 +119,18 @@ def read_export(folder: Path, execution: Execution | None = None, placement: Pla
     registry.check_origins(manifest.origin.objective, str(folder))
     placement = placement or Placement.one_device()
     check_files(folder)
-    network = Network(manifest.config, execution, placement.constrain)
+    make_head = kept_head(manifest.origin.objective, manifest.config, str(folder))
+    network = Network(manifest.config, execution, placement.constrain, make_head=make_head)
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    parameters.check(network.specs, stored, str(folder / manifests.FILE_NAME))
-    parameters.check(network.specs, orbax_folder.shapes(folder / PARAMETERS), str(folder / PARAMETERS))
-    wanted = {name: jax.ShapeDtypeStruct(t.shape, jnp.dtype(t.dtype)) for name, t in manifest.tensors.items()}
-    tensors = orbax_folder.load(folder / PARAMETERS, wanted, placement.parameters(network.specs))
+    for where, found in ((manifests.FILE_NAME, stored), (PARAMETERS, orbax_folder.shapes(folder / PARAMETERS))):
+        parameters.check(network.specs, parameters.with_head(found, make_head), str(folder / where))
+    wanted = {
+        name: jax.ShapeDtypeStruct(tensor.shape, jnp.dtype(tensor.dtype))
+        for name, tensor in manifest.tensors.items()
+        if name in network.specs or every_tensor
+    }
+    shardings = dict.fromkeys(wanted, placement.replicated) | placement.parameters(network.specs)
+    tensors = orbax_folder.load(folder / PARAMETERS, wanted, shardings)
     _check_digests(folder, manifest, tensors)
     tensors = {name: value.astype(jnp.float32) for name, value in tensors.items()}
     vocabulary_files = folder / VOCABULARY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -15,6 +15,9 @@ from triarch.interchange.manifest import Origin
 from triarch.interchange.placement import Placement, host_values
 from triarch.models import ModelConfig, Network, Transformer
 from triarch.models.network import Tree
+
+if TYPE_CHECKING:
+    from triarch.interchange.streamed import StoredModel
 
 Batch = Mapping[str, np.ndarray]
 Function = Callable[[Transformer, Mapping[str, jax.Array]], Any]
@@ -74,6 +77,7 @@ class LoadedModel:
         Raises:
           UserError: an input is missing or misshapen, or holds an id outside the model's vocabulary.
         """
+        require_tokens(self)
         self._check(batch)
         return self.compiled(_logits)({name: np.asarray(values) for name, values in batch.items()})
 
@@ -111,6 +115,15 @@ class LoadedModel:
             if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.config.vocab_size:
                 found = f"ids from {tokens.min()} to {tokens.max()}"
                 raise UserError(f"{name} holds {found}, the model knows 0 to {self.config.vocab_size - 1}")
+
+
+def require_tokens(model: LoadedModel | StoredModel) -> None:
+    """Raises UserError unless a model predicts tokens."""
+    reason = model.origin.headless
+    if reason is not None:
+        raise UserError(
+            f"{model.path} predicts no tokens: {reason}: it fills no masks, writes no text and has no perplexity"
+        )
 
 
 def _logits(model: Transformer, batch: Mapping[str, jax.Array]) -> jax.Array:

@@ -15,6 +15,7 @@ from triarch.errors import UserError, nearest
 from triarch.interchange.parameters import check_distinct_layers
 from triarch.models import ModelConfig
 from triarch.models.choices import chosen_parts, to_plain
+from triarch.objectives import learns_labels
 from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text, Whole
 
 FORMAT = "triarch.export"
@@ -83,6 +84,19 @@ class Origin:
     def is_imported(self) -> bool:
         """Whether the parameters are those of a Hugging Face folder, or of a T5X checkpoint, not trained since."""
         return "huggingface" in (self.source or {})
+
+    @property
+    def headless(self) -> str | None:
+        """Why the network predicts no tokens: it was imported without a head over the vocabulary, or learnt labels.
+
+        None where it does.
+        """
+        name = (self.objective or {}).get("class")
+        if learns_labels(self.objective):
+            return f"it was trained to tell labels ({name}), not tokens"
+        if (self.source or {}).get("headless"):
+            return f"it was imported from a {self.source['huggingface']}, which has no head over the vocabulary"
+        return None
 
     @property
     def imported(self) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from triarch.errors import UserError
-from triarch.models import ModelConfig
+from triarch.models import MakeHead, ModelConfig
 from triarch.models.layers.stack import repeating
 from triarch.models.network import ParameterSpec
 
@@ -50,4 +50,14 @@ def check(expected: Mapping[str, ParameterSpec], found: Mapping[str, Iterable[in
 
 def of_network(found: Mapping[str, T]) -> dict[str, T]:
     """Returns what is the network's own, by name, without the head of an objective."""
-    return {name: value for name, value in found.items() if not name.startswith("head/")}
+    return {name: value for name, value in found.items() if not is_of_head(name)}
+
+
+def is_of_head(name: str) -> bool:
+    """Returns whether a parameter is of an objective's head."""
+    return name.startswith("head/")
+
+
+def with_head(found: Mapping[str, T], make_head: MakeHead | None) -> dict[str, T]:
+    """Returns what is stored of a network and the head that is asked for: without one, none that is stored either."""
+    return dict(found) if make_head is not None else of_network(found)

@@ -16,7 +16,7 @@ from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.manifest import Manifest, Origin, Tensor
 from triarch.interchange.orbax_folder import Leaf, StoredLeaf
-from triarch.models import ModelConfig, network
+from triarch.models import MakeHead, ModelConfig, network
 
 _BLOCK_BYTES = 1 << 24
 
@@ -62,7 +62,7 @@ def open_export(folder: Path) -> StoredModel:
     found = manifest.read_manifest(folder)
     check_files(folder)
     path = folder / export.PARAMETERS
-    parameters.check(network.specs(found.config), orbax_folder.shapes(path), str(path))
+    parameters.check(network.specs(found.config), parameters.of_network(orbax_folder.shapes(path)), str(path))
     vocabulary = folder / export.VOCABULARY
     return StoredModel(folder, found.config, found.origin, path, vocabulary if vocabulary.is_dir() else None)
 
@@ -74,6 +74,7 @@ def write_leaves(
     leaves: Mapping[str, Leaf],
     fill: Callable[[Path], None],
     overwrite: bool = False,
+    make_head: MakeHead | None = None,
 ) -> Manifest:
     """Writes an export, the like of `write_export`'s, from parameters that are made part by part.
 
@@ -84,11 +85,12 @@ def write_leaves(
       leaves: every parameter of the network by name.
       fill: puts further files into the folder that is being made: `vocabulary/` and whatever else is to be there.
       overwrite: replace an export that is there.
+      make_head: makes what there is beside the network, as the head of a classifier; None for nothing.
 
     Raises:
       UserError: `output` exists or cannot be written, or the leaves are not the network's parameters.
     """
-    specs = network.specs(config)
+    specs = network.specs(config, make_head)
     parameters.check(specs, {name: leaf.shape for name, leaf in leaves.items()}, "the parameters to write")
     digests = {name: hashlib.sha256() for name in leaves}
     hashed = {name: dataclasses.replace(leaf, parts=_hashed(leaf, digests[name])) for name, leaf in leaves.items()}

@@ -68,6 +68,7 @@ class Network:
       config: what the network is.
       specs: of every parameter, by name.
       trained_names: parameters that training changes.
+      make_head: makes the parameters beside the network; None for none.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Network:
         self._execution = execution or Execution()
         self._constrain = constrain
         self._apart = apart
-        self._make_head = make_head
+        self.make_head = make_head
         self._dropout = dropout
         self._graph, state = nnx.split(nnx.eval_shape(lambda: self._build(0)), nnx.Param)
         self._variables = list(nnx.to_flat_state(state))
@@ -152,7 +153,7 @@ class Network:
 
     def under(self, config: ModelConfig) -> Network:
         """Returns the network of another config, in all else as this one."""
-        own = self._apart, self._make_head, self._dropout
+        own = self._apart, self.make_head, self._dropout
         return Network(config, self._execution, self._constrain, self.trained_names, *own)
 
     def unrolled(self) -> Network:
@@ -166,7 +167,7 @@ class Network:
         return parameters_of(model)
 
     def _build(self, seed: int) -> Transformer:
-        model = build(self.config, self._execution, nnx.Rngs(params=seed), self._constrain, self._make_head)
+        model = build(self.config, self._execution, nnx.Rngs(params=seed), self._constrain, self.make_head)
         if self._apart:
             model.unroll()
         return model
@@ -178,9 +179,9 @@ def specs(config: ModelConfig, make_head: MakeHead | None = None) -> Specs:
     return Network(config, make_head=make_head).specs
 
 
-def split(model: Transformer) -> tuple[Network, Tree]:
-    """Returns a module as a network, and its parameters."""
-    return Network(model.config, model.execution, model.constrain), parameters_of(model)
+def split(model: Transformer, make_head: MakeHead | None = None) -> tuple[Network, Tree]:
+    """Returns a module as a network, and its parameters; `make_head` makes the head that it has, None for none."""
+    return Network(model.config, model.execution, model.constrain, make_head=make_head), parameters_of(model)
 
 
 def parameters_of(model: Transformer) -> Tree:

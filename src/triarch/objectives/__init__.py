@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triarch import registry
 from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
+from triarch.objectives.classify import Classify
+from triarch.objectives.classify_tokens import ClassifyTokens
 from triarch.objectives.masked_lm import MaskedLM
 from triarch.objectives.mixture import Mixture
 from triarch.objectives.mntp import MNTP
@@ -18,8 +20,15 @@ from triarch.objectives.supervised import Supervised
 from triarch.objectives.token_objective import TokenObjective
 from triarch.objectives.ul2 import T5GEMMA2, UL2
 
+if TYPE_CHECKING:
+    from triarch.models import MakeHead, ModelConfig
+
 OBJECTIVES = {
-    objective.name: objective for objective in (CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture)
+    objective.name: objective
+    for objective in (
+        *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture),
+        *(Classify, ClassifyTokens),
+    )
 }
 
 __all__ = [
@@ -29,6 +38,8 @@ __all__ = [
     "UL2",
     "BoundObjective",
     "CausalLM",
+    "Classify",
+    "ClassifyTokens",
     "LossOptions",
     "MaskedLM",
     "Mixture",
@@ -39,7 +50,9 @@ __all__ = [
     "SpecialTokens",
     "Supervised",
     "TokenObjective",
+    "kept_head",
     "largest_window",
+    "learns_labels",
     "objective_from",
     "register_objective",
 ]
@@ -79,3 +92,26 @@ def objective_from(fields: Mapping[str, Any], owner: str) -> Objective:
         return cls(**{key: value(plain) for key, plain in fields.items() if key not in ("class", registry.ORIGIN)})
     except TypeError as error:
         raise UserError(f"{owner}: objective {cls.__name__}: {error}") from None
+
+
+def kept_head(fields: Mapping[str, Any] | None, config: ModelConfig, owner: str) -> MakeHead | None:
+    """Returns what makes the head that belongs to a trained network, as a classifier's; None where it has none.
+
+    Args:
+      fields: its objective, as of `objective_from`; None where it is unknown.
+      config: the network.
+      owner: what they belong to, for the message.
+
+    Raises:
+      UserError: a field of the objective is unknown or out of range.
+    """
+    if not learns_labels(fields):
+        return None
+    special, size = SpecialTokens.placeholders(config.vocab_size, 1), config.vocab_size
+    return objective_from(fields, owner).bind(config.architecture, special, size, 1).make_head
+
+
+def learns_labels(fields: Mapping[str, Any] | None) -> bool:
+    """Returns whether an objective, given as of `objective_from`, is one whose head tells labels."""
+    cls = {cls.__name__: cls for cls in OBJECTIVES.values()}.get((fields or {}).get("class"))
+    return getattr(cls, "keeps_head", False)

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,27 @@ class HuggingFaceTokenizer(TokenizerInParts):
         if not of_text:
             return (), ()
         return tuple(framed.ids[: of_text[0]]), tuple(framed.ids[of_text[-1] + 1 :])
+
+    def framer(self, window: int) -> Callable[[Sequence[tuple[Any, str | None]]], list[tokenizers.Encoding]]:
+        """Returns the function from texts, or pairs of texts, to their encodings, framed as the library does it.
+
+        A text may be a list of words. At most `window` tokens of each are kept; the longer text of a pair is cut first.
+        """
+        framer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        framer.encode_special_tokens = True
+        framer.enable_truncation(window, strategy="longest_first")
+
+        def framed(rows: Sequence[tuple[Any, str | None]]) -> list[tokenizers.Encoding]:
+            of_words = bool(rows) and not isinstance(rows[0][0], str)
+            texts = [
+                list(first) if of_words else first if second is None else (first, second) for first, second in rows
+            ]
+            try:
+                return framer.encode_batch(texts, is_pretokenized=of_words)
+            except Exception as error:  # The library raises nothing narrower.
+                raise UserError(f"{self._name}: cannot frame texts in {window} tokens: {error}") from None
+
+        return framed
 
     def takes_space_before(self, index: int) -> bool:
         """Whether a token takes the space before it, as a mask may that stands for a word with its space."""

@@ -32,7 +32,8 @@ class CheckpointConfig:
       every: steps between checkpoints.
       keep_last: how many of the newest stay.
       keep_every: those at multiples of it stay for good; None for none.
-      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy or a task's, as glue_cola/matthews.
+      keep_best: a metric of metrics.jsonl: validation_loss, validation_accuracy, of labels those on the whole
+        validation split, as validation/matthews, or a task's, as glue_cola/matthews.
         Where it is evaluated and better than ever, a checkpoint is written too, and stays until a better one is whole.
         `--step=best` loads it.
       keep_best_mode: "max" or "min", what is better; None: the least where the name ends in "loss", else the greatest.
@@ -196,6 +197,10 @@ def validate(config: RunConfig) -> None:
         config.data.store.validate()
         _check_mixture(config.data.store, config.steps)
     _check_evaluations(config)
+    if config.data.pack_batches and "packed_pairs" not in config.objective.layouts:
+        raise UserError(
+            f"DataConfig.pack_batches = True: objective {config.objective.name} takes no pairs that share rows"
+        )
     if config.batch_size % config.microbatches:
         raise UserError(f"batch_size {config.batch_size} is not divisible by microbatches = {config.microbatches}")
     if config.microbatches > 1 and not config.objective.splits_into_microbatches:
@@ -236,6 +241,11 @@ def best_is_least(config: CheckpointConfig) -> bool:
 
 def _check_evaluations(config: RunConfig) -> None:
     """Makes sure that what is to be evaluated is, and what is to be kept is evaluated."""
+    if config.eval_tasks and hasattr(config.objective, "metrics"):
+        raise UserError(
+            f"RunConfig.eval_tasks = {config.eval_tasks!r}: tasks ask for tokens, and {config.objective.name} tells "
+            "labels, which RunConfig.eval_every evaluates"
+        )
     if bool(config.eval_tasks) != (config.eval_tasks_every is not None):
         given, missing = ("eval_tasks", "eval_tasks_every") if config.eval_tasks else ("eval_tasks_every", "eval_tasks")
         raise UserError(f"RunConfig.{given} = {getattr(config, given)!r}: set RunConfig.{missing} too")
@@ -244,9 +254,13 @@ def _check_evaluations(config: RunConfig) -> None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
     validated = [f"validation_{name}" for name in config.objective.measures]
-    if best in validated:
+    if best in validated or best in (
+        told := [f"validation/{name}" for name in getattr(config.objective, "metrics", ())]
+    ):
         if config.eval_every is None:
             raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
+    elif told:
+        raise UserError(f"{where}: expected {' or '.join((*told, *validated))}")
     elif "/" not in best:
         raise UserError(f"{where}: expected a task's metric, as TASK/METRIC, or {' or '.join(validated)}")
     elif not config.eval_tasks:

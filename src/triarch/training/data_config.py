@@ -19,6 +19,8 @@ class DataConfig:
       validation_split: evaluated on during the run.
       num_threads: reading ahead.
       prefetch: batches kept ready.
+      pack_batches: of a store of pairs, whether the examples of each batch share rows in which they do not see each
+        other: the same examples and losses as with one a row, in a fraction of the time where most are short.
     """
 
     window: Size
@@ -27,3 +29,4 @@ class DataConfig:
     validation_split: str = "validation"
     num_threads: Size = 2
     prefetch: Size = 4
+    pack_batches: bool = False

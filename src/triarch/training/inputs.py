@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from triarch.data.batches import Batches
 from triarch.data.manifest import Vocabulary
 from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
+from triarch.data.packed_batches import PackedBatches
 from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
-from triarch.data.streams import Epochs, Interleaved
+from triarch.data.streams import Epochs, Features, Interleaved
 from triarch.data.tasks import check_held_out
 from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
@@ -66,9 +69,38 @@ class Inputs:
 
     def validation(self, rows: slice | None = None) -> Batches:
         """Returns the batches to evaluate on, the same for every run on these stores: as much of each."""
+        return self._validation(self.objective.features, rows)
+
+    def _validation(self, transform: Transform, rows: slice | None) -> Batches:
         split, size = self.config.data.validation_split, self.config.batch_size
         order = fresh_order(self.stores, split, (MixturePhase(weights=(1,) * len(self.stores)),), size)
-        return make_batches(self.stores, split, self.objective.features, order, size, _VALIDATION_SEED, rows)
+        return make_batches(self.stores, split, transform, order, size, _VALIDATION_SEED, rows)
+
+    def packed(self, batches: Batches, multiple: int, own: Callable[[int], slice]) -> PackedBatches:
+        """Returns batches of the same examples, which share rows; see `PackedBatches`.
+
+        Args:
+          batches: of `raw_training` or `raw_validation`.
+          multiple: of which the number of rows is one.
+          own: this host's rows of so many.
+        """
+        manifest = self.stores[0].manifest
+        lengths = manifest.lengths or {}
+        sides = (lengths["inputs"], lengths["targets"])
+        return PackedBatches(
+            batches, self.objective.features, sides, manifest.vocabulary.special["pad"], multiple, own
+        )  # fmt: skip
+
+    def raw_training(self) -> Batches:
+        """Returns the batches to train on as the store has their examples, all of them."""
+        config = self.config
+        return make_batches(
+            self.stores, config.data.train_split, _as_it_is, self.order, config.batch_size, config.seed
+        )  # fmt: skip
+
+    def raw_validation(self) -> Batches:
+        """Returns the batches to evaluate on likewise."""
+        return self._validation(_as_it_is, None)
 
     @property
     def segments(self) -> tuple[Segment, ...]:
@@ -102,6 +134,10 @@ class Inputs:
         """Returns the segments that begin before `step`, and where each ends or is at `step`."""
         segments = [one for one in self.segments if one.order.step < step]
         return list(zip(segments, [*(one.order.step for one in segments[1:]), step], strict=True))
+
+
+def _as_it_is(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
+    return dict(example)
 
 
 def source_names(stores: Sequence[TokenStore], split: str) -> list[str]:
@@ -198,7 +234,14 @@ def _open_store(folder: str, config: RunConfig) -> TokenStore:
             f"{folder}: its vocabulary has {manifest.vocabulary.size} tokens, but the model's vocab_size is "
             f"{config.model.vocab_size}: prepare a store with a smaller vocabulary, or raise ModelConfig.vocab_size"
         )
+    if config.data.pack_batches and manifest.layout != "pairs":
+        raise UserError(
+            f"DataConfig.pack_batches = True: the layout of {folder} is {manifest.layout!r}, expected 'pairs'"
+            f"{', which share rows already' if manifest.layout == 'packed_pairs' else ''}"
+        )
     require_layout(config.objective, manifest.layout, folder, manifest.lengths, manifest.gap)
+    if hasattr(config.objective, "check_labels"):
+        config.objective.check_labels(manifest.labels, folder)
     store.split(config.data.train_split)
     if config.eval_every is not None:
         store.split(config.data.validation_split)
@@ -222,6 +265,10 @@ def _require_alike(first: TokenStore, other: TokenStore) -> None:
         raise UserError(
             f"{other.path}: its vocabulary ({_described(theirs.vocabulary)}) is not that of {first.path} "
             f"({_described(ours.vocabulary)}): prepare it again with --vocabulary_from={first.path}"
+        )
+    if ours.labels != theirs.labels:
+        raise UserError(
+            f"{other.path}: its labels are not those of {first.path}: the stores of a mixture need the same ones"
         )
     if ours.layout != theirs.layout:
         raise UserError(

@@ -28,6 +28,7 @@ from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.config import RunConfig, validate
+from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
 from triarch.training.logs.metrics import MetricsLog, read_lines
 from triarch.training.logs.profiling import Profile
@@ -141,12 +142,14 @@ def train(
             log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start, trackers)))
         best.read(_logged(workdir, start, checkpoints))
         tasks = None
+        if evaluates_labels(config) and start < config.steps:
+            task_evaluator = LabelEvaluator(config, course.stores[0])
         watchdog = stack.enter_context(Watchdog(progress.say))
         step, phase = start, ""
         for part, until in (*earlier_runs(run, start), (run, config.steps)):
             seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
             reporter = Reporter(part, log, progress, seconds_before)
-            if config.eval_tasks and step < until and (tasks is None or tasks.model != part.config.model):
+            if task_evaluator is not None and step < until and (tasks is None or tasks.model != part.config.model):
                 tasks = TaskEvaluation(task_evaluator, part, workdir, state.params, progress)
             if part.inputs.fresh_optimizer and step == part.inputs.order.step:
                 state = part.with_fresh_optimizer(state)

@@ -12,6 +12,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from triarch.data.batches import Batches
+from triarch.data.packed_batches import PackedBatches
 from triarch.interchange import Placement
 from triarch.models import Network
 from triarch.models.adapters.network import AdaptedNetwork
@@ -111,7 +113,7 @@ class Run(Program):
     def batches(self, start_step: int) -> Generator[Batch]:
         """Yields global batches from that of `start_step` on, without end; they are read ahead."""
         data = self.config.data
-        for _, batch in self.inputs.training(self._rows).iterate(start_step, data.num_threads, data.prefetch):
+        for _, batch in self._training_batches.iterate(start_step, data.num_threads, data.prefetch):
             yield self._place(batch)
 
     def validate(self, params: Any) -> list[Sums]:
@@ -140,18 +142,47 @@ class Run(Program):
         return steps_per_second * self.flops_per_step("train") / (peak * self.mesh.size)
 
     @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a global batch, over both sides of the model; of batches that are packed, those of their rows."""
+        return self._rows_per_step * self.config.data.window
+
+    def flops_per_step(self, convention: Convention) -> float:
+        """Returns the model's FLOPs for a global batch, "paper" or "train"."""
+        return self._rows_per_step * self.objective.flops(self.config.model, convention)
+
+    @functools.cached_property
+    def _rows_per_step(self) -> int:
+        batches = self._training_batches
+        return batches.usual_rows if isinstance(batches, PackedBatches) else self.config.batch_size
+
+    @functools.cached_property
+    def _training_batches(self) -> Batches:
+        if self.config.data.pack_batches:
+            return self._packed(self.inputs.raw_training())
+        return self.inputs.training(self._rows)
+
+    def _packed(self, batches: Batches) -> PackedBatches:
+        size = self.config.batch_size
+        parts = size // self.batch_layout.shard_shape((size,))[0] * self.config.microbatches
+        return self.inputs.packed(batches, parts, lambda count: host_rows(self.batch_layout, count))
+
+    @property
     def _rows(self) -> slice:
         return host_rows(self.batch_layout, self.config.batch_size)
 
     @functools.cached_property
     def _validation_batches(self) -> list[dict[str, np.ndarray]]:
-        batches = self.inputs.validation(self._rows)
+        if self.config.data.pack_batches:
+            batches: Batches = self._packed(self.inputs.raw_validation())
+        else:
+            batches = self.inputs.validation(self._rows)
         return [batches.batch(step) for step in range(self.config.eval_batches)]
 
     def _place(self, batch: dict[str, np.ndarray]) -> Batch:
         size = self.config.batch_size
+        hosts = size // len(range(size)[self._rows])
         return {
-            name: jax.make_array_from_process_local_data(self.batch_layout, rows, (size, *rows.shape[1:]))
+            name: jax.make_array_from_process_local_data(self.batch_layout, rows, (len(rows) * hosts, *rows.shape[1:]))
             for name, rows in batch.items()
         }
 

@@ -20,6 +20,8 @@ from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig, Network
 from triarch.models.adapters.network import AdaptedNetwork
 from triarch.models.network import Tree, flatten, specs, unflatten
+from triarch.objectives import TokenObjective
+from triarch.objectives.classifier_head import is_headless
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
@@ -86,7 +88,8 @@ class StartingPoint:
     def state(self, fresh: TrainState, target: TrainState, placement: Placement, network: Network) -> TrainState:
         """Returns `fresh` with what is taken over, in the shapes and shardings of `target`.
 
-        The head of an objective is taken over where one of the same shape is stored, and else stays fresh.
+        Of the head of an objective each parameter is taken over where one of the same shape is stored, and else stays
+        fresh.
 
         Raises:
           UserError: the export is damaged.
@@ -95,12 +98,17 @@ class StartingPoint:
             found = self.base(target.params, placement, network)
             return fresh._replace(params=network.completed(found, fresh.params))
         if self.checkpoint is None:
-            loaded = read_export(self.folder, placement=placement)
-            wanted = {name: target.params[name] for name in loaded.params}
-            params = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), loaded.params, wanted)
-            return fresh._replace(params={**fresh.params, **params})
+            loaded = flatten(read_export(self.folder, placement=placement, every_tensor=True).params)
+            wanted = flatten(target.params)
+            taken = {
+                name: jax.device_put(loaded[name], like.sharding) if _is_there(name, like, loaded) else None
+                for name, like in wanted.items()
+            }
+            fresh_params = flatten(fresh.params)
+            params = {name: fresh_params[name] if leaf is None else leaf for name, leaf in taken.items()}
+            return fresh._replace(params=unflatten(params))
         restored = orbax_folder.restore(self.checkpoint / PARAMS, _stored_part(self.checkpoint / PARAMS, target.params))
-        state = fresh._replace(params={**fresh.params, **restored})
+        state = fresh._replace(params=unflatten(flatten(fresh.params) | flatten(restored)))
         if self.optimizer:
             state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
         return state
@@ -195,7 +203,7 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
             raise UserError(f"RunConfig.{field}: {folder} is an export, which holds the parameters of one step alone")
     _check_vocabulary(folder, manifest.origin.vocabulary, store)
     stored = {name: tensor.shape for name, tensor in manifest.tensors.items()}
-    parameters.check(specs(config.model), stored, f"RunConfig.init_from = {str(folder)!r}")
+    parameters.check(specs(config.model), _of_use(stored, config), f"RunConfig.init_from = {str(folder)!r}")
     differences = _differences(manifest.config, config.model)
     origin = manifest.origin
     return StartingPoint(folder, origin.step, manifest.fingerprint, differences, imported=origin.imported)
@@ -213,8 +221,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
     there = model_config(settings_at(fields, step).get("model") or {}, where)
     checkpoint = folder / CHECKPOINTS / str(step)
     named = f"RunConfig.init_from = {str(folder)!r}"
-    stored = parameters.of_network(orbax_folder.shapes(checkpoint / PARAMS))
-    parameters.check(specs(config.model), stored, named)
+    parameters.check(specs(config.model), _of_use(orbax_folder.shapes(checkpoint / PARAMS), config), named)
     segment = None
     if config.init_optimizer or config.init_data:
         segment = _segment_at(folder, step, from_plain(fields, where), config.init_data)
@@ -274,11 +281,28 @@ def _imported(run: Path) -> dict[str, Any] | None:
 
 
 def _stored_part(folder: Path, target: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `target` without the head of an objective if another, or none, is stored."""
+    """Returns `target` without what is no part of a stored head: an objective may have another, or a larger one."""
     stored = orbax_folder.shapes(folder)
-    wanted = {name: leaf.shape for name, leaf in flatten(target).items()}
-    whole = all(stored.get(name) == shape for name, shape in wanted.items())
-    return {name: part for name, part in target.items() if whole or name != "head"}
+    kept = {
+        name: leaf
+        for name, leaf in flatten(target).items()
+        if not parameters.is_of_head(name) or stored.get(name) == leaf.shape
+    }
+    return unflatten(kept)
+
+
+def _is_there(name: str, like: Any, loaded: Mapping[str, Any]) -> bool:
+    """Returns whether an export has a parameter; the head's may be missing or have another shape."""
+    return not parameters.is_of_head(name) or (name in loaded and loaded[name].shape == like.shape)
+
+
+def _of_use(stored: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Returns what is stored without heads: those of objectives, and where labels are learnt that of the vocabulary."""
+    network = parameters.of_network(stored)
+    if isinstance(config.objective, TokenObjective):
+        return network
+    here = specs(config.model)
+    return {name: value for name, value in network.items() if name in here or not is_headless(name)}
 
 
 def _check_vocabulary(folder: Path, vocabulary: Mapping[str, Any] | None, store: TokenStore) -> None:

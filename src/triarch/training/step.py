@@ -108,7 +108,7 @@ def make_train_step(
         gradients = functools.partial(jax.grad(loss, has_aux=True), trained, weight=weight)
         keys = None
         if key is not None:
-            rows = jax.lax.with_sharding_constraint(jnp.arange(config.batch_size), batch_sharding)
+            rows = jax.lax.with_sharding_constraint(jnp.arange(_num_rows(batch)), batch_sharding)
             keys = example_keys(key, state.step, rows)
         grads, sums = _accumulated(gradients, state.params, (batch, keys), config.microbatches, batch_sharding)
         updates, opt_state = transformation.update(grads, state.opt_state, trained)
@@ -120,7 +120,8 @@ def make_train_step(
     replicated = NamedSharding(batch_sharding.mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, target)
     jitted = jax.jit(update, donate_argnums=0, out_shardings=(shardings, replicated))
-    seed = config.seed if config.dropout else None
+    drops = bool(config.dropout) or bool(getattr(config.objective, "dropout", False))
+    seed = config.seed if drops else None
     return TrainStep(jitted, lambda step: config.optimizer.learning_rate(step, config.steps), replicated, seed)
 
 
@@ -143,6 +144,10 @@ def make_eval_step(
 def all_finite(params: Any) -> jax.Array:
     """Returns whether no parameter is infinite or not a number."""
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+
+
+def _num_rows(batch: Batch) -> int:
+    return next(iter(batch.values())).shape[0]
 
 
 def _accumulated(

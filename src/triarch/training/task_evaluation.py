@@ -11,6 +11,7 @@ from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, Placement
 from triarch.models import ModelConfig, Network
+from triarch.objectives import kept_head
 from triarch.runtime.consistency import from_first
 from triarch.training.config import RunConfig
 from triarch.training.logs.status import StatusLine
@@ -55,7 +56,9 @@ class TaskEvaluation:
         self._best = best if best is not None and "/" in best else None
         fields = read_json(workdir)
         placement = Placement(run.mesh, run.config.rules)
-        network = Network(run.config.model, constrain=placement.constrain)
+        # SeqIO's tasks ask for tokens, of which a head of the objective knows nothing, but for labels.
+        make_head = kept_head(fields["objective"], run.config.model, str(workdir))
+        network = Network(run.config.model, constrain=placement.constrain, make_head=make_head)
         known = fields | {"window": run.config.data.window, "fingerprint": config_fingerprint(fields)}
         origin = run_origin(workdir, known, 0)
         files = workdir / VOCABULARY
@@ -98,5 +101,6 @@ def check_evaluator(config: RunConfig, evaluator: TaskEvaluator | None) -> None:
 
 
 def is_due(config: RunConfig, step: int, last: bool) -> bool:
-    """Returns whether a run's tasks are evaluated after `step` updates."""
-    return config.eval_tasks_every is not None and (last or step % config.eval_tasks_every == 0)
+    """Returns whether a run's tasks, or labels, are evaluated after `step` updates."""
+    every = config.eval_every if hasattr(config.objective, "metrics") else config.eval_tasks_every
+    return every is not None and (last or step % every == 0)

@@ -262,8 +262,8 @@ BAD = {
     "nested too deep": (lambda f: (f / "config.json").write_text("[" * 100_000), "nested more than 64 levels deep"),
     "a fraction of heads": (configure(num_key_value_heads=1.0), "num_kv_heads = 1.0: expected a whole number"),
     "another class": (
-        configure(architectures=["LlamaForSequenceClassification"]),
-        r"architectures = \['LlamaForSequenceClassification'\]: of this family, known are LlamaForCausalLM",
+        configure(architectures=["LlamaForQuestionAnswering"]),
+        r"architectures = \['LlamaForQuestionAnswering'\]: of this family, known are LlamaForCausalLM",
     ),
     "scaling": (
         configure(rope_scaling={"rope_type": "yarm", "factor": 2.0}),

@@ -34,6 +34,7 @@ HELP = (
     "with --suite on many domains at once, with averages over domains and over sources;\n"
     "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included;\n"
     "with --seqio_task SeqIO tasks of --module, with their own metrics;\n"
+    "with --classification how well a classifier tells the labels of a store;\n"
     "with --retrieval a collection in BEIR's layout, with --similarity pairs of texts with scores"
 )
 EXAMPLE = (
@@ -41,6 +42,7 @@ EXAMPLE = (
     "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
     "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
     "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
+    "triarch evaluate --model=runs/sst2 --classification=stores/sst2 --split=test --json=sst2.json\n"
     "triarch evaluate --model=runs/redllm --module=my_tasks --seqio_task=glue_cola,squad --output=results\n"
     "triarch evaluate --model=exports/minilm --retrieval=data/cranfield --baseline=bm25 --json=cranfield.json\n"
     "triarch evaluate --model=runs/redllm --model=runs/decllm --step=all --task_suite=local --task_data=data/eval "
@@ -71,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--suite", type=Path, metavar="FOLDER",
         help="of token stores, SOURCE/DOMAIN or SOURCE; averages: micro (every token counts alike), macro (every "
         "domain), macro_sources (every source)",
+    )  # fmt: skip
+    add(
+        "--classification", metavar="STORE[@SPLIT]",
+        help="a labelled store: accuracy, F1, Matthews' coefficient, Pearson's and Spearman's correlation",
     )  # fmt: skip
     add("--output", type=Path, metavar="FOLDER", help="of a suite's table, suite.csv, or that of tasks, tasks.csv")
     add("--split", help="of every store (default: %(default)s)")
@@ -110,6 +116,8 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         _refuse_all_others(args, stores)
         return run_retrieval(args)
     refuse_retrieval_flags(args)
+    if args.classification is not None:
+        return _run_classification(args, stores)
     if args.seqio_task is not None or asks_for_tasks(args):
         if stores or args.suite is not None:
             raise UserError(
@@ -147,6 +155,42 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 
             args.output = args.output if is_first else None
             result = run_suite(args, options)
+    return result if is_first else None
+
+
+def _run_classification(args: argparse.Namespace, stores: Sequence[str]) -> dict[str, Any] | None:
+    refuse_seqio_flags(args)
+    refuse_task_flags(args)
+    refuse_flags(args, COMMON, "tasks", NAME_SOME)
+    if stores or args.suite is not None or args.output is not None or len(args.model) > 1:
+        raise UserError(
+            "--classification goes with one --model, and without --in_domain, --out_of_domain, --suite, --output"
+        )
+    for name, default in _STORE_FLAGS.items():
+        if name != "split" and getattr(args, name) != default:
+            raise UserError(f"--{name} is for held-out loss: --classification has no use for it")
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
+    args.step = _step(args.step)
+    with joined(args, "evaluate") as is_first:
+        from triarch.data.store import TokenStore
+        from triarch.evaluation.classification import classify
+        from triarch.interchange import Placement
+        from triarch.loading import load
+
+        folder, _, _, split = _parsed(args.classification, "in_domain")
+        store, (path,) = TokenStore.open(folder), args.model
+        model = load(path, step=args.step, placement=Placement.all_devices())
+        found = classify(model, store, split or args.split, args.batch_size, show_progress=True)
+        shown = {name: value for name, value in dataclasses.asdict(found).items() if isinstance(value, float)}
+        cells = (
+            store.manifest.task,
+            found.split,
+            *(f"{value:.4f}" for value in shown.values()),
+            f"{found.num_labels:,}",
+        )
+        print(aligned(("store", "split", *shown, "labels"), [cells], words=2))
+        result = {"model": str(path), "step": model.origin.step, "store": str(folder), **dataclasses.asdict(found)}
     return result if is_first else None
 
 

@@ -95,6 +95,7 @@ def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:
         dtype=dtype,
         vocabulary_files=loaded.vocabulary_files,
         overwrite=args.overwrite,
+        make_head=loaded.network.make_head,
     )
     config, step = manifest.config, manifest.origin.step
     what = f"{config.architecture}, {config.num_params():,} parameters in {dtype}, {_of_step(step)}"

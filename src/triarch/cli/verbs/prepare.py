@@ -18,6 +18,7 @@ from triarch.errors import UserError, nearest
 if TYPE_CHECKING:
     import seqio
 
+    from triarch.data.store import TokenStore
     from triarch.prepare.beam import Beam
     from triarch.prepare.corpora.documents import Corpus
     from triarch.prepare.vocabulary_choice import VocabularyChoice
@@ -27,6 +28,8 @@ EXAMPLE = (
     "triarch prepare --task=stdlib_code --output=stores/code --vocabulary_size=4096 --window=512\n"
     "triarch prepare --task=files --files=flan.jsonl --inputs_field=inputs --text_field=targets --layout=packed_pairs "
     "--output=stores/flan\n"
+    "triarch prepare --task=files --files=train.tsv --split_files=validation=dev.tsv --layout=labelled "
+    "--label_field=label --text_field=sentence --vocabulary=exports/bert --window=128 --output=stores/sst2\n"
     "triarch prepare --task=instructions --files=chats.jsonl --vocabulary=models/instruct --output=stores/chats\n"
     "triarch prepare --task=flan2022 --data_dir=data/flan --vocabulary_from=stores/code --hold_out='anli*' "
     "--output=stores/flan"
@@ -36,12 +39,19 @@ EXAMPLE = (
 before_modules = import_seqio
 LOCAL, BEAM = "local", "beam"
 FILES_TASK = "files"
+LABELLED = "labelled"
 TFDS_TASK = "tfds:"
 # Flags that say nothing to a SeqIO task of the user's own, and those that say something to no other.
 _OF_CORPORA = (
     *("files", "text_field", "inputs_field", "tfds_split", "skip_bad_records", "documents", "min_characters"),
     *("max_characters", "deduplicate", "vocabulary", "vocabulary_size", "vocabulary_model", "vocabulary_from"),
     *("validation_fraction", "hold_out", "id_field", "runner", "beam_option", "beam_folder"),
+    *("label_field", "pair_field", "columns", "label_names", "regression", "split_files"),
+)
+_OF_LABELLED = ("label_field", "pair_field", "columns", "label_names", "regression", "split_files")
+_NOT_OF_LABELLED = (
+    *("inputs_field", "documents", "min_characters", "max_characters", "deduplicate", "gap", "hold_out", "workers"),
+    *("runner", "beam_option", "beam_folder"),
 )
 # Those of the former that no row to tune on has a use for.
 _NOT_OF_ROWS = ("text_field", "inputs_field", "tfds_split", "documents", "runner", "beam_option", "beam_folder")
@@ -69,6 +79,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data_dir", help="folder that published corpora or TFDS data sets lie in (published: or $TRIARCH_DATA_DIR)")
     add("--text_field", default="text", help="field or column that holds the document (default: %(default)s)")
     add("--inputs_field", help="field or column that holds an example's inputs; --text_field holds its targets")
+    add("--label_field", help="of labelled: field or column of a text's label; of words' labels, a list")
+    add("--pair_field", help="of labelled: field or column of a second text")
+    add(
+        "--columns",
+        help="of labelled: columns of TSV and CSV files that do not begin with their names, as source,label,mark,text",
+    )
+    add(
+        "--label_names",
+        help="of labelled: names of the classes in their order, as negative,positive; rows have these or their numbers "
+        "(default: what the training split has)",
+    )
+    add("--regression", action="store_true", help="of labelled: labels are numbers, not classes")
+    add(
+        "--split_files",
+        action="append",
+        default=[],
+        metavar="SPLIT=PATTERN",
+        help="of labelled: files of another split than train, as validation=dev.tsv; repeatable (without any of "
+        "validation: --validation_fraction of --files)",
+    )
     add("--tfds_split", default="train", help="of a TFDS data set, train[:10%%] for example (default: %(default)s)")
     add("--skip_bad_records", action="store_true", help="leave out records that cannot be read, and count them")
     add(
@@ -82,8 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--layout",
         help="windows of concatenated documents; packed: whole documents side by side; pairs: one example of inputs "
-        "and targets each (see --inputs_field); packed_pairs: several such side by side (default: windows; pairs of "
-        "rows to tune on, and of a SeqIO task that has inputs)",
+        "and targets each (see --inputs_field); packed_pairs: several such side by side; labelled: one text, or pair "
+        "of texts, and its label each (see --label_field), from .tsv, .csv, .jsonl, .parquet or .arrow (default: "
+        "windows; pairs of rows to tune on, and of a SeqIO task that has inputs)",
     )
     add(
         "--max_inputs",
@@ -141,7 +172,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
       UserError: see `triarch.prepare.pipeline.prepare`; an unknown task; flags that contradict each other.
     """
-    from triarch.cli.views.store_summary import summary
     from triarch.prepare.corpora.selection import Filters
     from triarch.prepare.pipeline import VocabularyChoice, prepare
     from triarch.prepare.vocabulary_choice import SENTENCEPIECE
@@ -158,6 +188,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.vocabulary is not None and args.vocabulary_from is not None:
         raise UserError(f"--vocabulary={args.vocabulary} beside --vocabulary_from={args.vocabulary_from}: name one")
     source = args.vocabulary or SENTENCEPIECE
+    if args.layout == LABELLED:
+        chosen = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
+        return _shown(_prepare_labelled(args, chosen), start)
+    _check_unused(args, _OF_LABELLED, f"it is for --layout={LABELLED}")
     choice = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
     of_rows = args.task in instructions.TASKS
     _check_unused(
@@ -182,9 +216,60 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = prepare(
         corpus, args.task, args.output, choice, beam=_beam(args), hold_out=tuple(args.hold_out), **options
     )  # fmt: skip
+    return _shown(store, start)
+
+
+def _shown(store: TokenStore, start: float) -> dict[str, Any]:
+    from triarch.cli.views.store_summary import summary
+
     seconds = time.monotonic() - start
     print(*summary(store), f"  in {seconds:.1f} s", sep="\n")
     return {"store": str(store.path), "seconds": seconds, "manifest": dataclasses.asdict(store.manifest)}
+
+
+def _prepare_labelled(args: argparse.Namespace, vocabulary: VocabularyChoice) -> TokenStore:
+    from triarch.prepare.corpora.files import matching
+    from triarch.prepare.labelled import LabelledFiles, prepare_labelled
+
+    if args.task != FILES_TASK or not args.files:
+        raise UserError(f"--layout={LABELLED} reads files: give --task={FILES_TASK} and the texts with --files=PATTERN")
+    if args.label_field is None:
+        raise UserError(f"--layout={LABELLED} needs --label_field: which field or column holds the label?")
+    _check_unused(args, _NOT_OF_LABELLED, f"it has none on --layout={LABELLED}")
+    patterns: dict[str, list[str]] = {"train": list(args.files)}
+    for given in args.split_files:
+        split, _, pattern = given.partition("=")
+        if not pattern or not split.isidentifier():
+            raise UserError(f"--split_files={given}: expected SPLIT=PATTERN, as validation=dev.tsv")
+        patterns.setdefault(split, []).append(pattern)
+    paths = {
+        split: tuple(dict.fromkeys(path for pattern in found for path in matching(pattern)))
+        for split, found in patterns.items()
+    }
+    files = LabelledFiles(
+        paths,
+        args.text_field,
+        args.label_field,
+        args.pair_field,
+        _names("columns", args.columns) or (),
+        args.regression,
+        _names("label_names", args.label_names),
+        args.skip_bad_records,
+    )
+    if files.regression and files.names is not None:
+        raise UserError("--regression beside --label_names: numbers have no names: give one of them")
+    window = args.window if args.window is not None else 512
+    fraction = args.validation_fraction
+    return prepare_labelled(files, args.task, args.output, vocabulary, window, fraction, args.overwrite, True)
+
+
+def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--{flag}={text}: expected names that differ, with commas between them")
+    return names
 
 
 def _beam(args: argparse.Namespace) -> Beam | None:

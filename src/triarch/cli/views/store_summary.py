@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triarch.data.manifest import Manifest, Split
+    from triarch.data.manifest import Labels, Manifest, Split
     from triarch.data.store import TokenStore
 
 
 _SHOWN_TASKS = 5
 # What to call the examples of each layout.
-_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows"}
+_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows", "labelled": "texts"}
 
 
 def summary(store: TokenStore) -> list[str]:
@@ -42,11 +42,13 @@ def summary(store: TokenStore) -> list[str]:
             shown = ", ".join(sorted(tasks, key=lambda task: (-tasks[task], task))[:_SHOWN_TASKS])
             lines.append(f"  {name}: {len(tasks):,} tasks ({shown}{', ...' if len(tasks) > _SHOWN_TASKS else ''})")
     if cut := manifest.source.get("cut_documents", 0):
-        lines.append(f"  {cut:,} documents were cut to fit {dict(manifest.lengths or {})}")
+        lines.append(f"  {cut:,} documents were cut to fit {dict(manifest.lengths or {}) or manifest.window}")
     return lines + [_left_out(reason, **entry) for reason, entry in manifest.source.get("left_out", {}).items()]
 
 
 def _layout(manifest: Manifest) -> str:
+    if manifest.labels is not None:
+        return f"labelled texts of at most {manifest.window:,} tokens, {_labels(manifest.labels)}"
     if manifest.lengths is None:
         kind = "rows of whole documents" if manifest.layout == "packed" else "windows"
         gap = f", {manifest.gap:,} free between documents" if manifest.gap else ""
@@ -55,13 +57,20 @@ def _layout(manifest: Manifest) -> str:
     return f"rows of packed pairs, {sides}" if manifest.layout == "packed_pairs" else f"pairs, at most {sides}"
 
 
+def _labels(labels: Labels) -> str:
+    if labels.names is None:
+        return "labels are numbers"
+    shown = ", ".join(labels.names[:10]) + (", ..." if len(labels.names) > 10 else "")
+    return f"{len(labels.names)} {'classes of words' if labels.kind == 'token_classes' else 'classes'} ({shown})"
+
+
 def _rest(manifest: Manifest, split: Split) -> str:
     if manifest.layout == "windows":
         return f"{split.dropped_tokens:,} tokens left over"
     padding = f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"
-    return (
-        padding if manifest.layout == "pairs" else f"{split.documents / split.examples:,.1f} documents each, {padding}"
-    )
+    if manifest.layout in ("pairs", "labelled"):
+        return padding
+    return f"{split.documents / split.examples:,.1f} documents each, {padding}"
 
 
 def _left_out(reason: str, count: int, first: list[str]) -> str:

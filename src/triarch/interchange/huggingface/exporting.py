@@ -19,10 +19,12 @@ from triarch.interchange.huggingface.family import Family, special_ids
 from triarch.interchange.huggingface.generation import GENERATION_CONFIG, Generation
 from triarch.interchange.huggingface.importing import CONFIG
 from triarch.interchange.huggingface.table import Link, Slot, links
+from triarch.interchange.huggingface.variants import exported
 from triarch.interchange.huggingface.writer import Planned, write_tensors
 from triarch.interchange.orbax_folder import DTYPES
 from triarch.interchange.streamed import StoredModel
-from triarch.models.network import specs
+from triarch.models.network import Specs, specs
+from triarch.objectives import learns_labels
 
 MAX_SHARD_BYTES = 5 * 10**9
 _MODELLING = Path(__file__).parent / "modelling"
@@ -45,6 +47,8 @@ def choose_family(model: StoredModel, name: str | None = None) -> Family:
       UserError: there is no such family, or its class cannot express the network (each option in the way is named).
     """
     config = model.config
+    if model.origin.headless is not None:
+        return _headless_family(model, name)
     if name is None:
         imported = (model.origin.imported or {}).get("huggingface")
         order = sorted(FAMILIES.values(), key=lambda family: family.class_name != imported)
@@ -57,6 +61,28 @@ def choose_family(model: StoredModel, name: str | None = None) -> Family:
         listed = "; ".join(found)
         raise UserError(f"{model.path}: {family.class_name} has no equivalent for this network's {listed}")
     return family
+
+
+def _headless_family(model: StoredModel, name: str | None) -> Family:
+    """Returns the class of a classifier, or of a network without a head; see `choose_family`."""
+    if name is not None and name not in FAMILIES:
+        raise UserError(f"--family={name}: no such family{nearest(name, FAMILIES)}")
+    said = (model.origin.imported or {}).get("huggingface")
+    asked = FAMILIES.values() if name is None else [FAMILIES[name]]
+    found = [variant for family in asked if (variant := exported(family, model)) is not None]
+    found.sort(key=lambda family: said not in (family.class_name, *family.relatives))
+    for family in found:
+        if not differences(family.reduced(model.config), family):
+            return family
+    if not learns_labels(model.origin.objective) and name in (None, own.FAMILY.name):
+        return own.FAMILY
+    reasons = differences(found[0].reduced(model.config), found[0]) if len(found) == 1 else []
+    listed = f": {found[0].class_name} has no equivalent for its {'; '.join(reasons)}" if reasons else ""
+    where = "transformers" if name is None else f"the family {name}"
+    raise UserError(
+        f"{model.path}: no class of {where} has this network with this head and pooling{listed} (--format=orbax writes "
+        "every one)"
+    )
 
 
 def write_huggingface(
@@ -86,10 +112,10 @@ def write_huggingface(
       UserError: `output` exists or cannot be written, the type is unknown or cannot hold the values, or a parameter
         cannot be read.
     """
-    found = links(model.config, family.rules(model.config), family.class_name)
+    found = _links(model, family)
     plan = _plan(model, family, found, dtype)
     with whole_folder(output, overwrite, _is_huggingface) as folder:
-        write_tensors(folder, plan, _tensors(model, found, plan, advance), max_shard_bytes)
+        write_tensors(folder, plan, _tensors(model, family, found, plan, advance), max_shard_bytes)
         for path in _vocabulary_files(model):
             shutil.copyfile(path, folder / path.name)
         for name, content in (tokenizer or {}).items():
@@ -120,8 +146,13 @@ def num_bytes(model: StoredModel, family: Family, dtype: str | None = None) -> i
     Raises:
       UserError: the type is unknown.
     """
-    found = links(model.config, family.rules(model.config), family.class_name)
+    found = _links(model, family)
     return sum(planned.num_bytes for planned in _plan(model, family, found, dtype))
+
+
+def _links(model: StoredModel, family: Family) -> list[Link]:
+    config = family.reduced(model.config)
+    return links(config, family.rules(config), family.class_name, family.make_head)
 
 
 def _plan(model: StoredModel, family: Family, found: Sequence[Link], dtype: str | None) -> list[Planned]:
@@ -135,15 +166,15 @@ def _plan(model: StoredModel, family: Family, found: Sequence[Link], dtype: str 
         return dtype or kept.get(link.theirs) or (types.pop() if len(types) == 1 else "float32")
 
     plan = [Planned(link.theirs, link.shape, type_of(link)) for link in found]
-    zeros = family.zeros(model.config).items()
+    zeros = family.zeros(family.reduced(model.config)).items()
     return plan + [Planned(name, shape, plan[0].dtype) for name, shape in zeros]
 
 
 def _tensors(
-    model: StoredModel, found: Sequence[Link], plan: Sequence[Planned], advance: Callable[[int], None]
+    model: StoredModel, family: Family, found: Sequence[Link], plan: Sequence[Planned], advance: Callable[[int], None]
 ) -> Iterator[Iterator[np.ndarray]]:
     """Yields each tensor as blocks of its rows."""
-    slots = _SlotReader(model)
+    slots = _SlotReader(model, specs(family.reduced(model.config), family.make_head))
 
     def blocks(link: Link, dtype: str) -> Iterator[np.ndarray]:
         if link.keeps_rows and link.slots[0].row is None:
@@ -164,9 +195,9 @@ def _tensors(
 class _SlotReader:
     """Reads slots, those of a stacked parameter in the order of its rows, and within a row of its experts."""
 
-    def __init__(self, model: StoredModel):
+    def __init__(self, model: StoredModel, specs: Specs):
         self._model = model
-        self._lengths = {name: spec.shape[0] for name, spec in specs(model.config).items()}
+        self._lengths = {name: spec.shape[0] for name, spec in specs.items()}
         self._rows: dict[str, Iterator[np.ndarray]] = {}
         self._of_experts: dict[str, np.ndarray] = {}
 
@@ -199,18 +230,19 @@ def _cast(values: np.ndarray, dtype: str, name: str) -> np.ndarray:
 def _descriptions(model: StoredModel, family: Family, plan: Sequence[Planned]) -> dict[str, dict[str, Any]]:
     """Returns config.json and generation_config.json: what is so of the model, and whatever else an import said."""
     said = model.origin.imported
-    said = said if said is not None and said["huggingface"] == family.class_name else None
+    said = said if said is not None and said["huggingface"] in (family.class_name, *family.relatives) else None
     roles = _new_roles(model) if said is None else _changed_roles(model, family, said)
     types = {planned.dtype for planned in plan}
     head: dict[str, Any] = {"model_type": family.model_type, "dtype": types.pop() if len(types) == 1 else "float32"}
     if family is not own.FAMILY:
         head["architectures"] = [family.class_name]
-    written = _merged(family.write(model.config), family.special(roles))
+    network = family.reduced(model.config)
+    written = _merged(family.write(network), family.special(roles)) | dict(family.labels)
     if family.code and model.config.architecture == "decoder-only":
         written["bidirectional_prompt"] = _reads_both_ways(model)
     kept = {} if said is None else _without(said["config"], _SUPERSEDED)
     config = _merged(kept, written)
-    if said is not None and differences(model.config, family, config):
+    if said is not None and differences(network, family, config):
         # The network was changed since: something that was said of it is no longer so.
         config = _merged({key: value for key, value in kept.items() if key.endswith("_token_id")}, written)
     found = {CONFIG: {**config, **head}}

@@ -8,7 +8,7 @@ from typing import Any
 
 from triarch.interchange.huggingface.fields import Fields
 from triarch.interchange.huggingface.table import Rule
-from triarch.models import ModelConfig
+from triarch.models import MakeHead, ModelConfig
 
 
 def special_ids(roles: Mapping[str, int]) -> dict[str, Any]:
@@ -39,6 +39,10 @@ class Family:
       ignored: regular expressions of tensors that are no part of the network: buffers, other heads.
       labels_start: what the class puts before `labels`, from its config.json; None for classes that put nothing there.
       special: special ids by role ("pad", "bos", "eos", "mask", "decoder_start") as its config.json names them.
+      make_head: makes what the class has beside the network; None for nothing.
+      relatives: classes whose config.json says of the body what this one's does.
+      reduced: a network as the class has it, less what predicts tokens where it has none of that.
+      labels: what a config.json says of the labels, from their names; {} for classes without.
       code: files of `modelling/` that go along, for a class that transformers does not have.
     """
 
@@ -58,4 +62,8 @@ class Family:
     ignored: tuple[str, ...] = ()
     labels_start: Callable[[Mapping[str, Any]], int | None] = lambda fields: None
     special: Callable[[Mapping[str, int]], dict[str, Any]] = special_ids
+    make_head: MakeHead | None = None
+    relatives: tuple[str, ...] = ()
+    reduced: Callable[[ModelConfig], ModelConfig] = lambda config: config
+    labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     code: tuple[str, ...] = ()

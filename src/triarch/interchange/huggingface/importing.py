@@ -25,11 +25,12 @@ from triarch.interchange.huggingface.naming import with_prefix, with_tied, witho
 from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, open_tensors
 from triarch.interchange.huggingface.sentence_transformers import read_embedder
 from triarch.interchange.huggingface.table import Link, links
+from triarch.interchange.huggingface.variants import class_names, imported
 from triarch.interchange.manifest import Manifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
 from triarch.interchange.parameters import check_distinct_layers
 from triarch.interchange.streamed import write_leaves
-from triarch.models import ModelConfig
+from triarch.models import MakeHead, ModelConfig
 from triarch.models.network import specs
 from triarch.schema import Items, OrNull, Record, Text
 
@@ -122,7 +123,13 @@ class Opened:
         """What an export says of where its parameters come from, see `Origin`."""
         names = {"huggingface": self.family.class_name, "folder": self.folder.absolute().name}
         embedder = {} if self.embedder is None else {EMBEDDER: dataclasses.asdict(self.embedder)}
-        return names | {"config": self.fields, "generation_config": self.generation} | embedder
+        said = names | {"config": self.fields, "generation_config": self.generation} | embedder
+        return said | ({"headless": True} if self.is_headless else {})
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether the class has nothing that predicts tokens."""
+        return self.family.class_name in class_names(self.family)
 
     @property
     def num_bytes(self) -> int:
@@ -148,12 +155,15 @@ def open_folder(folder: Path) -> Opened:
     fields = _read_config(folder)
     carried_files(folder)
     embedder = read_embedder(folder)
-    family = _family(folder, fields)
-    tensors, left_out = without_ignored(open_tensors(folder, fields.get("transformers_weights")), family)
+    family, class_name = _family(folder, fields)
+    stored = open_tensors(folder, fields.get("transformers_weights"))
+    family = imported(family, class_name, fields, stored.entries, str(folder / CONFIG))
+    tensors, left_out = without_ignored(stored, family)
     tensors = with_tied(tensors, family)
     config = _read_network(folder, family, fields, tensors)
     bounded = _bounded(config, tensors)
-    found, zeros = links(bounded, family.rules(bounded), family.class_name), family.zeros(bounded)
+    found = links(bounded, family.rules(bounded), family.class_name, family.make_head)
+    zeros = family.zeros(bounded)
     tensors = with_prefix(tensors, family.prefix, {link.theirs for link in found} | set(family.copies) | set(zeros))
     _check(tensors, family, fields, found, zeros)
     assert bounded == config
@@ -184,7 +194,8 @@ def write_import(
     Raises:
       UserError: `output` exists or cannot be written, or a tensor cannot be read.
     """
-    leaves, kept = make_leaves(opened, advance)
+    make_head = opened.family.make_head
+    leaves, kept = make_leaves(opened, advance, make_head)
     source = opened.source | {"tensor_types": kept, "left_out": list(opened.left_out)}
 
     def fill_all(making: Path) -> None:
@@ -197,7 +208,7 @@ def write_import(
             (making / VOCABULARY).rmdir()
 
     origin = Origin(objective=opened.family.objective, vocabulary=vocabulary, source=source)
-    return write_leaves(output, opened.config, origin, leaves, fill_all, overwrite)
+    return write_leaves(output, opened.config, origin, leaves, fill_all, overwrite, make_head)
 
 
 def carried_files(folder: Path) -> list[Path]:
@@ -224,7 +235,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not a Hugging Face model: it holds no {CONFIG}") from None
 
 
-def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
+def _family(folder: Path, fields: Mapping[str, Any]) -> tuple[Family, str]:
+    """Returns the family of a folder, and which of its classes it is."""
     where, by_type = folder / CONFIG, {family.model_type: family for family in FAMILIES.values()}
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in by_type:
@@ -232,16 +244,17 @@ def _family(folder: Path, fields: Mapping[str, Any]) -> Family:
         read = ", ".join(sorted(by_type))
         raise UserError(f"{where}: model_type = {model_type!r} is not a family that triarch reads ({read}){code}")
     family = by_type[model_type]
-    known = (family.class_name, *family.also, *family.bodies)
-    classes = _classes(fields, family)
-    if not any(name in known for name in classes):
+    others = class_names(family)
+    known = (family.class_name, *family.also, *family.bodies, *others)
+    class_name = next((name for name in _classes(fields, family) if name in known), None)
+    if class_name is None:
         of_bodies = f" and, if tied to the embedding, {', '.join(family.bodies)}" if family.bodies else ""
-        listed = ", ".join((family.class_name, *family.also)) + of_bodies
+        listed = ", ".join((family.class_name, *family.also, *others)) + of_bodies
         raise UserError(f"{where}: architectures = {fields['architectures']}: of this family, known are {listed}")
     for option in ("quantization_config", "per_layer_config"):
         if fields.get(option):
             raise UserError(f"{where}: {option} has no equivalent here: save the model without it")
-    return family
+    return family, class_name
 
 
 def _classes(fields: Mapping[str, Any], family: Family) -> list[Any]:
@@ -335,13 +348,21 @@ def _equal(first: np.ndarray, second: np.ndarray) -> bool:
     return np.array_equal(ours, theirs)
 
 
-def make_leaves(opened: Source, advance: Advance) -> tuple[dict[str, Leaf], dict[str, str]]:
-    """Returns what makes each parameter, and the types of tensors that are not those of their parameters."""
+def make_leaves(
+    opened: Source, advance: Advance, make_head: MakeHead | None = None
+) -> tuple[dict[str, Leaf], dict[str, str]]:
+    """Returns what makes each parameter, and the types of tensors that are not those of their parameters.
+
+    Args:
+      opened: what they are made of.
+      advance: told of the bytes of each tensor that was converted.
+      make_head: makes what there is beside the network; None for nothing.
+    """
     sources: dict[str, dict[int, list[tuple[Link, int]]]] = {}
     for link in opened.links:
         for index, slot in enumerate(link.slots):
             sources.setdefault(slot.leaf, {}).setdefault(slot.row or 0, []).append((link, index))
-    shapes = specs(opened.config)
+    shapes = specs(opened.config, make_head)
     leaves, kept = {}, {}
     for name, rows in sources.items():
         types = {link.theirs: opened.tensors.dtype(link.theirs) for row in rows.values() for link, _ in row}

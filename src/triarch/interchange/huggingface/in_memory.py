@@ -11,6 +11,7 @@ import numpy as np
 from triarch.interchange.huggingface.importing import Opened, make_leaves
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import Origin
+from triarch.interchange.parameters import of_network
 from triarch.interchange.placement import Placement
 from triarch.models import Execution, Network
 from triarch.models.network import unflatten
@@ -35,8 +36,12 @@ def read_folder(
       UserError: a tensor cannot be read.
     """
     placement = placement or Placement.one_device()
-    leaves, _ = make_leaves(opened, lambda num_bytes: None)
-    network = Network(opened.config, execution, placement.constrain)
+    make_head = opened.family.make_head
+    leaves, _ = make_leaves(opened, lambda num_bytes: None, make_head)
+    if opened.family.objective is None:
+        # A pooler is of use to a classifier alone.
+        leaves, make_head = of_network(leaves), None
+    network = Network(opened.config, execution, placement.constrain, make_head=make_head)
     places = placement.parameters(network.specs)
     tensors = {}
     for name, leaf in leaves.items():

@@ -16,8 +16,8 @@ from typing import Any, cast
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.models import ModelConfig
-from triarch.models.network import layer_place, specs
+from triarch.models import MakeHead, ModelConfig
+from triarch.models.network import Specs, layer_place, specs
 from triarch.models.shape import Side
 
 LAYER = "{layer}"
@@ -136,16 +136,16 @@ class Link:
         return np.expand_dims(tensor, self.rule.ones) if self.rule.ones else tensor
 
 
-def links(config: ModelConfig, rules: Sequence[Rule], where: str) -> list[Link]:
-    """Makes out every rule for the parameters that the network of `config` has, layer by layer.
+def links(config: ModelConfig, rules: Sequence[Rule], where: str, make_head: MakeHead | None = None) -> list[Link]:
+    """Makes out every rule for the parameters that the network of `config` and its head have, layer by layer.
 
     A rule for parameters that this network does not have (biases, say) is passed over.
 
     Raises:
       UserError: a parameter of the network has no rule: `where` cannot hold it.
     """
-    shapes = specs(config)
-    found = [link for rule in rules for link in _made_out(config, rule)]
+    shapes = specs(config, make_head)
+    found = [link for rule in rules for link in _made_out(config, shapes, rule)]
     covered = {slot.leaf for link in found for slot in link.slots}
     for name, spec in shapes.items():
         if name not in covered:
@@ -153,8 +153,7 @@ def links(config: ModelConfig, rules: Sequence[Rule], where: str) -> list[Link]:
     return found
 
 
-def _made_out(config: ModelConfig, rule: Rule) -> Iterator[Link]:
-    shapes = specs(config)
+def _made_out(config: ModelConfig, shapes: Specs, rule: Rule) -> Iterator[Link]:
     if LAYER not in rule.theirs:
         if all(name in shapes for name in rule.ours):
             yield Link(rule, rule.theirs, tuple(Slot(name, None, shapes[name].shape) for name in rule.ours))

@@ -209,6 +209,8 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
         fingerprint = hashlib.sha256("\n".join([fingerprint, *others]).encode()).hexdigest()
     vocabulary = dataclasses.asdict(stores[0].manifest.vocabulary)
     identity = {**to_plain(config), "store_fingerprint": fingerprint, "vocabulary": vocabulary}
+    if stores[0].manifest.labels is not None:
+        identity["labels"] = dataclasses.asdict(stores[0].manifest.labels)
     if isinstance(config.data.store, StoreMixture):
         identity["mixture"] = _mixture(to_plain(config.data.store))
     return json.loads(json.dumps(identity))

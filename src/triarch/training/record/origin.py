@@ -26,6 +26,7 @@ def run_origin(workdir: Path, fields: Mapping[str, Any], step: int) -> Origin:
     """
     source = {key: fields[key] for key in ("store_fingerprint", "window")} | {"run": workdir.absolute().name}
     source |= {"checkpoint": checkpoint_id(fields["fingerprint"], step)}
+    source |= {"labels": fields["labels"]} if fields.get("labels") else {}
     path = workdir / f"{TUNED_FROM}.json"
     source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
     return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)
