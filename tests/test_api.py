@@ -49,6 +49,7 @@ def test_every_name_of_the_api_is_there():
         _ = triarch.no_such_name
 
 
+@pytest.mark.slow
 def test_fit_takes_every_kind_of_table_as_the_command_line_does(tmp_path, capsys):
     options = ["--law=power", "--x_column=N", "--loss_column=loss", "--bootstraps=0", "--held_out=0"]
     expected = tmp_path / "fit.json"
@@ -65,6 +66,7 @@ def test_fit_takes_every_kind_of_table_as_the_command_line_does(tmp_path, capsys
     assert "fit.json" in fitted.write(tmp_path / "written")
 
 
+@pytest.mark.slow
 def test_examples_in_docstrings_are_true():
     assert doctest.testmod(api).attempted > 0
     assert not doctest.testmod(api).failed

@@ -71,6 +71,7 @@ def test_import_is_cheap():
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_run_gives_its_newest_checkpoint_or_the_one_asked_for(folder):
     workdir = folder / "run"
     model = triarch.load(workdir)
@@ -124,6 +125,7 @@ def test_a_run_needs_its_store_no_more(folder, tmp_path):
     assert (triarch.load(tmp_path / "export").vocabulary_files / "pieces.txt").read_text() == "a b c"
 
 
+@pytest.mark.slow
 def test_export_verb_keeps_the_numbers(folder, tmp_path, capsys):
     output, result = tmp_path / "export", tmp_path / "result.json"
     arguments = ["export", f"--workdir={folder / 'run'}", f"--output={output}", f"--json={result}"]

@@ -16,6 +16,7 @@ from triarch.objectives import (
     UL2,
     CausalLM,
     Classify,
+    Contrast,
     MaskedLM,
     Mixture,
     PrefixLM,
@@ -135,6 +136,7 @@ def test_text_of_values_within_values(tmp_path):
 OBJECTIVE_FILES = {
     "causal_lm": CausalLM(),
     "classify": Classify(),
+    "contrast": Contrast(64, 256, 1, chunk=64),
     "masked_lm": MaskedLM(0.3),
     "mntp": MNTP(0.15),
     "prefix_lm": PrefixLM(0.5),
@@ -172,8 +174,8 @@ def test_objectives_by_file(name):
     [
         (["ModelConfig.d_modl=8"], "--gin flags: ModelConfig has no field 'd_modl' (did you mean 'd_model'?)"),
         (["ModlConfig.d_model=8"], "--gin flags: no config class 'ModlConfig' (did you mean 'ModelConfig'?)"),
-        (["ModelConfig.d_model=8.5"], "ModelConfig.d_model = 8.5: expected a whole number"),
-        (["ModelConfig.d_model=wide"], "ModelConfig.d_model = 'wide': expected a whole number"),
+        (["ModelConfig.d_model=8.5"], "ModelConfig.d_model = 8.5: expected a whole number from 1 to 262,144"),
+        (["ModelConfig.d_model=wide"], "ModelConfig.d_model = 'wide': expected a whole number from 1 to 262,144"),
         (["RunConfig.objective=@PrefixLM()"], None),
         (
             ["RunConfig.objective=@PrefxLM()"],

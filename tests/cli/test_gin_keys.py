@@ -25,18 +25,19 @@ def test_what_is_told(capsys, tmp_path):
     # The first two are fields of its base class, where their meaning stands too.
     assert told == {
         "Cosine.peak": dict(
-            key="Cosine.peak", type="a number", default=None, meaning="the highest learning rate."
+            key="Cosine.peak", type="a positive number", default=None, meaning="the highest learning rate."
         ),
         "Cosine.warmup_steps": dict(
-            key="Cosine.warmup_steps", type="a whole number", default="0", meaning="updates until it is reached."
+            key="Cosine.warmup_steps", type="a whole number from 0 on", default="0",
+            meaning="updates until it is reached.",
         ),
         "Cosine.final_fraction": dict(
-            key="Cosine.final_fraction", type="a number", default="0.1",
+            key="Cosine.final_fraction", type="a number from 0 to 1", default="0.1",
             meaning="f, the last rate as a fraction of `peak`.",
         ),
     }  # fmt: skip
     shown = capsys.readouterr().out
-    assert "  Cosine.peak  required  (a number)\n      the highest learning rate.\n" in shown
+    assert "  Cosine.peak  required  (a positive number)\n      the highest learning rate.\n" in shown
     assert main(["describe", "--keys"]) == 0
     everything = capsys.readouterr().out
     assert all(f"  {key.key}  " in everything for key in gin_keys.list_keys())

@@ -94,6 +94,7 @@ def folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_every_domain_is_evaluated_as_alone(folder):
     model = loaded(tiny.REDLLM)
     suite = open_suite(folder)

@@ -128,6 +128,7 @@ def test_layers_apart_and_layers_looped_over(name):
     assert_equal(config, texts(config, (3, 5)), execution=dataclasses.replace(tiny.FLOAT32, scan_layers=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ettin_decoder", "redllm"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(

@@ -28,6 +28,7 @@ def test_a_kernel_of_another_platform_is_refused():
         Execution(attention="splash").on("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["splash", "cudnn"])
 def test_a_bias_by_distance_falls_back_with_one_notice(name, caplog):
     rng = np.random.default_rng(0)

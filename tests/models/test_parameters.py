@@ -21,6 +21,7 @@ def test_normal_has_the_asked_spread_and_is_cut():
     assert abs(value.mean()) < 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel_init", ["fan_in", "fixed"])
 def test_each_kernel_has_its_spread(kernel_init):
     shape = {"d_model": 96, "d_ff": 256, "num_heads": 4, "head_dim": 32, "vocab_size": 512, "init_std": 0.05}
@@ -41,6 +42,7 @@ def test_each_kernel_has_its_spread(kernel_init):
         np.testing.assert_allclose(np.std(leaf[...]), wanted, rtol=0.03, err_msg=str(path))
 
 
+@pytest.mark.slow
 def test_layers_differ_and_seeds_repeat():
     def queries(seed):
         model = nnx.merge(*tiny.fresh(REDLLM, seed))

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from triarch.errors import UserError
-from triarch.planning.chips import CHIPS
 from triarch.planning.topology import known_shapes, parse
+from triarch.training.choosing.chips import CHIPS
 
 
 @pytest.mark.parametrize(

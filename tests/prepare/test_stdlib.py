@@ -37,6 +37,7 @@ def test_no_tests_packages_or_tables(code):
     assert list(code) == sorted(code)
 
 
+@pytest.mark.slow
 def test_every_machine_has_enough(code, prose):
     assert sum(len(document.text) for document in code.values()) > 5_000_000
     assert sum(len(document.text) for document in prose.values()) > 1_000_000

@@ -56,6 +56,7 @@ def report(tmp_path_factory):
     return render_report(folder, bootstraps=20)
 
 
+@pytest.mark.slow
 def test_findings_follow_from_the_parabolas(report):
     text = "\n".join(report.findings)
     assert "The best size for a budget grows as compute to the power 0.50 to 0.60." in text

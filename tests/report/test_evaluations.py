@@ -101,6 +101,7 @@ def study(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_everything_that_is_there_is_shown_and_escaped(study):
     report = render_report(study, bootstraps=0)
     page = Page(report.html)

@@ -1,6 +1,7 @@
 """The batched minimiser against scipy, start by start."""
 
 import numpy as np
+import pytest
 import scipy.optimize
 
 from triarch.scaling.fitting import bfgs
@@ -31,6 +32,7 @@ def scipy_best(objective, starts, weights=None):
     return min(ended, key=lambda result: result.fun)
 
 
+@pytest.mark.slow
 def test_best_of_all_starts_is_scipys():
     objective = noisy_problem(30, 0.02)
     starts = all_starts(objective)

@@ -126,6 +126,7 @@ def test_held_out_rows_are_the_largest_and_are_not_fitted():
         largest_rows(np.arange(4.0), 1.5)
 
 
+@pytest.mark.slow
 def test_a_law_that_extrapolates_badly_is_said():
     x = np.geomspace(1e6, 1e9, 20)
     loss = np.where(x < 1e8, 30 * x**-0.15, 30 * 1e8**-0.15)

@@ -67,6 +67,7 @@ def table(tmp_path, **more):
     return path
 
 
+@pytest.mark.slow
 def test_the_guides_law_is_fitted_checked_ranked_compared_and_drawn(guide, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(output, "SUFFIXES", (".svg",))  # One of each is enough to see them drawn.
     path = table(tmp_path, group=["a", "b"] * 20)

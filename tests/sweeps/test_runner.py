@@ -110,6 +110,7 @@ def wait_for(condition):
     raise AssertionError("waited in vain")
 
 
+@pytest.mark.slow
 def test_kill_9_and_again(tmp_path):
     owners = "abcd"
     killed = start_sweep(tmp_path, owners)
@@ -128,6 +129,7 @@ def test_kill_9_and_again(tmp_path):
     assert len(started) == 2
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_runs(tmp_path):
     owners = "abcdef"
     both = [start_sweep(tmp_path, owners) for _ in range(2)]

@@ -8,7 +8,7 @@ import string
 from collections import Counter
 
 import numpy as np
-import sacrebleu
+import pytest
 import scipy.stats
 import seqio
 import sklearn.metrics
@@ -19,6 +19,9 @@ from rouge_score import rouge_scorer, scoring
 from tests.models import tiny
 from triarch.interchange import Origin, write_export
 from triarch.tokenizers import ByteTokenizer
+
+# Comes with the extra `eval`, and is no dependency of triarch's own.
+sacrebleu = pytest.importorskip("sacrebleu")
 
 VOCABULARY = seqio.ByteVocabulary(extra_ids=1)
 # Of like lengths: few shapes are compiled.

@@ -63,6 +63,7 @@ def rows_of(inputs, steps):
         yield from ((int(step), int(row), order.names[source], int(record)) for step, row, source, record in named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RATES)
 def test_rates_are_met_over_10000_steps(folder, name):
     inputs = open_inputs(config(folder, name, batch_size=1))
@@ -86,6 +87,7 @@ def test_each_row_is_the_example_that_order_names(folder, converted, name):
     assert {task for task, _ in seen} == set(converted) and len(seen) > 20
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_seqios_batches(folder, converted, tmp_path, monkeypatch):
     run = config(folder, "own_second", steps=8)
     train(run, tmp_path / "ours", "")

@@ -32,6 +32,7 @@ def after(config, steps=2):
     return run, state, metrics, batch
 
 
+@pytest.mark.slow
 def test_microbatches_leave_out_the_same(config):
     whole = dataclasses.replace(config, dropout=RATES, optimizer=AdamW(Constant(1e-2), epsilon=1e-3))
     _, state, metrics, _ = after(whole)
@@ -92,6 +93,7 @@ for mesh, devices, microbatches in (
 """
 
 
+@pytest.mark.slow
 def test_devices_leave_out_the_same(store):
     process = tiny.python(_SCRIPT, store, devices=8, optimise=False)
     output, errors = process.communicate(timeout=300)

@@ -100,6 +100,7 @@ def by_hand(config, batches):
     return flatten(params)
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_an_optimizer_that_ignores_frozen_gradients(store):
     optimizer = AdamW(Constant(RATE))
     config = tiny.run_config(store, "encoder-decoder", optimizer=optimizer, frozen=("embedding",), microbatches=2)
@@ -144,6 +145,7 @@ def test_gradients_of_frozen_kernels_are_not_computed(config):
     assert products < flops() - flops(frozen=("kernel",)) < products + 50 * sizes
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_bit_equal_and_checkpoints_hold_all(config, tmp_path, capsys):
     config = dataclasses.replace(
         config, train_only=("decoder",), frozen=("*/query",), checkpoint=CheckpointConfig(every=4, keep_last=3)

@@ -92,6 +92,7 @@ def test_the_toy_offers_what_is_asked_for():
     assert registry.missing_members(BoundMeanToken, BoundObjective) == []
 
 
+@pytest.mark.slow
 def test_sums_are_logged_by_name_and_measures_of_validation_too(own, tmp_path):
     best = CheckpointConfig(keep_best="validation_absolute_error", keep_best_mode="min")
     config = dataclasses.replace(own, eval_every=6, eval_batches=2, checkpoint=best)
@@ -126,6 +127,7 @@ def test_the_head_is_a_parameter_like_others(own):
     assert not np.array_equal(state.params["head"]["kernel"], before)
 
 
+@pytest.mark.slow
 def test_it_begins_from_a_model_of_tokens_and_others_from_it(own, store, cache, tmp_path):
     tokens, first, second = (tmp_path / name for name in ("tokens", "first", "second"))
     plain = tiny.run_config(store, "encoder-only", steps=1, optimizer=own.optimizer, compilation_cache=cache)

@@ -292,6 +292,7 @@ def test_processes_that_are_not_of_one_run(train, gin, tmp_path):
             assert blind in group.said(number)
 
 
+@pytest.mark.slow
 def test_a_missing_process_is_named(train, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     with train(None, 2, own={0: [workdir, "--startup_timeout=2"]}, absent=[1]) as group:

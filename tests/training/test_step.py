@@ -63,6 +63,7 @@ def test_update_follows_the_gradient_of_the_mean(config):
     assert float(metrics["learning_rate"]) == pytest.approx(3e-3 / 5)
 
 
+@pytest.mark.slow
 def test_microbatches_sum_to_the_whole_batch(config):
     """With unequal weights a mean of means would differ."""
     optimizer = AdamW(Constant(1e-2), epsilon=1e-3)

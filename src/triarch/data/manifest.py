@@ -18,7 +18,7 @@ from triarch.schema import Anything, Digest, FileName, Items, OrNull, Record, Ta
 FORMAT = "triarch.token_store"
 VERSION = 1
 LABELLED = "labelled"
-LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED)
+LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED, "groups")
 # What labels are, see `Labels`.
 CLASSES, VALUES, TOKEN_CLASSES = "classes", "values", "token_classes"
 DTYPES = ("uint16", "int32")
@@ -137,8 +137,9 @@ class Manifest:
       layout: "windows": every example is `window` consecutive tokens of the concatenated documents; "packed": every
         example holds whole documents side by side, and padding; "pairs": every example is inputs and targets;
         "packed_pairs": every example holds several such, side by side, and padding; "labelled": every example is a
-        text, or a pair of texts, as a model reads it to classify it, and its label.
-      window: tokens an example; of pairs, of inputs and targets together at most.
+        text, or a pair of texts, as a model reads it to classify it, and its label; "groups": every example is a query,
+        its passage, and as many hard negatives as each other example has.
+      window: tokens an example; of pairs, of inputs and targets together at most; of groups, of all texts together.
       dtype: little-endian type of the stored ids, "uint16" or "int32".
       vocabulary: see `Vocabulary`.
       splits: by name.

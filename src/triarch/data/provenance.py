@@ -93,7 +93,7 @@ class SplitProvenance:
             return 2
         if self._layout == "windows":
             return len(self._documents) / self._examples + 1
-        if self._layout == "labelled":
+        if self._layout in ("labelled", "groups"):
             return 1
         return len(self._pieces) / self._examples * (2 if self._layout == "packed_pairs" else 1)
 
@@ -109,6 +109,7 @@ class SplitProvenance:
             "pairs": self._of_pairs,
             "packed_pairs": self._of_packed_pairs,
             "labelled": self._of_whole,
+            "groups": self._of_whole,
         }[self._layout]
         examples = np.asarray(examples, np.int64)
         # Neighbours at a time, so that what is decoded for one of them is at hand for the others.
@@ -144,7 +145,7 @@ class SplitProvenance:
         return self._both_sides(np.arange(len(examples)), examples)
 
     def _of_whole(self, examples: np.ndarray) -> Pieces:
-        """An example is a text, of which what was cut is not counted."""
+        """An example is a text, or a row of texts, of which what was cut is not counted."""
         documents = self._documents.rows(examples)
         tokens = documents["tokens"]
         return self._found(np.arange(len(examples)), examples, documents, TEXT, np.zeros_like(tokens), tokens, tokens)

@@ -48,7 +48,8 @@ class SplitReader:
     {"inputs": int32[n], "targets": int32[m]}, each ended by the end-of-document token. Where pairs are packed it is
     that of a packed store, each pair being a document, and "num_inputs", int32[pairs]: with how many tokens of inputs
     each of them begins. Of a labelled store it is a text's tokens, "segment_ids", int32[window], 1 + the tokens' types
-    and 0 for padding, and "label": int32 or float32, or int32[window] where tokens have labels. Reading is thread-safe.
+    and 0 for padding, and "label": int32 or float32, or int32[window] where tokens have labels. Of groups it is that
+    of a packed store, whose documents are a query (1), its passage (2) and hard negatives. Reading is thread-safe.
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
@@ -109,7 +110,7 @@ class SplitReader:
             labels = np.frombuffer(record[self._segments_end :], self._label_dtype)
             labels = labels.astype(self._label_dtype.newbyteorder("="))
             return {"tokens": tokens, "segment_ids": segment_ids, "label": labels if self._of_tokens else labels[0]}
-        if self._layout == "packed":
+        if self._layout in ("packed", "groups"):
             return {"tokens": tokens, "segment_ids": segment_ids}
         if self._layout == "pairs":
             return {"inputs": tokens[segment_ids == 1], "targets": tokens[segment_ids == 2]}

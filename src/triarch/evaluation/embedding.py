@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from triarch.interchange.loaded import Function
 from triarch.models import Transformer
 from triarch.models.pooling import Pooling, normalized, pooled
 from triarch.models.shape import Side
+from triarch.objectives import Contrast, SpecialTokens, objective_from
 
 # Tokens whose mask says that pooling counts them; beside the names of SeqIO.
 _COUNTED = "pooled_tokens"
@@ -111,12 +112,16 @@ def frame_of(
     Raises:
       UserError: the vocabulary is unknown.
     """
+    objective = None if model.origin.is_imported else model.origin.objective
+    if objective is not None and objective.get("class") == CONTRAST:
+        contrast = cast(Contrast, objective_from(objective, str(model.path)))
+        return contrast.frame(
+            model.config.architecture, SpecialTokens.from_manifest((model.vocabulary or {})["special"])
+        )
     frame = Frame.of(model, tokenizer_frame)
     if frame.is_imported and tokenizer_frame is not None:
         return tuple(tokenizer_frame[0]), tuple(tokenizer_frame[1])
-    is_embedder = not model.origin.is_imported and (model.origin.objective or {}).get("class") == CONTRAST
-    ends = model.config.architecture != "decoder-only" or is_embedder
-    return frame.before, frame.after if ends else ()
+    return frame.before, frame.after if model.config.architecture != "decoder-only" else ()
 
 
 def embed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from triarch import lazy
 from triarch.errors import UserError
@@ -37,12 +37,14 @@ class Execution:
         norms, softmax and losses are float32 throughout.
       scan_layers: loop over repeated layers (compile time independent of depth) instead of unrolling them.
       remat: what the backward pass finds saved: "none" recomputes nothing, "full" saves only each layer's input,
-        "save_projections" also every product with weights, "save_projections_and_attention" attended values too.
+        "save_projections" also every product with weights, "save_projections_and_attention" attended values too;
+        "auto": a run chooses "none" or "full" by its devices' memory.
       attention: "blocked" never holds the square of attention weights, "dense" does; "splash" is a kernel for TPUs,
         "cudnn" one for GPUs; "auto" is what is fastest on a platform.
       gather: of parameters that are split like the batch (FSDP): "compiler" leaves it to XLA, gradients being summed in
         float32; "layer" gathers a layer's matrices in the type of activations before it runs, and sums their
-        gradients in that type, as T5X and MaxText do: half the traffic of sums.
+        gradients in that type, as T5X and MaxText do: half the traffic of sums; "auto": a run chooses "layer" where
+        parameters are split so, and keeps to its choice, which is one of numbers.
       feed_forward_parts: into so many parts of d_ff the feed-forward layer is cut, of which only one is held at a time,
         with its activations, its gathered weights and their gradients. Above 1 the backward pass computes
         activations between the layer's matrices anew, whatever `remat` is; with "full" it does that anyway.
@@ -50,20 +52,27 @@ class Execution:
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     scan_layers: bool = True
-    remat: Literal["none", "full", "save_projections", "save_projections_and_attention"] = "none"
+    remat: Literal["auto", "none", "full", "save_projections", "save_projections_and_attention"] = "auto"
     attention: Literal["auto", "blocked", "dense", "splash", "cudnn"] = "auto"
-    gather: Literal["compiler", "layer"] = "compiler"
+    gather: Literal["auto", "compiler", "layer"] = "auto"
     feed_forward_parts: Size = 1
 
     def on(self, platform: str) -> Execution:
-        """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu"."""
+        """Returns these choices with each "auto" decided for "cpu", "gpu" or "tpu".
+
+        How much is saved and how parameters are gathered is the run's to choose; undecided they are "none" and
+        "compiler".
+        """
         compute_dtype = _dtype_on(platform) if self.compute_dtype == "auto" else self.compute_dtype
         fastest = kernels_by_platform.AUTOMATIC.get(platform, "blocked")
         attention = fastest if self.attention == "auto" else self.attention
         home = kernels_by_platform.PLATFORMS.get(attention, platform)
         if home != platform:
             raise UserError(f"Execution.attention = {attention!r} is a kernel for {home}, not for {platform}")
-        return dataclasses.replace(self, compute_dtype=cast(Any, compute_dtype), attention=cast(Any, attention))
+        remat = "none" if self.remat == "auto" else self.remat
+        gather = "compiler" if self.gather == "auto" else self.gather
+        decided: dict[str, Any] = dict(compute_dtype=compute_dtype, attention=attention, remat=remat, gather=gather)
+        return dataclasses.replace(self, **decided)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -96,7 +105,7 @@ class Execution:
 
     def rematerialise(self, function: Callable) -> Callable:
         """Wraps one layer so that its activations are saved by the chosen policy."""
-        if self.remat == "none":
+        if self.remat in ("none", "auto"):
             return function
         saved = _SAVED.get(self.remat)
         policy = None if saved is None else jax.checkpoint_policies.save_only_these_names(*saved)

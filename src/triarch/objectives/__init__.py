@@ -11,6 +11,7 @@ from triarch.objectives.base import BoundObjective, LossOptions, Objective, Pair
 from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.classify import Classify
 from triarch.objectives.classify_tokens import ClassifyTokens
+from triarch.objectives.contrast import Contrast
 from triarch.objectives.masked_lm import MaskedLM
 from triarch.objectives.mixture import Mixture
 from triarch.objectives.mntp import MNTP
@@ -27,7 +28,7 @@ OBJECTIVES = {
     objective.name: objective
     for objective in (
         *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture),
-        *(Classify, ClassifyTokens),
+        *(Classify, ClassifyTokens, Contrast),
     )
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "CausalLM",
     "Classify",
     "ClassifyTokens",
+    "Contrast",
     "LossOptions",
     "MaskedLM",
     "Mixture",

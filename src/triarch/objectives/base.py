@@ -182,7 +182,7 @@ class Objective(Protocol):
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """Layouts of token stores whose examples it takes: "windows", "packed", "pairs" or "packed_pairs"."""
+        """Layouts of token stores whose examples it takes: "windows", "packed", "pairs", "packed_pairs", "groups"."""
         ...
 
     @property

@@ -152,9 +152,14 @@ def _require_libtpu() -> None:
         )
 
 
-def _load() -> None:
+def require() -> None:
+    """Raises UserError where there is no compiler to be had."""
     if not os.environ.get("TPU_LIBRARY_PATH"):
         _require_libtpu()
+
+
+def _load() -> None:
+    require()
     # No TPU is touched: the metadata server need not be asked, and other processes may hold the library too.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

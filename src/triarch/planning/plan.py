@@ -19,7 +19,8 @@ from triarch.planning.estimate import Estimate, estimate
 from triarch.planning.generation import GENERATION_KINDS, Lengths
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
-from triarch.training.config import RunConfig
+from triarch.training.choosing.choice import Choice, choose_on
+from triarch.training.config import RunConfig, validate
 from triarch.training.run import Program
 
 _SECONDS_A_DAY = 86_400
@@ -45,6 +46,7 @@ class Plan:
       sequence_lengths: tokens each side reads; of a generation, of "prompt" and "new" tokens.
       mesh: size of each axis.
       remat: what the backward pass finds saved.
+      gather: how parameters that are split like the batch are brought together.
       microbatches: parts into which the batch is cut.
       attention: the kernel.
       hbm_bytes_per_device: most bytes in use at once, arguments included; of a quick plan all that is reserved for
@@ -68,6 +70,8 @@ class Plan:
       tokens: of the run.
       complaint: why it does not fit.
       cache_bytes: keys and values of a generation.
+      chosen: what the run's config left open and was chosen, with the memory expected; None where it left nothing open.
+      expected_bytes: by the estimate that choices are made by, of a training step; beside `hbm_bytes_per_device`.
       effort: "full" where machine code was made, "quick" where the compiler was stopped before that.
     """
 
@@ -81,6 +85,7 @@ class Plan:
     sequence_lengths: dict[str, int]
     mesh: dict[str, int]
     remat: str
+    gather: str
     microbatches: int
     attention: str
     hbm_limit_bytes: int
@@ -102,6 +107,8 @@ class Plan:
     chip_hours_estimate: float | None = None
     complaint: str | None = None
     cache_bytes: int | None = None
+    chosen: str | None = None
+    expected_bytes: int | None = None
     effort: Effort = "full"
 
 
@@ -168,8 +175,15 @@ def prepare(
     """
     if program in GENERATION_KINDS:
         lengths.validate(config.model)
-    run = programs.assembled(config, compiler.devices(topology))
-    facts = _facts(run, topology, program, lengths)
+    devices = compiler.devices(topology)
+    choice = None
+    if program not in GENERATION_KINDS:
+        say("choosing a mesh and what to save")
+        validate(config)
+        choice = choose_on(config, topology.machine)
+        config = choice.applied(config)
+    run = programs.assembled(config, devices)
+    facts = _facts(run, topology, program, lengths) | _told(choice)
     say(f"tracing the {program} step")
     if program in GENERATION_KINDS:
         lowered = generation.lowered(run, cast(generation.GenerationKind, program), lengths)
@@ -177,6 +191,14 @@ def prepare(
         lowered = programs.lowered(run, cast(Any, program), packed)
     places = coordinates(run.mesh.devices.flat)
     return Prepared(facts, places, _tokens_per_step(run, program, lengths)), lowered
+
+
+def _told(choice: Choice | None) -> dict[str, Any]:
+    """Returns the fields of a plan that tell of a choice."""
+    if choice is None or not choice.left_open:
+        return {}
+    needed = None if choice.needed_bytes is None else int(choice.needed_bytes)
+    return {"chosen": choice.describe(), "expected_bytes": needed}
 
 
 def refused(prepared: Prepared, error: compiler.OutOfMemory, seconds: float, effort: Effort = "full") -> Plan:
@@ -206,7 +228,8 @@ def _facts(run: Program, topology: Topology, program: Kind, lengths: Lengths | N
         "batch_size": config.batch_size,
         "sequence_lengths": _sequence_lengths(config, program, lengths),
         "mesh": dict(run.mesh.shape),
-        "remat": config.execution.remat,
+        "remat": config.execution.on("tpu").remat,
+        "gather": config.execution.on("tpu").gather,
         "microbatches": config.microbatches,
         "attention": config.execution.on("tpu").attention,
         "hbm_limit_bytes": topology.chip.hbm_bytes,

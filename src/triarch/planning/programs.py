@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding
 
 from triarch.sharding import MeshConfig, make_mesh
+from triarch.training.choosing.facts import features
 from triarch.training.config import RunConfig, validate
 from triarch.training.networks import placed
 from triarch.training.optimizers import optimizer as optimizers
@@ -40,17 +40,9 @@ def lowered(run: Program, kind: Literal["train", "evaluate"], packed: bool) -> j
 
 def abstract_batch(config: RunConfig, layout: NamedSharding, packed: bool) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the features of a global batch by the objective's own function of an example."""
-    window, objective = config.data.window, config.bound()
-    tokens = np.full(window, config.model.vocab_size // 2, np.int32)
-    # What windows and pairs hold; an objective takes what it reads.
-    example = {"tokens": tokens, "inputs": tokens[:1], "targets": tokens[:1]}
-    if packed:
-        num_inputs = window - objective.num_scored
-        example |= {"segment_ids": np.ones(window, np.int32), "num_inputs": np.array([num_inputs])}
-    features = objective.features(example, np.random.default_rng(0))
     return {
         name: jax.ShapeDtypeStruct((config.batch_size, *feature.shape), feature.dtype, sharding=layout)
-        for name, feature in features.items()
+        for name, feature in features(config, config.bound(), packed).items()
     }
 
 

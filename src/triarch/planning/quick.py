@@ -9,6 +9,7 @@ process is ended. What this cannot tell is whether machine code can be made, and
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import re
@@ -52,6 +53,7 @@ def make_quick_plan(
     say: Say = lambda line: None,
     keep_hlo: Keep | None = None,
     lengths: Lengths | None = None,
+    most_seconds: float = math.inf,
 ) -> Plan:
     """Plans one step of a run as `make_plan` does, but makes no machine code.
 
@@ -60,9 +62,19 @@ def make_quick_plan(
     stages in a form that is not known here, or the disk has no room for them, it goes on to the end: the plan is then
     one of full effort.
 
+    Args:
+      config: as for `make_plan`, and so are those up to `lengths`.
+      topology: the slice.
+      program: which step.
+      packed: whether windows are packed documents.
+      say: told what is being done.
+      keep_hlo: given the text of the compiled program.
+      lengths: of a generation.
+      most_seconds: after which it is given up.
+
     Raises:
-      UserError: the config, mesh, batch or lengths are not in order, the compiler cannot be used, or its process ended
-        early.
+      UserError: the config, mesh, batch or lengths are not in order, the compiler cannot be used, its process ended
+        early or took too long.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -73,7 +85,7 @@ def make_quick_plan(
             with _interrupts_held():
                 child.start()
             sender.close()
-            prepared, found, effort, seconds = _followed(receiver, child, Path(folder), topology, say)
+            prepared, found, effort, seconds = _followed(receiver, child, Path(folder), topology, say, most_seconds)
         finally:
             if child.pid is not None:
                 child.kill()
@@ -131,7 +143,7 @@ def _end_with_parent(folder: Path) -> None:
 
 
 def _followed(
-    receiver: Connection, child: BaseProcess, folder: Path, topology: Topology, say: Say
+    receiver: Connection, child: BaseProcess, folder: Path, topology: Topology, say: Say, most_seconds: float
 ) -> tuple[Prepared, Compiled | OutOfMemory, Effort, float]:
     """Returns what the other process has come to, by which effort, and the seconds that took.
 
@@ -139,7 +151,10 @@ def _followed(
       UserError: of the other process, or because it ended early.
     """
     prepared, compiled, start, legible = None, None, time.monotonic(), True
+    end = start + most_seconds
     while True:
+        if time.monotonic() > end:
+            raise UserError(f"given up after {most_seconds:.0f} s")
         if prepared is not None and legible and (last := next(folder.glob(f"*{_LAST}"), None)):
             assigned = _assigned(folder, last.name.removesuffix(_LAST))
             if assigned is not None:

@@ -8,7 +8,8 @@ import math
 import re
 
 from triarch.errors import UserError, nearest
-from triarch.planning.chips import CHIPS, Chip
+from triarch.training.choosing.chips import CHIPS, Chip
+from triarch.training.choosing.machine import Machine, machine_of_chips
 
 # Shapes of https://cloud.google.com/tpu/docs: below 64 chips these, from there on multiples of four in rising order.
 _SMALL_CUBES = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
@@ -41,6 +42,11 @@ class Topology:
     def slice_name(self) -> str:
         """As Google names the slice: "v5p-128"."""
         return f"{self.chip.generation}-{math.prod(self.shape) * self.chip.names_per_chip}"
+
+    @property
+    def machine(self) -> Machine:
+        """What a run's choice of a mesh depends on."""
+        return machine_of_chips(self.chip, self.shape, self.slices)
 
     @property
     def num_devices(self) -> int:

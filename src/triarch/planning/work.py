@@ -18,7 +18,7 @@ _FREE = {
 # What moves only what it makes, however large the array is that it takes it from.
 _MOVES = ("slice", "dynamic-slice", "copy")
 _KERNEL_PRODUCTS = {"splash_mha_fwd": 2, "splash_mha_dkv": 4, "splash_mha_dq": 3}
-_QUERY_RANK = 4  # batch, heads, queries, head dimension
+_QUERY_RANKS = (4, 3)  # batch, heads, queries, head dimension; a single row has no axis of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,8 @@ def _kernel_flops(instruction: Instruction, computation: Computation) -> float:
     products = next((count for name, count in _KERNEL_PRODUCTS.items() if name in instruction.name), 0)
     if visited and products:
         shapes = [computation[name].arrays[0].dimensions for name in instruction.operands]
-        query, key = [shape for shape in shapes if len(shape) == _QUERY_RANK][:2]
+        of_rank = ([shape for shape in shapes if len(shape) == rank] for rank in _QUERY_RANKS)
+        query, key = next(found for found in of_rank if found)[:2]
         return 2.0 * products * float(visited[1]) * math.prod(query) * key[-2]
     found = re.search(r'"cost_estimate":(\{[^}]*\})', instruction.text)
     return float(json.loads(found[1]).get("flops", 0)) if found else 0.0

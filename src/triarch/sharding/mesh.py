@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from triarch import lazy
 from triarch.errors import UserError
 from triarch.fields import Size, check
+from triarch.sharding.torus import whole_sizes
 
 if TYPE_CHECKING:
     import jax
@@ -28,18 +29,24 @@ class MeshConfig:
     """Sizes of the mesh axes; one of them may be -1, which takes all the devices the others leave.
 
     Attributes:
-      data: replicas that hold whole parameters and share out the batch.
+      data: replicas that hold whole parameters and share out the batch; "auto": where no other axis is set, a run
+        chooses the whole mesh by its parameters, batch and devices, else it is -1.
       fsdp: shards of the batch that also share out the parameters (fully sharded data parallelism).
       tensor: shards of heads and feed-forward width inside one layer.
       sequence: shards of each sequence (context parallelism): queries are split, keys and values gathered.
       replica: like `data`, between slices: all that crosses the data-centre network is one sum of gradients a step.
     """
 
-    data: AxisSize = -1
+    data: AxisSize | Literal["auto"] = "auto"
     fsdp: AxisSize = 1
     tensor: AxisSize = 1
     sequence: AxisSize = 1
     replica: AxisSize = 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the whole mesh is to be chosen."""
+        return self.data == "auto" and all(getattr(self, axis) == 1 for axis in AXES if axis != "data")
 
     def validate(self) -> None:
         """Checks what can be checked without devices.
@@ -52,13 +59,15 @@ class MeshConfig:
             raise UserError(f"{self}: only one axis can take the rest (-1)")
 
     def sizes(self, num_devices: int) -> dict[str, int]:
-        """Returns the size of every axis, with -1 resolved.
+        """Returns the size of every axis, with -1 resolved; "auto" is -1, or 1 beside another -1.
 
         Raises:
           UserError: the sizes do not multiply out to `num_devices`.
         """
         self.validate()
         sizes = {axis: getattr(self, axis) for axis in AXES}
+        if sizes["data"] == "auto":
+            sizes["data"] = 1 if -1 in sizes.values() else -1
         fixed = math.prod(size for size in sizes.values() if size != -1)
         rest, remainder = divmod(num_devices, fixed)
         has_rest = -1 in sizes.values()
@@ -81,7 +90,15 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", 0) or 0 for device in devices})
     if slices == 1:
-        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
+        shape = tuple(sizes.values())
+        return _laid_out(
+            devices,
+            shape,
+            lambda: jax.make_mesh(shape, AXES, axis_types=types, devices=devices),
+            lambda: jax.sharding.Mesh(
+                mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True), AXES, axis_types=types
+            ),
+        )
     if sizes["replica"] % slices:
         replica = sizes["replica"]
         raise UserError(
@@ -89,7 +106,34 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         )
     within = (sizes["replica"] // slices, *(sizes[axis] for axis in AXES[1:]))
     between = (slices, *(1 for _ in AXES[1:]))
-    return jax.sharding.Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), AXES, axis_types=types)
+
+    def joined(split: bool) -> Mesh:
+        placed = mesh_utils.create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=split)
+        return jax.sharding.Mesh(placed, AXES, axis_types=types)
+
+    return _laid_out(devices, within, lambda: joined(False), lambda: joined(True))
+
+
+def _laid_out(
+    devices: Sequence[Any], within: Sequence[int], whole: Callable[[], Mesh], split: Callable[[], Mesh]
+) -> Mesh:
+    """Returns the mesh along whole axes of the torus if that can be, else along parts of them.
+
+    Raises:
+      UserError: the torus has no such mesh.
+    """
+    for attempt in (whole, split):
+        try:
+            return attempt()
+        except (NotImplementedError, ValueError, AssertionError) as error:
+            refused = error
+    places = [getattr(device, "coords", None) or () for device in devices]
+    shape = [extent for extent in (len(set(axis)) for axis in zip(*places, strict=True)) if extent > 1]
+    wanted = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, within, strict=True) if size > 1)
+    good = " or ".join(map(str, whole_sizes(shape)))
+    raise UserError(
+        f"mesh {wanted} cannot be laid over {'x'.join(map(str, shape)) or len(devices)} chips: let each axis be {good}"
+    ) from refused
 
 
 def platform(mesh: Mesh | AbstractMesh) -> str:

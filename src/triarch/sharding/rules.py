@@ -13,7 +13,7 @@ from triarch.sharding.mesh import AXES
 
 if TYPE_CHECKING:
     import jax
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+    from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 else:
     jax = lazy.module("jax")
 
@@ -103,7 +103,7 @@ def partition_spec(
     logical_axes: LogicalAxes,
     shape: Sequence[int],
     rules: ParameterRules | ActivationRules,
-    mesh: Mesh,
+    mesh: Mesh | AbstractMesh,
 ) -> PartitionSpec:
     """Returns how an array is split over the mesh.
 
@@ -128,7 +128,7 @@ def partition_spec(
 
 
 def _dimension(
-    name: str | None, size: int, rules: ParameterRules | ActivationRules, mesh: Mesh, used: set[str]
+    name: str | None, size: int, rules: ParameterRules | ActivationRules, mesh: Mesh | AbstractMesh, used: set[str]
 ) -> str | MeshAxes | None:
     if name is None:
         return None

@@ -17,7 +17,7 @@ from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import is_out_of_memory
 from triarch.readable import shortened
-from triarch.runtime.consistency import check_same_folder
+from triarch.runtime.consistency import check_same_folder, from_first
 from triarch.runtime.freed_memory import FreedMemory
 from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
@@ -27,6 +27,7 @@ from triarch.sharding import check_batch
 from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
+from triarch.training.choosing.choice import Choice, choose
 from triarch.training.config import RunConfig, validate
 from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
@@ -37,13 +38,15 @@ from triarch.training.logs.status import StatusLine
 from triarch.training.logs.trackers import open_trackers
 from triarch.training.memory import check_memory, explain
 from triarch.training.phases.course import Course, open_course
-from triarch.training.phases.stages import stages
+from triarch.training.phases.stages import stages, widest
 from triarch.training.record.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.record.fingerprint import (
     BEGAN_FROM,
     CHECKPOINTS,
+    CHOSEN,
     SUMMARY,
     check_folder,
+    read_chosen,
     saved_steps,
     write_folder,
 )
@@ -97,7 +100,9 @@ def train(
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
     check_same_run(config, course.stores, began_from)
-    run = _assembled(course)
+    choice = _chosen(widest(config), workdir)
+    last = course.inputs
+    run = assemble(choice.applied(last.config), last)
     _check_stages(run, course)
     is_first = jax.process_index() == 0
     progress = StatusLine(config.steps, enabled=is_first)
@@ -109,7 +114,7 @@ def train(
         if is_first:
             stack.enter_context(locked(workdir))
             if change is None:
-                _write_folder(workdir, course, config_text, began_from)
+                _write_folder(workdir, course, config_text, began_from, choice)
             if beginning is not None:
                 beginning.write(workdir)
         check_same_folder(workdir)
@@ -128,9 +133,11 @@ def train(
             course = change.at(start)
             run = dataclasses.replace(run, inputs=course.inputs)
             if is_first:
-                _write_folder(workdir, course, config_text, began_from)
+                _write_folder(workdir, course, config_text, began_from, choice)
                 (workdir / SUMMARY).unlink(missing_ok=True)
-        progress.say(_opening_line(run, start, beginning))
+        progress.say(_opening_line(run, choice, start, beginning))
+        if choice.advice is not None:
+            progress.say(f"by estimate this does not fit: {choice.advice}")
         if not start:
             for line in _never_used(run):
                 progress.say(line)
@@ -222,12 +229,6 @@ def _loop(
     raise AssertionError("batches never end")
 
 
-def _assembled(course: Course) -> Run:
-    """Returns the run of a course's last stage."""
-    inputs = course.inputs
-    return assemble(inputs.config, inputs)
-
-
 def _check_stages(run: Run, course: Course) -> None:
     """Makes sure that every stage's batch can be split over the mesh, and that each phase may fit into memory.
 
@@ -245,8 +246,19 @@ def _check_stages(run: Run, course: Course) -> None:
             raise UserError(f"{error} (of phase {stage.phase!r})") from None
 
 
-def _write_folder(workdir: Path, course: Course, text: str, began_from: Mapping[str, Any] | None) -> None:
+def _chosen(config: RunConfig, workdir: Path) -> Choice:
+    """Returns what the run takes where its config leaves it open: in all processes what the first one takes."""
+    choice = choose(config, jax.devices(), read_chosen(workdir))
+    record = json.loads(from_first(json.dumps(choice.record(config))))
+    return choice if jax.process_index() == 0 else choose(config, jax.devices(), record)
+
+
+def _write_folder(
+    workdir: Path, course: Course, text: str, began_from: Mapping[str, Any] | None, choice: Choice
+) -> None:
     record = course.record() | ({BEGAN_FROM: began_from} if began_from else {})
+    if choice.left_open:
+        record |= {CHOSEN: choice.record(widest(course.config))}
     write_folder(workdir, course.config, told_config(text, course.inputs), course.stores, record)
 
 
@@ -300,7 +312,7 @@ def _phase_line(run: Run, step: int) -> str:
     )
 
 
-def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
+def _opening_line(run: Run, choice: Choice, start: int, beginning: StartingPoint | None) -> str:
     model = run.config.model
     mesh = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     kind = run.mesh.devices.flat[0].device_kind
@@ -308,7 +320,7 @@ def _opening_line(run: Run, start: int, beginning: StartingPoint | None) -> str:
     origin = beginning.describe() if beginning is not None else origin
     count, trained = model.num_params(), run.network.num_trained
     parameters = shortened(count) if trained == count else f"{shortened(trained)} of {shortened(count)}"
-    return f"{model.architecture}, {parameters} parameters, {mesh} on {kind}, {origin}"
+    return f"{model.architecture}, {parameters} parameters, {mesh} on {kind}, {choice.describe()}, {origin}"
 
 
 def _never_used(run: Run) -> Iterator[str]:

@@ -37,10 +37,20 @@ def init_state(network: Network, transformation: optax.GradientTransformation, s
     return TrainState(jnp.zeros((), jnp.int32), params, transformation.init(network.trained(params)))
 
 
-def abstract_state(
-    network: Network, transformation: optax.GradientTransformation, rules: AxisRules, mesh: Mesh
-) -> TrainState:
-    """Returns the state's shapes, types and shardings; nothing is allocated."""
+class StateLeaf(NamedTuple):
+    """One array of a state.
+
+    Attributes:
+      like: its shape and type.
+      axes: logical names of its dimensions; None where they are not a parameter's.
+    """
+
+    like: jax.ShapeDtypeStruct
+    axes: Axes | None
+
+
+def state_leaves(network: Network, transformation: optax.GradientTransformation) -> tuple[list[StateLeaf], Any]:
+    """Returns the arrays of a state in the order of its leaves, and its structure; nothing is allocated."""
     shapes = jax.eval_shape(lambda: init_state(network, transformation, 0))
     structure: Any
     leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
@@ -51,11 +61,20 @@ def abstract_state(
         # Parameters by themselves: the first part of the path says what of the state a leaf is in.
         which = alike[path[:1], name, leaf.shape]
         alike[path[:1], name, leaf.shape] += 1
-        axes = None if name is None else _axes_of(network.specs[name], leaf.shape, which)
-        sharding = (
-            NamedSharding(mesh, PartitionSpec()) if axes is None else parameter_sharding(axes, leaf.shape, rules, mesh)
-        )
-        found.append(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding))
+        found.append(StateLeaf(leaf, None if name is None else _axes_of(network.specs[name], leaf.shape, which)))
+    return found, structure
+
+
+def abstract_state(
+    network: Network, transformation: optax.GradientTransformation, rules: AxisRules, mesh: Mesh
+) -> TrainState:
+    """Returns the state's shapes, types and shardings; nothing is allocated."""
+    leaves, structure = state_leaves(network, transformation)
+    whole = NamedSharding(mesh, PartitionSpec())
+    found = []
+    for like, axes in leaves:
+        sharding = whole if axes is None else parameter_sharding(axes, like.shape, rules, mesh)
+        found.append(jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding))
     return structure.unflatten(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from triarch.cli.gin import files as gin_files
 from triarch.cli.outputs import check_file
-from triarch.errors import UserError
+from triarch.errors import UserError, brief
 
 if TYPE_CHECKING:
     from triarch.planning import Lengths, Plan, Topology
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 HELP = """Compiles the true training step for a TPU slice that need not be at hand; reports memory, FLOPs and traffic.
 
-A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. The mesh, remat policy
-and microbatches are those of the config (--gin.MeshConfig.fsdp=64, --gin.Execution.remat=full,
---gin.RunConfig.microbatches=2); --search tries others. --program plans evaluation, or generation: the reading of
-prompts, or the writing of a token a row.
+A model file alone (models/FAMILY/SIZE.gin) is completed with that family's published recipe. Mesh, remat policy and
+gather are chosen for the slice, as they will be in training, unless the config says (--gin.MeshConfig.fsdp=64,
+--gin.Execution.remat=full). --search compiles what is promising by arithmetic, best first, for --search_seconds, and
+takes the fastest that fits. --program plans evaluation, or generation: the reading of prompts, or the writing of a
+token a row.
 
 The compiler is stopped where instructions and buffers are settled: they are the run's own, and so are FLOPs and
 traffic; memory is all that is reserved for buffers. --full goes on to machine code, most of a compilation's time, and
@@ -35,8 +37,8 @@ install 'triarch[tpu]'), but no TPU. Times are roofline estimates from data shee
 EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
   triarch plan --gin_file=models/decllm/8b.gin --topology=v5e:4x4 --program=decode --batch_size=64 \\
       --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
-  triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --gin.MeshConfig.fsdp=128 --gin.MeshConfig.data=1 \\
-      --gin.Execution.remat=full --json=plan.json"""
+  triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --batch_size=512 --json=plan.json"""
+_LEAST_SECONDS = 60.0  # That a search gives the compiler for one program.
 # Nothing runs here, and no accelerator that may be present is taken: in place before jax is imported.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu"}
 
@@ -60,9 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--search",
         action="store_true",
-        help="try meshes, remat policies and microbatches; the best that fits comes out",
+        help="try meshes, remat policies, gathers and microbatches; of those that fit the fastest comes out",
     )
-    add("--most", type=int, default=12, help="compilations of a search at most (default: %(default)s)")
+    add("--most", type=int, default=24, help="compilations of a search at most (default: %(default)s)")
+    add(
+        "--search_seconds",
+        type=float,
+        default=120.0,
+        help="a search begins no compilation after these (default: %(default)s)",
+    )
     add(
         "--full",
         action="store_true",
@@ -93,6 +101,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--prompt_length: goes with --program=prefill or decode, not {args.program}")
     if args.search and args.most < 1:
         raise UserError(f"--most={args.most}: expected a whole number from 1 on")
+    if args.search and not 0 < args.search_seconds < math.inf:
+        raise UserError(f"--search_seconds={args.search_seconds}: expected a positive number of seconds")
     if args.search and not args.full and args.hlo is not None:
         raise UserError("--hlo: a search keeps the program of the best, which takes --full")
     prompt = config.data.window if args.prompt_length is None else args.prompt_length
@@ -105,42 +115,66 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             make = make_plan if args.full else make_quick_plan
             plan, trials = make(config, topology, args.program, args.packed, say, keep, lengths), []
         else:
-            trials = _searched(args, config, topology, say, keep, lengths)
+            trials, left = _searched(args, config, topology, say, keep, lengths)
             plan = trials[0].plan
     print("\n".join(lines(plan)))
     if not args.search:
         return dataclasses.asdict(plan)
-    print("\n" + "\n".join(_table(trials)))
-    return {**dataclasses.asdict(plan), "tried": [dataclasses.asdict(trial) for trial in trials]}
+    print("\n" + "\n".join([*_table(trials), left]))
+    return {**dataclasses.asdict(plan), "tried": [_as_plain(trial) for trial in trials]}
 
 
 def _searched(
     args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say, keep: Keep | None, lengths: Lengths
-) -> list[Trial]:
-    from triarch.planning import confirmed, make_plan, make_quick_plan, search
+) -> tuple[list[Trial], str]:
+    """Returns everything tried, the best first, and a line on what was not."""
+    from triarch.planning import candidates, compiler, confirmed, make_plan, make_quick_plan, search
+
+    compiler.require()
 
     def make(effort: Effort, config: RunConfig, description: str) -> Plan:
-        say(f"{description}, {effort} effort")
+        say(description)
         if effort == "quick":
-            return make_quick_plan(config, topology, args.program, args.packed, lengths=lengths)
+            longest = max(args.search_seconds, _LEAST_SECONDS)
+            return make_quick_plan(config, topology, args.program, args.packed, lengths=lengths, most_seconds=longest)
         return make_plan(config, topology, args.program, args.packed, keep_hlo=keep, lengths=lengths)
 
-    trials = search(config, topology, partial(make, "quick"), args.most)
-    return confirmed(config, trials, partial(make, "full")) if args.full else trials
+    say("finding out what the run needs")
+    promising, too_large = candidates(config, topology, args.program)
+    trials = search(config, promising, partial(make, "quick"), args.most, args.search_seconds)
+    left = f"{len(trials)} of {len(promising)} promising ones compiled; {too_large} more are too large by arithmetic"
+    return confirmed(config, trials, partial(make, "full")) if args.full else trials, left
 
 
 def _table(trials: Sequence[Trial]) -> list[str]:
     """Returns everything a search tried, the best first."""
-    text = [f"{'mesh':44} {'remat':32} {'parts':>5} {'effort':>6} {'fits':>4} {'HBM':>10} {'s/step':>8} {'MFU':>5}"]
+    text = [
+        f"{'mesh':36} {'remat':31} {'gather':8} {'parts':>5} {'effort':>6} {'fits':>6} {'HBM':>10} {'s/step':>8} "
+        f"{'MFU':>5}"
+    ]
     for trial in trials:
-        plan = trial.plan
-        mesh = ", ".join(f"{axis}={size}" for axis, size in plan.mesh.items() if size > 1)
+        plan, option = trial.plan, trial.candidate.option
+        mesh = ", ".join(f"{axis}={size}" for axis, size in option.sizes.items() if size > 1)
+        tried = f"{mesh:36} {option.remat:31} {option.gather:8} {option.microbatches:5}"
+        if plan is None:
+            text.append(f"{tried} {'':6} failed: {brief(trial.failure, 90)}")
+            continue
         memory = "" if plan.hbm_bytes_per_device is None else _gib(plan.hbm_bytes_per_device)
         times = f"{trial.seconds:8.3f} {plan.mfu_estimate:5.0%}" if plan.fits else ""
-        fits = "yes" if plan.fits else "no"
-        tried = f"{mesh:44} {trial.remat:32} {trial.microbatches:5} {plan.effort:>6}"
-        text.append(f"{tried} {fits:>4} {memory:>10} {times}".rstrip())
+        text.append(f"{tried} {plan.effort:>6} {'yes' if plan.fits else 'no':>6} {memory:>10} {times}".rstrip())
     return text
+
+
+def _as_plain(trial: Trial) -> dict[str, Any]:
+    candidate, plan = trial.candidate, trial.plan
+    return {
+        **dataclasses.asdict(candidate.option),
+        "mesh": dict(candidate.option.sizes),
+        "expected_bytes": int(candidate.needed_bytes),
+        "expected_seconds": candidate.seconds,
+        "failure": trial.failure,
+        "plan": None if plan is None else dataclasses.asdict(plan),
+    }
 
 
 @contextmanager
@@ -160,7 +194,10 @@ def lines(plan: Plan) -> list[str]:
         f"slice          {plan.slices} x {plan.topology} ({plan.slice}), {plan.num_devices} chips",
         f"model          {plan.num_params:,} parameters",
         f"step           {plan.program}, {plan.batch_size:,} sequences of {lengths} tokens",
-        f"mesh           {mesh}; remat {plan.remat}, {plan.microbatches} microbatches, {plan.attention} attention",
+        f"mesh           {mesh}",
+        f"execution      remat {plan.remat}, gather {plan.gather}, {plan.microbatches} microbatches, {plan.attention} "
+        "attention",
+        *([] if plan.chosen is None else [f"chosen         {plan.chosen}"]),
         f"fits           {'yes' if plan.fits else 'NO'}: {needed} of {_gib(plan.hbm_limit_bytes)} of a device's HBM",
     ]
     if plan.cache_bytes is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import instructions
+from triarch.cli import groups, instructions
 from triarch.cli.seqio import prepare as seqio_prepare
 from triarch.cli.seqio.tensorflow_quiet import import_seqio, quiet_tensorflow
 from triarch.errors import UserError, nearest
@@ -31,6 +31,8 @@ EXAMPLE = (
     "triarch prepare --task=files --files=train.tsv --split_files=validation=dev.tsv --layout=labelled "
     "--label_field=label --text_field=sentence --vocabulary=exports/bert --window=128 --output=stores/sst2\n"
     "triarch prepare --task=instructions --files=chats.jsonl --vocabulary=models/instruct --output=stores/chats\n"
+    "triarch prepare --task=groups --files=train.jsonl --query_field=query --passage_field=positive "
+    "--negative_fields=negative --vocabulary=exports/minilm --output=stores/triples\n"
     "triarch prepare --task=flan2022 --data_dir=data/flan --vocabulary_from=stores/code --hold_out='anli*' "
     "--output=stores/flan"
 )
@@ -55,6 +57,11 @@ _NOT_OF_LABELLED = (
 )
 # Those of the former that no row to tune on has a use for.
 _NOT_OF_ROWS = ("text_field", "inputs_field", "tfds_split", "documents", "runner", "beam_option", "beam_folder")
+# Likewise of queries and passages.
+_NOT_OF_GROUPS = (
+    *(*_NOT_OF_ROWS, "window", "gap", "min_characters", "max_characters", "deduplicate", "hold_out", "workers"),
+    *("max_inputs", "max_targets"),
+)
 _OF_TASKS = ("split", "sequence_length", "max_examples", "num_epochs", "seed", "shards", "seqio_cache_dir")
 
 
@@ -65,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         required=True,
         help="a SeqIO task (stdlib_code, redpajama_arxiv, c4_en, ...) or one of your own, or a mixture (see --module), "
-        "'files' or 'instructions' for --files, flan2022, or 'tfds:NAME' for a prepared TFDS data set",
+        "'files', 'instructions' or 'groups' for --files, flan2022, or 'tfds:NAME' for a prepared TFDS data set",
     )
     add("--output", required=True, type=Path, help="folder of the store; of a mixture, of its stores")
     add(
@@ -163,6 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--beam_folder", help="folder or URL (gs://...) for what Beam's workers hand over, if they are other machines")
     add("--overwrite", action="store_true", help="replace a store that is at --output")
     instructions.add_arguments(parser)
+    groups.add_arguments(parser)
     seqio_prepare.add_arguments(parser)
 
 
@@ -179,7 +187,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     provider = _own_task(args)
     if provider is not None:
-        unused = (*_OF_CORPORA, *instructions.FLAGS)
+        unused = (*_OF_CORPORA, *instructions.FLAGS, *groups.FLAGS)
         _check_unused(args, unused, "their vocabulary, text and splits are the task's own")
         return seqio_prepare.prepare_provider(args, provider)
     _check_unused(args, _OF_TASKS, f"{args.task} is text that triarch reads itself")
@@ -193,6 +201,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return _shown(_prepare_labelled(args, chosen), start)
     _check_unused(args, _OF_LABELLED, f"it is for --layout={LABELLED}")
     choice = VocabularyChoice(source, args.vocabulary_size, args.vocabulary_model, args.vocabulary_from, extra)
+    if args.task == groups.TASK:
+        _check_unused(args, (*_NOT_OF_GROUPS, *instructions.FLAGS), "it reads queries and passages")
+        return _shown(groups.prepare(args, choice), start)
+    _check_unused(args, groups.FLAGS, f"it is for --task={groups.TASK}")
     of_rows = args.task in instructions.TASKS
     _check_unused(
         args,
@@ -330,7 +342,7 @@ def _own_task(args: argparse.Namespace) -> seqio.Task | seqio.Mixture | None:
     """Returns the task or mixture that SeqIO is to read; None for text that triarch reads itself."""
     from triarch.prepare.corpora.named import CORPORA
 
-    own = (FILES_TASK, *instructions.TASKS)
+    own = (FILES_TASK, groups.TASK, *instructions.TASKS)
     if args.task in own or args.task.startswith(TFDS_TASK) or args.task in CORPORA:
         return None
     import_seqio()

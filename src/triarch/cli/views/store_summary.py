@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
 _SHOWN_TASKS = 5
 # What to call the examples of each layout.
-_EXAMPLES = {"windows": "windows", "packed": "rows", "pairs": "pairs", "packed_pairs": "rows", "labelled": "texts"}
+_EXAMPLES = {
+    "windows": "windows",
+    "packed": "rows",
+    "pairs": "pairs",
+    "packed_pairs": "rows",
+    "labelled": "texts",
+    "groups": "groups",
+}
 
 
 def summary(store: TokenStore) -> list[str]:
@@ -47,6 +54,10 @@ def summary(store: TokenStore) -> list[str]:
 
 
 def _layout(manifest: Manifest) -> str:
+    if manifest.layout == "groups":
+        told = manifest.source["groups"]
+        negatives = f", {told['num_negatives']} hard negatives" if told["num_negatives"] else ""
+        return f"queries of {told['query_length']:,} tokens, passages of {told['passage_length']:,}{negatives}"
     if manifest.labels is not None:
         return f"labelled texts of at most {manifest.window:,} tokens, {_labels(manifest.labels)}"
     if manifest.lengths is None:
@@ -68,7 +79,7 @@ def _rest(manifest: Manifest, split: Split) -> str:
     if manifest.layout == "windows":
         return f"{split.dropped_tokens:,} tokens left over"
     padding = f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"
-    if manifest.layout in ("pairs", "labelled"):
+    if manifest.layout in ("pairs", "labelled", "groups"):
         return padding
     return f"{split.documents / split.examples:,.1f} documents each, {padding}"
 

@@ -180,7 +180,7 @@ class Stack(nnx.Module):
 
         A feed-forward layer in parts brings its own together, part by part.
         """
-        if self.execution.gather == "compiler":
+        if self.execution.gather != "layer":
             return state
         in_parts = self.execution.feed_forward_parts > 1
 
@@ -197,7 +197,7 @@ class Stack(nnx.Module):
 
         The loop over layers then stacks gradients in the type in which they are summed, half the memory of float32.
         """
-        if self.execution.gather == "compiler":
+        if self.execution.gather != "layer":
             return stacked
 
         def narrowed(variable: nnx.Variable) -> nnx.Variable:

@@ -76,6 +76,12 @@ def whole_stages(config: RunConfig) -> tuple[Stage, ...]:
     return tuple(last.values())
 
 
+def widest(config: RunConfig) -> RunConfig:
+    """Returns the stage of a run whose batches hold most tokens, which takes most memory; without phases the run."""
+    found = [stage.config for stage in whole_stages(config)]
+    return max(found, key=lambda one: one.batch_size * one.data.window)
+
+
 def of_phase(config: RunConfig, name: str) -> RunConfig:
     """Returns the config of one phase as a run of its own, with full batches and as many steps.
 

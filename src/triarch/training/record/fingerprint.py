@@ -19,7 +19,8 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import copy_regular, write_whole
 from triarch.interchange.manifest import TUNED_FROM
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, Items, OrNull, Record, Table, Text, Whole
+from triarch.sharding.mesh import AXES
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
 from triarch.training.logs.metrics import FILE_NAME as METRICS
@@ -36,8 +37,22 @@ _FILES, _FOLDERS = (
     (CONFIG_TEXT, CONFIG_JSON, SUMMARY, METRICS, WANDB_FILE),
     (CHECKPOINTS, VOCABULARY, TENSORBOARD, WANDB),
 )
-# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both.
-HISTORY_KEYS = ("data_order", "earlier_segments", "phase_starts")
+# Beside them: what a run chose where its config leaves the mesh and the like open, see `training.choosing`.
+CHOSEN = "chosen"
+# Beside the config in config.json: which segments a run had before, and its order of data, which follows from both; and
+# what it chose.
+HISTORY_KEYS = ("data_order", "earlier_segments", "phase_starts", CHOSEN)
+_CHOSEN = Record(
+    {
+        "mesh": Record({axis: Whole(1, 2**20) for axis in AXES}),
+        "remat": Text(("none", "full", "save_projections", "save_projections_and_attention")),
+        "gather": Text(("compiler", "layer")),
+        "devices": Text(),
+        "left_open": Items(Text(("mesh", "remat", "gather"))),
+        "needed_bytes": OrNull(Whole(0, 2**53)),
+        "batch": Items(Whole(1, 2**53)),
+    }
+)
 # Beside them, of a run with `init_from`: which parameters it took, see `StartingPoint.taken`.
 BEGAN_FROM = "began_from"
 
@@ -185,6 +200,18 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
     if config.get("class") != RunConfig.__name__:
         raise UserError(f"{saved}: is not the config of a run: choose another --workdir")
     return config
+
+
+def read_chosen(workdir: Path) -> Mapping[str, Any] | None:
+    """Returns what a run that is begun chose, see `training.choosing`; None where it chose nothing, or is not begun.
+
+    Raises:
+      UserError: config.json is damaged.
+    """
+    saved = _saved(workdir) if is_begun(workdir) else None
+    if saved is None or CHOSEN not in saved:
+        return None
+    return schema.check(saved[CHOSEN], _CHOSEN, f"{workdir / CONFIG_JSON}: {CHOSEN}")
 
 
 def is_begun(workdir: Path) -> bool:

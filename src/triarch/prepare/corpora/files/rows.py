@@ -50,7 +50,7 @@ def rows(path: str, names: Sequence[str], columns: Sequence[str] = ()) -> Iterat
     delimiter = next((DELIMITERS[suffix] for suffix in DELIMITERS if plain.endswith(suffix)), None)
     if not plain.endswith((*SUFFIXES,)) or plain.endswith(".txt"):
         kinds = ", ".join(f"*{suffix}" for suffix in (*DELIMITERS, ".jsonl", ".parquet", ".arrow"))
-        raise UserError(f"{path}: rows with labels are read from {kinds} (all but the last two also .gz or .zst)")
+        raise UserError(f"{path}: rows are read from {kinds} (all but the last two also .gz or .zst)")
     with storage.opened(path) as raw:
         try:
             if plain.endswith(storage.TABLE_FORMATS):

@@ -1,0 +1,243 @@
+"""The mesh, remat policy and way of gathering that a run takes where its config leaves them open ("auto").
+
+What may change a run's numbers beyond the order of float32 sums stays as it was when the run goes on, whatever devices
+it then has: `gather`, which sums gradients in bfloat16 or in float32, and the sizes of the axes `tensor` and
+`sequence`, over which activations are summed in their own type. On the same devices all of it stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from triarch.errors import UserError
+from triarch.memory import shown
+from triarch.models import ModelConfig
+from triarch.sharding import MeshConfig
+from triarch.sharding.torus import places
+from triarch.training.choosing.cost import LOW, Option, needed_bytes, seconds
+from triarch.training.choosing.facts import Facts
+from triarch.training.choosing.machine import Machine, machine_of
+from triarch.training.config import RunConfig
+
+# Of policies between the two, none is faster than the second by the compiled programs, see docs/plans.md.
+_POLICIES = ("none", "full")
+_TENSORS = (1, 2, 4, 8, 16)
+_MICROBATCHES = (2, 4, 8, 16, 32, 64)
+# Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken, and of
+# these the one that needs least memory.
+_AS_FAST = 0.03
+_PINNED = ("tensor", "sequence")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+      option: the mesh, remat policy, way of gathering and microbatches.
+      machine: the devices.
+      left_open: which of "mesh", "remat" and "gather" the config left open; the others are its own.
+      needed_bytes: of one device, estimated; None where no memory was asked for.
+      seconds: of a step, estimated.
+      is_kept: whether the run had chosen it before.
+      advice: what would fit, where this does not.
+    """
+
+    option: Option
+    machine: Machine
+    left_open: tuple[str, ...]
+    needed_bytes: float | None = None
+    seconds: float | None = None
+    is_kept: bool = False
+    advice: str | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does, by the estimate."""
+        limit = self.machine.memory_bytes
+        return self.needed_bytes is None or limit is None or self.needed_bytes <= limit
+
+    def describe(self) -> str:
+        """Returns a phrase for the user: "remat none chosen, 33.1 GiB of 95.7 GiB"."""
+        option = self.option
+        gather = f", gather {option.gather}" if option.sizes["fsdp"] > 1 else ""
+        if not self.left_open:
+            return f"remat {option.remat}{gather}"
+        how = "kept" if self.is_kept else "chosen"
+        limit = self.machine.memory_bytes
+        memory = "" if self.needed_bytes is None or limit is None else f": about {shown(self.needed_bytes)} a device"
+        of = "" if not memory else f" of {shown(limit)}"
+        return f"remat {option.remat}{gather} ({', '.join(self.left_open)} {how}{memory}{of})"
+
+    def applied(self, config: RunConfig) -> RunConfig:
+        """Returns a config with what it left open decided."""
+        option, execution, mesh = self.option, config.execution, config.mesh
+        decided: dict[str, Any] = {
+            name: getattr(option, name) for name in ("remat", "gather") if getattr(execution, name) == "auto"
+        }
+        if mesh.is_open:
+            mesh = MeshConfig(**option.sizes)
+        return dataclasses.replace(config, mesh=mesh, execution=dataclasses.replace(execution, **decided))
+
+    def record(self, config: RunConfig) -> dict[str, Any]:
+        """Returns what config.json keeps of it."""
+        option = self.option
+        return {
+            "mesh": dict(option.sizes),
+            "remat": option.remat,
+            "gather": option.gather,
+            "devices": str(self.machine),
+            "left_open": list(self.left_open),
+            "needed_bytes": None if self.needed_bytes is None else int(self.needed_bytes),
+            "batch": _batch(config),
+        }
+
+
+def choose(config: RunConfig, devices: Sequence[Any], before: Mapping[str, Any] | None = None) -> Choice:
+    """Returns what a run takes on devices, which need not be there.
+
+    Args:
+      config: of the run.
+      devices: it is to have.
+      before: the record of what it took when it began; None for a fresh run.
+
+    Raises:
+      UserError: the mesh does not multiply out, or none divides the batch.
+    """
+    return choose_on(config, machine_of(devices), before)
+
+
+def choose_on(
+    config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None, facts: Facts | None = None
+) -> Choice:
+    """Returns what a run takes on a machine, as `choose`; `facts` of it spare finding them out anew."""
+    left_open = _left_open(config)
+    if not left_open or machine.platform == "cpu":
+        # What one device, or several of a host's processor, do fastest; memory there is not a device's own.
+        sizes = (MeshConfig(-1) if config.mesh.is_open else config.mesh).sizes(machine.num_devices)
+        return Choice(_completed(config, sizes, "none", before), machine, left_open)
+    if before is not None and before["devices"] == str(machine) and before["batch"] == _batch(config):
+        sizes = before["mesh"] if config.mesh.is_open else config.mesh.sizes(machine.num_devices)
+        option = _completed(config, sizes, before["remat"], before)
+        return Choice(option, machine, left_open, before["needed_bytes"], is_kept=True)
+    facts = Facts(config, machine.platform) if facts is None else facts.under(config)
+    return _cheapest(facts, machine, left_open, list(options(facts.config, machine, before)))
+
+
+def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None) -> Iterator[Option]:
+    """Yields what may be chosen: every mesh that a config leaves open, with every policy that it leaves open.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not config.mesh.is_open:
+        meshes = [config.mesh.sizes(machine.num_devices)]
+    else:
+        meshes = list(_meshes(config, machine, None if before is None else before["mesh"]))
+    if not meshes:
+        raise UserError(
+            f"batch_size {config.batch_size} in {config.microbatches} microbatches is not divisible over "
+            f"{machine.num_devices} devices by any mesh: expected a multiple of {_least_rows(config, machine)}"
+        )
+    for sizes in meshes:
+        for policy in _POLICIES if config.execution.remat == "auto" else (config.execution.remat,):
+            yield _completed(config, sizes, policy, before)
+
+
+def divides(config: RunConfig, sizes: Mapping[str, int], microbatches: int = 1) -> bool:
+    """Returns whether a mesh divides the batch, and what one layer is split by."""
+    rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * microbatches
+    tensor, parts = sizes["tensor"], config.execution.feed_forward_parts
+
+    def splits(own: ModelConfig) -> bool:
+        units = tensor * (1 if own.d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
+        return own.num_heads % tensor == 0 and own.d_ff % units == 0
+
+    return config.batch_size % rows == 0 and splits(config.model) and splits(config.model.of_side("decoder"))
+
+
+def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
+    """Returns the fastest option that is sure to fit, or the one that needs least where none is."""
+    limit = machine.memory_bytes or math.inf
+    tried = [
+        Choice(option, machine, left_open, needed_bytes(facts, option), seconds(facts, option, machine))
+        for option in found
+    ]
+    roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+    if roomy:
+        fastest = min(one.seconds for one in roomy)
+        as_fast = [one for one in roomy if one.seconds <= fastest * (1 + _AS_FAST)]
+        return min(as_fast, key=lambda one: (one.option.gather == "layer", one.needed_bytes))
+    least = min(tried, key=lambda one: one.needed_bytes)
+    advice = None if least.needed_bytes <= limit else _advice(facts, least.option, limit)
+    return dataclasses.replace(least, advice=advice)
+
+
+def _advice(facts: Facts, option: Option, limit: float) -> str:
+    """Returns what would make a run fit that does not."""
+    config = facts.config
+    for parts in _MICROBATCHES if config.objective.splits_into_microbatches else ():
+        smaller = dataclasses.replace(option, microbatches=parts)
+        is_one = parts > option.microbatches and divides(config, option.sizes, parts)
+        if is_one and needed_bytes(facts, smaller) * (1 + LOW) <= limit:
+            return f"RunConfig.microbatches = {parts} would fit"
+    return "take more devices, or a smaller batch_size"
+
+
+def _left_open(config: RunConfig) -> tuple[str, ...]:
+    execution = config.execution
+    is_open = {"mesh": config.mesh.is_open, "remat": execution.remat == "auto", "gather": execution.gather == "auto"}
+    return tuple(name for name, there in is_open.items() if there)
+
+
+def _completed(config: RunConfig, sizes: Mapping[str, int], remat: str, before: Mapping[str, Any] | None) -> Option:
+    execution = config.execution
+    gather: str = execution.gather
+    if gather == "auto":
+        gather = before["gather"] if before is not None else "layer" if sizes["fsdp"] > 1 else "compiler"
+    policy = remat if execution.remat == "auto" else execution.remat
+    return Option(dict(sizes), policy, gather, config.microbatches)
+
+
+def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | None) -> Iterator[dict[str, int]]:
+    """Yields meshes of data parallelism, FSDP and, only where the batch has too few rows, tensor parallelism.
+
+    Axes are products of whole axes of the torus if there is such a mesh.
+    """
+    chips = math.prod(machine.shape)
+    for tensor in _TENSORS if before is None else (before["tensor"],):
+        sequence = 1 if before is None else before["sequence"]
+        if chips % (tensor * sequence):
+            continue
+        rest = chips // (tensor * sequence)
+        found = [
+            dict(replica=machine.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
+            for fsdp in range(1, rest + 1)
+            if rest % fsdp == 0
+        ]
+        found = [sizes for sizes in found if divides(config, sizes, config.microbatches)]
+        whole = [sizes for sizes in found if _is_whole(sizes, machine)]
+        if found:
+            yield from whole or (found[0], found[-1])
+            return
+
+
+def _is_whole(sizes: Mapping[str, int], machine: Machine) -> bool:
+    own = [sizes[axis] for axis in ("data", "fsdp", "sequence", "tensor")]
+    return not machine.wraps or places(own, machine.shape) is not None
+
+
+def _least_rows(config: RunConfig, machine: Machine) -> int:
+    """Returns the least batch that some mesh divides."""
+    for tensor in reversed(_TENSORS):
+        sizes = dict(replica=1, data=1, fsdp=1, sequence=1, tensor=tensor)
+        if machine.num_devices % tensor == 0 and divides(dataclasses.replace(config, batch_size=1), sizes):
+            return machine.num_devices // tensor * config.microbatches
+    return machine.num_devices * config.microbatches
+
+
+def _batch(config: RunConfig) -> list[int]:
+    return [config.batch_size, config.microbatches, config.data.window]
