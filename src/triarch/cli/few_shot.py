@@ -28,7 +28,7 @@ NAME_SOME = "name some with --tasks=NAMES or --task_suite=NAME"
 _TABLE_FLAGS = ("question", "choices", "answer")
 _FLAGS = (
     *_TABLE_FLAGS,
-    "task_data", "include_path", "num_fewshot", "max_length", "add_bos", "pseudo",
+    "task_data", "include_path", "num_fewshot", "max_length", "add_bos", "pseudo", "instruction",
 )  # fmt: skip
 
 
@@ -36,14 +36,18 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of tasks."""
     group = parser.add_argument_group(
         "tasks",
-        "Zero- and few-shot tasks through lm-evaluation-harness (extra [eval]). lambada, hellaswag, arc_easy, copa and "
-        "gsm8k read local files where --task_data is given; all others are yours, or the harness's own, which fetches "
-        "their data. An encoder is scored by pseudo-likelihood. A task's YAML may run code (!function): include only "
-        "folders you trust.",
+        "Zero- and few-shot tasks through lm-evaluation-harness (extra [eval]). lambada, hellaswag, arc_easy, copa, "
+        "gsm8k, unifiedqa, wmt_en_zh and wmt_zh_en read local files where --task_data is given; all others are yours, "
+        "or the harness's own, which fetches their data. An encoder is scored by pseudo-likelihood. A task's YAML may "
+        "run code (!function): include only folders you trust.",
     )
     add = group.add_argument
     add("--tasks", metavar="NAMES", help="comma-separated tasks, groups or tags, or paths of YAML files")
-    add("--task_suite", metavar="NAME", help="a list of tasks with their shots: redllm, ettin, local, or a gin file")
+    add(
+        "--task_suite",
+        metavar="NAME",
+        help="a list of tasks with their shots: redllm, redllm_zero, redllm_own, ettin, local, or a gin file",
+    )
     add(
         "--task_file", type=Path, metavar="FILE",
         help="a multiple-choice task of your own, a question a row: .csv, .tsv or .jsonl, with --question, --choices, "
@@ -59,6 +63,11 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--include_path", action="append", default=[], type=Path, metavar="FOLDER",
         help="of further tasks, YAML as the harness reads it; repeatable",
+    )  # fmt: skip
+    add(
+        "--instruction", metavar="TEXT",
+        help="put before every prompt, as 'Answer the question.': a model tuned on instructions asked as such "
+        "(default: the tasks' plain prompts)",
     )  # fmt: skip
     add("--num_fewshot", type=int, metavar="K", help="examples in the prompt (default: the suite's or the task's own)")
     add(
@@ -134,6 +143,8 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     if args.output is not None:
         make_folder(args.output)
     models = []
+    for path in dict.fromkeys(path for _, path, _ in checkpoints):
+        _warn_of_overlap(path, suite)
     for number, (name, path, step) in enumerate(checkpoints, 1):
         several = len(checkpoints) > 1
         place = name if step is None else f"{name}, step {step}"
@@ -151,6 +162,15 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
         "lm_eval": harness_version(),
         "models": models,
     }
+
+
+def _warn_of_overlap(path: Path, suite: TaskSuite) -> None:
+    """Says which tasks a run was trained on that are evaluated, as far as its stores name theirs."""
+    from triarch.cli.tuning.ranking import warn
+    from triarch.evaluation.overlap import by_task, trained_stores
+
+    stores, split = trained_stores(path)
+    warn(path, by_task(stores, split, suite.tasks), {})
 
 
 def _evaluated(
@@ -224,6 +244,7 @@ def _options(args: argparse.Namespace) -> FewShotOptions:
         limit=args.limit,
         max_length=args.max_length,
         add_bos=None if args.add_bos is None else args.add_bos == "yes",
+        instruction=args.instruction,
         pseudo="token" if args.pseudo is None else args.pseudo,
         batch_size=args.batch_size,
     )

@@ -7,6 +7,7 @@ Layout of an export:
     EXPORT/parameters/      an Orbax checkpoint (`orbax.checkpoint.StandardCheckpointer`): nested dicts of arrays
     EXPORT/files.json       size and sha256 of every file of the two folders
     EXPORT/vocabulary/      the files that rebuild the vocabulary, if they were known
+    EXPORT/README.md        a model card, for readers
 
 Tensor names are paths through the modules of `triarch.models` joined by "/", such as
 `decoder/scanned/0/attention/query`; in the Orbax tree each part is a key. Matrices map inputs (rows) to outputs
@@ -39,6 +40,7 @@ from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
+from triarch.interchange.model_card import ORBAX, model_card
 from triarch.interchange.placement import Placement, host_values
 from triarch.models import Execution, MakeHead, Network, Transformer
 from triarch.models.network import flatten, split, unflatten
@@ -46,6 +48,7 @@ from triarch.objectives import kept_head
 
 PARAMETERS = "parameters"
 VOCABULARY = "vocabulary"
+CARD = "README.md"
 _HASHING_THREADS = 4
 
 
@@ -92,6 +95,7 @@ def write_export(
         if vocabulary_files is not None:
             copy_regular(vocabulary_files, folder / VOCABULARY)
         write_file_list(folder)
+        write_synced(folder / CARD, model_card(model.config, origin, ORBAX))
         write_synced(folder / manifests.FILE_NAME, manifest.to_json())
     return manifest
 

@@ -15,6 +15,7 @@ from triarch.interchange import export, manifest, orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.manifest import Manifest, Origin, Tensor
+from triarch.interchange.model_card import ORBAX, model_card
 from triarch.interchange.orbax_folder import Leaf, StoredLeaf
 from triarch.models import MakeHead, ModelConfig, network
 
@@ -106,6 +107,7 @@ def write_leaves(
                 for name, spec in specs.items()
             },
         )
+        write_synced(folder / export.CARD, model_card(config, origin, ORBAX))
         write_synced(folder / manifest.FILE_NAME, written.to_json())
     return written
 

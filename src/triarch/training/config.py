@@ -69,6 +69,8 @@ class RunConfig:
       dropout: what training leaves out of activations.
       seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
+      init_encoder_from: of an encoder-decoder that begins from decoder-only parameters, the run or export that its
+        encoder begins as; None: the same as its decoder's, `init_from`.
       init_step: of that run, the checkpoint to begin with; None for the newest whole one.
       init_optimizer: also begin with the state of that run's optimizer.
       init_data: also read on where that run was in its data at that step, not from the beginning.
@@ -112,6 +114,7 @@ class RunConfig:
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
     seed: Seed = 0
     init_from: str | None = None
+    init_encoder_from: str | None = None
     init_step: int | None = None
     init_optimizer: bool = False
     init_data: bool = False
@@ -211,7 +214,7 @@ def validate(config: RunConfig) -> None:
         )
     if isinstance(config.objective, Contrast):
         config.objective.check_batch(config.batch_size)
-    for field in ("init_step", "init_optimizer", "init_data"):
+    for field in ("init_encoder_from", "init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
     config.model.validate()

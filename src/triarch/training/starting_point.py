@@ -20,9 +20,11 @@ from triarch.interchange.manifest import TUNED_FROM
 from triarch.models import ModelConfig, Network
 from triarch.models.adapters.network import AdaptedNetwork
 from triarch.models.network import Tree, flatten, specs, unflatten
+from triarch.models.shape import Side
 from triarch.objectives import TokenObjective
 from triarch.objectives.classifier_head import is_headless
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
+from triarch.training.adaptation import SIDES, Adaptation, adaptation, is_adaptation
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
 from triarch.training.phases.at_step import settings_at
@@ -33,9 +35,14 @@ from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_
 from triarch.training.record.segments import Segment, optimizer_shapes, read_earlier, read_order
 from triarch.training.state import TrainState
 
-# These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
 _TAKEN = Record({"step": OrNull(Whole()), "parameters": Text()})
+# These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
 _NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
+# Of an encoder-decoder, what a decoder alone has no need of.
+_OF_BOTH_SIDES = (
+    *("num_encoder_layers", "num_decoder_layers", "decoder_", "shared_embeddings", "cross_attention_rope"),
+    *("tied_embeddings",),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +59,9 @@ class StartingPoint:
       optimizer: whether the optimizer's state is taken over too.
       segment: the segment of that run whose place in the data is taken over; None for none.
       imported: what the Hugging Face folder said that all began with, for exports; None where there was none.
+      config: the network whose parameters lie there.
+      adaptation: how they become those of an encoder-decoder; None: they are the run's own.
+      encoder: what the encoder begins as, with an `adaptation`; None: as the decoder does.
     """
 
     folder: Path
@@ -62,6 +72,9 @@ class StartingPoint:
     optimizer: bool = False
     segment: Segment | None = None
     imported: Mapping[str, Any] | None = None
+    config: ModelConfig | None = None
+    adaptation: Adaptation | None = None
+    encoder: StartingPoint | None = None
 
     @property
     def taken(self) -> dict[str, Any]:
@@ -76,6 +89,10 @@ class StartingPoint:
             optimizer = "" if self.optimizer else ", with a fresh optimizer"
             data = "reading on after its data" if self.segment is not None else "reading the data from the beginning"
             taken = f"{taken}{optimizer}, {data}"
+        if self.adaptation is not None:
+            encoder = "" if self.encoder is None else f", the encoder from {self.encoder.folder}"
+            cross = "as its self-attention" if self.adaptation.copies_cross else "afresh"
+            taken = f"{taken}, made an encoder-decoder{encoder}; cross-attention begins {cross}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
         return f"{taken}{changed}"
 
@@ -97,6 +114,13 @@ class StartingPoint:
         if isinstance(network, AdaptedNetwork):
             found = self.base(target.params, placement, network)
             return fresh._replace(params=network.completed(found, fresh.params))
+        if self.adaptation is not None:
+            decoder = flatten(self.read(placement))
+            encoder = decoder if self.encoder is None else flatten(self.encoder.read(placement))
+            begun = self.adaptation.parameters({"decoder": decoder, "encoder": encoder})
+            places = flatten(target.params)
+            begun = {name: jax.device_put(value, places[name].sharding) for name, value in begun.items()}
+            return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
         if self.checkpoint is None:
             loaded = flatten(read_export(self.folder, placement=placement, every_tensor=True).params)
             wanted = flatten(target.params)
@@ -112,6 +136,18 @@ class StartingPoint:
         if self.optimizer:
             state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
         return state
+
+    def read(self, placement: Placement) -> Tree:
+        """Returns the parameters of `config` that lie there.
+
+        Raises:
+          UserError: the export is damaged.
+        """
+        if self.checkpoint is None:
+            return read_export(self.folder, placement=placement).params
+        found = specs(self.config)
+        structs = {name: spec.struct for name, spec in found.items()}
+        return unflatten(orbax_folder.load(self.checkpoint / PARAMS, structs, placement.parameters(found)))
 
     def base(self, target: Tree, placement: Placement, network: AdaptedNetwork) -> Tree:
         """Returns the parameters that adapters stand beside, as the network holds them, in the shardings of `target`.
@@ -146,18 +182,78 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
     """
     folder = Path(config.init_from)
     taken = None if workdir is None else read_taken(workdir)
-    if not (folder / CONFIG_JSON).is_file() or not (folder / CHECKPOINTS).is_dir():
-        start = _from_export(folder, config, store)
-    else:
-        start = _from_run(
-            folder, config if taken is None else dataclasses.replace(config, init_step=taken["step"]), store
+    pinned = config if taken is None or not _is_run(folder) else dataclasses.replace(config, init_step=taken["step"])
+    there = _network_of(folder)
+    if is_adaptation(config.model, there):
+        start = _adapted(folder, pinned, there, store)
+    elif config.init_encoder_from is not None:
+        raise UserError(
+            f"RunConfig.init_encoder_from = {config.init_encoder_from!r}: goes with an encoder-decoder that begins as "
+            f"a decoder alone; RunConfig.init_from = {str(folder)!r} is {there.architecture}"
         )
+    else:
+        start = _open(folder, pinned, store)
     if taken is not None and start.taken != taken:
         raise UserError(
             f"RunConfig.init_from = {str(folder)!r}: holds other parameters than those that {workdir} began with: put "
             "these back, or choose another --workdir"
         )
     return start
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG_JSON).is_file() and (folder / CHECKPOINTS).is_dir()
+
+
+def _open(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
+    return _from_run(folder, config, store) if _is_run(folder) else _from_export(folder, config, store)
+
+
+def _network_of(folder: Path) -> ModelConfig:
+    """Returns the network whose parameters lie in a run or an export."""
+    if _is_run(folder):
+        return model_config(read_json(folder).get("model") or {}, str(folder / CONFIG_JSON))
+    return read_manifest(folder).config
+
+
+def _adapted(folder: Path, config: RunConfig, there: ModelConfig, store: TokenStore) -> StartingPoint:
+    """Returns the decoder-only parameters that an encoder-decoder begins from."""
+    for field in ("init_optimizer", "init_data"):
+        if getattr(config, field):
+            raise UserError(
+                f"RunConfig.{field}: {folder} is a decoder alone, which had another optimizer state and data"
+            )
+    if config.adapter is not None:
+        raise UserError(f"RunConfig.adapter: {folder} is a decoder alone: first train the encoder-decoder made of it")
+    decoder = _open(folder, dataclasses.replace(config, model=there), store)
+    names: dict[Side, str] = dict.fromkeys(SIDES, f"RunConfig.init_from = {str(folder)!r}")
+    encoder, encoder_network, parameters_there = None, there, decoder.parameters
+    if config.init_encoder_from is not None:
+        other = Path(config.init_encoder_from)
+        names["encoder"] = f"RunConfig.init_encoder_from = {str(other)!r}"
+        encoder_network = _network_of(other)
+        if encoder_network.architecture != "decoder-only":
+            raise UserError(f"{names['encoder']}: is {encoder_network.architecture}: expected decoder-only parameters")
+        if config.model.shared_embeddings:
+            raise UserError(f"{names['encoder']}: has embeddings of its own: set ModelConfig.shared_embeddings = False")
+        encoder = _open(other, dataclasses.replace(config, model=encoder_network, init_step=None), store)
+        parameters_there = hashlib.sha256(f"{decoder.parameters}\n{encoder.parameters}".encode()).hexdigest()
+    made = adaptation(config.model, there, encoder_network, names)
+    differences = [
+        f"{side}'s {difference}"
+        for side, network in zip(SIDES, (encoder_network, there), strict=True)
+        for difference in _differences(network, config.model.of_side(side))
+        if not difference.startswith(_OF_BOTH_SIDES)
+    ]
+    # How the source's text began and ended says nothing of an encoder-decoder's.
+    return dataclasses.replace(
+        decoder,
+        parameters=parameters_there,
+        differences=tuple(differences),
+        imported=None,
+        adaptation=made,
+        encoder=encoder,
+    )
 
 
 def read_taken(workdir: Path) -> dict[str, Any] | None:
@@ -206,7 +302,9 @@ def _from_export(folder: Path, config: RunConfig, store: TokenStore) -> Starting
     parameters.check(specs(config.model), _of_use(stored, config), f"RunConfig.init_from = {str(folder)!r}")
     differences = _differences(manifest.config, config.model)
     origin = manifest.origin
-    return StartingPoint(folder, origin.step, manifest.fingerprint, differences, imported=origin.imported)
+    return StartingPoint(
+        folder, origin.step, manifest.fingerprint, differences, imported=origin.imported, config=manifest.config
+    )
 
 
 def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
@@ -239,6 +337,7 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
         optimizer=config.init_optimizer,
         segment=segment if config.init_data else None,
         imported=_imported(folder),
+        config=there,
     )
 
 

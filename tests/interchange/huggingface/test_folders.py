@@ -125,7 +125,8 @@ def test_other_files_go_along(tmp_path):
     (tmp_path / "export" / "vocabulary" / "sentencepiece.model").write_text("what tokenizer.model holds")
     file_list.write_file_list(tmp_path / "export")
     assert give(tmp_path / "export", tmp_path / "again") == 0
-    expected = {path.name for path in folder.iterdir()} - {"README.md"}
+    expected = {path.name for path in folder.iterdir()}
+    assert "not this one" not in (tmp_path / "again" / "README.md").read_text()
     assert {path.name for path in (tmp_path / "again").iterdir()} == expected
     assert (tmp_path / "again" / "vocab.txt").read_text() == "what vocab.txt holds"
 

@@ -21,6 +21,7 @@ from triarch.cli.retrieval import (
 )
 from triarch.cli.seqio.evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
 from triarch.cli.seqio.task_flags import COMMON, add_common_arguments, refuse_flags
+from triarch.cli.tuning.ranking import add_ranking_arguments, run_ranking
 from triarch.cli.views.text_table import aligned, decimals
 from triarch.errors import UserError
 
@@ -33,6 +34,7 @@ HELP = (
     "held-out loss of a run or an export on token stores, in nats/token, bits/byte and perplexity;\n"
     "with --suite on many domains at once, with averages over domains and over sources;\n"
     "with --tasks or --task_suite zero- and few-shot tasks of lm-evaluation-harness, local files included;\n"
+    "with --rank_file rank classification on questions of your own, by task and cluster;\n"
     "with --seqio_task SeqIO tasks of --module, with their own metrics;\n"
     "with --classification how well a classifier tells the labels of a store;\n"
     "with --retrieval a collection in BEIR's layout, with --similarity pairs of texts with scores"
@@ -42,6 +44,7 @@ EXAMPLE = (
     "triarch evaluate --model=runs/redllm --model=runs/decllm --suite=stores/paloma --output=study/analysis\n"
     "triarch evaluate --model=runs/redllm --tasks=lambada,copa --task_data=data/eval --num_fewshot=2 --json=few.json\n"
     "triarch evaluate --model=runs/redllm --task_file=exam.csv --question=question --choices=a,b,c,d --answer=answer\n"
+    "triarch evaluate --model=runs/redllm --model=runs/tuned --rank_file=held_out.jsonl --output=results\n"
     "triarch evaluate --model=runs/sst2 --classification=stores/sst2 --split=test --json=sst2.json\n"
     "triarch evaluate --model=runs/redllm --module=my_tasks --seqio_task=glue_cola,squad --output=results\n"
     "triarch evaluate --model=exports/minilm --retrieval=data/cranfield --baseline=bm25 --json=cranfield.json\n"
@@ -100,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(**_STORE_FLAGS)
     add_common_arguments(parser)
     add_task_arguments(parser)
+    add_ranking_arguments(parser)
     add_seqio_arguments(parser)
     add_retrieval_arguments(parser)
     add_process_arguments(parser)
@@ -112,6 +116,10 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
       UserError: the model or a store is missing or damaged, their vocabularies differ, or a flag is out of range.
     """
     stores = [*args.in_domain, *args.out_of_domain]
+    if args.rank_file:
+        if stores or args.suite is not None or args.seqio_task is not None or asks_for_tasks(args):
+            raise UserError("--rank_file is evaluated by itself: give it without stores, suites and tasks")
+        return run_ranking(args)
     if asks_for_retrieval(args):
         _refuse_all_others(args, stores)
         return run_retrieval(args)

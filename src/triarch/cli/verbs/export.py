@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triarch.cli import steps
 from triarch.cli.outputs import check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from triarch.interchange import Origin
 
 HELP = """Writes a run's parameters, without optimizer state, as a self-describing Orbax checkpoint or, with
 --format=huggingface, as config.json, safetensors and tokenizer files. Of a run with RunConfig.adapter, --format=peft
@@ -19,7 +23,9 @@ writes the adapters, which peft loads onto the exported base, and --merge_adapte
 The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
 AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
 recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
-slice, the first one writes, and none needs its accelerator."""
+slice, the first one writes, and none needs its accelerator.
+
+README.md is a model card made from the run's own record: architecture, counts, data, tokens, losses, how to load."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
   triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
@@ -91,7 +97,7 @@ def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:
     manifest = write_export(
         args.output,
         loaded.model,
-        loaded.origin,
+        _with_record(loaded.origin, args.workdir),
         dtype=dtype,
         vocabulary_files=loaded.vocabulary_files,
         overwrite=args.overwrite,
@@ -118,6 +124,7 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
 
     max_shard_bytes = _num_bytes(args.max_shard_size)
     model = open_stored(args.workdir, step=args.step)
+    model = dataclasses.replace(model, origin=_with_record(model.origin, args.workdir))
     family = choose_family(model, args.family)
     size = num_bytes(model, family, args.dtype)
     tokenizer = tokenizer_files(model)
@@ -145,6 +152,17 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
         "num_params": config.num_params(),
         "bytes": size,
     }
+
+
+def _with_record(origin: Origin, workdir: Path) -> Origin:
+    """Returns where parameters come from with what the run recorded; of an export, as it is there."""
+    from triarch.interchange.model_card import RECORD
+    from triarch.training.record.fingerprint import CHECKPOINTS, CONFIG_JSON
+    from triarch.training.record.summary import run_record
+
+    if not ((workdir / CONFIG_JSON).is_file() and (workdir / CHECKPOINTS).is_dir()):
+        return origin
+    return dataclasses.replace(origin, source={**(origin.source or {}), RECORD: run_record(workdir, origin.step)})
 
 
 def _write_peft(args: argparse.Namespace) -> dict[str, Any]:

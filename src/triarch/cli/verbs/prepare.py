@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import groups, instructions
+from triarch.cli import groups
 from triarch.cli.seqio import prepare as seqio_prepare
 from triarch.cli.seqio.tensorflow_quiet import import_seqio, quiet_tensorflow
+from triarch.cli.tuning import instructions
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:

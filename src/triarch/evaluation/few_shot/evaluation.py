@@ -45,6 +45,7 @@ class FewShotOptions:
       add_bos: whether a decoder-only model, or an encoder, reads the token that begins texts; None: as it was trained,
         or as its tokenizer does.
       pseudo: what an encoder finds masked; see `triarch.decoding.scoring.score`.
+      instruction: put before every prompt, ended by a line; None for the tasks' own prompts alone.
       batch_size: rows computed at once.
       answers: file in which answers are kept, so that a killed evaluation goes on; None: in memory only.
     """
@@ -56,6 +57,7 @@ class FewShotOptions:
     max_length: Annotated[int, Limits(least=2)] | None = None
     add_bos: bool | None = None
     pseudo: Pseudo = "token"
+    instruction: str | None = None
     batch_size: Size = 32
     answers: Path | None = None
 
@@ -134,7 +136,7 @@ def evaluate_tasks(
     from triarch.evaluation.few_shot.harness_model import HarnessModel
     from triarch.evaluation.few_shot.tasks import TaskFinder
 
-    reader, max_length = _reader(model, tokenizer, tokenizer_frame, options), _max_length(model, options)
+    reader, max_length = _reader(model, tokenizer, tokenizer_frame, options), max_length_of(model, options.max_length)
     finder = TaskFinder(options.include_paths, options.task_data)
     results = []
     with Progress(show_progress) as progress, Answers(options.answers, _identity(model, reader, options)) as answers:
@@ -153,7 +155,12 @@ def evaluate_tasks(
             found = finder.find(name, shots if options.num_fewshot is None else options.num_fewshot)
             with contextlib.redirect_stdout(sys.stderr), _finite(name):  # The harness prints.
                 output = evaluate(
-                    asked, found.loaded, limit=options.limit, bootstrap_iters=_BOOTSTRAPS, log_samples=False
+                    asked,
+                    found.loaded,
+                    limit=options.limit,
+                    bootstrap_iters=_BOOTSTRAPS,
+                    log_samples=False,
+                    system_instruction=options.instruction and f"{options.instruction}\n",
                 )
             rows = list(_rows(output, found.files))
             report(rows)
@@ -195,12 +202,17 @@ def _reader(
     return Reader(tokenizer, frame, model.config.architecture)
 
 
-def _max_length(model: LoadedModel, options: FewShotOptions) -> int:
+def max_length_of(model: LoadedModel, asked: int | None) -> int:
+    """Returns how many tokens one side of a model reads at most: as many as `asked`, where that is something.
+
+    Raises:
+      UserError: the model has fewer positions.
+    """
     places = num_places(model.config)
-    if options.max_length is not None:
-        if places is not None and options.max_length > places:
-            raise UserError(f"--max_length={options.max_length}: the model has positions for {places} tokens")
-        return options.max_length
+    if asked is not None:
+        if places is not None and asked > places:
+            raise UserError(f"--max_length={asked}: the model has positions for {places} tokens")
+        return asked
     fields = (model.origin.source or {}).get("config", {})
     return places or next((fields[name] for name in _LENGTH_FIELDS if name in fields), _MAX_LENGTH)
 
@@ -217,7 +229,7 @@ def _identity(model: LoadedModel, reader: Reader, options: FewShotOptions) -> di
         "vocabulary": model.vocabulary["fingerprint"],
         "reading": {
             "frame": dataclasses.asdict(reader.frame),
-            "max_length": _max_length(model, options),
+            "max_length": max_length_of(model, options.max_length),
             "pseudo": options.pseudo if model.config.architecture == "encoder-only" else None,
             "bidirectional": _bidirectional(model),
         },

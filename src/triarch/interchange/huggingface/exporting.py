@@ -12,6 +12,7 @@ import numpy as np
 
 from triarch.errors import UserError, nearest
 from triarch.files import regular_files
+from triarch.interchange.export import CARD
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.huggingface.expressible import differences
 from triarch.interchange.huggingface.families import FAMILIES, own
@@ -21,6 +22,7 @@ from triarch.interchange.huggingface.importing import CONFIG
 from triarch.interchange.huggingface.table import Link, Slot, links
 from triarch.interchange.huggingface.variants import exported
 from triarch.interchange.huggingface.writer import Planned, write_tensors
+from triarch.interchange.model_card import Usage, model_card
 from triarch.interchange.orbax_folder import DTYPES
 from triarch.interchange.streamed import StoredModel
 from triarch.models.network import Specs, specs
@@ -96,7 +98,7 @@ def write_huggingface(
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda num_bytes: None,
 ) -> None:
-    """Writes config.json, generation_config.json where there is a decoder, safetensors and the tokenizer's files.
+    """Writes config.json, generation_config.json where there is a decoder, safetensors, tokenizer and model card.
 
     Args:
       model: the network.
@@ -120,12 +122,27 @@ def write_huggingface(
             shutil.copyfile(path, folder / path.name)
         for name, content in (tokenizer or {}).items():
             (folder / name).write_bytes(content)
-        if family is own.FAMILY:
-            (folder / "README.md").write_text(own.README, encoding="utf-8")
+        (folder / CARD).write_text(model_card(model.config, model.origin, _usage(family)), encoding="utf-8")
         for name in family.code:
             shutil.copyfile(_MODELLING / name, folder / name)
         for name, fields in _descriptions(model, family, plan).items():
             (folder / name).write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _usage(family: Family) -> Usage:
+    """Returns how a folder of a class is loaded."""
+    if family is own.FAMILY:
+        taken = '# triarch import "this folder" --output=exports/mine'
+        return Usage("triarch", f'{taken}\nimport triarch\n\nmodel = triarch.load("exports/mine")', own.LAYOUT)
+    if not family.code:
+        name = family.class_name
+        return Usage(
+            "transformers", f'from transformers import {name}\n\nmodel = {name}.from_pretrained("this folder")'
+        )
+    name = family.auto_class
+    loaded = f'model = {name}.from_pretrained("this folder", trust_remote_code=True)'
+    notes = "transformers has no class for this network: the folder's own, `modeling_triarch.py`, needs PyTorch alone."
+    return Usage("transformers", f"from transformers import {name}\n\n{loaded}", notes)
 
 
 def _vocabulary_files(model: StoredModel) -> list[Path]:

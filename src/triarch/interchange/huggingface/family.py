@@ -44,6 +44,7 @@ class Family:
       reduced: a network as the class has it, less what predicts tokens where it has none of that.
       labels: what a config.json says of the labels, from their names; {} for classes without.
       code: files of `modelling/` that go along, for a class that transformers does not have.
+      auto_class: of transformers, that loads such a class.
     """
 
     name: str
@@ -67,3 +68,4 @@ class Family:
     reduced: Callable[[ModelConfig], ModelConfig] = lambda config: config
     labels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     code: tuple[str, ...] = ()
+    auto_class: str = ""

@@ -19,10 +19,8 @@ from triarch.models.choices import to_plain
 from triarch.models.network import layer_place, specs
 from triarch.models.shape import Side
 
-README = """\
-# A network of triarch
-
-No class of transformers expresses this network, so the files describe it themselves; `triarch import` reads them.
+LAYOUT = """\
+No class of transformers expresses this network, so the files describe it themselves:
 
 - `config.json`: under `model`, every field of `triarch.models.ModelConfig`, whose documentation says what each means.
 - `model.safetensors` (or several files and `model.safetensors.index.json`): the parameters. Every layer is by itself:
@@ -32,8 +30,7 @@ No class of transformers expresses this network, so the files describe it themse
   there is an `embedding.output`.
 - `*_token_id` in `config.json` and `generation_config.json`: the special ids of the vocabulary; a decoder behind an
   encoder reads `decoder_start_token_id` before its first target, one without reads `bos_token_id`.
-- whatever else there is belongs to the tokenizer.
-"""
+- whatever else there is belongs to the tokenizer."""
 
 
 def read(fields: Fields) -> ModelConfig:

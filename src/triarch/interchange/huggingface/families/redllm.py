@@ -100,6 +100,7 @@ def _family(name: str, architecture: Architecture, class_name: str, auto_class: 
         rules=rules,
         labels_start=lambda fields: fields.get("decoder_start_token_id"),
         code=CODE_FILES,
+        auto_class=auto_class,
     )
 
 
