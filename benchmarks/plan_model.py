@@ -2,6 +2,7 @@
 
     python benchmarks/plan_model.py                    # all 180 rows, some minutes
     python benchmarks/plan_model.py decllm/1b redllm   # of models whose names begin so
+    python benchmarks/plan_model.py --choices          # what model files take on five slices: docs/plans_chosen.md
 
 Memory is that reserved on a chip, time the roofline of the compiled program. Needs no libtpu and no TPU.
 """
@@ -12,15 +13,29 @@ import argparse
 import dataclasses
 import re
 import statistics
+import sys
 from pathlib import Path
 
 from triarch.cli.gin import files
+from triarch.errors import UserError
 from triarch.planning.topology import parse
+from triarch.training.choosing.choice import choose_on
 from triarch.training.choosing.cost import Option, needed_bytes, seconds
 from triarch.training.choosing.facts import Facts
 from triarch.training.config import RunConfig
 
-PAGE = Path(__file__).parents[1] / "docs" / "plans.md"
+ROOT = Path(__file__).parents[1]
+PAGE, CHOSEN = ROOT / "docs" / "plans.md", ROOT / "docs" / "plans_chosen.md"
+SLICES = ("v4-128", "v4-512", "v5e-256", "v5p-128", "v5p-512")
+_INTRODUCTION = """# Plans that runs choose
+
+Made by `python benchmarks/plan_model.py --choices`: what `triarch plan --gin_file=models/MODEL.gin --topology=SLICE`
+and `triarch train` choose with no other flag, for every model file at its recipe's batch. GiB are expected on a chip by
+the arithmetic of [On a pod](on_a_pod.md), not compiled; [Plans](plans.md) has 180 compiled rows, whose meshes and
+policies were given. **Tight**: by the arithmetic it does not fit. The compiler may still find room, as it does for
+decllm/8b on v4-128; what would be sure to fit stands below.
+
+| model | batch |"""
 _CELLS = 14
 
 
@@ -95,11 +110,42 @@ def errors(found: list[tuple[Row, float, float]]) -> tuple[list[float], list[flo
     return memory, time
 
 
+def choices(models: tuple[str, ...]) -> str:
+    """Returns the page of what runs choose; models that are tiny, for tests and laptops, are not on it."""
+    names = sorted(f"{path.parent.name}/{path.stem}" for path in (ROOT / "gin_configs" / "models").glob("*/*.gin"))
+    skipped = ("family", "tiny", "laptop")
+    names = [name for name in names if not name.split("/")[1].startswith(skipped) and name.startswith(models or ("",))]
+    text, below = [f"{_INTRODUCTION} {' | '.join(SLICES)} |", f"|{'---|' * (2 + len(SLICES))}"], []
+    for name in names:
+        config = recipe(name)
+        facts, cells = Facts(config, "tpu"), []
+        for slice_name in SLICES:
+            try:
+                choice = choose_on(config, parse(slice_name).machine, facts=facts)
+            except UserError as error:
+                cells.append("**no mesh**")
+                below.append(f"- {name} on {slice_name}: {error}")
+                continue
+            option = choice.option
+            mesh = ", ".join(f"{axis} {size}" for axis, size in option.sizes.items() if size > 1)
+            tight = "" if choice.fits else ", **tight**"
+            cells.append(f"{mesh}; {option.remat}; {choice.needed_bytes / 2**30:.1f}{tight}")
+            if not choice.fits:
+                below.append(f"- {name} on {slice_name}: {choice.advice}")
+        text.append(f"| {name} | {config.batch_size} x {config.data.window} | {' | '.join(cells)} |")
+        print(text[-1], file=sys.stderr, flush=True)
+    return "\n".join([*text, "", *below, ""])
+
+
 def main() -> None:
     """Prints a table and its errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
+    parser.add_argument("--choices", action="store_true", help="write what runs choose")
     args = parser.parse_args()
+    if args.choices:
+        CHOSEN.write_text(choices(tuple(args.models)))
+        return
     print("| model | slice | window | reserved GiB | estimate | s/step | estimate |\n|---|---|---|---|---|---|---|")
     found = []
     for name in dict.fromkeys((row.model, row.window) for row in rows(*args.models)):

@@ -52,8 +52,9 @@ _INTRODUCTION = [
     "  once.",
     "",
     "Parameters of 1B and more are shared out over the slice (FSDP), those of smaller models are on every chip;",
-    "layers' inputs alone are saved (remat full). `triarch plan --search` looks for better meshes and policies than",
-    "those shown.",
+    "layers' inputs alone are saved (remat full). Meshes and policies were given as flags; with none, runs choose",
+    "them: [Plans that runs choose](plans_chosen.md). The rows stand as the measure of the arithmetic behind that",
+    "(`benchmarks/plan_model.py`). `triarch plan --search` looks for better ones by compiling.",
     "",
 ]
 SLICES = ("v5e-256", "v5p-128", "v4-128", "v5p-512", "v4-512")

@@ -83,6 +83,25 @@ class TestCompiled:
         assert status == 0 and not found["fits"] and "NO" in out and found["complaint"] in out
         assert found["hbm_bytes_per_device"] > found["hbm_limit_bytes"]
 
+    def test_what_is_left_open_is_chosen_and_told(self, plan):
+        status, out, _, path = plan(
+            "--gin.MeshConfig.fsdp=1", "--gin.MeshConfig.data='auto'", "--gin.Execution.remat='auto'"
+        )
+        found = json.loads(path.read_text())
+        assert status == 0 and found["fits"] and found["remat"] == "none" and found["chosen"] in out
+        assert found["expected_bytes"] > found["argument_bytes"]
+
+    def test_a_mesh_that_does_not_fit_is_answered_with_what_would(self, plan):
+        flags = (
+            "--batch_size=262144",
+            "--gin.MeshConfig.fsdp=1",
+            "--gin.MeshConfig.data=4",
+            "--gin.Execution.remat=none",
+        )
+        status, out, _, path = plan(*flags)
+        found = json.loads(path.read_text())
+        assert status == 0 and not found["fits"] and "would fit" in found["would_fit"] and found["would_fit"] in out
+
     def test_the_best_of_a_search_is_compiled_to_the_end(self, plan):
         status, out, _, path = plan("--search", "--most=2", "--full")
         found = json.loads(path.read_text())
@@ -101,12 +120,20 @@ class TestCompiled:
         (["--program=prefill", "--packed"], "--packed: prompts of --program=prefill are never packed"),
         (["--program=evaluate", "--prompt_length=4"], "--prompt_length: goes with --program=prefill or decode"),
         (["--search", "--most=0"], "--most=0: expected a whole number from 1 on"),
+        (["--search", "--search_seconds=0"], "--search_seconds=0.0: expected a positive number of seconds"),
         (["--search", "--hlo=x.txt"], "--hlo: a search keeps the program of the best, which takes --full"),
     ],
 )
 def test_bad_input_is_one_line(plan, flags, message):
     status, _, err, path = plan(*flags)
     assert status != 0 and message in err and err.count("\n") == 1 and not path.exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")
+def test_a_search_without_a_compiler_is_one_line(plan):
+    status, _, err, _ = plan("--search")
+    assert status != 0 and "the TPU compiler is not installed: pip install 'triarch[tpu]'" in err
+    assert err.count("\n") == 1
 
 
 def test_a_program_that_there_is_not(plan, capsys):
@@ -122,7 +149,10 @@ def test_a_program_that_there_is_not(plan, capsys):
         (["--program=decode", "--prompt_length=0"], "prompt_length=0: expected at least 1"),
         (["--program=decode", "--new_tokens=0"], "max_new_tokens=0"),
         (["--program=prefill", "--batch_size=6"], "batch_size 6 is not divisible by fsdp=4"),
-        (["--program=decode", "--gin.MeshConfig.fsdp=3"], "needs 3 devices, but there are 4"),
+        (
+            ["--program=decode", "--gin.MeshConfig.fsdp=3"],
+            "needs 3 devices, but there are 4; v5e:2x2 and this batch go",
+        ),
     ],
 )
 @pytest.mark.tpu_compiler

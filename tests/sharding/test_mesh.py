@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from triarch.errors import UserError
 from triarch.sharding import MeshConfig, host_rows, make_mesh
+from triarch.sharding.mesh import AXES
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_sizes_resolve_the_rest(config, devices, sizes):
         (
             MeshConfig(data=3, fsdp=1, tensor=1),
             8,
-            "data=3, fsdp=1, sequence=1, tensor=1 needs 3 devices, but",
+            "data=3, fsdp=1, expert=1, sequence=1, tensor=1 needs 3 devices, but",
         ),
         (MeshConfig(data=-1, fsdp=3, tensor=1), 8, "needs a multiple of 3 devices, but there are 8"),
         (MeshConfig(data=16, fsdp=1, tensor=1), 8, "needs 16 devices"),
@@ -43,7 +44,7 @@ def test_sizes_that_do_not_fit_are_refused(config, devices, message):
 
 def test_one_device_makes_a_mesh():
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    assert dict(mesh.shape) == {"replica": 1, "data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
+    assert dict(mesh.shape) == dict.fromkeys(AXES, 1)
 
 
 class Chip:
@@ -61,7 +62,7 @@ def test_slices_are_replicas():
     """What stands along every other axis is within one slice."""
     chips = [Chip(i, i % 2) for i in range(8)]
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, replica=-1), chips)
-    assert mesh.devices.shape == (2, 1, 2, 1, 2)
+    assert mesh.devices.shape == (2, 1, 2, 1, 1, 2)
     for index, replica in enumerate(mesh.devices):
         assert {chip.slice_index for chip in replica.flat} == {index}
 

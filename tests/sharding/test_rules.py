@@ -15,8 +15,8 @@ from triarch.sharding.mesh import AXES, make_mesh
 from triarch.sharding.rules import batch_sharding, check_batch, check_split
 
 
-def mesh(data=2, fsdp=2, tensor=2, sequence=1, replica=1):
-    return AbstractMesh((replica, data, fsdp, sequence, tensor), AXES)
+def mesh(data=2, fsdp=2, tensor=2, sequence=1, replica=1, expert=1):
+    return AbstractMesh((replica, data, fsdp, expert, sequence, tensor), AXES)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Execution:
       scan_layers: loop over repeated layers (compile time independent of depth) instead of unrolling them.
       remat: what the backward pass finds saved: "none" recomputes nothing, "full" saves only each layer's input,
         "save_projections" also every product with weights, "save_projections_and_attention" attended values too;
-        "auto": a run chooses "none" or "full" by its devices' memory.
+        "auto": a run chooses by its devices' memory and speed.
       attention: "blocked" never holds the square of attention weights, "dense" does; "splash" is a kernel for TPUs,
         "cudnn" one for GPUs; "auto" is what is fastest on a platform.
       gather: of parameters that are split like the batch (FSDP): "compiler" leaves it to XLA, gradients being summed in

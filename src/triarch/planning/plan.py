@@ -11,6 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
 from triarch.planning import collectives as traffic
 from triarch.planning import compiler, generation, hlo, programs, work
@@ -19,7 +20,7 @@ from triarch.planning.estimate import Estimate, estimate
 from triarch.planning.generation import GENERATION_KINDS, Lengths
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
-from triarch.training.choosing.choice import Choice, choose_on
+from triarch.training.choosing.choice import Choice, choose_on, fitting_mesh
 from triarch.training.config import RunConfig, validate
 from triarch.training.run import Program
 
@@ -69,6 +70,7 @@ class Plan:
       steps: of the run.
       tokens: of the run.
       complaint: why it does not fit.
+      would_fit: of a training step that does not fit, what would, by estimate.
       cache_bytes: keys and values of a generation.
       chosen: what the run's config left open and was chosen, with the memory expected; None where it left nothing open.
       expected_bytes: by the estimate that choices are made by, of a training step; beside `hbm_bytes_per_device`.
@@ -106,6 +108,7 @@ class Plan:
     tokens_per_day_estimate: float | None = None
     chip_hours_estimate: float | None = None
     complaint: str | None = None
+    would_fit: str | None = None
     cache_bytes: int | None = None
     chosen: str | None = None
     expected_bytes: int | None = None
@@ -180,9 +183,9 @@ def prepare(
     if program not in GENERATION_KINDS:
         say("choosing a mesh and what to save")
         validate(config)
-        choice = choose_on(config, topology.machine)
+        choice = _chosen(config, topology)
         config = choice.applied(config)
-    run = programs.assembled(config, devices)
+    run = _assembled(config, topology, devices)
     facts = _facts(run, topology, program, lengths) | _told(choice)
     say(f"tracing the {program} step")
     if program in GENERATION_KINDS:
@@ -191,6 +194,28 @@ def prepare(
         lowered = programs.lowered(run, cast(Any, program), packed)
     places = coordinates(run.mesh.devices.flat)
     return Prepared(facts, places, _tokens_per_step(run, program, lengths)), lowered
+
+
+def _chosen(config: RunConfig, topology: Topology) -> Choice:
+    try:
+        return choose_on(config, topology.machine)
+    except UserError as error:
+        raise _with_mesh(error, config, topology) from None
+
+
+def _assembled(config: RunConfig, topology: Topology, devices: list[Any]) -> Program:
+    try:
+        return programs.assembled(config, devices)
+    except UserError as error:
+        raise _with_mesh(error, config, topology) from None
+
+
+def _with_mesh(error: UserError, config: RunConfig, topology: Topology) -> UserError:
+    """Returns an error of a mesh of the user's own with one that goes with the slice; any other as it is."""
+    if config.mesh.is_open or "mesh" not in str(error):
+        return error
+    mesh = fitting_mesh(config, topology.machine)
+    return error if mesh is None else UserError(f"{error}; {topology.name} and this batch go with {mesh}")
 
 
 def _told(choice: Choice | None) -> dict[str, Any]:

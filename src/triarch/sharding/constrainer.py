@@ -54,7 +54,9 @@ class Constrainer:
         activations = self.rules.activations
         apart = {*activations.batch, *activations.length}
         own = partition_spec(axes, kernel.shape, self.rules.parameters, self.devices)
-        whole = PartitionSpec(*(_without(split, apart) for split in own))
+        # Experts stay where they live: tokens travel to them.
+        splits = zip(own, axes, strict=True)
+        whole = PartitionSpec(*(split if name == "experts" else _without(split, apart) for split, name in splits))
         return _gathered(dtype, *(NamedSharding(self.devices, spec) for spec in (own, whole)), kernel)
 
     def at_home(self, x: jax.Array, axes: LogicalAxes) -> jax.Array:

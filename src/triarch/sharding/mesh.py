@@ -20,7 +20,7 @@ else:
     jax, mesh_utils = lazy.module("jax"), lazy.module("jax.experimental.mesh_utils")
 
 # From the slowest network to the fastest: neighbours on the mesh are neighbours on the torus.
-AXES = ("replica", "data", "fsdp", "sequence", "tensor")
+AXES = ("replica", "data", "fsdp", "expert", "sequence", "tensor")
 AxisSize: TypeAlias = Size | Literal[-1]
 
 
@@ -34,6 +34,7 @@ class MeshConfig:
       fsdp: shards of the batch that also share out the parameters (fully sharded data parallelism).
       tensor: shards of heads and feed-forward width inside one layer.
       sequence: shards of each sequence (context parallelism): queries are split, keys and values gathered.
+      expert: shards of the batch that also share out the experts of a layer (`Experts`), to which tokens travel.
       replica: like `data`, between slices: all that crosses the data-centre network is one sum of gradients a step.
     """
 
@@ -42,6 +43,7 @@ class MeshConfig:
     tensor: AxisSize = 1
     sequence: AxisSize = 1
     replica: AxisSize = 1
+    expert: AxisSize = 1
 
     @property
     def is_open(self) -> bool:
@@ -165,7 +167,8 @@ def host_rows(sharding: Sharding, batch_size: int, process_index: int | None = N
     groups = sorted({frozenset(rows) for rows in held.values()}, key=min)
     if sum(len(group) for group in groups) != batch_size:
         raise UserError(
-            "the mesh gives hosts overlapping rows of the batch: let replica * data * fsdp be a multiple of the hosts"
+            "the mesh gives hosts overlapping rows of the batch: let replica * data * fsdp * expert be a multiple of "
+            "the hosts"
         )
     start = 0
     for group in groups:

@@ -43,7 +43,7 @@ class ParameterRules:
     kv_heads: MeshAxes = ("tensor",)
     head_dim: MeshAxes = ()
     layers: MeshAxes = ()
-    experts: MeshAxes = ()
+    experts: MeshAxes = ("expert",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,10 @@ class ActivationRules:
       head_dim: width of one head.
       mlp: inner width of the feed-forward layer.
       vocab: logits of a position.
+      experts: experts of a feed-forward layer.
     """
 
-    batch: MeshAxes = ("replica", "data", "fsdp")
+    batch: MeshAxes = ("replica", "data", "fsdp", "expert")
     length: MeshAxes = ("sequence",)
     embed: MeshAxes = ()
     heads: MeshAxes = ("tensor",)
@@ -69,6 +70,7 @@ class ActivationRules:
     head_dim: MeshAxes = ()
     mlp: MeshAxes = ("tensor",)
     vocab: MeshAxes = ("tensor",)
+    experts: MeshAxes = ("expert",)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from triarch.data.packed_batches import PackedBatches
 from triarch.interchange import Placement
 from triarch.models import Network
 from triarch.models.adapters.network import AdaptedNetwork
+from triarch.models.layers.experts import Experts
 from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
@@ -208,6 +209,8 @@ def assemble_program(
     check_batch(config.rules, mesh, config.batch_size, config.microbatches)
     for own in (config.model, config.model.of_side("decoder")):
         check_split(config.rules, mesh, {"heads": own.num_heads, "mlp": own.d_ff})
+    if isinstance(config.model.feed_forward, Experts):
+        check_split(config.rules, mesh, {"experts": config.model.feed_forward.num_experts})
     layout = batch_sharding(config.rules, mesh)
     network = placed(config, mesh, objective.make_head)
     transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)

@@ -13,7 +13,7 @@ from triarch.sharding import MeshConfig
 from triarch.sharding.torus import places
 from triarch.training import train
 from triarch.training.choosing.chips import CHIPS
-from triarch.training.choosing.choice import choose, choose_on
+from triarch.training.choosing.choice import advice, choose, choose_on, fitting_mesh, least
 from triarch.training.choosing.facts import Facts
 from triarch.training.choosing.machine import machine_of_chips
 from triarch.training.inputs import open_inputs
@@ -53,6 +53,16 @@ class TestByMemory:
         choice = on(0.9, facts, batch_size=8192)
         assert not choice.fits and choice.advice == "RunConfig.microbatches = 2 would fit"
         assert on(0.001, facts).advice == "take more devices, or a smaller batch_size"
+
+    def test_a_mesh_that_does_not_fit_is_answered_with_one_that_does(self):
+        own = wide(mesh=MeshConfig(data=-1), execution=Execution(remat="none"), batch_size=8192)
+        machine = dataclasses.replace(EIGHT, memory_bytes=int(0.9 * 2**30))
+        tried = choose_on(own, machine).option
+        assert advice(own, machine, tried) == "RunConfig.microbatches = 2 would fit"
+        machine = dataclasses.replace(EIGHT, memory_bytes=int(1.2 * 2**30))
+        told = advice(own, machine, tried)
+        assert told == "fsdp=8, remat full, gather layer would fit, with about 991.8 MiB a device"
+        assert fitting_mesh(own, machine) == "data=8" and least(wide(), machine).option.remat == "full"
 
     def test_what_the_config_says_stays(self, facts):
         own = Execution(remat="save_projections", gather="compiler")

@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
       UserError: the slice, config, mesh or batch is not in order, or libtpu is missing or locked.
     """
     from triarch.files import write_whole
-    from triarch.planning import Lengths, make_plan, make_quick_plan, parse
+    from triarch.planning import Lengths, parse
 
     topology = parse(args.topology, args.slices)
     if args.batch_size is not None and args.batch_size < 1:
@@ -112,8 +112,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     keep = None if args.hlo is None else lambda text: write_whole(args.hlo, text)
     with _progress() as say:
         if not args.search:
-            make = make_plan if args.full else make_quick_plan
-            plan, trials = make(config, topology, args.program, args.packed, say, keep, lengths), []
+            plan, trials = _planned(args, config, topology, say, keep, lengths), []
         else:
             trials, left = _searched(args, config, topology, say, keep, lengths)
             plan = trials[0].plan
@@ -122,6 +121,35 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return dataclasses.asdict(plan)
     print("\n" + "\n".join([*_table(trials), left]))
     return {**dataclasses.asdict(plan), "tried": [_as_plain(trial) for trial in trials]}
+
+
+def _planned(
+    args: argparse.Namespace, config: RunConfig, topology: Topology, say: Say, keep: Keep | None, lengths: Lengths
+) -> Plan:
+    """Returns the plan of a config, whose choices the compiler checks: where it finds no room, what needs least."""
+    from triarch.planning import make_plan, make_quick_plan
+    from triarch.training.choosing.choice import advice, least
+    from triarch.training.choosing.cost import Option
+
+    def make(config: RunConfig) -> Plan:
+        return (make_plan if args.full else make_quick_plan)(
+            config, topology, args.program, args.packed, say, keep, lengths
+        )
+
+    plan = make(config)
+    if plan.fits or args.program != "train":
+        return plan
+    if plan.chosen is not None:
+        smallest = least(config, topology.machine)
+        option = smallest.option
+        if (dict(option.sizes), option.remat, option.gather) != (plan.mesh, plan.remat, plan.gather):
+            say("that did not fit: trying what needs least")
+            told = f"{smallest.describe()}, since this did not fit: {plan.chosen}"
+            plan = dataclasses.replace(make(smallest.applied(config)), chosen=told)
+    if plan.fits:
+        return plan
+    tried = Option(plan.mesh, plan.remat, plan.gather, plan.microbatches)
+    return dataclasses.replace(plan, would_fit=advice(config, topology.machine, tried))
 
 
 def _searched(
@@ -204,6 +232,8 @@ def lines(plan: Plan) -> list[str]:
         text.append(f"cache          {_gib(plan.cache_bytes)} of keys and values")
     if plan.complaint is not None:
         text.append(f"compiler       {plan.complaint}")
+    if plan.would_fit is not None:
+        text.append(f"what would     {plan.would_fit}")
     if plan.estimate is None:
         return [*text, f"compile        {_compiled(plan)}"]
     flops, seconds = plan.model_flops_per_step, plan.estimate

@@ -17,7 +17,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.models import MakeHead, ModelConfig
-from triarch.models.network import Specs, layer_place, specs
+from triarch.models.network import ParameterSpec, Specs, layer_place, specs
 from triarch.models.shape import Side
 
 LAYER = "{layer}"
@@ -162,6 +162,9 @@ def _made_out(config: ModelConfig, shapes: Specs, rule: Rule) -> Iterator[Link]:
     for layer in range(config.num_layers(side)):
         places = [_place(config, name, layer) for name in rule.ours]
         if all(leaf in shapes for leaf, _ in places):
+            has_experts = _has_experts(shapes[places[0][0]], places[0][1])
+            if has_experts != (EXPERT in rule.theirs) and (rule.transposed or EXPERT in rule.theirs):
+                continue
             slots = tuple(Slot(leaf, row, shapes[leaf].shape[0 if row is None else 1 :]) for leaf, row in places)
             theirs = rule.theirs.replace(LAYER, str(layer))
             if EXPERT not in theirs:
@@ -170,6 +173,11 @@ def _made_out(config: ModelConfig, shapes: Specs, rule: Rule) -> Iterator[Link]:
             for expert in range(slots[0].shape[0]):
                 parts = (dataclasses.replace(slot, shape=slot.shape[1:], expert=expert) for slot in slots)
                 yield Link(rule, theirs.replace(EXPERT, str(expert)), tuple(parts))
+
+
+def _has_experts(spec: ParameterSpec, row: int | None) -> bool:
+    """Whether what a parameter, or its row, holds of a layer is of experts, one after another."""
+    return spec.axes[0 if row is None else 1 :][:1] == ("experts",)
 
 
 def _place(config: ModelConfig, name: str, layer: int) -> tuple[str, int | None]:

@@ -1,12 +1,11 @@
-"""The module of `Experts`: tokens sorted by expert, and one product of groups for each matrix."""
+"""The module of `Experts`: a router, and what becomes of the tokens that it sends out."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from triarch.errors import UserError
 from triarch.models.adapters.kernel import multiplied
@@ -15,17 +14,19 @@ from triarch.models.layers.context import StackContext
 from triarch.models.layers.experts import Experts
 from triarch.models.layers.parts import Site
 from triarch.models.layers.projection import project
+from triarch.models.layers.routing import ExpertKernels, dropless, limited
 from triarch.models.precision import at_least_float32
 
 
 class ExpertLayer(nnx.Module):
-    """Routes each token to a few experts, dropless; adds "balance_loss" and "router_z_loss" to the context's losses."""
+    """Routes each token to a few experts; adds "balance_loss" and "router_z_loss" to the context's losses."""
 
     def __init__(self, site: Site, spec: Experts):
         if site.execution.feed_forward_parts > 1:
             parts = f"Execution.feed_forward_parts = {site.execution.feed_forward_parts}"
             raise UserError(f"{parts}: expected 1 with Experts, which are not cut into parts")
         self.spec = spec
+        self.constrain = site.constrain
         self.activation = ACTIVATIONS[site.shape.activation]
         d_model, d_ff, experts = site.shape.d_model, spec.width(site.shape), spec.num_experts
         is_gated, axes = site.shape.gated_mlp, ("experts", "embed", "mlp")
@@ -42,40 +43,22 @@ class ExpertLayer(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext
     ) -> Float[Array, "batch length d_model"]:
-        tokens = x.reshape(-1, x.shape[-1])
         wide = at_least_float32(x.dtype)
-        logits = multiplied(lambda x, kernel: x @ kernel.astype(wide), tokens.astype(wide), self.router[...])
+        logits = multiplied(lambda x, kernel: x @ kernel.astype(wide), x.astype(wide), self.router[...])
         shares = jax.nn.softmax(logits, axis=-1)
         weights, chosen = jax.lax.top_k(shares, self.spec.per_token)
         if context.losses is not None:
             self._add_losses(logits, shares, chosen, context)
         if self.spec.renormalised:
             weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-        y = self._routed(tokens, weights.astype(x.dtype), chosen).reshape(x.shape)
+        room = self.spec.room(x.shape[1])
+        routed = x, weights.astype(x.dtype), chosen, self._kernels, self.activation, self.constrain
+        y = dropless(*routed) if room is None else limited(*routed, room, context.mask.query_segments)
         return y if self.shared_up is None else y + self._shared(x)
 
-    def _routed(
-        self,
-        tokens: Float[Array, "tokens d_model"],
-        weights: Float[Array, "tokens chosen"],
-        chosen: Int[Array, "tokens chosen"],
-    ) -> Float[Array, "tokens d_model"]:
-        """Returns the weighted sums of what the chosen experts make of each token."""
-        experts = chosen.reshape(-1)
-        order = jnp.argsort(experts, stable=True)
-        sizes = jnp.bincount(experts, length=self.spec.num_experts)
-
-        def grouped(rows: jax.Array, kernels: jax.Array) -> jax.Array:
-            return jax.lax.ragged_dot(rows, kernels.astype(rows.dtype), sizes)
-
-        def product(rows: jax.Array, kernels: nnx.Param) -> jax.Array:
-            return checkpoint_name(multiplied(grouped, rows, kernels[...]), "projection")
-
-        rows = tokens[order // self.spec.per_token]
-        inner = product(rows, self.up)
-        inner = self.activation(inner) if self.gate is None else self.activation(product(rows, self.gate)) * inner
-        by_token = product(inner, self.down)[jnp.argsort(order)].reshape(*chosen.shape, -1)
-        return jnp.einsum("tkd,tk->td", by_token, weights)
+    @property
+    def _kernels(self) -> ExpertKernels:
+        return ExpertKernels(self.up[...], None if self.gate is None else self.gate[...], self.down[...])
 
     def _shared(self, x: jax.Array) -> jax.Array:
         """Returns what the expert that all tokens pass makes of them."""
@@ -87,6 +70,8 @@ class ExpertLayer(nnx.Module):
     def _add_losses(self, logits: jax.Array, shares: jax.Array, chosen: jax.Array, context: StackContext) -> None:
         """Adds the losses of this layer's router, means over the tokens that are not padding."""
         segments = context.mask.query_segments
+        logits, shares = (x.reshape(-1, x.shape[-1]) for x in (logits, shares))
+        chosen = chosen.reshape(-1, chosen.shape[-1])
         real = jnp.ones(len(logits), logits.dtype) if segments is None else (segments.reshape(-1) > 0)
         real = real.astype(logits.dtype) / jnp.maximum(jnp.sum(real), 1)
         often = jnp.einsum("tke,t->e", jax.nn.one_hot(chosen, self.spec.num_experts, dtype=real.dtype), real)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 from triarch import lazy
-from triarch.fields import Count, NotNegative, Size, check, require
+from triarch.fields import Count, NotNegative, Positive, Size, check, require
 from triarch.models.layers.dense import num_weights
 from triarch.models.layers.parts import Reading, Site
 from triarch.models.shape import Shape
@@ -19,10 +20,12 @@ else:
 
 @dataclasses.dataclass(frozen=True)
 class Experts:
-    """Feed-forward layers that share out the tokens, none of which is dropped.
+    """Feed-forward layers that share out the tokens.
 
-    A token's router logits become weights by softmax over all experts; its output is the weighted sum of those of its
-    experts. Activation and gating are the config's.
+    None is dropped, unless there is a capacity: then an expert takes the first tokens of a row that choose it, up to
+    so many, and the others pass the layer by (Switch Transformer, arXiv 2101.03961). Texts packed into a row share
+    its room, padding takes none. A token's router logits become weights by softmax over all experts; its output is the
+    weighted sum of those of its experts. Activation and gating are the config's.
 
     Attributes:
       num_experts: how many there are.
@@ -30,6 +33,9 @@ class Experts:
       d_ff: inner width of one expert; None means that of the config.
       renormalised: whether the weights of the chosen sum to one, which is softmax over their logits alone (Mixtral; not
         OLMoE).
+      capacity: tokens of a row that an expert takes at most; None for all.
+      capacity_factor: the same as a multiple of its even share, length * per_token / num_experts, rounded up. In
+        decoding, where tokens come one by one, none is then dropped.
       shared_d_ff: inner width of one more expert that every token passes (DeepSeek-MoE); 0 for none.
       balance_loss: coefficient of the loss that evens out how often experts are chosen (arXiv 2101.03961, equation 4);
         mean over layers, taken of the tokens of each microbatch.
@@ -40,6 +46,8 @@ class Experts:
     per_token: Size
     d_ff: Size | None = None
     renormalised: bool = True
+    capacity: Size | None = None
+    capacity_factor: Positive | None = None
     shared_d_ff: Count = 0
     balance_loss: NotNegative = 0.01
     router_z_loss: NotNegative = 0.0
@@ -60,11 +68,19 @@ class Experts:
         check(self)
         is_there = self.per_token <= self.num_experts
         require(self, "per_token", is_there, f"must be at most num_experts = {self.num_experts}")
+        is_one = self.capacity is None or self.capacity_factor is None
+        require(self, "capacity_factor", is_one, f"does not go with capacity = {self.capacity}: one of them limits")
         require(shape, "mlp_bias", not shape.mlp_bias, "does not go with Experts, which have no biases")
 
     def width(self, shape: Shape) -> int:
         """Returns the inner width of one expert."""
         return shape.d_ff if self.d_ff is None else self.d_ff
+
+    def room(self, length: int) -> int | None:
+        """Returns how many tokens of a row of `length` an expert takes at most; None for all."""
+        if self.capacity_factor is not None:
+            return min(length, math.ceil(self.capacity_factor * length * self.per_token / self.num_experts))
+        return None if self.capacity is None else min(length, self.capacity)
 
     def _num_weights(self, shape: Shape, experts: int) -> int:
         """Returns the entries of the matrices that a token would pass which is sent to so many experts."""

@@ -18,17 +18,15 @@ from triarch.models import ModelConfig
 from triarch.sharding import MeshConfig
 from triarch.sharding.torus import places
 from triarch.training.choosing.cost import LOW, Option, needed_bytes, seconds
-from triarch.training.choosing.facts import Facts
+from triarch.training.choosing.facts import POLICIES, Facts
 from triarch.training.choosing.machine import Machine, machine_of
 from triarch.training.config import RunConfig
 
-# Of policies between the two, none is faster than the second by the compiled programs, see docs/plans.md.
-_POLICIES = ("none", "full")
 _TENSORS = (1, 2, 4, 8, 16)
 _MICROBATCHES = (2, 4, 8, 16, 32, 64)
-# Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken, and of
-# these the one that needs least memory.
-_AS_FAST = 0.03
+# Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken if it leaves
+# half the memory free, and of these, or else of all, the one that needs least.
+_AS_FAST, _HALF = 0.03, 0.5
 _PINNED = ("tensor", "sequence")
 
 
@@ -127,6 +125,45 @@ def choose_on(
     return _cheapest(facts, machine, left_open, list(options(facts.config, machine, before)))
 
 
+def least(config: RunConfig, machine: Machine) -> Choice:
+    """Returns of what `choose_on` may take that which needs least memory."""
+    facts = Facts(config, machine.platform)
+    found = [
+        Choice(option, machine, _left_open(config), needed_bytes(facts, option), seconds(facts, option, machine))
+        for option in options(config, machine)
+    ]
+    return min(found, key=lambda one: one.needed_bytes)
+
+
+def advice(config: RunConfig, machine: Machine, tried: Option) -> str:
+    """Returns what would make a run fit that does not: the mesh and policy of its own choosing, or microbatches.
+
+    What the config says of mesh, remat and gather is given up; by estimate, nothing is compiled.
+
+    Args:
+      config: of the run.
+      machine: the devices.
+      tried: what was found not to fit.
+    """
+    execution: Any = dataclasses.replace(config.execution, remat="auto", gather="auto")
+    opened = dataclasses.replace(config, mesh=MeshConfig(), execution=execution)
+    smallest = least(opened, machine)
+    if smallest.needed_bytes <= (machine.memory_bytes or math.inf):
+        fitting = choose_on(opened, machine)
+        if fitting.option != tried:
+            return f"{fitting.option} would fit, with about {shown(fitting.needed_bytes)} a device"
+    return _advice(Facts(opened, machine.platform), smallest.option, machine.memory_bytes or math.inf)
+
+
+def fitting_mesh(config: RunConfig, machine: Machine) -> str | None:
+    """Returns a mesh that goes with a machine and a batch, as text; None where there is none."""
+    try:
+        found = next(options(dataclasses.replace(config, mesh=MeshConfig()), machine))
+    except UserError:
+        return None
+    return ", ".join(f"{axis}={size}" for axis, size in found.sizes.items() if size > 1) or "data=1"
+
+
 def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None) -> Iterator[Option]:
     """Yields what may be chosen: every mesh that a config leaves open, with every policy that it leaves open.
 
@@ -143,7 +180,7 @@ def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | Non
             f"{machine.num_devices} devices by any mesh: expected a multiple of {_least_rows(config, machine)}"
         )
     for sizes in meshes:
-        for policy in _POLICIES if config.execution.remat == "auto" else (config.execution.remat,):
+        for policy in POLICIES if config.execution.remat == "auto" else (config.execution.remat,):
             yield _completed(config, sizes, policy, before)
 
 
@@ -170,7 +207,11 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
     if roomy:
         fastest = min(one.seconds for one in roomy)
         as_fast = [one for one in roomy if one.seconds <= fastest * (1 + _AS_FAST)]
-        return min(as_fast, key=lambda one: (one.option.gather == "layer", one.needed_bytes))
+
+        def rank(one: Choice) -> tuple[bool, float]:
+            return one.option.gather == "layer" or one.needed_bytes > _HALF * limit, one.needed_bytes
+
+        return min(as_fast, key=rank)
     least = min(tried, key=lambda one: one.needed_bytes)
     advice = None if least.needed_bytes <= limit else _advice(facts, least.option, limit)
     return dataclasses.replace(least, advice=advice)

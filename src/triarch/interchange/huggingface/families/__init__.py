@@ -19,6 +19,7 @@ from triarch.interchange.huggingface.families import (
     redllm,
     roberta,
     rwkv,
+    switch,
     t5,
     t5gemma,
 )
@@ -44,6 +45,7 @@ FAMILIES = {
         gemma3.FAMILY,
         t5.FAMILY,
         t5.UMT5,
+        switch.FAMILY,
         bart.FAMILY,
         t5gemma.FAMILY,
         redllm.REDLLM,
