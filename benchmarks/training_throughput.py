@@ -76,9 +76,10 @@ def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
     from triarch.objectives import CausalLM, SpecialTokens
     from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
     from triarch.training import DataConfig, RunConfig
+    from triarch.training.networks import placed
     from triarch.training.optimizers import optimizer as optimizers
     from triarch.training.optimizers.schedules import Constant
-    from triarch.training.state import abstract_state, born_sharded, placed
+    from triarch.training.state import abstract_state, born_sharded
     from triarch.training.step import make_train_step
 
     config = RunConfig(
@@ -94,7 +95,7 @@ def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
     )
     mesh = make_mesh(MeshConfig())
     layout = batch_sharding(AxisRules(), mesh)
-    network = placed(model, config.execution, AxisRules(), mesh)
+    network = placed(config, mesh)
     transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
     target = abstract_state(network, transformation, AxisRules(), mesh)
     state = born_sharded(network, transformation, target, 0)

@@ -98,7 +98,7 @@ def test_ettin_layers_alternate():
             {"decoder_num_heads": 4, "num_kv_heads": 2, "decoder_num_kv_heads": 3},
             "num_kv_heads = 3 must divide num_heads = 4 (of",
         ),
-        ({"decoder_d_ff": 0}, "decoder_d_ff = 0: expected"),
+        ({"decoder_d_ff": -1}, "decoder_d_ff = -1: expected"),
         ({"decoder_d_ff": 1.5}, "decoder_d_ff = 1.5: expected"),
         ({"decoder_d_ff": 12, "num_encoder_layers": 0}, "decoder_d_ff = 12 goes with an encoder and a decoder"),
         ({"rope_fraction": 0.0}, "rope_fraction = 0.0: expected"),

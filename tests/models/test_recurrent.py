@@ -15,6 +15,7 @@ from tests.models.test_cache import assert_equal, texts
 from tests.models.test_counts import actual_params
 from tests.models.tiny import DECLLM, REDLLM
 from triarch.errors import UserError
+from triarch.models import Execution, abstract
 from triarch.models.attention.masks import Mask
 from triarch.models.attention.positions import rotary_angles
 from triarch.models.layers.context import StackContext
@@ -265,3 +266,19 @@ def test_rwkv_begins_layer_by_layer():
         np.testing.assert_allclose(mixer.decay[...][layer], wanted, rtol=1e-5)
         wanted = (np.arange(16) / 16) ** (1 - layer / 3)
         np.testing.assert_allclose(mixer.mix_value[...][layer], wanted + 0.3 * depth, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mixer", [Mamba2(state_dim=64, num_heads=8, head_dim=64, chunk_size=64), Retention(chunk_size=64), RwkvTimeMix()]
+)
+def test_operations_are_those_the_compiler_counts(mixer):
+    """Of whole squares of chunks; the compiler also counts what is no product of matrices."""
+    sizes = {"d_model": 256, "num_heads": 4, "head_dim": 64, "d_ff": 512, "num_decoder_layers": 2}
+    config = dataclasses.replace(DECLLM, **sizes, mixer=mixer)
+    length = 256
+    graph, state = nnx.split(abstract(config, Execution("float32", scan_layers=False)))
+    tokens = {"decoder_input_tokens": jax.ShapeDtypeStruct((1, length), jnp.int32)}
+    run = jax.jit(lambda state, batch: nnx.merge(graph, state)(batch))
+    counted = run.lower(state, tokens).cost_analysis()["flops"]
+    lookups = 2 * length * config.d_model * config.vocab_size
+    assert 1 <= counted / (config.flops(0, length, "paper") - lookups) < 1.05

@@ -13,7 +13,7 @@ import numpy as np
 from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.reading import Frame
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.embedder import CONTRAST, Embedder
 from triarch.interchange.loaded import Function
 from triarch.models import Transformer
@@ -102,7 +102,7 @@ class TextReader:
 
 
 def frame_of(
-    model: LoadedModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None
+    model: LoadedModel | StoredModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns the ids that stand before and after a text that is to be embedded.
 
@@ -113,15 +113,18 @@ def frame_of(
       UserError: the vocabulary is unknown.
     """
     objective = None if model.origin.is_imported else model.origin.objective
+    architecture = model.config.architecture
     if objective is not None and objective.get("class") == CONTRAST:
         contrast = cast(Contrast, objective_from(objective, str(model.path)))
-        return contrast.frame(
-            model.config.architecture, SpecialTokens.from_manifest((model.vocabulary or {})["special"])
-        )
-    frame = Frame.of(model, tokenizer_frame)
-    if frame.is_imported and tokenizer_frame is not None:
+        return contrast.frame(architecture, SpecialTokens.from_manifest((model.vocabulary or {})["special"]))
+    is_headless = model.origin.headless is not None
+    if tokenizer_frame is not None and (model.origin.is_imported or is_headless):
         return tuple(tokenizer_frame[0]), tuple(tokenizer_frame[1])
-    return frame.before, frame.after if model.config.architecture != "decoder-only" else ()
+    if is_headless and model.vocabulary is not None:
+        special = SpecialTokens.from_manifest(model.vocabulary["special"])
+        return () if architecture == "encoder-decoder" else (special.bos,), (special.eos,)
+    frame = Frame.of(model, tokenizer_frame)
+    return frame.before, frame.after if architecture != "decoder-only" else ()
 
 
 def embed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -105,3 +106,38 @@ def test_an_import_embeds_as_its_folder_says(body, tmp_path):
     np.testing.assert_allclose(
         plain.embed(TEXTS, prompt_name="query"), theirs.encode(TEXTS, prompt_name="query"), atol=1e-5
     )
+
+
+def test_an_exported_embedder_is_the_librarys(body, tmp_path):
+    """A body without a head, imported, and exported again with another pooling and a prompt."""
+    folder = tmp_path / "headless"
+    shutil.copytree(body, folder)
+    shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
+    (folder / "modules.json").unlink(missing_ok=True)
+    parity.transformers.AutoModel.from_pretrained(body).save_pretrained(folder)
+    assert main(["import", str(folder), f"--output={tmp_path / 'export'}"]) == 0
+    output = tmp_path / "st"
+    flags = ["--format=sentence_transformers", "--pooling=cls", "--normalize", "--prompt=query=import "]
+    assert main(["export", f"--workdir={tmp_path / 'export'}", f"--output={output}", *flags]) == 0
+    again = triarch.load(output)
+    assert again.embedder() == Embedder("cls", True, "cosine", {"query": "import "})
+    ours = triarch.load(tmp_path / "export")
+    wanted = ours.embed(TEXTS, pooling="cls", normalize=True, prompt="import ")
+    np.testing.assert_allclose(again.embed(TEXTS, prompt_name="query"), wanted, atol=1e-5)
+    library = pytest.importorskip("sentence_transformers")
+    theirs = library.SentenceTransformer(str(output), device="cpu")
+    np.testing.assert_allclose(theirs.encode(TEXTS, prompt_name="query"), wanted, atol=1e-5)
+
+
+def test_what_cannot_be_exported_so_is_one_line(body, tmp_path, capsys):
+    assert main(["import", str(body), f"--output={tmp_path / 'export'}"]) == 0
+    given = ["export", f"--workdir={tmp_path / 'export'}", f"--output={tmp_path / 'st'}"]
+    for flags, message in (
+        (["--format=huggingface", "--pooling=cls"], "--pooling goes with --format=sentence_transformers"),
+        (["--format=sentence_transformers", "--pooling=max"], "no pooling 'max'"),
+        (["--format=sentence_transformers", "--prompt=query"], "--prompt=query: expected NAME=TEXT"),
+    ):
+        capsys.readouterr()
+        assert main([*given, *flags]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "st").exists()

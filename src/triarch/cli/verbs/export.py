@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import steps
+from triarch.cli import export_embedder, steps
 from triarch.cli.outputs import check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
@@ -20,6 +20,8 @@ HELP = """Writes a run's parameters, without optimizer state, as a self-describi
 --format=huggingface, as config.json, safetensors and tokenizer files. Of a run with RunConfig.adapter, --format=peft
 writes the adapters, which peft loads onto the exported base, and --merge_adapter lets the other formats write the sums.
 
+--format=sentence_transformers adds how texts become vectors, for SentenceTransformer to load.
+
 The class of transformers is found from the network. RedLLM and DecLLM, which it lacks, take a PyTorch file along that
 AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True. What that file does not hold either (a
 recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
@@ -28,9 +30,10 @@ slice, the first one writes, and none needs its accelerator.
 README.md is a model card made from the run's own record: architecture, counts, data, tokens, losses, how to load."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
+  triarch export --workdir=runs/retriever --output=st/retriever --format=sentence_transformers --prompt='query=query: '
   triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
 
-FORMATS = ("orbax", "huggingface", "peft")
+FORMATS = ("orbax", "huggingface", export_embedder.FORMAT, "peft")
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -39,13 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--workdir", required=True, type=Path, metavar="RUN", help="the run (or an export, to change type or format)")
     add("--output", required=True, type=Path, metavar="DIR", help="folder to make")
-    add("--format", default="orbax", help="orbax, huggingface or peft (default: %(default)s)")
+    add("--format", default="orbax", help=f"{', '.join(FORMATS)} (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
     add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
     add("--merge_adapter", action="store_true", help="of a run with RunConfig.adapter: write the sums with its base")
     add("--overwrite", action="store_true", help="replace what an earlier export left at --output")
+    export_embedder.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -56,13 +60,15 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     """
     if args.format not in FORMATS:
         raise UserError(f"--format={args.format}: no such format{nearest(args.format, FORMATS)}")
-    if args.format != "huggingface" and args.family is not None:
+    if args.format not in ("huggingface", export_embedder.FORMAT) and args.family is not None:
         raise UserError("--family goes with --format=huggingface")
+    if args.format != export_embedder.FORMAT:
+        export_embedder.refuse_flags(args)
     check_new_folder("output", args.output, args.overwrite)
     _check_adapter(args)
     if not first_alone():
         return None
-    if args.format == "huggingface":
+    if args.format in ("huggingface", export_embedder.FORMAT):
         return _write_huggingface(args)
     if args.format == "peft":
         return _write_peft(args)
@@ -128,6 +134,9 @@ def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
     family = choose_family(model, args.family)
     size = num_bytes(model, family, args.dtype)
     tokenizer = tokenizer_files(model)
+    if args.format == export_embedder.FORMAT:
+        embedder = export_embedder.embedder_of(args, model)
+        tokenizer = {**tokenizer, **export_embedder.files_of(model, embedder, family, tokenizer)}
     with Progress(show=True) as progress:
         progress.start(f"export {args.output.name}", size)
         write_huggingface(

@@ -19,7 +19,7 @@ from triarch.decoding import Conventions, decoder_start
 from triarch.decoding.score_rows import cut_left
 from triarch.decoding.scoring import Continuation
 from triarch.errors import UserError
-from triarch.interchange import LoadedModel
+from triarch.interchange import LoadedModel, StoredModel
 from triarch.objectives import SpecialTokens
 
 Tokens = list[int]
@@ -63,7 +63,7 @@ class Frame:
     is_imported: bool = False
 
     @classmethod
-    def of(cls, model: LoadedModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None) -> Frame:
+    def of(cls, model: LoadedModel | StoredModel, tokenizer_frame: tuple[Sequence[int], Sequence[int]] | None) -> Frame:
         """Returns the frame of a model's training; of an imported model, the one its tokenizer puts around texts.
 
         Args:

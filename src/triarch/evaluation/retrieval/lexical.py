@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from triarch.errors import UserError
@@ -21,6 +23,7 @@ def bm25_ranking(collection: Collection, count: int) -> list[list[str]]:
         import bm25s
     except ImportError:
         raise UserError("the baseline BM25 needs bm25s: pip install 'triarch[retrieval]'") from None
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
     quiet = {"show_progress": False}
     index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
     index.index(bm25s.tokenize(list(collection.documents), stopwords="en", **quiet), **quiet)

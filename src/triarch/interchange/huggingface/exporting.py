@@ -106,7 +106,7 @@ def write_huggingface(
       family: from `choose_family`.
       dtype: type to store tensors in; None keeps each in the type it has.
       max_shard_bytes: of one safetensors file.
-      tokenizer: contents of further files, or others in place of the vocabulary's, by name.
+      tokenizer: contents of further files, or others in place of the vocabulary's, by name, which may be in a folder.
       overwrite: replace a Hugging Face folder that is there.
       advance: told of the bytes of each tensor that was written.
 
@@ -121,6 +121,7 @@ def write_huggingface(
         for path in _vocabulary_files(model):
             shutil.copyfile(path, folder / path.name)
         for name, content in (tokenizer or {}).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
         (folder / CARD).write_text(model_card(model.config, model.origin, _usage(family)), encoding="utf-8")
         for name in family.code:

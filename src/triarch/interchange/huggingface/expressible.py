@@ -12,9 +12,11 @@ from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import Fields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.models import ModelConfig
+from triarch.models.attention.attention_parts import SelfAttention
 from triarch.models.layers.experts import Experts
-from triarch.models.layers.parts import FeedForwardPart
+from triarch.models.layers.parts import FeedForwardPart, MixerPart
 from triarch.models.network import specs
+from triarch.models.recurrent.mamba2 import Mamba2
 from triarch.models.shape import SIDE_SIZES
 
 # How parameters begin says nothing about the network they have become.
@@ -76,7 +78,7 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
         "decoder_num_kv_heads": decoder.kv_heads,
         **_scales(config),
         "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": decoder.d_model**-0.5}),
-        "mixer": config.mixer,
+        "mixer": _resolved(config),
         "feed_forward": _without_losses(config.feed_forward),
         "windows": {side: [getattr(mixer, "window", None) for mixer in found] for side, found in mixers.items()},
         "rotary_bases": {side: [mixer.rope and mixer.rope.base for mixer in found] for side, found in mixers.items()},
@@ -93,9 +95,23 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
         del values["cross_attention_rope"]
     if config.architecture == "decoder-only":
         del values["pad_id"]
+    if config.architecture == "decoder-only" and not any(isinstance(one, SelfAttention) for one in mixers["decoder"]):
+        # Mamba-2 has heads of its own; of RWKV's only the channels matter that they have together.
+        for name in ("num_heads", "num_kv_heads", "decoder_num_heads", "decoder_num_kv_heads", "decoder_head_dim"):
+            del values[name]
+        values |= {"head_dim": 0 if isinstance(config.mixer, Mamba2) else config.heads_width, "attention_scale": 1.0}
     if config.position_encoding != "relative_bias":
         del values["relative_buckets"], values["relative_max_distance"]
     return values
+
+
+def _resolved(config: ModelConfig) -> MixerPart | None:
+    """Returns the mixer with the sizes that it takes from the config."""
+    mixer = config.mixer
+    if not isinstance(mixer, Mamba2):
+        return mixer
+    heads = mixer.heads(config)
+    return dataclasses.replace(mixer, num_heads=heads, head_dim=mixer.width(config) // heads)
 
 
 def _scales(config: ModelConfig) -> dict[str, float]:
