@@ -62,6 +62,7 @@ class StartingPoint:
       config: the network whose parameters lie there.
       adaptation: how they become those of an encoder-decoder; None: they are the run's own.
       encoder: what the encoder begins as, with an `adaptation`; None: as the decoder does.
+      renamed: of parameters under another mask, the run's name of each; None: it has the same.
     """
 
     folder: Path
@@ -75,6 +76,7 @@ class StartingPoint:
     config: ModelConfig | None = None
     adaptation: Adaptation | None = None
     encoder: StartingPoint | None = None
+    renamed: Mapping[str, str] | None = None
 
     @property
     def taken(self) -> dict[str, Any]:
@@ -93,6 +95,8 @@ class StartingPoint:
             encoder = "" if self.encoder is None else f", the encoder from {self.encoder.folder}"
             cross = "as its self-attention" if self.adaptation.copies_cross else "afresh"
             taken = f"{taken}, made an encoder-decoder{encoder}; cross-attention begins {cross}"
+        if self.renamed is not None:
+            taken = f"{taken}, under the mask of {'an encoder' if self.config.num_decoder_layers else 'a decoder'}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
         return f"{taken}{changed}"
 
@@ -120,6 +124,11 @@ class StartingPoint:
             begun = self.adaptation.parameters({"decoder": decoder, "encoder": encoder})
             places = flatten(target.params)
             begun = {name: jax.device_put(value, places[name].sharding) for name, value in begun.items()}
+            return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
+        if self.renamed is not None:
+            places = flatten(target.params)
+            found = flatten(self.read(placement))
+            begun = {new: jax.device_put(found[old], places[new].sharding) for old, new in self.renamed.items()}
             return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
         if self.checkpoint is None:
             loaded = flatten(read_export(self.folder, placement=placement, every_tensor=True).params)
@@ -191,6 +200,8 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
             f"RunConfig.init_encoder_from = {config.init_encoder_from!r}: goes with an encoder-decoder that begins as "
             f"a decoder alone; RunConfig.init_from = {str(folder)!r} is {there.architecture}"
         )
+    elif {there.architecture, config.model.architecture} == {"encoder-only", "decoder-only"}:
+        start = _under_other_mask(folder, pinned, there, store)
     else:
         start = _open(folder, pinned, store)
     if taken is not None and start.taken != taken:
@@ -254,6 +265,34 @@ def _adapted(folder: Path, config: RunConfig, there: ModelConfig, store: TokenSt
         adaptation=made,
         encoder=encoder,
     )
+
+
+def _under_other_mask(folder: Path, config: RunConfig, there: ModelConfig, store: TokenStore) -> StartingPoint:
+    """Returns the parameters of a decoder that an encoder begins from, or the other way round: the same ones."""
+    for field in ("init_optimizer", "init_data"):
+        if getattr(config, field):
+            raise UserError(
+                f"RunConfig.{field}: {folder} is {there.architecture}, this run is {config.model.architecture}: "
+                "parameters alone are taken over under another mask"
+            )
+    if config.adapter is not None:
+        raise UserError(f"RunConfig.adapter: {folder} is {there.architecture}: first train under the other mask")
+    start = _open(folder, dataclasses.replace(config, model=there), store)
+    old, new = ("decoder", "encoder") if there.num_decoder_layers else ("encoder", "decoder")
+    renamed = {name: _of_side(name, old, new) for name in specs(there)}
+    shapes = {renamed[name]: spec.shape for name, spec in specs(there).items()}
+    parameters.check(specs(config.model), shapes, f"RunConfig.init_from = {str(folder)!r}")
+    differences = tuple(
+        one for one in _differences(there, config.model) if not one.startswith(("num_encoder_", "num_decoder_"))
+    )
+    # How the source's text began and ended says nothing of what is read under the other mask.
+    return dataclasses.replace(start, differences=differences, imported=None, renamed=renamed)
+
+
+def _of_side(name: str, old: str, new: str) -> str:
+    """Returns what a parameter of one side is called on the other."""
+    first, slash, rest = name.partition("/")
+    return f"{new}{first.removeprefix(old)}{slash}{rest}" if first in (old, f"{old}_input") else name
 
 
 def read_taken(workdir: Path) -> dict[str, Any] | None:
