@@ -77,7 +77,7 @@ def test_describe_tells_each_phase(tmp_path, capsys):
     assert list(found["phases"]) == ["pretraining", "extension", "decay"]
     assert found["steps"] == sum(one["steps"] for one in found["phases"].values())
     assert main.main([*flags, "--phase=decay"]) == 0
-    assert "1,356 steps of 4,608 sequences" in capsys.readouterr().out
+    assert "1,357 steps of 4,608 sequences" in capsys.readouterr().out
     assert main.main([*flags, "--phase=decoy"]) == 1
     assert "--phase=decoy: no such phase (did you mean 'decay'?)" in capsys.readouterr().err
     assert main.main(["plan", "--gin_file=runs/ettin/encoder_17m.gin", "--topology=v5p:2x2x1"]) == 1
