@@ -18,7 +18,7 @@ from pathlib import Path
 
 STEPS = 32
 ATTENTION = "attention"
-# What a recurrence's speed may differ by between lengths, by chance.
+# What a recurrence may be slower by after the longest text than after the shortest, by chance.
 TOLERANCE = 0.25
 
 
@@ -124,7 +124,7 @@ def check(rows: list[dict]) -> None:
         own = [row for row in rows if row["network"] == name]
         assert len({row["bytes_per_row"] for row in own}) == 1, f"{name}: what is kept grows"
         speeds = [row["tokens_per_second"] for row in own]
-        assert min(speeds) > (1 - TOLERANCE) * max(speeds), f"{name}: tokens/s depend on the length: {speeds}"
+        assert speeds[-1] > (1 - TOLERANCE) * speeds[0], f"{name}: tokens/s fall with the length: {speeds}"
 
 
 def _flags() -> argparse.Namespace:

@@ -30,10 +30,10 @@ SLICES = ("v4-128", "v4-512", "v5e-256", "v5p-128", "v5p-512")
 _INTRODUCTION = """# Plans that runs choose
 
 Made by `python benchmarks/plan_model.py --choices`: what `triarch plan --gin_file=models/MODEL.gin --topology=SLICE`
-and `triarch train` choose with no other flag, for every model file at its recipe's batch. GiB are expected on a chip by
+and `triarch train` choose with no other flag, for model files at their recipe's batch. GiB are expected on a chip by
 the arithmetic of [On a pod](on_a_pod.md), not compiled; [Plans](plans.md) has 180 compiled rows, whose meshes and
-policies were given. **Tight**: by the arithmetic it does not fit. The compiler may still find room, as it does for
-decllm/8b on v4-128; what would be sure to fit stands below.
+policies were given. Where nothing fits, a run takes more microbatches. **Tight**: by the arithmetic it may not fit;
+what would be sure to stands below.
 
 | model | batch |"""
 _CELLS = 14
@@ -110,8 +110,8 @@ def errors(found: list[tuple[Row, float, float]]) -> tuple[list[float], list[flo
     return memory, time
 
 
-def choices(models: tuple[str, ...]) -> str:
-    """Returns the page of what runs choose; models that are tiny, for tests and laptops, are not on it."""
+def choices(models: tuple[str, ...]) -> None:
+    """Writes the page of what runs choose, row by row; models that are tiny, for tests and laptops, are not on it."""
     names = sorted(f"{path.parent.name}/{path.stem}" for path in (ROOT / "gin_configs" / "models").glob("*/*.gin"))
     skipped = ("family", "tiny", "laptop")
     names = [name for name in names if not name.split("/")[1].startswith(skipped) and name.startswith(models or ("",))]
@@ -129,12 +129,13 @@ def choices(models: tuple[str, ...]) -> str:
             option = choice.option
             mesh = ", ".join(f"{axis} {size}" for axis, size in option.sizes.items() if size > 1)
             tight = "" if choice.fits else ", **tight**"
+            mesh += f", {option.microbatches} microbatches" if option.microbatches > 1 else ""
             cells.append(f"{mesh}; {option.remat}; {choice.needed_bytes / 2**30:.1f}{tight}")
             if not choice.fits:
                 below.append(f"- {name} on {slice_name}: {choice.advice}")
         text.append(f"| {name} | {config.batch_size} x {config.data.window} | {' | '.join(cells)} |")
         print(text[-1], file=sys.stderr, flush=True)
-    return "\n".join([*text, "", *below, ""])
+        CHOSEN.write_text("\n".join([*text, "", *below, ""]))
 
 
 def main() -> None:
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--choices", action="store_true", help="write what runs choose")
     args = parser.parse_args()
     if args.choices:
-        CHOSEN.write_text(choices(tuple(args.models)))
+        choices(tuple(args.models))
         return
     print("| model | slice | window | reserved GiB | estimate | s/step | estimate |\n|---|---|---|---|---|---|---|")
     found = []

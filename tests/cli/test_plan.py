@@ -88,7 +88,7 @@ class TestCompiled:
             "--gin.MeshConfig.fsdp=1", "--gin.MeshConfig.data='auto'", "--gin.Execution.remat='auto'"
         )
         found = json.loads(path.read_text())
-        assert status == 0 and found["fits"] and found["remat"] == "none" and found["chosen"] in out
+        assert status == 0 and found["fits"] and f"remat {found['remat']}" in found["chosen"] and found["chosen"] in out
         assert found["expected_bytes"] > found["argument_bytes"]
 
     def test_a_mesh_that_does_not_fit_is_answered_with_what_would(self, plan):

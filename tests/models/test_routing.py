@@ -12,6 +12,7 @@ from tests.models.test_experts import context, layer
 from tests.models.tiny import DECLLM
 from triarch.errors import UserError
 from triarch.models.layers.experts import Experts
+from triarch.models.layers.parts import Reading
 
 FEW = Experts(num_experts=4, per_token=2, d_ff=12, balance_loss=0.0)
 
@@ -70,6 +71,21 @@ def test_padding_takes_no_room():
     alone = nnx.merge(graph, state)(x[:, 4:], context())
     np.testing.assert_allclose(found[:, 4:], alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
     assert not found[:, :4].any()
+
+
+def test_the_flops_of_experts_with_their_even_share_are_the_compilers():
+    spec = Experts(8, 2, d_ff=2048, capacity_factor=1.0, balance_loss=0.0)
+    config = dataclasses.replace(DECLLM, d_model=512, feed_forward=spec)
+    graph, state = layer(config, jnp.float32)
+    x = jax.ShapeDtypeStruct((2, 512, 512), jnp.float32)
+
+    def total(state, x):
+        return jnp.sum(nnx.merge(graph, state)(x, context()) ** 2)
+
+    counted = 2 * spec.flops(config, Reading(512, 0, causal=True, convention="train"))
+    for function, times in ((total, 1), (jax.grad(total, argnums=(0, 1)), 3)):
+        found = jax.jit(function).lower(state, x).cost_analysis()["flops"]
+        assert times * counted < found < 1.02 * times * counted
 
 
 def test_two_limits_and_too_many_experts_are_one_line():

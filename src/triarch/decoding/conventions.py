@@ -12,7 +12,7 @@ from triarch.decoding.generator import decoder_start
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, StoredModel, require_tokens
 from triarch.interchange.huggingface.generation import Generation
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, objective_from
+from triarch.objectives import Distill, Mixture, Objective, PrefixLM, SpecialTokens, objective_from
 from triarch.objectives.base import adds_special_tokens
 
 
@@ -132,7 +132,7 @@ def _last(model: LoadedModel | StoredModel, said: Generation) -> int | None:
 
 
 def _parts(objective: Any) -> tuple[Any, ...]:
-    if isinstance(objective, Mixture):
+    if isinstance(objective, Mixture | Distill):
         return tuple(part for one in objective.objectives for part in _parts(one))
     return (objective,)
 

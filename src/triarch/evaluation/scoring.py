@@ -22,7 +22,16 @@ import numpy as np
 from triarch.data.manifest import MOST_IDS
 from triarch.data.token_bytes import TokenBytes, text_starts
 from triarch.errors import UserError
-from triarch.objectives import Mixture, Objective, PrefixLM, SpecialTokens, Supervised, documents, objective_from
+from triarch.objectives import (
+    Distill,
+    Mixture,
+    Objective,
+    PrefixLM,
+    SpecialTokens,
+    Supervised,
+    documents,
+    objective_from,
+)
 from triarch.objectives.base import Features
 from triarch.objectives.token_objective import TokenObjective
 
@@ -88,6 +97,7 @@ def paired_objective(trained: Objective | None, lengths: Mapping[str, int] | Non
       lengths: of a store of pairs, how many tokens "inputs" and "targets" have at most; None for text, which is cut in
         the middle.
     """
+    trained = trained.objective if isinstance(trained, Distill) else trained
     parts: Any = trained.objectives if isinstance(trained, Mixture) else (trained,)
     both_ways = any(getattr(part, "bidirectional_prefix", False) for part in parts)
     if lengths is not None:

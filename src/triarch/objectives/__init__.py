@@ -12,6 +12,7 @@ from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.classify import Classify
 from triarch.objectives.classify_tokens import ClassifyTokens
 from triarch.objectives.contrast import Contrast
+from triarch.objectives.distill import Distill
 from triarch.objectives.masked_lm import MaskedLM
 from triarch.objectives.mixture import Mixture
 from triarch.objectives.mntp import MNTP
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 OBJECTIVES = {
     objective.name: objective
     for objective in (
-        *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture),
+        *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture, Distill),
         *(Classify, ClassifyTokens, Contrast),
     )
 }
@@ -42,6 +43,7 @@ __all__ = [
     "Classify",
     "ClassifyTokens",
     "Contrast",
+    "Distill",
     "LossOptions",
     "MaskedLM",
     "Mixture",

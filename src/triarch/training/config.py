@@ -11,6 +11,7 @@ from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.objectives.contrast import Contrast
+from triarch.objectives.distill import Distill
 from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
@@ -65,7 +66,8 @@ class RunConfig:
       mesh: sizes of the mesh axes.
       rules: which dimensions are split over which mesh axes.
       checkpoint: when to save and what to keep.
-      microbatches: parts into which a batch is cut to save memory; their gradients are summed.
+      microbatches: parts into which a batch is cut to save memory; their gradients are summed. Where nothing else
+        fits, a run that chooses its mesh takes more.
       dropout: what training leaves out of activations.
       seed: of parameters, the order of the data, random objectives and dropout.
       init_from: run or export whose parameters the run begins with; None for fresh ones. Steps count from 0.
@@ -217,6 +219,8 @@ def validate(config: RunConfig) -> None:
     for field in ("init_encoder_from", "init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")
+    if config.adapter is not None and isinstance(config.objective, Distill):
+        raise UserError("RunConfig.adapter: a run with a teacher (Distill) trains its network's own parameters")
     config.model.validate()
     _check_directions(config)
     config.execution.validate()

@@ -56,6 +56,7 @@ from triarch.training.starting_point import StartingPoint, open_starting_point, 
 from triarch.training.state import TrainState
 from triarch.training.step import all_finite
 from triarch.training.task_evaluation import TaskEvaluation, TaskEvaluator, check_evaluator, is_due
+from triarch.training.teaching import open_teacher, taught, write_teacher
 
 
 def train(
@@ -96,6 +97,7 @@ def train(
     beginning = _starting_point(course, workdir)
     # Adapters go with parameters that no checkpoint of the run holds.
     base = beginning if config.adapter is None else open_starting_point(config, course.stores[0], workdir)
+    teacher = open_teacher(config, course.stores[0], workdir)
     course = in_order(workdir, course, beginning)
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
@@ -117,6 +119,8 @@ def train(
                 _write_folder(workdir, course, config_text, began_from, choice)
             if beginning is not None:
                 beginning.write(workdir)
+            if teacher is not None:
+                write_teacher(teacher, workdir)
         check_same_folder(workdir)
         best = Best(config.checkpoint)
         checkpoints = stack.enter_context(
@@ -127,6 +131,8 @@ def train(
             state, start = run.initial_state(beginning), 0
         else:
             state, start = run.completed(restored[0], base), restored[1]
+        if teacher is not None:
+            state = taught(run, state, teacher)
         trace = stack.enter_context(Profile(profile, workdir, progress.say))
         trace.check(start, config.steps)
         if change is not None:

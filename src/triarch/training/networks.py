@@ -6,10 +6,21 @@ from jax.sharding import Mesh
 
 from triarch.models import Execution, MakeHead, Network
 from triarch.models.adapters.network import AdaptedNetwork
+from triarch.models.network import Tree, specs
 from triarch.models.placing import Constrain, unconstrained
 from triarch.sharding import Constrainer, platform
 from triarch.training.config import RunConfig
 from triarch.training.optimizers.frozen import trained_names
+
+_HEAD = "head/"
+
+
+class TaughtNetwork(Network):
+    """A network with a teacher beside it, which lies elsewhere."""
+
+    def stored(self, params: Tree) -> Tree:
+        """Returns what a checkpoint keeps: all but the teacher."""
+        return {name: part for name, part in params.items() if name != _HEAD.rstrip("/")}
 
 
 def run_network(
@@ -35,6 +46,11 @@ def run_network(
             config.model, config.adapter, execution, constrain, make_head=make_head, dropout=config.dropout
         )
     trained = trained_names(config.model, config.train_only, config.frozen, make_head)
+    if getattr(make_head, "is_frozen", False):
+        every = specs(config.model, make_head) if trained is None else trained
+        trained = frozenset(name for name in every if not name.startswith(_HEAD))
+        given = config.model, execution, constrain, trained
+        return TaughtNetwork(*given, make_head=make_head, dropout=config.dropout)
     return Network(config.model, execution, constrain, trained, make_head=make_head, dropout=config.dropout)
 
 

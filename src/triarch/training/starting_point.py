@@ -220,6 +220,25 @@ def _open(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
     return _from_run(folder, config, store) if _is_run(folder) else _from_export(folder, config, store)
 
 
+def open_parameters(folder: Path, config: RunConfig, store: TokenStore, name: str, step: int | None) -> StartingPoint:
+    """Returns where the parameters of a network lie.
+
+    Args:
+      folder: run or export.
+      config: of a run of that network.
+      store: whose vocabulary it is to have.
+      name: what messages call the folder.
+      step: of a run's checkpoint; None for the newest whole one.
+
+    Raises:
+      UserError: as `open_starting_point`.
+    """
+    try:
+        return _open(folder, dataclasses.replace(config, init_step=step if _is_run(folder) else None), store)
+    except UserError as error:
+        raise UserError(str(error).replace(f"RunConfig.init_from = {str(folder)!r}", name)) from None
+
+
 def _network_of(folder: Path) -> ModelConfig:
     """Returns the network whose parameters lie in a run or an export."""
     if _is_run(folder):

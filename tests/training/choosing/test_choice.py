@@ -50,8 +50,13 @@ class TestByMemory:
         assert sizes[-1].option.sizes["fsdp"] == 8 and sizes[-1].option.gather == "layer"
 
     def test_what_does_not_fit_says_what_would(self, facts):
-        choice = on(0.9, facts, batch_size=8192)
+        given = dict(batch_size=8192, mesh=MeshConfig(fsdp=8, data=1))
+        choice = on(0.9, facts, **given)
         assert not choice.fits and choice.advice == "RunConfig.microbatches = 2 would fit"
+        # Where the mesh is open, that is what is taken.
+        choice = on(0.9, facts, batch_size=8192)
+        assert choice.fits and choice.option.microbatches == 2 and "2 microbatches" in choice.describe()
+        assert choice.applied(wide(batch_size=8192)).microbatches == 2
         assert on(0.001, facts).advice == "take more devices, or a smaller batch_size"
 
     def test_a_mesh_that_does_not_fit_is_answered_with_one_that_does(self):

@@ -62,6 +62,7 @@ class Choice:
         """Returns a phrase for the user: "remat none chosen, 33.1 GiB of 95.7 GiB"."""
         option = self.option
         gather = f", gather {option.gather}" if option.sizes["fsdp"] > 1 else ""
+        gather += f", {option.microbatches} microbatches" if option.microbatches > 1 else ""
         if not self.left_open:
             return f"remat {option.remat}{gather}"
         how = "kept" if self.is_kept else "chosen"
@@ -78,7 +79,8 @@ class Choice:
         }
         if mesh.is_open:
             mesh = MeshConfig(**option.sizes)
-        return dataclasses.replace(config, mesh=mesh, execution=dataclasses.replace(execution, **decided))
+        execution = dataclasses.replace(execution, **decided)
+        return dataclasses.replace(config, mesh=mesh, execution=execution, microbatches=option.microbatches)
 
     def record(self, config: RunConfig) -> dict[str, Any]:
         """Returns what config.json keeps of it."""
@@ -87,6 +89,7 @@ class Choice:
             "mesh": dict(option.sizes),
             "remat": option.remat,
             "gather": option.gather,
+            "microbatches": option.microbatches,
             "devices": str(self.machine),
             "left_open": list(self.left_open),
             "needed_bytes": None if self.needed_bytes is None else int(self.needed_bytes),
@@ -119,7 +122,9 @@ def choose_on(
         return Choice(_completed(config, sizes, "none", before), machine, left_open)
     if before is not None and before["devices"] == str(machine) and before["batch"] == _batch(config):
         sizes = before["mesh"] if config.mesh.is_open else config.mesh.sizes(machine.num_devices)
-        option = _completed(config, sizes, before["remat"], before)
+        option = dataclasses.replace(
+            _completed(config, sizes, before["remat"], before), microbatches=before["microbatches"]
+        )
         return Choice(option, machine, left_open, before["needed_bytes"], is_kept=True)
     facts = Facts(config, machine.platform) if facts is None else facts.under(config)
     return _cheapest(facts, machine, left_open, list(options(facts.config, machine, before)))
@@ -212,9 +217,39 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
             return one.option.gather == "layer" or one.needed_bytes > _HALF * limit, one.needed_bytes
 
         return min(as_fast, key=rank)
+    in_parts = _in_parts(facts, machine, left_open, limit)
+    if in_parts is not None:
+        return in_parts
     least = min(tried, key=lambda one: one.needed_bytes)
     advice = None if least.needed_bytes <= limit else _advice(facts, least.option, limit)
     return dataclasses.replace(least, advice=advice)
+
+
+def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit: float) -> Choice | None:
+    """Returns the choice of the fewest microbatches that are sure to fit where the mesh is open; None without one.
+
+    Experts balance the load of a microbatch, so that for them the number is one of the recipe.
+    """
+    config = facts.config
+    has_experts = config.model.num_params_active() < config.model.num_params()
+    if "mesh" not in left_open or not config.objective.splits_into_microbatches or has_experts:
+        return None
+    for parts in _MICROBATCHES:
+        if parts <= config.microbatches or config.batch_size % parts:
+            continue
+        smaller = facts.under(dataclasses.replace(config, microbatches=parts))
+        try:
+            found = list(options(smaller.config, machine))
+        except UserError:
+            return None
+        tried = [
+            Choice(option, machine, left_open, needed_bytes(smaller, option), seconds(smaller, option, machine))
+            for option in found
+        ]
+        roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+        if roomy:
+            return min(roomy, key=lambda one: one.seconds)
+    return None
 
 
 def _advice(facts: Facts, option: Option, limit: float) -> str:

@@ -47,6 +47,7 @@ _CHOSEN = Record(
         "mesh": Record({axis: Whole(1, 2**20) for axis in AXES}),
         "remat": Text(("none", "full", "save_projections", "save_projections_and_attention")),
         "gather": Text(("compiler", "layer")),
+        "microbatches": Whole(1, 2**31),
         "devices": Text(),
         "left_open": Items(Text(("mesh", "remat", "gather"))),
         "needed_bytes": OrNull(Whole(0, 2**53)),
