@@ -98,8 +98,8 @@ class Sketch:
         ({"axis": 0}, "axis = 0: expected a whole number from 1 on or -1"),
         ({"kind": "spars"}, "kind = 'spars' (did you mean 'sparse'?)"),
         ({"kind": None}, "kind = None: expected 'dense' or 'sparse' or a number"),
-        ({"sizes": (1, 0)}, "sizes = (1, 0): expected a tuple of a whole number from 1 on"),
-        ({"sizes": 1}, "sizes = 1: expected a tuple of a whole number from 1 on"),
+        ({"sizes": (1, 0)}, "sizes = (1, 0): expected a tuple, each a whole number from 1 on"),
+        ({"sizes": 1}, "sizes = 1: expected a tuple, each a whole number from 1 on"),
     ],
 )
 def test_values_out_of_range(values, message):

@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM: the work is to end where it can be taken up again.
+    """SIGINT or SIGTERM: work ends where it can resume.
 
     Attributes:
       number: of the signal.

@@ -137,7 +137,7 @@ def described(hint: Any) -> str:
         limits = _limits(hint)
         return limits.described(described(options[0])) if limits else described(options[0])
     if origin in (tuple, Sequence):
-        return f"a tuple of {described(options[0])}"
+        return f"a tuple, each {described(options[0])}"
     if origin is Mapping:
         return f"a mapping of {described(options[0])} to {described(options[1])}"
     if hint in _NOUNS:

@@ -1,4 +1,4 @@
-"""Reading files that may be anybody's, and writing files so that what is there is whole."""
+"""Reads untrusted files, and writes files whole or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_regular(path: Path, home: Path | None = None) -> int:
 
 
 def read_regular(path: Path, most_bytes: int, home: Path | None = None) -> bytes:
-    """Returns what a regular file of at most so many bytes holds.
+    """Returns the content of a regular file of limited size.
 
     Args:
       path: the file, or a link to it.
@@ -77,7 +77,7 @@ def read_given(path: Path, most_bytes: int) -> bytes:
     """Returns what a file holds that the user named: a regular one, or an open one as /dev/stdin or a shell's <(...).
 
     Raises:
-      UserError: it is another device or FIFO, a socket or a folder, or holds more than so many bytes.
+      UserError: it is another device or FIFO, a socket or a folder, or is larger than the limit.
       OSError: it cannot be read.
     """
     if not _is_open_file(path):

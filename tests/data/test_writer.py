@@ -242,7 +242,7 @@ def test_what_took_long_is_kept_after_an_error(tmp_path, monkeypatch):
         raise KeyError
     (note,) = caught.value.__notes__
     assert note.startswith(f"what was done is kept in {tmp_path}/.store.partial (")
-    assert note.endswith("): the same command goes on there")
+    assert note.endswith("): the same command resumes from it")
     # Nothing that came after the checkpoint takes up room.
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.spool")) == 4 * 8 * 2
     with StoreWriter(tmp_path / "store", 8, "uint16", job="job") as store:

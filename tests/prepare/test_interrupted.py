@@ -1,4 +1,4 @@
-"""Whatever ends `prepare` early leaves no store and no process, and it goes on where it was."""
+"""Whatever ends `prepare` early leaves no store and no process, and it resumes there."""
 
 import dataclasses
 import os

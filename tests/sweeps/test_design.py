@@ -9,7 +9,7 @@ import pytest
 from triarch.cli.main import main
 from triarch.cli.studies import load_study, run_config
 from triarch.errors import UserError
-from triarch.sweeps.budgets import Appetite, FixedTokens, IsoFlop, TokensPerParameter
+from triarch.sweeps.budgets import FixedTokens, IsoFlop, SequenceCost, TokensPerParameter
 
 STUDY = "experiments/isoflop_laptop/study.gin"
 PAPER = "experiments/redllm_vs_decllm/paper.gin"
@@ -59,7 +59,7 @@ def test_runs_of_a_budget_cost_the_same():
                 assert 0.9 < run.tokens / model.num_params_non_embedding() < 310
 
 
-COST = Appetite(120, 100, {"paper": 500.0, "train": 1500.0}, 256, 128)
+COST = SequenceCost(120, 100, {"paper": 500.0, "train": 1500.0}, 256, 128)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_sizes_far_from_a_budgets_optimum_are_left_out():
     [
         (["IsoFlop.budgets = ()"], "IsoFlop.budgets is empty"),
         (["IsoFlop.budgets = (1e11, 1e11)"], "names something twice"),
-        (["IsoFlop.budgets = (-1.0,)"], "above zero"),
+        (["IsoFlop.budgets = (-1.0,)"], "a positive number"),
         (["IsoFlop.convention = 'trian'"], "did you mean 'train'"),
         (["IsoFlop.tokens_per_parameter = (5, 1)"], "the smaller one first"),
         (["IsoFlop.tokens_per_parameter = (1e8, 1e9)"], "holds no run"),

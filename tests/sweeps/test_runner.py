@@ -12,7 +12,7 @@ import pytest
 from tests.sweeps.chains import CODE, WRITE, stage, sweep
 from triarch.errors import UserError
 from triarch.sweeps.ledger import Ledger
-from triarch.sweeps.runner import Progress
+from triarch.sweeps.runner import SweepProgress
 from triarch.sweeps.workers import Worker, WorkerDied
 
 # A stage that takes a moment, and says when it began.
@@ -173,7 +173,7 @@ def test_a_ledger_that_is_none_is_not_read(tmp_path):
 def test_time_left_follows_the_work():
     states = {"a": ("", "done"), "b": ("", "done"), "c": ("train", "waiting"), "d": ("train", "waiting")}
     work = {"a": 1.0, "b": 3.0, "c": 10.0, "d": 20.0}
-    progress = Progress(states, work, {"a": 7.0, "b": 11.0}, parallel=2)
+    progress = SweepProgress(states, work, {"a": 7.0, "b": 11.0}, parallel=2)
     # 5 s each and 2 s a unit of work: (5 + 20) + (5 + 40), two at a time.
     assert progress.seconds_left() == pytest.approx(35.0)
-    assert Progress(states, work, {}, parallel=2).seconds_left() is None
+    assert SweepProgress(states, work, {}, parallel=2).seconds_left() is None

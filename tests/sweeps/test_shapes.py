@@ -74,7 +74,7 @@ def test_shapes_keep_the_rules(family, place):
 
 def test_families_at_the_same_flops_of_a_sequence():
     """Matched in the paper's forward FLOPs, a RedLLM has about twice the parameters of a DecLLM (arXiv 2510.26622)."""
-    from triarch.sweeps.design import appetite
+    from triarch.sweeps.design import sequence_cost
     from triarch.sweeps.study import Corpus, Study
 
     study = Study("t", "q", ("redllm", "decllm"), ("R", "D"), Ladder((2e12,), ("150m", "1b", "2b"), "flops_paper"),
@@ -87,7 +87,7 @@ def test_families_at_the_same_flops_of_a_sequence():
 
     red, dec = design.runs(study, files_of, run_config)
     for run in (red, dec):
-        flops = appetite(run.config, run.config.model).flops["paper"]
+        flops = sequence_cost(run.config, run.config.model).flops["paper"]
         assert flops == pytest.approx(2e12, rel=0.01) and run.size_error == pytest.approx(flops / 2e12 - 1)
     assert red.name == "redllm_2tf"
     assert 1.8 < params(red.config.model) / params(dec.config.model) < 2.3

@@ -90,7 +90,7 @@ def test_a_signal_saves_and_the_run_goes_on(whole, tmp_path, monkeypatch, capsys
         result = train(config, tmp_path, "the config\n")
     assert result["status"] == "interrupted"
     assert 5 < result["step"] < 8
-    assert f"saved at step {result['step']}; run again to go on" in capsys.readouterr().err
+    assert f"saved at step {result['step']}; run again to resume" in capsys.readouterr().err
     assert not (tmp_path / "summary.json").exists()
     assert signal.getsignal(number) == before
     summary = train(config, tmp_path, "the config\n")

@@ -263,7 +263,7 @@ def test_one_is_told_to_stop_and_all_do_at_the_same_step(train, alone, tmp_path)
         group.processes[3].terminate()
         group.finish()
         assert f"going on from step {first}" in group.said(0)
-        assert "; run again to go on" in group.said(0)
+        assert "; run again to resume" in group.said(0)
     *_, before, second = steps_saved(workdir)
     assert first < second < 12
     flip_a_bit(max((workdir / "checkpoints" / str(second)).rglob("d/*"), key=lambda path: path.stat().st_size))

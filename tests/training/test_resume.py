@@ -1,4 +1,4 @@
-"""A run that is killed goes on as if nothing had happened."""
+"""A killed run resumes as if nothing had happened."""
 
 import random
 import shutil

@@ -70,7 +70,7 @@ def test_more_steps_at_a_constant_rate_are_the_longer_run(config, run, tmp_path,
     assert tiny.losses(run) == tiny.losses(tmp_path / "whole")
     said = capsys.readouterr().err
     assert "step 6 begins a segment under another config: steps: 6 -> 10\n" in said
-    assert "learning rate: Constant goes on exactly, as if the run had begun with 10 steps\n" in said
+    assert "learning rate: Constant continues exactly as if the run had begun with 10 steps\n" in said
     assert summary["segments"] == [
         {"from_step": 0, "changed": []},
         {"from_step": 6, "changed": ["steps: 6 -> 10"]},
@@ -180,9 +180,9 @@ def test_a_state_of_another_shape_is_refused(config, tmp_path):
 @pytest.mark.parametrize(
     ("schedule", "steps", "said"),
     [
-        (Constant(1e-3, 3), (6, 12), "goes on exactly"),
-        (Rsqrt(1.0, 4), (6, 12), "goes on exactly"),
-        (Trapezoid(1e-3, 2, decay_steps=3), (9, 12), "goes on exactly"),
+        (Constant(1e-3, 3), (6, 12), "continues exactly"),
+        (Rsqrt(1.0, 4), (6, 12), "continues exactly"),
+        (Trapezoid(1e-3, 2, decay_steps=3), (9, 12), "continues exactly"),
         (Trapezoid(1e-3, 2, decay_steps=5), (9, 12), "was stretched from 9 to 12 steps: 0.001 at step 6, where"),
         (Cosine(1e-3, 2), (6, 12), "Cosine was stretched from 6 to 12 steps: 0.0006891 at step 6, where the settings"),
     ],
@@ -214,7 +214,7 @@ def test_the_command_names_each_change(config, run, capsys):
         assert main(["train", f"--workdir={run}", *wrong]) == 1
         assert message in capsys.readouterr().err
     assert main(["train", f"--workdir={run.parent / 'none'}"]) == 1
-    assert "holds no run to go on with" in capsys.readouterr().err
+    assert "holds no run to resume" in capsys.readouterr().err
 
 
 def test_a_config_is_read_as_it_was_written(config):

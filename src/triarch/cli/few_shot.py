@@ -72,7 +72,7 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     add("--num_fewshot", type=int, metavar="K", help="examples in the prompt (default: the suite's or the task's own)")
     add(
         "--max_length", type=int, metavar="TOKENS",
-        help="read at most so many tokens; longer prompts lose their start (default: the model's positions, or 2048); "
+        help="most tokens of a prompt; longer ones lose their start (default: the model's positions, or 2048); "
         "texts of --retrieval and --similarity lose their end (default: the model's own)",
     )  # fmt: skip
     add(

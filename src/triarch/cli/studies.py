@@ -14,7 +14,7 @@ from triarch.data.manifest import FILE_NAME, read_manifest
 from triarch.errors import UserError
 from triarch.sweeps import design
 from triarch.sweeps.checks import Findings, inspect_study
-from triarch.sweeps.design import Run
+from triarch.sweeps.design import PlannedRun
 from triarch.sweeps.stages import store_folder
 from triarch.sweeps.study import Corpus, Study
 from triarch.training.config import RunConfig
@@ -22,7 +22,7 @@ from triarch.training.config import RunConfig
 
 def load_study(
     files: Sequence[str], bindings: Sequence[str], modules: Sequence[str] = ()
-) -> tuple[Study, tuple[Run, ...]]:
+) -> tuple[Study, tuple[PlannedRun, ...]]:
     """Returns the study that gin files and bindings describe, and its runs.
 
     Args:
@@ -69,7 +69,7 @@ def load_study(
     return study, runs
 
 
-def check_study(study: Study, runs: Sequence[Run], output: Path | None) -> Findings:
+def check_study(study: Study, runs: Sequence[PlannedRun], output: Path | None) -> Findings:
     """Returns what stands in a study's way: its stores, its files and its runs, all held against each other.
 
     Args:

@@ -95,7 +95,7 @@ class PartialFolder:
             return
         if error is not None and self._is_worth_keeping():
             size = sum(path.lstat().st_size for path in self.path.rglob("*") if path.is_file())
-            error.add_note(f"what was done is kept in {self.path} ({shown(size)}): the same command goes on there")
+            error.add_note(f"what was done is kept in {self.path} ({shown(size)}): the same command resumes from it")
         else:
             shutil.rmtree(self.path, ignore_errors=True)
         self._release_lock()

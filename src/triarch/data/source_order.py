@@ -1,4 +1,4 @@
-"""Which store each example of a run comes from, and how that goes on when the run is continued otherwise."""
+"""Which store each example of a run comes from, and how it continues when the run resumes with a changed config."""
 
 from __future__ import annotations
 

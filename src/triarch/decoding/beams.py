@@ -29,7 +29,7 @@ _OUT = -1e9
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class BeamRules:
     """What beam search takes from `GenerationSettings`.
 
     Attributes:
@@ -49,7 +49,7 @@ class Rules:
     candidates: int = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def of(cls, settings: GenerationSettings, stops: Stops) -> Rules:
+    def of(cls, settings: GenerationSettings, stops: Stops) -> BeamRules:
         """Takes what concerns the search."""
         penalty, most = jnp.float32(settings.length_penalty), jnp.int32(settings.max_new_tokens)
         candidates = max(2, 1 + settings.num_single_stops) * settings.num_beams
@@ -115,7 +115,7 @@ class Search:
     stuck: Bool[Array, ""]
 
 
-def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tokens: int, rules: Rules) -> Beams:
+def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tokens: int, rules: BeamRules) -> Beams:
     """Returns the finished beams of each prompt, best first.
 
     Args:
@@ -155,7 +155,7 @@ def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tok
     return jax.lax.while_loop(unfinished, one_more, begun).finished
 
 
-def _advanced(model: Decoding, search: Search, logits: Float[Array, "rows vocab"], rules: Rules) -> Search:
+def _advanced(model: Decoding, search: Search, logits: Float[Array, "rows vocab"], rules: BeamRules) -> Search:
     candidates, parents = _candidates(search, logits, rules)
     length = search.step + 1
     last = jax.lax.dynamic_slice_in_dim(candidates.tokens, length, rules.stops.longest, axis=2)
@@ -181,7 +181,7 @@ def _advanced(model: Decoding, search: Search, logits: Float[Array, "rows vocab"
 
 
 def _candidates(
-    search: Search, logits: Float[Array, "rows vocab"], rules: Rules
+    search: Search, logits: Float[Array, "rows vocab"], rules: BeamRules
 ) -> tuple[Beams, Int[Array, "batch candidates"]]:
     """Returns the best continuations by one token, and the beams they continue."""
     vocab_size = logits.shape[-1]
@@ -202,7 +202,7 @@ def _finished(
     candidates: Beams,
     ends: Bool[Array, "batch candidates"],
     lengths: Int[Array, "batch candidates"],
-    rules: Rules,
+    rules: BeamRules,
 ) -> Beams:
     """Returns the best finished beams, those that end now included."""
     takes_part = ends & (jnp.arange(rules.candidates) < rules.beams)

@@ -112,7 +112,7 @@ class Generator:
 
     def _search(self, prompts: Sequence[Sequence[int]], settings: GenerationSettings) -> list[list[int]]:
         batch = self.prepared.placement.batch(self.layout.batch(prompts, row_bucket(len(prompts))))
-        rules = beams.Rules.of(settings, Stops.of(settings.stop_tokens, self.stop_texts))
+        rules = beams.BeamRules.of(settings, Stops.of(settings.stop_tokens, self.stop_texts))
         found = self._beam_search(bucket(settings.max_new_tokens))(self.prepared.params, batch, rules)
         tokens, lengths = host_values(found.tokens[:, 0, rules.stops.longest :]), host_values(found.lengths[:, 0])
         return [tokens[row, : lengths[row]].tolist() for row in range(len(prompts))]
@@ -171,7 +171,7 @@ class Snapshot:
     longest: int
 
     @classmethod
-    def of(cls, progress: loop.Progress, longest: int) -> Snapshot:
+    def of(cls, progress: loop.LoopState, longest: int) -> Snapshot:
         """Fetches it; `longest` is the length of the longest stop sequence."""
         tokens, lengths, stopped = map(host_values, (progress.tokens, progress.rows.lengths, progress.rows.stopped))
         return cls(tokens[:, longest:].tolist(), lengths.tolist(), stopped.tolist(), longest)

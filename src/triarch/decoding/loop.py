@@ -18,7 +18,7 @@ from triarch.models.attention.cache import Cache
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Progress:
+class LoopState:
     """A batch between two steps.
 
     Attributes:
@@ -39,7 +39,7 @@ def begin(
     sampler: Sampler,
     stops: Stops,
     new_tokens: int,
-) -> Progress:
+) -> LoopState:
     """Reads prompts and chooses the first new tokens.
 
     Args:
@@ -51,16 +51,16 @@ def begin(
       new_tokens: room for new tokens.
     """
     hidden, cache = model.prefill(batch, batch["decoder_input_tokens"].shape[1] + new_tokens)
-    progress = Progress(cache, stops.empty(len(numbers), new_tokens), Rows.begin(numbers))
+    progress = LoopState(cache, stops.empty(len(numbers), new_tokens), Rows.begin(numbers))
     return _chosen(progress, next_logits(model, hidden), sampler, stops)
 
 
 def proceed(
-    network: Callable[[], Decoding], progress: Progress, sampler: Sampler, stops: Stops, until: Int[Array, ""]
-) -> Progress:
+    network: Callable[[], Decoding], progress: LoopState, sampler: Sampler, stops: Stops, until: Int[Array, ""]
+) -> LoopState:
     """Chooses tokens until rows have `until` of them, or all have stopped; `network` is made within the loop."""
 
-    def one_more(progress: Progress) -> Progress:
+    def one_more(progress: LoopState) -> LoopState:
         newest = jax.lax.dynamic_slice_in_dim(progress.tokens, progress.rows.step + stops.longest - 1, 1, axis=1)
         model = network()
         hidden, cache = model.extend(newest, progress.cache)
@@ -74,7 +74,7 @@ def next_logits(model: Transformer, hidden: Float[Array, "batch length d_model"]
     return model.unembedding().logits(hidden[:, -1])
 
 
-def _chosen(progress: Progress, logits: Float[Array, "batch vocab"], sampler: Sampler, stops: Stops) -> Progress:
+def _chosen(progress: LoopState, logits: Float[Array, "batch vocab"], sampler: Sampler, stops: Stops) -> LoopState:
     rows = progress.rows
     token = sampler.choose(logits, rows.numbers, rows.step)
     tokens = jax.lax.dynamic_update_slice_in_dim(progress.tokens, token[:, None], rows.step + stops.longest, axis=1)

@@ -16,7 +16,7 @@ from triarch.objectives.base import Features
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class ScoreBatch:
     """What a program of `score_programs` takes.
 
     Attributes:
@@ -32,7 +32,7 @@ class Batch:
 
 def joined_batches(
     rows: Sequence[Row], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
-) -> Iterator[Batch]:
+) -> Iterator[ScoreBatch]:
     """Yields batches, longest rows first, in which every row is read whole: those whose context no other row has."""
     alone = rows
     if config.architecture != "encoder-only":
@@ -42,12 +42,12 @@ def joined_batches(
         features = _joined_features(chunk, row_bucket(len(chunk)), config, start, bidirectional)
         # The state before `tokens` is that of the last token before them.
         shifts = [_state_before(row, config, start) for row in chunk]
-        yield Batch(features | _scored(chunk, shifts), _owners(chunk), False)
+        yield ScoreBatch(features | _scored(chunk, shifts), _owners(chunk), False)
 
 
 def shared_batches(
     rows: Sequence[Row], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
-) -> Iterator[Batch]:
+) -> Iterator[ScoreBatch]:
     """Yields batches, longest contexts first, in which a context that several rows have is read once."""
     groups = [
         part for group in _by_context(rows) if len(group) > 1 for part in _chunks(_longest_first(group), batch_size)
@@ -121,7 +121,7 @@ def _joined_features(
 
 def _shared_batch(
     groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int, ...], bidirectional: bool
-) -> Batch:
+) -> ScoreBatch:
     rows = list(itertools.chain.from_iterable(groups))
     contexts, count = row_bucket(len(groups)), row_bucket(len(rows))
     first = [_read_first(group[0], config, start) for group in groups]
@@ -137,7 +137,7 @@ def _shared_batch(
     if longest:
         width = int(min(bucket(longest), _room(groups, config, start)))
         features["continuation_tokens"] = padded([row.tokens for row in rows], count, width, False)[0]
-    return Batch(features | _scored(rows, [0] * len(rows)), _owners(rows), True)
+    return ScoreBatch(features | _scored(rows, [0] * len(rows)), _owners(rows), True)
 
 
 def _side(side: str, rows: Sequence[Sequence[int]], count: int, config: ModelConfig, left: bool = False) -> Features:

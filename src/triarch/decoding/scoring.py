@@ -17,7 +17,7 @@ import numpy as np
 
 from triarch.decoding.generator import decoder_start
 from triarch.decoding.prompts import num_places
-from triarch.decoding.score_batches import Batch, joined_batches, shared_batches
+from triarch.decoding.score_batches import ScoreBatch, joined_batches, shared_batches
 from triarch.decoding.score_programs import joined_scores, shared_scores
 from triarch.decoding.score_rows import Continuation, decoder_rows, pseudo_rows
 from triarch.errors import UserError, nearest
@@ -97,7 +97,7 @@ def score(
 def _run(
     model: LoadedModel,
     requests: Sequence[Continuation],
-    batches: Sequence[Batch],
+    batches: Sequence[ScoreBatch],
     done: Callable[[int, Score], None] | None,
 ) -> list[Score]:
     sums, greedy = np.zeros(len(requests)), np.ones(len(requests), bool)

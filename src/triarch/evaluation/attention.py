@@ -36,7 +36,7 @@ class AttentionOptions:
     Attributes:
       split: of the store.
       length: tokens a window; None means the store's.
-      max_windows: averaged over so many of the split's, drawn from all of them, the same ones for every model.
+      max_windows: how many of the split's windows are averaged over; a random sample, the same for every model.
       batch_size: windows computed at once.
       locality_window: tokens that count as near (arXiv 2510.26622: 5).
       rank_threshold: singular values above this share of the largest count for the numerical rank.
@@ -136,7 +136,7 @@ def analyse(
       show_progress: draw a bar with the time left on stderr, where that is a terminal.
 
     Raises:
-      UserError: the store does not fit or is too short, the model has no places for so many tokens, or an option is out
+      UserError: the store does not fit or is too short, the model has too few positions, or an option is out
         of range.
     """
     options = options or AttentionOptions()

@@ -36,7 +36,7 @@ class LengthOptions:
       lengths: total tokens, ascending; a model's trained length is usually the first.
       prefixes: tokens that are given, not scored; those not shorter than a length are left out there.
       split: of the store.
-      max_windows: of the split's windows of the greatest length so many are drawn; every length is scored on their
+      max_windows: how many of the split's windows of the greatest length are drawn; every length is scored on their
         beginnings.
       batch_size: windows computed at once.
       pseudo_positions: tokens of a window that an encoder is scored on.
@@ -115,7 +115,7 @@ def extrapolate(
       show_progress: draw a bar with the time left on stderr, where that is a terminal.
 
     Raises:
-      UserError: the store does not fit or holds too little text, the model has no places for so many tokens, or an
+      UserError: the store does not fit or holds too little text, the model has too few positions, or an
         option is out of range.
     """
     options.check()

@@ -103,7 +103,7 @@ class SampledWindows:
 def draw(population: int, count: int | None, seed: int) -> np.ndarray:
     """Returns `count` of `population` numbers, ascending, int64; all where `count` is None or not less.
 
-    The first so many of one permutation of all: what a small sample holds, a larger one of the same seed holds too.
+    The first ones of a permutation of all: a larger sample with the same seed holds a smaller one.
     """
     if count is None or count >= population:
         return np.arange(population)

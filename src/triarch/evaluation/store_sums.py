@@ -28,7 +28,7 @@ class Options:
       scoring: "paired" (an encoder's becomes "pseudo_likelihood"), "native", or both; None is both, native only where
         the model's objective is known and reads stores of that layout.
       split: of every store.
-      max_windows: of the split's windows so many are drawn and scored, the same ones for every model; None scores all.
+      max_windows: how many of the split's windows are scored; a random sample, the same for every model; None: all.
       batch_size: rows computed at once; it changes nothing but rounding.
       pseudo_positions: tokens an encoder is scored on in each window under "paired"; None scores all that others are.
       seed: of the windows and tokens drawn, and of random objectives.

@@ -45,9 +45,9 @@ class Execution:
         float32; "layer" gathers a layer's matrices in the type of activations before it runs, and sums their
         gradients in that type, as T5X and MaxText do: half the traffic of sums; "auto": a run chooses "layer" where
         parameters are split so, and keeps to its choice, which is one of numbers.
-      feed_forward_parts: into so many parts of d_ff the feed-forward layer is cut, of which only one is held at a time,
-        with its activations, its gathered weights and their gradients. Above 1 the backward pass computes
-        activations between the layer's matrices anew, whatever `remat` is; with "full" it does that anyway.
+      feed_forward_parts: number of parts into which d_ff is split. Only one part is held at a time, with its
+        activations, gathered weights and gradients. Above 1 the backward pass computes activations between the layer's
+        matrices anew, whatever `remat` is; with "full" it does that anyway.
     """
 
     compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"

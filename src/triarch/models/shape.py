@@ -83,7 +83,7 @@ class Shape:
       relative_buckets: rows of the table of relative biases.
       relative_max_distance: distance from which on all share the last bucket.
       relative_bias_per_layer: whether each layer has a table of its own (UMT5, T5X's scanned T5), not each stack.
-      decoder_positions: "continuous" lets the decoder go on where the encoder's last real token stopped (RedLLM);
+      decoder_positions: "continuous" counts the decoder's positions on from the encoder's last real token (RedLLM);
         "restart" begins again at zero (T5Gemma, BART).
       cross_attention_rope: rotate queries and keys of cross-attention (RedLLM yes, T5Gemma no).
       token_types: rows of a table of token types added to the embeddings (BERT: 2); 0 for none.

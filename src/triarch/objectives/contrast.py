@@ -94,7 +94,7 @@ class Contrast:
         return () if architecture == "encoder-decoder" else (special.bos,), (special.eos,)
 
     def check_batch(self, batch_size: int) -> None:
-        """Raises UserError unless batches of so many examples have something to tell apart."""
+        """Raises UserError unless a batch of this size has something to tell apart."""
         if batch_size < 2:
             raise UserError(
                 f"RunConfig.batch_size = {batch_size}: Contrast compares at least 2 queries with each other"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from triarch.decoding import loop
-from triarch.decoding.loop import Progress
+from triarch.decoding.loop import LoopState
 from triarch.decoding.prompts import PromptLayout, bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
@@ -67,13 +67,13 @@ def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.
     layouts = jax.tree.map(lambda leaf: leaf.sharding, started)
     if kind == "prefill":
 
-        def begin(params: Any, batch: dict, numbers: jax.Array, sampler: Sampler, stops: Stops) -> Progress:
+        def begin(params: Any, batch: dict, numbers: jax.Array, sampler: Sampler, stops: Stops) -> LoopState:
             return loop.begin(_decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
 
         batch, numbers = _prompts(run, lengths)
         return jax.jit(begin, out_shardings=layouts).lower(run.target.params, batch, numbers, sampler, stops)
 
-    def proceed(params: Any, progress: Progress, sampler: Sampler, stops: Stops, until: jax.Array) -> Progress:
+    def proceed(params: Any, progress: LoopState, sampler: Sampler, stops: Stops, until: jax.Array) -> LoopState:
         return loop.proceed(lambda: _decoding(run, params), progress, sampler, stops, until)
 
     until = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
@@ -120,7 +120,7 @@ def _prompts(run: Program, lengths: Lengths) -> tuple[dict[str, jax.ShapeDtypeSt
     return {name: spread(feature.shape[1:]) for name, feature in one.items()}, spread(())
 
 
-def _progress(run: Program, lengths: Lengths) -> Progress:
+def _progress(run: Program, lengths: Lengths) -> LoopState:
     """Returns a batch after its first new token: rows split like a batch, what layers keep by its axes."""
     batch, numbers = _prompts(run, lengths)
     sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.report.study import Corpus, Run, Study
+from triarch.report.study import Corpus, StudyFolder, StudyRun
 from triarch.scaling.checks.comparison import Difference, loss_gap
 from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.fitting.options import FitOptions
@@ -31,14 +31,14 @@ class FamilyLaw:
     corpus: Corpus
     axis: str
     scoring: str
-    runs: tuple[Run, ...]
+    runs: tuple[StudyRun, ...]
     x: np.ndarray
     loss: np.ndarray
     error: np.ndarray
     fit: Any
 
 
-def family_laws(study: Study, bootstraps: int, seed: int) -> list[FamilyLaw]:
+def family_laws(study: StudyFolder, bootstraps: int, seed: int) -> list[FamilyLaw]:
     """Fits every family's losses, by corpus, against parameters and against FLOPs in both conventions."""
     laws: list[FamilyLaw] = []
     groups, options = {}, {}
@@ -72,6 +72,6 @@ def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:
     return loss_gap(a, b, x, within=True) if low <= x else None
 
 
-def compared_families(study: Study) -> list[str]:
+def compared_families(study: StudyFolder) -> list[str]:
     """Returns the families whose scores may be compared with each other: those with paired scoring."""
     return [f for f in study.families if any(run.comparable_scoring() == "paired" for run in study.of_family(f))]

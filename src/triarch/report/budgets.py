@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from triarch.errors import UserError
-from triarch.report.study import Evaluation, Run, Study
+from triarch.report.study import Evaluation, StudyFolder, StudyRun
 from triarch.scaling.checks.comparison import Comparison
 from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.figures.chinchilla_figures import slices_panel
@@ -67,13 +67,13 @@ class BudgetAnalysis:
     fits: tuple[dict[str, object], ...]
 
 
-def has_budgets(study: Study) -> bool:
+def has_budgets(study: StudyFolder) -> bool:
     """Returns whether any size of a family was trained more than once."""
     sizes = [(run.family, run.size) for run in study.runs if run.finished]
     return len(set(sizes)) < len(sizes)
 
 
-def analyse_budgets(study: Study, bootstraps: int, seed: int) -> BudgetAnalysis:
+def analyse_budgets(study: StudyFolder, bootstraps: int, seed: int) -> BudgetAnalysis:
     """Fits IsoFLOP parabolas and the parametric law to every family, and compares those that share a scoring."""
     groups: dict[str, list[str]] = {}
     for family in study.families:
@@ -114,23 +114,23 @@ def analyse_budgets(study: Study, bootstraps: int, seed: int) -> BudgetAnalysis:
     )
 
 
-def _scoring(study: Study, family: str) -> str:
+def _scoring(study: StudyFolder, family: str) -> str:
     """Returns what a family is scored by: paired if it can be, else its own objective, whose noise is the least."""
     scorings = {e.scoring for run in study.of_family(family) for e in _of_main_corpus(study, run)}
     return next((one for one in ("paired", "native", "pseudo_likelihood") if one in scorings), "")
 
 
-def _of_main_corpus(study: Study, run: Run) -> list[Evaluation]:
+def _of_main_corpus(study: StudyFolder, run: StudyRun) -> list[Evaluation]:
     return [e for e in run.evaluations if study.main_corpus and e.corpus == study.main_corpus.name]
 
 
-def _loss(study: Study, run: Run, scoring: str | None = None) -> float | None:
+def _loss(study: StudyFolder, run: StudyRun, scoring: str | None = None) -> float | None:
     """Returns the nats per token on the text trained on; None where there are none."""
     own = [e.nats_per_token for e in _of_main_corpus(study, run) if scoring in (None, e.scoring)]
     return math.fsum(own) / len(own) if own else None
 
 
-def _fitted(study: Study, families: Sequence[str], law: Law, bootstraps: int, seed: int) -> Outcome:
+def _fitted(study: StudyFolder, families: Sequence[str], law: Law, bootstraps: int, seed: int) -> Outcome:
     rows = []
     for family in families:
         scoring = _scoring(study, family)

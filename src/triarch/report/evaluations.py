@@ -15,7 +15,7 @@ import numpy as np
 
 from triarch.report.attention_figures import attention_panels
 from triarch.report.length_figures import length_panels, quality_panels
-from triarch.report.study import Study
+from triarch.report.study import StudyFolder
 from triarch.report.task_figures import task_panels
 from triarch.report.tasks_table import TASKS, Question, TaskPoint, read_tasks, tasks_of_runs
 from triarch.report.throughput_figures import THROUGHPUT, throughput_panels
@@ -55,7 +55,7 @@ class TaskTable:
     rows: tuple[tuple[Question, tuple[tuple[float, float] | None, ...]], ...]
 
 
-def analysis_sections(study: Study, tasks: Sequence[TaskPoint]) -> list[tuple[str, str, list[Panel]]]:
+def analysis_sections(study: StudyFolder, tasks: Sequence[TaskPoint]) -> list[tuple[str, str, list[Panel]]]:
     """Returns title, text and figures of each section; one without figures has no table in the study.
 
     Args:
@@ -98,7 +98,7 @@ def analysis_sections(study: Study, tasks: Sequence[TaskPoint]) -> list[tuple[st
     ]
 
 
-def study_tasks(study: Study) -> list[TaskPoint]:
+def study_tasks(study: StudyFolder) -> list[TaskPoint]:
     """Returns what the study's models were asked, in its table if there is one, and by runs while they trained.
 
     Raises:

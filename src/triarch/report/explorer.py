@@ -9,7 +9,7 @@ import math
 
 from plotly.offline import get_plotlyjs
 
-from triarch.report.study import ROLE_WORDS, Run, Study
+from triarch.report.study import ROLE_WORDS, StudyFolder, StudyRun
 from triarch.scaling.figures.style import SERIES
 
 _COLUMNS = {
@@ -25,7 +25,7 @@ _COLUMNS = {
 }
 
 
-def explorer_data(study: Study) -> dict[str, object]:
+def explorer_data(study: StudyFolder) -> dict[str, object]:
     """Returns columns by name, the two shown first, families by label, and for each its runs' names and values.
 
     Values that are not known are None, as JSON has no NaN.
@@ -51,7 +51,7 @@ def packed_plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), 9, mtime=0)).decode()
 
 
-def _values(study: Study, run: Run) -> list[float | None]:
+def _values(study: StudyFolder, run: StudyRun) -> list[float | None]:
     values = [run.numbers[name] for name in _COLUMNS.values()]
     values += [run.score(corpus)[0] for corpus in study.corpora]
     return [value if math.isfinite(value) else None for value in values]

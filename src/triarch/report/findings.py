@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at
-from triarch.report.study import FINISHED, OUTDATED, Corpus, Run, Study
+from triarch.report.study import FINISHED, OUTDATED, Corpus, StudyFolder, StudyRun
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, join, scientific, short_number, signed
 
@@ -25,7 +25,7 @@ class Finding:
         return f"{self.headline} {self.detail}".strip()
 
 
-def findings(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
+def findings(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
     """Returns the study's main results, each computed from its tables; without laws those that need none."""
     if not laws:
         return [*_domain_shift(study), *_cost(study), *_unfinished(study)]
@@ -39,7 +39,7 @@ def findings(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
     ]
 
 
-def _best(study: Study) -> list[Finding]:
+def _best(study: StudyFolder) -> list[Finding]:
     found = []
     paired = compared_families(study)
     for corpus in study.corpora:
@@ -61,7 +61,7 @@ def _best(study: Study) -> list[Finding]:
     return found
 
 
-def _lead(study: Study, first: Run, second: Run, corpus: Corpus) -> str:
+def _lead(study: StudyFolder, first: StudyRun, second: StudyRun, corpus: Corpus) -> str:
     (a, first_error), (b, second_error) = first.score(corpus), second.score(corpus)
     spread = math.hypot(first_error, second_error)
     names = f"{study.label(first.family)} and {study.label(second.family)}"
@@ -71,7 +71,7 @@ def _lead(study: Study, first: Run, second: Run, corpus: Corpus) -> str:
     return f"{study.label(first.family)} leads {corpus.words} by {b - a:.3f} nats per token{unsure}."
 
 
-def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
+def _gaps(study: StudyFolder, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
     """Returns how each later paired family stands to the first where both were measured."""
     families = compared_families(study)
     chosen = {
@@ -103,7 +103,7 @@ def _gaps(study: Study, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
     return found
 
 
-def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
+def _exponents(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
     chosen = [law for law in laws if law.axis == "num_params" and law.corpus == study.main_corpus and law.fit]
     if not chosen:
         return []
@@ -128,7 +128,7 @@ def _exponents(study: Study, laws: Sequence[FamilyLaw]) -> list[Finding]:
     ]
 
 
-def _domain_shift(study: Study) -> list[Finding]:
+def _domain_shift(study: StudyFolder) -> list[Finding]:
     found = []
     for corpus in study.corpora:
         shifts = []
@@ -146,7 +146,7 @@ def _domain_shift(study: Study) -> list[Finding]:
     return found
 
 
-def _cost(study: Study) -> list[Finding]:
+def _cost(study: StudyFolder) -> list[Finding]:
     runs = [run for run in study.runs if run.finished]
     flops = sum(run.numbers["flops_train"] for run in runs)
     seconds = sum(run.numbers["seconds"] for run in runs)
@@ -170,7 +170,7 @@ def _cost(study: Study) -> list[Finding]:
     return [Finding(headline, detail)]
 
 
-def _unfinished(study: Study) -> list[Finding]:
+def _unfinished(study: StudyFolder) -> list[Finding]:
     left_out = {
         "did not finish": [
             f"{run.name} ({run.status})" for run in study.runs if run.status not in (FINISHED, OUTDATED)
@@ -188,12 +188,12 @@ def _sentence(corpus: Corpus) -> str:
     return corpus.words[0].upper() + corpus.words[1:]
 
 
-def _score_text(run: Run, corpus: Corpus) -> str:
+def _score_text(run: StudyRun, corpus: Corpus) -> str:
     value, error = run.score(corpus)
     return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
 
 
-def _largest(study: Study, family: str, corpus: Corpus | None) -> Run | None:
+def _largest(study: StudyFolder, family: str, corpus: Corpus | None) -> StudyRun | None:
     runs = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
     return runs[-1] if runs else None
 

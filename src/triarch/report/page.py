@@ -17,7 +17,7 @@ from triarch.report.budgets import analyse_budgets, has_budgets
 from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
 from triarch.report.explorer import explorer_data, packed_plotly
 from triarch.report.findings import Finding, findings
-from triarch.report.study import ROLE_WORDS, Corpus, Run, Study, read_study
+from triarch.report.study import ROLE_WORDS, Corpus, StudyFolder, StudyRun, read_study
 from triarch.scaling.figures.panels import Curve, Series, frontier_panel, scaling_panel, training_panel
 from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.fitting.result import Fit
@@ -109,7 +109,7 @@ def render_report(folder: str | Path, *, bootstraps: int = 1000, seed: int = 0) 
     return Report(page, panels, tuple(map(str, sentences)), tuple(fitted))
 
 
-def _segment_warnings(study: Study) -> list[tuple[str, list[str]]]:
+def _segment_warnings(study: StudyFolder) -> list[tuple[str, list[str]]]:
     """Returns each way in which runs were trained under several configs, as config.gin tells it, with the runs."""
     about: dict[str, list[str]] = {}
     for run in study.runs:
@@ -174,7 +174,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _facts(study: Study) -> list[tuple[str, str]]:
+def _facts(study: StudyFolder) -> list[tuple[str, str]]:
     finished = [run for run in study.runs if run.finished]
     sizes = [run.numbers["num_params"] for run in finished]
     return [
@@ -192,13 +192,13 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _curves(study: Study, family: str, axis: str) -> list[tuple[Curve, Run]]:
+def _curves(study: StudyFolder, family: str, axis: str) -> list[tuple[Curve, StudyRun]]:
     runs = [run for run in study.of_family(family) if len(run.metrics["step"]) > 1]
     label = study.label(family)
     return [(Curve(run.size, label, run.metrics[axis], run.metrics["loss"]), run) for run in runs]
 
 
-def _training_section(study: Study) -> Section:
+def _training_section(study: StudyFolder) -> Section:
     panels = []
     for index, family in enumerate(study.families):
         # Of several runs of a size the longest: more curves than sizes cannot be told apart.
@@ -213,7 +213,7 @@ def _training_section(study: Study) -> Section:
     return Section("Loss along training", text, panels)
 
 
-def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Section:
+def _scaling_section(study: StudyFolder, laws: Sequence[FamilyLaw], kind: str) -> Section:
     panels = []
     for axis in [axis for axis in AXES if axis.startswith(kind)]:
         for corpus in study.corpora:
@@ -237,7 +237,7 @@ def _scaling_section(study: Study, laws: Sequence[FamilyLaw], kind: str) -> Sect
     return Section("Loss against compute", explained + conventions, panels)
 
 
-def _series(study: Study, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> Series | None:
+def _series(study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> Series | None:
     for law in laws:
         if (law.family, law.corpus, law.axis) == (family, corpus, axis):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]
@@ -246,7 +246,7 @@ def _series(study: Study, laws: Sequence[FamilyLaw], family: str, corpus: Corpus
     return None
 
 
-def _frontier_section(study: Study) -> Section:
+def _frontier_section(study: StudyFolder) -> Section:
     groups = [study.label(family) for family in study.families]
     panels = []
     for axis, label in COMPUTE_AXES.items():
@@ -263,7 +263,7 @@ def _frontier_section(study: Study) -> Section:
     return Section("Loss against compute along training", text, panels)
 
 
-def _evaluation_tables(study: Study) -> list[dict[str, object]]:
+def _evaluation_tables(study: StudyFolder) -> list[dict[str, object]]:
     """Returns a table for each corpus, and an empty one for each role that has none."""
     tables: list[dict[str, object]] = []
     for corpus in study.corpora:
@@ -279,7 +279,7 @@ def _evaluation_tables(study: Study) -> list[dict[str, object]]:
     return tables + [{"title": ROLE_WORDS[role].capitalize(), "rows": [], "made_with": []} for role in missing]
 
 
-def _law_row(study: Study, law: FamilyLaw) -> dict[str, object]:
+def _law_row(study: StudyFolder, law: FamilyLaw) -> dict[str, object]:
     fit = law.fit
     return {
         "family": study.label(law.family),
@@ -303,7 +303,7 @@ def _estimate(fit: Fit, name: str) -> str:
     return f"{value} [{low:.3g}, {high:.3g}]"
 
 
-def _law_warnings(study: Study, laws: Sequence[FamilyLaw]) -> list[tuple[str, list[str]]]:
+def _law_warnings(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[tuple[str, list[str]]]:
     """Returns each different warning with the laws it is about."""
     about: dict[str, list[str]] = {}
     for law in laws:

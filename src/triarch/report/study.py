@@ -83,7 +83,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One trained model. `numbers` holds NUMBER_COLUMNS of results.csv (NaN where a run that failed has none),
     `metrics` METRICS along training, float64[logged steps] each; `config` is the resolved gin text; `tasks` what
     `RunConfig.eval_tasks` came to: by TASK/METRIC its values by step."""
@@ -121,7 +121,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
+class StudyFolder:
     """Everything a report is made of. `labels` gives families the names people read."""
 
     folder: Path
@@ -132,7 +132,7 @@ class Study:
     seconds: float
     hardware: str
     labels: Mapping[str, str]
-    runs: tuple[Run, ...]
+    runs: tuple[StudyRun, ...]
 
     @property
     def corpora(self) -> tuple[Corpus, ...]:
@@ -153,13 +153,13 @@ class Study:
     def label(self, family: str) -> str:
         return self.labels.get(family, family)
 
-    def of_family(self, family: str) -> list[Run]:
+    def of_family(self, family: str) -> list[StudyRun]:
         """Returns a family's finished runs, smallest first."""
         own = [run for run in self.runs if run.family == family and run.finished]
         return sorted(own, key=lambda run: run.numbers["num_params"])
 
 
-def read_study(folder: str | Path) -> Study:
+def read_study(folder: str | Path) -> StudyFolder:
     """Reads and checks a study folder.
 
     Raises:
@@ -175,7 +175,7 @@ def read_study(folder: str | Path) -> Study:
     labels = _fact(facts, path, "labels", dict) if "labels" in facts else {}
     if not all(isinstance(command, str) for command in commands):
         raise UserError(f"{path}: 'commands' holds something that is not text, expected a list of command lines")
-    return Study(
+    return StudyFolder(
         folder=folder,
         name=_fact(facts, path, "name", str),
         title=_fact(facts, path, "title", str),
@@ -188,7 +188,7 @@ def read_study(folder: str | Path) -> Study:
     )
 
 
-def _read_runs(folder: Path) -> tuple[Run, ...]:
+def _read_runs(folder: Path) -> tuple[StudyRun, ...]:
     table = Table.read_csv(folder / "results.csv")
     text = {column: table.text(column) for column in TEXT_COLUMNS}
     numbers = {column: table.numbers(column, optional=True) for column in NUMBER_COLUMNS}
@@ -217,7 +217,7 @@ def _read_runs(folder: Path) -> tuple[Run, ...]:
         rest: dict[str, Any] = {column: values[i] for column, values in text.items() if column != "run"}
         scores = tuple(evaluation for evaluation in evaluations if evaluation.run == name)
         known: dict[str, Any] = {"numbers": own, "metrics": metrics, "config": config, "evaluations": scores}
-        runs.append(Run(name=name, tasks=tasks, **known, **rest))
+        runs.append(StudyRun(name=name, tasks=tasks, **known, **rest))
     if not any(run.finished for run in runs):
         raise UserError(f"{table.name}: no run has status {FINISHED!r}; there is nothing to report")
     return tuple(runs)

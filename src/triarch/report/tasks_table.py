@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triarch.report.study import Run
+from triarch.report.study import StudyRun
 from triarch.scaling.tables.table import Table
 
 TASKS = "tasks.csv"
@@ -58,7 +58,7 @@ class TaskPoint:
     standard_error: float
 
 
-def read_tasks(path: Path, runs: Sequence[Run] = ()) -> list[TaskPoint]:
+def read_tasks(path: Path, runs: Sequence[StudyRun] = ()) -> list[TaskPoint]:
     """Reads a table of task results.
 
     Args:
@@ -90,7 +90,7 @@ def read_tasks(path: Path, runs: Sequence[Run] = ()) -> list[TaskPoint]:
     return points
 
 
-def tasks_of_runs(runs: Sequence[Run]) -> list[TaskPoint]:
+def tasks_of_runs(runs: Sequence[StudyRun]) -> list[TaskPoint]:
     """Returns what runs' own `RunConfig.eval_tasks` came to along training, SeqIO tasks by their own metrics."""
     points = []
     for run in runs:

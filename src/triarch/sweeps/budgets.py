@@ -11,7 +11,7 @@ from triarch.fields import Positive, check
 
 
 @dataclasses.dataclass(frozen=True)
-class Appetite:
+class SequenceCost:
     """What a model costs.
 
     Attributes:
@@ -36,19 +36,19 @@ class Appetite:
 class _Rule:
     """What rules have in common: a level buys sequences at a price, and every run is kept unless a rule says which."""
 
-    def price(self, appetite: Appetite) -> fractions.Fraction:
+    def price(self, cost: SequenceCost) -> fractions.Fraction:
         """Returns what a sequence costs, in the rule's unit; exact, so that steps are rounded once only."""
         raise NotImplementedError
 
-    def sequences(self, level: float, appetite: Appetite) -> float:
+    def sequences(self, level: float, cost: SequenceCost) -> float:
         """Returns the sequences that a level buys."""
-        return float(fractions.Fraction(level) / self.price(appetite))
+        return float(fractions.Fraction(level) / self.price(cost))
 
-    def spent(self, sequences: float, appetite: Appetite) -> float:
+    def spent(self, sequences: float, cost: SequenceCost) -> float:
         """Returns what so many sequences cost, in the rule's unit."""
-        return float(fractions.Fraction(sequences) * self.price(appetite))
+        return float(fractions.Fraction(sequences) * self.price(cost))
 
-    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+    def keeps(self, sequences: float, cost: SequenceCost) -> bool:
         """Returns whether the design holds this run."""
         return True
 
@@ -91,16 +91,16 @@ class IsoFlop(_Rule):
         """What runs of a budget are called."""
         return f"c{level:.3g}".replace("+", "")
 
-    def price(self, appetite: Appetite) -> fractions.Fraction:
+    def price(self, cost: SequenceCost) -> fractions.Fraction:
         """Returns the FLOPs of a sequence."""
-        return fractions.Fraction(appetite.flops[self.convention])
+        return fractions.Fraction(cost.flops[self.convention])
 
-    def keeps(self, sequences: float, appetite: Appetite) -> bool:
+    def keeps(self, sequences: float, cost: SequenceCost) -> bool:
         """Returns whether the design holds this run."""
         if not self.tokens_per_parameter:
             return True
         least, most = self.tokens_per_parameter
-        return least <= sequences * appetite.window / appetite.num_params_non_embedding <= most
+        return least <= sequences * cost.window / cost.num_params_non_embedding <= most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +136,9 @@ class TokensPerParameter(_Rule):
         """What runs of a ratio are called."""
         return f"x{level:g}".replace("+", "")
 
-    def price(self, appetite: Appetite) -> fractions.Fraction:
+    def price(self, cost: SequenceCost) -> fractions.Fraction:
         """Returns the tokens of a sequence for each parameter."""
-        return fractions.Fraction(appetite.window, appetite.params(self.params))
+        return fractions.Fraction(cost.window, cost.params(self.params))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +174,9 @@ class FixedTokens(_Rule):
         """What runs of so many tokens are called."""
         return f"d{level:.3g}".replace("+", "")
 
-    def price(self, appetite: Appetite) -> fractions.Fraction:
+    def price(self, cost: SequenceCost) -> fractions.Fraction:
         """Returns the tokens of a sequence."""
-        return fractions.Fraction(appetite.window if self.counted == "read" else appetite.num_scored)
+        return fractions.Fraction(cost.window if self.counted == "read" else cost.num_scored)
 
 
 Budget = IsoFlop | TokensPerParameter | FixedTokens

@@ -10,7 +10,7 @@ from triarch.data.manifest import FILE_NAME, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.evaluation import open_corpus
-from triarch.sweeps.design import Run
+from triarch.sweeps.design import PlannedRun
 from triarch.sweeps.stages import store_folder
 from triarch.sweeps.study import Corpus, Study
 from triarch.training.inputs import open_inputs
@@ -34,7 +34,7 @@ class Findings:
             raise UserError("; ".join(self.problems))
 
 
-def inspect_study(study: Study, runs: Sequence[Run], output: Path | None) -> Findings:
+def inspect_study(study: Study, runs: Sequence[PlannedRun], output: Path | None) -> Findings:
     """Opens every store there is and holds it against the study and its runs.
 
     Args:
@@ -106,7 +106,7 @@ def _check_prepared(study: Study, corpus: Corpus, store: TokenStore) -> None:
         )
 
 
-def _mixed_vocabularies(runs: Sequence[Run]) -> Iterator[str]:
+def _mixed_vocabularies(runs: Sequence[PlannedRun]) -> Iterator[str]:
     first = {run.config.model.vocab_size: run for run in reversed(runs)}
     if len(first) > 1:
         sizes = ", ".join(f"{size:,} of {run.name}" for size, run in sorted(first.items()))
@@ -134,7 +134,7 @@ def _described(vocabulary: Vocabulary) -> str:
     return f"{vocabulary.kind}, {vocabulary.size:,} ids, sha256 {vocabulary.fingerprint[:12]}"
 
 
-def _untrainable(runs: Sequence[Run], store: TokenStore) -> Iterator[str]:
+def _untrainable(runs: Sequence[PlannedRun], store: TokenStore) -> Iterator[str]:
     """Yields what keeps runs from training on a store, once for all runs that it keeps."""
     failed: dict[str, list[str]] = {}
     for run in runs:
@@ -147,7 +147,7 @@ def _untrainable(runs: Sequence[Run], store: TokenStore) -> Iterator[str]:
         yield f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
 
 
-def _padded(runs: Sequence[Run], vocabulary: Vocabulary) -> Iterator[str]:
+def _padded(runs: Sequence[PlannedRun], vocabulary: Vocabulary) -> Iterator[str]:
     for rows in sorted({run.config.model.vocab_size for run in runs}):
         if rows > vocabulary.size:
             yield (

@@ -11,7 +11,7 @@ from typing import Any
 from triarch.errors import UserError
 from triarch.models import ModelConfig
 from triarch.models.layers.parts import Convention
-from triarch.sweeps.budgets import Appetite
+from triarch.sweeps.budgets import SequenceCost
 from triarch.sweeps.shapes import Ladder
 from triarch.sweeps.sizes import Size
 from triarch.sweeps.study import Study
@@ -25,7 +25,7 @@ _SHAPE = ("d_model", "d_ff", "num_heads", "num_kv_heads", "num_encoder_layers", 
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One cell of a study's grid.
 
     Attributes:
@@ -72,19 +72,19 @@ class Run:
 
     def flops(self, convention: Convention) -> float:
         """Returns the FLOPs of the run, "paper" or "train"."""
-        return self.sequences * appetite(self.config, self.config.model).flops[convention]
+        return self.sequences * sequence_cost(self.config, self.config.model).flops[convention]
 
 
-def appetite(config: RunConfig, model: ModelConfig) -> Appetite:
+def sequence_cost(config: RunConfig, model: ModelConfig) -> SequenceCost:
     """Returns what `model` costs under the objective and window of `config`."""
     objective = dataclasses.replace(config, model=model).bound()
     flops = {convention: objective.flops(model, convention) for convention in ("paper", "train")}
-    return Appetite(
+    return SequenceCost(
         model.num_params(), model.num_params_non_embedding(), flops, config.data.window, objective.num_scored
     )
 
 
-def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[Run, ...]:
+def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[PlannedRun, ...]:
     """Returns the grid, size by size.
 
     Raises:
@@ -104,7 +104,7 @@ def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[Run, ...
     return tuple(found)
 
 
-def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesOf, config_of: ConfigOf) -> Run:
+def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesOf, config_of: ConfigOf) -> PlannedRun:
     """Returns the run of a family at a size as recipe and settings have it."""
     if isinstance(size, Size):
         files = files_of(family, size.file)
@@ -115,16 +115,16 @@ def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesO
         changes = {field: value for field, value in changes.items() if value is not None}
         bindings |= {f"RunConfig.{field}": value for field, value in changes.items()}
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, **own), **changes)
-        return Run(f"{family}_{size.name}", family, size.name, files, tuple(bindings.items()), config)
+        return PlannedRun(f"{family}_{size.name}", family, size.name, files, tuple(bindings.items()), config)
     if isinstance(size, str):
         files = files_of(family, size)
-        return Run(f"{family}_{size}", family, size, files, (), config_of(files))
+        return PlannedRun(f"{family}_{size}", family, size, files, (), config_of(files))
     ladder = study.sizes
     assert isinstance(ladder, Ladder)  # Whose targets are numbers.
     published = [config_of(files_of(family, name)) for name in ladder.between]
 
     def measure(model: ModelConfig) -> float:
-        cost = appetite(published[0], model)
+        cost = sequence_cost(published[0], model)
         kind, _, which = ladder.measure.partition("_")
         return cost.flops[which] if kind == "flops" else cost.params(which or "all")
 
@@ -136,10 +136,10 @@ def _sized(study: Study, family: str, size: str | Size | float, files_of: FilesO
     changed = tuple((f"ModelConfig.{name}", value) for name, value in own.items())
     config = dataclasses.replace(config, model=model)
     name = ladder.name(size)
-    return Run(f"{family}_{name}", family, name, files, changed, config, measure(model) / size - 1)
+    return PlannedRun(f"{family}_{name}", family, name, files, changed, config, measure(model) / size - 1)
 
 
-def _grid(study: Study, base: Run, size: Size | None) -> Iterator[Run | None]:
+def _grid(study: Study, base: PlannedRun, size: Size | None) -> Iterator[PlannedRun | None]:
     rates, batch_sizes = study.learning_rates, study.batch_sizes
     if size is not None:
         rates, batch_sizes = size.learning_rates or rates, () if size.batch_size else batch_sizes
@@ -152,8 +152,8 @@ def _or_none(values: Sequence) -> Sequence:
     return values or (None,)
 
 
-def _cell(study: Study, base: Run, level: float | None, rate: float | None, batch_size: int | None,
-          seed: int | None) -> Run | None:  # fmt: skip
+def _cell(study: Study, base: PlannedRun, level: float | None, rate: float | None, batch_size: int | None,
+          seed: int | None) -> PlannedRun | None:  # fmt: skip
     """Returns one run; None if the budget leaves it out."""
     name = base.name
     changes: dict[str, Any] = {}
@@ -163,7 +163,7 @@ def _cell(study: Study, base: Run, level: float | None, rate: float | None, batc
         changes["RunConfig.seed"] = seed
     budget_error = None
     if level is not None:
-        cost = appetite(base.config, base.config.model)
+        cost = sequence_cost(base.config, base.config.model)
         batch = batch_size or base.config.batch_size
         wanted = study.budget.sequences(level, cost)
         if not study.budget.keeps(wanted, cost):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.sweeps.design import Run
+from triarch.sweeps.design import PlannedRun
 from triarch.training.record.config_json import read_json
 from triarch.training.record.fingerprint import CONFIG_JSON, changes, config_fingerprint, is_begun, run_fingerprint
 from triarch.training.starting_point import read_taken, to_be_taken
@@ -18,8 +18,8 @@ _DIGITS = 8
 
 
 def settled(
-    runs: Sequence[Run], folder: Path, stores: Sequence[TokenStore], train_changed: bool = False
-) -> tuple[Run, ...]:
+    runs: Sequence[PlannedRun], folder: Path, stores: Sequence[TokenStore], train_changed: bool = False
+) -> tuple[PlannedRun, ...]:
     """Returns the runs, each with the folder that holds it already under whatever name, or else one of its own.
 
     A folder in which no step was made binds nobody, as `check_folder` has it.
@@ -51,7 +51,7 @@ def settled(
     return tuple(found)
 
 
-def fingerprint_of(run: Run, stores: Sequence[TokenStore]) -> str:
+def fingerprint_of(run: PlannedRun, stores: Sequence[TokenStore]) -> str:
     """Returns the fingerprint of a run as it would be trained now.
 
     Raises:
@@ -72,7 +72,7 @@ def _held(folder: Path) -> dict[str, list[str]]:
     return held
 
 
-def _refusal(changed: Sequence[Run], folder: Path, stores: Sequence[TokenStore]) -> str:
+def _refusal(changed: Sequence[PlannedRun], folder: Path, stores: Sequence[TokenStore]) -> str:
     first = changed[0]
     own = folder / first.name
     how = "; ".join(changes(own, first.config))

@@ -45,7 +45,7 @@ def described(failures: Mapping[str, Failure]) -> list[str]:
 
 
 @dataclasses.dataclass
-class Progress:
+class SweepProgress:
     """What a sweep is doing, for whoever shows it.
 
     Attributes:
@@ -102,7 +102,7 @@ class Sweep:
     ledger: Ledger
     claims: Path
     worker: Callable[[set[int]], Worker]
-    show: Callable[[Progress], None]
+    show: Callable[[SweepProgress], None]
 
     def run(self, chains: Mapping[str, Sequence[Stage]], work: Mapping[str, float]) -> None:
         """Runs every chain's stages in order; finished stages are skipped, and so are chains of another sweep until
@@ -144,7 +144,7 @@ class _Session:
         self._workers: list[Worker] = []
         states = dict.fromkeys(chains, ("", "done"))
         states |= {owner: (chains[owner][0].name, "waiting") for owner in unfinished}
-        self.progress = Progress(states, work, {}, sweep.parallel)
+        self.progress = SweepProgress(states, work, {}, sweep.parallel)
 
     def stop(self) -> None:
         """Lets commands under way stop where they can be taken up again; nothing new begins."""

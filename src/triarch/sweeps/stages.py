@@ -12,7 +12,7 @@ from triarch import schema
 from triarch.errors import UserError
 from triarch.evaluation import Domain, Options, open_corpus
 from triarch.schema import Anything, Table
-from triarch.sweeps.design import Run
+from triarch.sweeps.design import PlannedRun
 from triarch.sweeps.study import Corpus, Study
 
 
@@ -68,12 +68,12 @@ def store_folder(corpus: Corpus, output: Path) -> Path:
     return Path(corpus.store) if corpus.store else output / "stores" / corpus.title
 
 
-def run_folder(run: Run, output: Path) -> Path:
+def run_folder(run: PlannedRun, output: Path) -> Path:
     """Returns a run's folder."""
     return output / "runs" / run.owner
 
 
-def export_folder(run: Run, output: Path) -> Path:
+def export_folder(run: PlannedRun, output: Path) -> Path:
     """Returns where a run's parameters are exported to."""
     return output / "exports" / run.owner
 
@@ -133,7 +133,7 @@ def evaluation_options(study: Study) -> Options:
     return Options(max_windows=study.max_windows, pseudo_positions=study.pseudo_positions)
 
 
-def run_stages(study: Study, run: Run, output: Path, made_with: Mapping[str, Any] | None = None) -> list[Stage]:
+def run_stages(study: Study, run: PlannedRun, output: Path, made_with: Mapping[str, Any] | None = None) -> list[Stage]:
     """Returns what is to be done for one run, in order.
 
     Args:

@@ -12,7 +12,7 @@ from triarch import schema
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.schema import Anything
-from triarch.sweeps.design import Run
+from triarch.sweeps.design import PlannedRun
 from triarch.sweeps.stages import run_folder
 from triarch.sweeps.study import Study
 from triarch.training.record.fingerprint import CONFIG_JSON, config_fingerprint
@@ -64,7 +64,9 @@ _TEXT = (
 )
 
 
-def write_tables(study: Study, runs: Sequence[Run], output: Path, made_with: Mapping[str, Mapping[str, Any]]) -> None:
+def write_tables(
+    study: Study, runs: Sequence[PlannedRun], output: Path, made_with: Mapping[str, Mapping[str, Any]]
+) -> None:
     """Gathers every trained run's summary and evaluations into `results` and `evaluations`, .csv and .parquet.
 
     `cell` is a run's name without its family's: runs of two families in one cell of the grid are pairs. `folder` is
@@ -103,7 +105,7 @@ def write_tables(study: Study, runs: Sequence[Run], output: Path, made_with: Map
 
 
 def _result(
-    study: Study, run: Run, summary: dict, status: str, evaluations: Sequence[dict], config: dict
+    study: Study, run: PlannedRun, summary: dict, status: str, evaluations: Sequence[dict], config: dict
 ) -> dict[str, Any]:
     scoring = next((kind for kind in _COMPARABLE if any(row["scoring"] == kind for row in evaluations)), None)
     row = {"run": run.name, "family": run.family, "size": run.size, "cell": run.name.removeprefix(f"{run.family}_")}

@@ -42,7 +42,7 @@ class ReadOptions:
     Attributes:
       split: by name.
       lengths: the most tokens of features, cut there by SeqIO; None: the longest that there are.
-      num_examples: the first so many of each task; None for all.
+      num_examples: how many of each task, the first ones; None for all.
     """
 
     split: str = "validation"

@@ -106,8 +106,8 @@ class Checkpoints:
         except (ValueError, OSError, KeyError) as error:
             fault = f"{self._directory / str(step)}: {(str(error) or type(error).__name__).splitlines()[0]}"
             if jax.process_count() > 1:
-                # The others may have read it and go on from it: one host alone cannot choose an older one.
-                raise UserError(f"{fault}; move it away to go on from the one before") from error
+                # The others may have read it and resumed from it: one host alone cannot choose an older one.
+                raise UserError(f"{fault}; move it away to resume from the one before") from error
             raise Damaged(fault) from error
         restored_step = jax.device_put(np.int32(step), target.step.sharding)
         return TrainState(restored_step, items[PARAMS], items[OPTIMIZER])

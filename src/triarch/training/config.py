@@ -94,7 +94,7 @@ class RunConfig:
       eval_tasks_every: steps between these evaluations; the last step is one too. None for none.
       eval_tasks_split: of every task.
       eval_tasks_batch: examples decoded or scored at once.
-      eval_tasks_examples: the first so many of each task, the same ones each time; None for all.
+      eval_tasks_examples: how many examples of each task, the first ones each time; None for all.
       eval_tasks_lengths: the most tokens of features, as "inputs=512,targets=62"; None: the longest of each task.
       tensorboard: whether to write TensorBoard events too.
       wandb_project: of Weights & Biases, logged to too (extra wandb); WANDB_MODE=offline keeps it in the run folder.
@@ -162,7 +162,7 @@ class RunConfig:
         )
 
 
-# Keys that may differ when a run goes on: how it is computed, watched and kept, not what is computed. The store may
+# Keys that may differ when a run resumes: how it is computed, watched and kept, not what is computed. The store may
 # have moved; what is in it is compared by its fingerprint, and so are the phases of a mixture.
 FREE_KEYS = (
     "execution",

@@ -67,13 +67,13 @@ def train(
     profile: range | None = None,
     task_evaluator: TaskEvaluator | None = None,
 ) -> dict[str, Any]:
-    """Trains, or goes on training, the run of a folder until its last step or a signal.
+    """Trains the run of a folder, from its newest checkpoint if it has one, until its last step or a signal.
 
     Args:
       config: of the run.
       workdir: the run folder: holds config.gin, config.json, metrics.jsonl, checkpoints/, tensorboard/, summary.json.
       config_text: `config` as resolved gin text.
-      may_change: whether a run that is there may go on under another config than its own, see `segments`.
+      may_change: whether an existing run may resume under another config, see `segments`.
       profile: steps, counted from 0, of which to write a trace, see `profiling`; None for none.
       task_evaluator: of `RunConfig.eval_tasks`; None where there are none.
 
@@ -175,7 +175,7 @@ def train(
                 break
         checkpoints.wait()
         if step < config.steps:
-            progress.say(f"saved at step {step}; run again to go on")
+            progress.say(f"saved at step {step}; run again to resume")
             return {"status": "interrupted", "step": step}
         summary = _summary(run, log.lines if log else [], best)
         if is_first:
@@ -301,7 +301,7 @@ def _save(kept: Kept, state: TrainState, run: Run, step: int) -> None:
 
 
 def _starting_point(course: Course, workdir: Path) -> StartingPoint | None:
-    """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to go on from."""
+    """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to resume from."""
     config = course.first.config
     if config.init_from is None or saved_steps(workdir):
         return None

@@ -22,7 +22,7 @@ from triarch.models.adapters.network import AdaptedNetwork
 from triarch.models.network import Tree, flatten, specs, unflatten
 from triarch.models.shape import Side
 from triarch.objectives import TokenObjective
-from triarch.objectives.classifier_head import is_headless
+from triarch.objectives.labels.classifier_head import is_headless
 from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.adaptation import SIDES, Adaptation, adaptation, is_adaptation
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults

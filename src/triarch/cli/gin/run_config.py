@@ -1,4 +1,4 @@
-"""Configs of runs that are there already: read from config.json, and changed by gin on top."""
+"""Configs of existing runs: read from config.json, then changed by gin."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=int, metavar="N", help="the first N examples of every task (default: all)")
     add(
         "--answers", type=Path, metavar="FILE",
-        help="keep answers here as they come; run again to go on after a stop (default: beside --json's file, or in "
+        help="keep answers here as they come; run again to resume (default: beside --json's file, or in "
         "--output); of several checkpoints each has a file of its own, named after it",
     )  # fmt: skip
 

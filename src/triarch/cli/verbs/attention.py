@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--length", type=int, help="tokens of a window (default: the store's)")
-    add("--max_windows", type=int, default=16, help="averaged over so many, drawn from all (default: %(default)s)")
+    add("--max_windows", type=int, default=16, help="windows to average over, a random sample (default: %(default)s)")
     add("--batch_size", type=int, default=4, help="windows computed at once (default: %(default)s)")
     add("--locality_window", type=int, default=5, help="tokens that count as near (default: %(default)s)")
     add("--rank_threshold", type=float, default=1e-3, help="of the numerical rank (default: %(default)s)")

@@ -91,7 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--max_windows",
-        help="score so many, drawn from the split, the same ones for every model, or 'all' (default: %(default)s)",
+        help="windows to score, a random sample of the split, the same for every model; or 'all' "
+        "(default: %(default)s)",
     )
     add("--batch_size", type=int, default=32, help="rows computed at once (default: %(default)s)")
     add("--pseudo_positions", help="tokens of a window an encoder is scored on, or 'all' (default: 16)")

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gin_files.add_gin_arguments(parser)
     add = parser.add_argument
     add("--topology", required=True, metavar="SLICE", help="v4, v5e, v5p or v6e: v5p:4x4x4, or Google's name, v5p-128")
-    add("--slices", type=int, default=1, help="so many of them, joined over the data-centre network (default: 1)")
+    add("--slices", type=int, default=1, help="number of slices, joined by the data-centre network (default: 1)")
     add("--phase", metavar="NAME", help="of a run in phases, which one, with full batches")
     add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
     add(

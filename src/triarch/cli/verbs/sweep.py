@@ -17,7 +17,7 @@ from triarch.files import write_whole
 
 if TYPE_CHECKING:
     from triarch.data.store import TokenStore
-    from triarch.sweeps.design import Run
+    from triarch.sweeps.design import PlannedRun
     from triarch.sweeps.stages import Stage
     from triarch.sweeps.study import Study
 
@@ -98,7 +98,9 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
     return {"commands": path, "num_runs": len(chains)}
 
 
-def _run(study: Study, runs: Sequence[Run], prepare: list[Stage], output: Path, args: argparse.Namespace) -> dict:
+def _run(
+    study: Study, runs: Sequence[PlannedRun], prepare: list[Stage], output: Path, args: argparse.Namespace
+) -> dict:
     from triarch.cli.studies import check_study
     from triarch.cli.views.sweep_table import SweepTable
     from triarch.data.store import TokenStore
@@ -147,7 +149,7 @@ def _run(study: Study, runs: Sequence[Run], prepare: list[Stage], output: Path, 
     return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
 
 
-def _made_with(study: Study, runs: Sequence[Run], store: TokenStore, output: Path) -> dict[str, dict]:
+def _made_with(study: Study, runs: Sequence[PlannedRun], store: TokenStore, output: Path) -> dict[str, dict]:
     """Returns what the evaluation of each run has to be made with, by the run's name."""
     from triarch.evaluation import made_with
     from triarch.sweeps import identity, stages
@@ -168,7 +170,7 @@ def _make_folder(output: Path) -> None:
 
 
 def _describe(
-    study: Study, runs: Sequence[Run], prepare: list, chains: dict, made_with: dict, output: Path, seconds: float
+    study: Study, runs: Sequence[PlannedRun], prepare: list, chains: dict, made_with: dict, output: Path, seconds: float
 ) -> None:
     """Writes `study.json`, which the report reads: what was run, and what made every run's numbers."""
     stages = [*prepare, *(stage for chain in chains.values() for stage in chain)]

@@ -14,10 +14,10 @@ from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.seqio.training_tasks import task_evaluator
 from triarch.errors import UserError
 
-HELP = """Trains a model. Run again with the same --workdir, which is enough, to go on after a stop.
+HELP = """Trains a model. Run it again to resume; --workdir alone is enough then.
 
-A run that is there goes on under other settings where --continue_with names them: more steps, another learning rate,
-schedule, batch size, mixture of data or setting of the optimizer. It goes on in its data after what it has read, and
+An existing run resumes with changed settings where --continue_with names them: more steps, another learning rate,
+schedule, batch size, mixture of data or setting of the optimizer. It continues in its data after what it has read, and
 records the change; what it is a model of cannot change.
 
 RunConfig.eval_tasks names SeqIO tasks of --module to evaluate during the run, every RunConfig.eval_tasks_every steps.
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="go on with the run of --workdir under another setting, as RunConfig.steps=400, or those of a gin file "
-        "(repeatable). Given again after a stop, it simply goes on",
+        help="resume the run of --workdir with another setting, as RunConfig.steps=400, or those of a gin file "
+        "(repeatable). Given again, it simply resumes",
     )
     parser.add_argument(
         "--profile",
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
     config, config_text = _config(args)
     profile = _profile(args.profile)
     evaluator = task_evaluator(config, args.module)
-    with joined(args, "train", "; run all again to go on from the newest checkpoint") as is_first:
+    with joined(args, "train", "; run all again to resume from the newest checkpoint") as is_first:
         from triarch.training import train  # Bad flags and configs fail before jax is imported.
 
         summary = train(
@@ -104,7 +104,7 @@ def _config(args: argparse.Namespace) -> tuple[Any, str]:
         return load_run(args)
     if not (workdir / "config.json").exists():
         raise UserError(
-            f"{workdir} holds no run to go on with: to begin one describe it with --gin_file, for example "
+            f"{workdir} holds no run to resume: describe a new one with --gin_file, for example "
             "--gin_file=models/redllm/150m.gin"
         )
     return config_of(workdir, bindings=args.gin_bindings)

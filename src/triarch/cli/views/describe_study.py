@@ -11,7 +11,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.planning.topology import Topology
-    from triarch.sweeps.design import Run
+    from triarch.sweeps.design import PlannedRun
     from triarch.sweeps.study import Study
 
 _SECONDS_AN_HOUR = 3600.0
@@ -49,7 +49,7 @@ def describe_study(
     return described
 
 
-def _row(run: Run, place: Topology | None, mfu: float) -> dict[str, Any]:
+def _row(run: PlannedRun, place: Topology | None, mfu: float) -> dict[str, Any]:
     model, flops = run.config.model, {convention: run.flops(convention) for convention in ("paper", "train")}
     row: dict[str, Any] = {
         "run": run.name,

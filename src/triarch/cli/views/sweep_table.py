@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from triarch.cli.views.console import OutputConsole
-from triarch.sweeps.runner import Progress, described
+from triarch.sweeps.runner import SweepProgress, described
 
 _LINE_EVERY = 15.0  # seconds between lines where there is no terminal to redraw
 _ROWS = 30  # chains that are shown at once
@@ -40,7 +40,7 @@ class SweepTable:
         if self._live:
             self._live.stop()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: SweepProgress) -> None:
         """Shows the state of every chain."""
         if self._live:
             self._live.update(self._table(progress), refresh=True)
@@ -58,13 +58,13 @@ class SweepTable:
             self._last_counts = progress.count("done"), progress.count("failed")
             self._last_time = time.monotonic()
 
-    def _print_failures(self, progress: Progress) -> None:
+    def _print_failures(self, progress: SweepProgress) -> None:
         new = {owner: failure for owner, failure in progress.failures.items() if owner not in self._told}
         for line in described(new):
             print(f"FAILED {line}", flush=True)
         self._told |= set(new)
 
-    def _table(self, progress: Progress) -> Table:
+    def _table(self, progress: SweepProgress) -> Table:
         table = Table(title=_summary(progress), title_justify="left")
         for column in ("run", "stage", "state", "progress"):
             table.add_column(column)
@@ -83,7 +83,7 @@ class SweepTable:
         return f" step {last['step']} loss {last['loss']:.3f}" if last and "loss" in last else ""
 
 
-def _worth_showing(progress: Progress) -> list[str]:
+def _worth_showing(progress: SweepProgress) -> list[str]:
     """Returns every chain if they fit on a screen, else what runs, what failed, and the next."""
     owners = list(progress.states)
     if len(owners) <= _ROWS:
@@ -92,7 +92,7 @@ def _worth_showing(progress: Progress) -> list[str]:
     return sorted(owners, key=lambda owner: order[progress.states[owner][1]])[:_ROWS]
 
 
-def _summary(progress: Progress) -> str:
+def _summary(progress: SweepProgress) -> str:
     words = [f"{progress.count('done')}/{len(progress.states)} done"]
     for state, word in (("failed", "failed"), ("elsewhere", "in another sweep")):
         if count := progress.count(state):

@@ -1,4 +1,4 @@
-"""Tokens as they come, as text that is final: no half a character, no part of a stop text."""
+"""Streams tokens as final text: whole characters only, and no part of a stop text."""
 
 from __future__ import annotations
 

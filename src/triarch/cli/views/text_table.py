@@ -24,5 +24,5 @@ def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], words: int, le
 
 
 def decimals(value: float | None, digits: int = 4) -> str:
-    """Returns a number of so many decimals, or a dash where there is none."""
+    """Returns a number with `decimals` decimals, or a dash for none."""
     return "-" if value is None else f"{value:.{digits}f}"

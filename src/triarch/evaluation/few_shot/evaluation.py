@@ -39,7 +39,7 @@ class FewShotOptions:
       task_data: folder of local data files; see `tasks.TaskFinder`.
       include_paths: folders of further task definitions.
       num_fewshot: examples in the prompt, for all tasks; None: as the suite or the task has it.
-      limit: the first so many examples of every task; None for all.
+      limit: how many examples of every task, the first ones; None for all.
       max_length: tokens that one side of a model reads at most; None: as many as it has positions for, as an imported
         model's config.json says, or 2048.
       add_bos: whether a decoder-only model, or an encoder, reads the token that begins texts; None: as it was trained,
@@ -47,7 +47,7 @@ class FewShotOptions:
       pseudo: what an encoder finds masked; see `triarch.decoding.scoring.score`.
       instruction: put before every prompt, ended by a line; None for the tasks' own prompts alone.
       batch_size: rows computed at once.
-      answers: file in which answers are kept, so that a killed evaluation goes on; None: in memory only.
+      answers: file in which answers are kept, so that a killed evaluation resumes; None: in memory only.
     """
 
     task_data: Path | None = None

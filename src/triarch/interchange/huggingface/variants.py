@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from triarch.interchange.manifest import Origin
 from triarch.interchange.streamed import StoredModel
 from triarch.models import ModelConfig
 from triarch.objectives import kept_head
-from triarch.objectives.classifier_head import Form, HeadForm, headless, is_headless
+from triarch.objectives.labels.classifier_head import Form, HeadForm, headless, is_headless
 
 # What a file of a class holds, see `Variant.kind`.
 BODY, TEXTS, TOKENS = "body", "texts", "tokens"
@@ -246,6 +247,8 @@ def _derived(
         body = [rule for rule in family.rules(config) if not any(map(is_headless, rule.ours))]
         return (*(dataclasses.replace(rule, theirs=inner + rule.theirs) for rule in body), *variant.head)
 
+    # What is no part of the family's own network may be this class's head.
+    ignored = [one for one in family.ignored if not any(re.search(one, rule.theirs) for rule in variant.head)]
     kept = {name for name in family.copies if not name.startswith(("lm_head.", "cls.", "vocab_", "decoder.", "embed_"))}
     return dataclasses.replace(
         family,
@@ -258,7 +261,7 @@ def _derived(
         prefix=variant.prefix,
         copies={inner + name: inner + family.copies[name] for name in kept},
         zeros=lambda config: {},
-        ignored=(*family.ignored, r"(^|\.)embeddings\.position_ids$"),
+        ignored=(*ignored, r"(^|\.)embeddings\.position_ids$"),
         make_head=head,
         relatives=(family.class_name, *family.also, *family.bodies, *class_names(family)),
         reduced=lambda config: headless(config, keep_prediction_head=form == "prediction"),

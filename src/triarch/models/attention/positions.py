@@ -29,7 +29,7 @@ def continued_positions(
     encoder_positions: Int[Array, "batch source"],
     encoder_segments: Int[Array, "batch source"],
 ) -> Int[Array, "batch target"]:
-    """Lets each decoder segment go on where its encoder segment's last real token stopped (arXiv 2510.26622, fig. 1).
+    """Returns decoder positions that count on from the encoder's last real token (arXiv 2510.26622, fig. 1).
 
     A decoder segment with nothing in the encoder starts at 0.
     """

@@ -83,6 +83,6 @@ class Experts:
         return None if self.capacity is None else min(length, self.capacity)
 
     def _num_weights(self, shape: Shape, experts: int) -> int:
-        """Returns the entries of the matrices that a token would pass which is sent to so many experts."""
+        """Returns the number of weights that a token passes which is sent to `experts` experts."""
         router = shape.d_model * self.num_experts
         return router + experts * num_weights(shape, self.width(shape)) + num_weights(shape, self.shared_d_ff)

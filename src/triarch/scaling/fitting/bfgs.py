@@ -55,7 +55,7 @@ def minimize(
       weights: float64[problems, points], each problem's own weight of the points; None for one each.
       noise: float64[problems, points], what is added to each problem's own target; None for nothing.
       tolerance: a problem is done when no component of its gradient is larger.
-      max_evaluations: a problem is given up as it stands after so many evaluations.
+      max_evaluations: most evaluations of a problem, which is then left as it is.
     """
 
     def evaluate(theta: np.ndarray, problems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

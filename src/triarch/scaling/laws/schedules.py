@@ -43,7 +43,7 @@ def schedules(columns: Columns, warmup: float) -> dict[str, Schedule]:
 
     Args:
       columns: with the text column "run".
-      warmup: over so many steps the learning rate rises from 0; points within it are not of the law.
+      warmup: steps over which the learning rate rises from 0; points within it are not of the law.
 
     Raises:
       UserError: two points of one run have the same step, a run has one point, or one lies within the warm-up.

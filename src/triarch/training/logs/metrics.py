@@ -24,7 +24,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: Path, restored_step: int, trackers: Sequence[Tracker] = ()):
-        """Opens the log of a run that goes on from `restored_step`: lines of later steps are dropped.
+        """Opens the log of a run that resumes from `restored_step`: lines of later steps are dropped.
 
         Args:
           workdir: the run folder.

@@ -1,4 +1,4 @@
-"""A run that goes on: where in its data it is, and what becomes of it under another config."""
+"""A resumed run: its place in the data, and what a changed config changes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Change:
 
 
 def open_change(workdir: Path, course: Course) -> Change | None:
-    """Returns what changes when the run of a folder goes on as `course`; None where nothing does.
+    """Returns what changes when the run of a folder resumes as `course`; None where nothing does.
 
     Raises:
       UserError: there is no run, or it cannot change so.

@@ -1,4 +1,4 @@
-"""What a run folder holds: the resolved config beside the checkpoints, and the refusal to go on under another."""
+"""What a run folder holds: the resolved config beside the checkpoints, and the refusal to resume under another."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _shown(value: Any) -> str:
 
 
 def config_fingerprint(identity: dict[str, Any]) -> str:
-    """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it goes on.
+    """Returns 16 hexadecimal digits for what config.json holds, without what a run may change when it resumes.
 
     Fields at their defaults do not count, so that the digits stay when triarch gets a new one.
     """

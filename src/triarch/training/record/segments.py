@@ -112,12 +112,12 @@ def _phase(segment: Segment) -> dict[str, Any]:
 
 
 def check_changes(workdir: Path, before: RunConfig, config: RunConfig, changed: Sequence[str]) -> None:
-    """Makes sure that a run may go on under another config.
+    """Makes sure that a run may resume under another config.
 
     Args:
       workdir: the run folder.
       before: the config of its last segment.
-      config: the one to go on under.
+      config: the one to resume under.
       changed: what differs, "key: old -> new".
 
     Raises:
@@ -138,7 +138,7 @@ def check_changes(workdir: Path, before: RunConfig, config: RunConfig, changed: 
 
 
 def describe_schedule(before: RunConfig, after: RunConfig, step: int) -> str:
-    """Returns a line that says whether a run that goes on from `step` is one that had this learning rate all along."""
+    """Returns a line that says whether a run that resumes at `step` is one that had this learning rate all along."""
     schedules = (before.optimizer.learning_rate, after.optimizer.learning_rate)
     steps = np.unique(np.linspace(0, max(step - 1, 0), _COMPARED_STEPS).astype(np.int32))
     rates = [
@@ -148,7 +148,7 @@ def describe_schedule(before: RunConfig, after: RunConfig, step: int) -> str:
     name = type(schedules[1]).__name__
     earlier, later = np.broadcast_arrays(*rates)
     if np.array_equal(earlier, later):
-        return f"learning rate: {name} goes on exactly, as if the run had begun with {after.steps:,} steps"
+        return f"learning rate: {name} continues exactly as if the run had begun with {after.steps:,} steps"
     old, new = (
         float(schedule(step, config.steps)) for schedule, config in zip(schedules, (before, after), strict=True)
     )
@@ -168,7 +168,7 @@ def _changeable(key: str) -> bool:
 
 
 def optimizer_shapes(config: RunConfig) -> Any:
-    """Returns what the optimizer's state looks like: equal where one run can go on with the state of the other."""
+    """Returns what the optimizer's state looks like: equal where one run can continue with the state of the other."""
     specs = run_network(config, config.bound().make_head).trained_specs
     params = jax.tree.map(lambda spec: spec.struct, specs)
     state = jax.eval_shape(optimizers.build(config.optimizer, config.steps, specs).init, params)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # Features are made without jax.
 
     from triarch.models import MakeHead, ModelConfig, Transformer
     from triarch.models.layers.parts import Convention
-    from triarch.objectives.classifier_head import ClassifierHead
+    from triarch.objectives.labels.classifier_head import ClassifierHead
     from triarch.objectives.sums import Sums
 
 # What stands before a classifier's outputs, see `classifier_head`.
@@ -139,7 +139,7 @@ class BoundClassify:
     @property
     def make_head(self) -> MakeHead | None:
         """Makes the classifier's head."""
-        from triarch.objectives.classifier_head import HeadForm
+        from triarch.objectives.labels.classifier_head import HeadForm
 
         check_fields(self.objective)
         return HeadForm(self.objective.head, self.objective.num_labels)
@@ -170,7 +170,7 @@ class BoundClassify:
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         """Returns the summed loss of the labels, and what it is made of."""
-        from triarch.objectives import label_losses
+        from triarch.objectives.labels import losses as label_losses
 
         added: dict[str, jax.Array] = {}
         logits = self.logits(model, batch, key, added)
@@ -194,7 +194,7 @@ class BoundClassify:
           added: filled with what parts of layers ask training to minimise besides.
         """
         from triarch.models.pooling import pooled
-        from triarch.objectives.label_losses import dropped
+        from triarch.objectives.labels.losses import dropped
 
         states = model.states(batch, key, added)
         side = "encoder" if self.architecture == "encoder-only" else "decoder"
@@ -205,7 +205,7 @@ class BoundClassify:
         return head.logits(hidden)[:, 0]
 
     def _weights(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        from triarch.objectives.label_losses import label_weights
+        from triarch.objectives.labels.losses import label_weights
 
         return label_weights(batch["label"], self.objective.class_weights)
 

@@ -12,14 +12,14 @@ import numpy as np
 from triarch.data.manifest import TOKEN_CLASSES, Labels
 from triarch.errors import UserError
 from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens, Transform, require_architecture
-from triarch.objectives.classify import Form, check_fields, check_labels, text_features
+from triarch.objectives.labels.classify import Form, check_fields, check_labels, text_features
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
 
     from triarch.models import MakeHead, ModelConfig, Transformer
     from triarch.models.layers.parts import Convention
-    from triarch.objectives.classifier_head import ClassifierHead
+    from triarch.objectives.labels.classifier_head import ClassifierHead
     from triarch.objectives.sums import Sums
 
 
@@ -100,7 +100,7 @@ class BoundClassifyTokens:
     @property
     def make_head(self) -> MakeHead | None:
         """Makes the classifier's head."""
-        from triarch.objectives.classifier_head import TokenHeadForm
+        from triarch.objectives.labels.classifier_head import TokenHeadForm
 
         check_fields(self.objective)
         return TokenHeadForm(self.objective.head, self.objective.num_labels, True)
@@ -127,7 +127,7 @@ class BoundClassifyTokens:
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         """Returns the summed loss of the labels, and what it is made of."""
-        from triarch.objectives import label_losses
+        from triarch.objectives.labels import losses as label_losses
 
         added: dict[str, jax.Array] = {}
         logits = self.logits(model, batch, key, added)
@@ -141,13 +141,13 @@ class BoundClassifyTokens:
         added: dict[str, jax.Array] | None = None,
     ) -> jax.Array:
         """Returns the scores of each token's labels, float32[batch, length, labels]; see `BoundClassify.logits`."""
-        from triarch.objectives.label_losses import dropped
+        from triarch.objectives.labels.losses import dropped
 
         head = cast("ClassifierHead", model.head)
         hidden = head.hidden(model, model.states(batch, key, added))
         return head.logits(dropped(hidden, self.objective.dropout, key))
 
     def _weights(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        from triarch.objectives.label_losses import label_weights
+        from triarch.objectives.labels.losses import label_weights
 
         return label_weights(batch["label"], self.objective.class_weights)
