@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from triarch.interchange.manifest import Origin
@@ -136,6 +137,8 @@ def _told(value: Any) -> str | None:
     """Returns a part of a config as it would be called: its class with the fields that say something."""
     if not isinstance(value, Mapping) or "class" not in value:
         return None if value is None or isinstance(value, Mapping) else str(value)
+    # Where a teacher lies is nobody else's concern.
+    value = {**value, "teacher": Path(str(value["teacher"])).name} if "teacher" in value else value
     fields = {key: item for key, item in sorted(value.items()) if key not in _NOT_SAID and item is not None}
     return f"{value['class']}({', '.join(f'{key}={_argument(item)}' for key, item in fields.items())})"
 

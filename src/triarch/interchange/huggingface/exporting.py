@@ -142,7 +142,7 @@ def _usage(family: Family) -> Usage:
         )
     name = family.auto_class
     loaded = f'model = {name}.from_pretrained("this folder", trust_remote_code=True)'
-    notes = "transformers has no class for this network: the folder's own, `modeling_triarch.py`, needs PyTorch alone."
+    notes = "transformers has no class for this network: the folder's own, `modeling_triarch.py`, needs no triarch."
     return Usage("transformers", f"from transformers import {name}\n\n{loaded}", notes)
 
 
