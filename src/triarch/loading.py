@@ -158,13 +158,17 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
     folder = Path(path)
     if not _is_run(folder, step):
         return open_export(folder)
-    fields = _read_config(folder / RUN_CONFIG)
-    config = _network(folder, fields)
-    adapted = _adapted(folder, fields)
+    made = _read_config(folder / RUN_CONFIG)
+    adapted = _adapted(folder, made(0))
     if adapted is not None:
-        return _open_adapted(folder, fields, config, adapted, step)
-    step, parameters = _newest_whole(folder, step, lambda found: _check_step(found, specs(config)))
-    return StoredModel(folder, config, _origin(folder, fields, step), parameters, _vocabulary_files(folder))
+        return _open_adapted(folder, made(0), _network(folder, made(0)), adapted, step)
+    step, parameters = _newest_whole(
+        folder, step, lambda found: _check_step(found, specs(_network(folder, made(int(found.name)))))
+    )
+    fields = made(step)
+    return StoredModel(
+        folder, _network(folder, fields), _origin(folder, fields, step), parameters, _vocabulary_files(folder)
+    )
 
 
 def _is_run(folder: Path, step: Step) -> bool:
@@ -190,20 +194,28 @@ def _read_run(
     execution: Execution,
     placement: Placement,
 ) -> LoadedModel:
-    fields = _read_config(workdir / RUN_CONFIG)
-    registry.check_origins(fields["objective"], str(workdir))
-    config = _network(workdir, fields)
-    make_head = kept_head(fields["objective"], config, str(workdir))
-    network = Network(config, execution, placement.constrain, make_head=make_head)
-    adapted = _adapted(workdir, fields)
+    made = _read_config(workdir / RUN_CONFIG)
+
+    def network_at(step: int) -> Network:
+        fields = made(step)
+        registry.check_origins(fields["objective"], str(workdir))
+        config = _network(workdir, fields)
+        make_head = kept_head(fields["objective"], config, str(workdir))
+        return Network(config, execution, placement.constrain, make_head=make_head)
+
+    def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
+        network = network_at(int(checkpoint.name))
+        return network, _restore(_check_step(checkpoint, network.specs), network.specs, placement)
+
+    adapted = _adapted(workdir, made(0))
     if adapted is None:
-        step, values = _newest_whole(
-            workdir, step, lambda found: _restore(_check_step(found, network.specs), network.specs, placement)
-        )
+        step, (network, values) = _newest_whole(workdir, step, read)
         params = unflatten(values)
     else:
+        network = network_at(0)
         base = load(adapted.base, step=adapted.base_step, execution=execution, placement=placement)
-        step, params = _with_adapters(workdir, config, adapted, base.params, step, placement)
+        step, params = _with_adapters(workdir, network.config, adapted, base.params, step, placement)
+    fields = made(step)
     return LoadedModel(
         path=workdir,
         network=network,
@@ -281,16 +293,24 @@ def _vocabulary_files(workdir: Path) -> Path | None:
     return workdir / VOCABULARY if (workdir / VOCABULARY).is_dir() else None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
+    """Returns a function that gives what is to be known of a run's checkpoint by its step; phases may differ."""
+    from triarch.training.phases.at_step import settings_at
     from triarch.training.record.fingerprint import config_fingerprint
 
-    fields = schema.read(path, _RUN_CONFIG_SCHEMA)
-    parse_vocabulary(fields["vocabulary"], f"{path}: vocabulary")
-    keys = ("model", "objective", "vocabulary", "store_fingerprint")
-    found = {key: fields[key] for key in keys} | {"labels": fields.get("labels")}
-    found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
-    found |= {key: fields.get(key) for key in ("adapter", "init_from", "dropout")}
-    return found | {"fingerprint": config_fingerprint(fields)}
+    whole = schema.read(path, _RUN_CONFIG_SCHEMA)
+    parse_vocabulary(whole["vocabulary"], f"{path}: vocabulary")
+    fingerprint = config_fingerprint(whole)
+
+    def made(step: int) -> dict[str, Any]:
+        fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
+        found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
+        found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
+        found["labels"] = whole.get("labels")
+        found |= {key: whole.get(key) for key in ("adapter", "init_from", "dropout")}
+        return found | {"fingerprint": fingerprint}
+
+    return made
 
 
 def _newest_whole(workdir: Path, step: Step, read: Callable[[Path], T]) -> tuple[int, T]:

@@ -230,15 +230,19 @@ def test_missing_file():
 @pytest.mark.parametrize(
     ("binding", "message"),
     [
-        ("steps=7", "steps names no config class (did you mean 'RunConfig.steps' or 'Size.steps'?)"),
+        ("steps=7", "steps names no config class (did you mean 'RunConfig.steps' or 'Phase.steps' or 'Size.steps'?)"),
         (
             "batch_size=2",
-            "batch_size names no config class (did you mean 'RunConfig.batch_size' or 'Size.batch_size'?)",
+            "batch_size names no config class (did you mean 'RunConfig.batch_size' or 'Phase.batch_size' or "
+            "'Size.batch_size'?)",
         ),
         ("peak=2", "peak names no config class (did you mean 'Constant.peak' or 'Cosine.peak' or 'Trapezoid.peak'?)"),
         ("RunConfig=3", "RunConfig names no field: expected RunConfig.FIELD = VALUE"),
         ("stepz=7", "stepz names no config class, and no %stepz refers to it (did you mean 'steps'?)"),
-        ("a/steps=7", "a/steps names no config class (did you mean 'RunConfig.steps' or 'Size.steps'?)"),
+        (
+            "a/steps=7",
+            "a/steps names no config class (did you mean 'RunConfig.steps' or 'Phase.steps' or 'Size.steps'?)",
+        ),
         ("TRAIN_STEPS=7", "TRAIN_STEPS is T5X's, and nothing here uses it; set RunConfig.steps"),
         ("MIXTURE_OR_TASK_MODULE='a.b'", "MIXTURE_OR_TASK_MODULE is T5X's, and nothing here uses it; give --module"),
         ("train.train_steps=7", "no config class 'train' (set RunConfig.steps, RunConfig.eval_every and --workdir)"),

@@ -5,9 +5,12 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from tests.training import tiny
+from triarch.loading import load
+from triarch.models.network import flatten
 
 # Every step is slowed down, so that there is a middle to be killed in.
 _SCRIPT = """
@@ -94,3 +97,50 @@ def test_killed_in_its_second_segment_the_losses_are_the_same(store, tmp_path):
     assert "going on from step" in finish(store, killed, cache, "changed")
     assert tiny.losses(killed) == tiny.losses(whole)
     assert sorted(tiny.losses(whole)) == list(range(1, 46))
+
+
+_PHASES = """
+import sys, time
+from tests.training.test_phases import chain
+from triarch.training import train
+from triarch.training.logs.reporter import Reporter
+
+short, long, workdir, cache, pause = sys.argv[1:]
+report = Reporter.report
+
+def slowly(self, pending):
+    time.sleep(float(pause))
+    return report(self, pending)
+
+Reporter.report = slowly
+train(chain((short, long), cache), workdir, "")
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_chain_of_phases_is_the_same_run(store, tmp_path):
+    """Killed again and again, as often as it takes to be complete, whichever phase it is in."""
+    long = tiny.write_store(tmp_path / "long", 48, seed=1, window=32)
+    cache, whole, killed = (tmp_path / name for name in ("cache", "whole", "killed"))
+    process = tiny.python(_PHASES, store, long, whole, cache, 0.0, optimise=False)
+    assert process.communicate(timeout=300)[0] is not None and process.returncode == 0
+    kills = 0
+    for moment in sorted(random.sample(range(1, 17), 4)):
+        process = tiny.python(_PHASES, store, long, killed, cache, 0.2, optimise=False)
+        log = killed / "metrics.jsonl"
+        deadline = time.monotonic() + 300
+        while f'"step": {moment},' not in (log.read_text() if log.exists() else "") and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    process = tiny.python(_PHASES, store, long, killed, cache, 0.0, optimise=False)
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors
+    assert kills >= 2
+    assert tiny.losses(killed) == tiny.losses(whole)
+    one, other = (flatten(load(path).params) for path in (whole, killed))
+    for name, value in one.items():
+        np.testing.assert_array_equal(np.asarray(other[name]), np.asarray(value), err_msg=name)

@@ -22,6 +22,7 @@ from triarch.training.inputs import open_inputs
 from triarch.training.optimizers.adafactor import Adafactor
 from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.optimizers.schedules import Constant, Cosine, Rsqrt, Trapezoid
+from triarch.training.phases.course import open_course
 from triarch.training.record.changing import all_segments, in_order
 from triarch.training.record.config_classes import to_plain
 from triarch.training.record.config_json import from_plain, read_config
@@ -34,7 +35,7 @@ def constant(config, **changes):
 
 def segments_of(workdir):
     config = read_config(workdir)
-    return all_segments(in_order(workdir, open_inputs(config), None))
+    return all_segments(in_order(workdir, open_course(config), None).inputs)
 
 
 def examples(workdir, steps):
@@ -102,8 +103,8 @@ def test_it_goes_on_with_a_restored_state_not_from_the_beginning(config, run, mo
     train(changed, run, "", may_change=True)
     save = loop._save
 
-    def killed(kept, state, step):
-        save(kept, state, step)
+    def killed(kept, state, run, step):
+        save(kept, state, run, step)
         kept.checkpoints.wait()
         raise KeyboardInterrupt
 

@@ -27,19 +27,19 @@ LAYERS = {"encoder-only": (3, 0), "decoder-only": (0, 3), "encoder-decoder": (2,
 OBJECTIVES = {"encoder-only": MaskedLM(), "decoder-only": CausalLM(), "encoder-decoder": PrefixLM()}
 
 
-def write_store(path: Path, examples: int = 64, seed: int = 0) -> Path:
+def write_store(path: Path, examples: int = 64, seed: int = 0, window: int = WINDOW, vocabulary: str = "tiny") -> Path:
     """Writes a store whose windows repeat a short motif, so that there is something to learn."""
     rng = np.random.default_rng(seed)
     special = {"pad": 0, "bos": 1, "eos": 2, "mask": 3}
     splits = {}
-    with StoreWriter(path, WINDOW, "uint16") as writer:
+    with StoreWriter(path, window, "uint16") as writer:
         for name, count in (("train", examples), ("validation", 16)):
             motifs = rng.integers(4, VOCABULARY, size=(count, 4))
-            writer.write(name, np.tile(motifs, WINDOW // 4))
-            tokens = count * WINDOW
+            writer.write(name, np.tile(motifs, window // 4))
+            tokens = count * window
             splits[name] = Split(count, count, tokens, 0, tokens, writer.finish_files(name))
-        vocabulary = Vocabulary("bytes", VOCABULARY, "tiny", special)
-        manifest = Manifest("tiny", "windows", WINDOW, "uint16", vocabulary, splits, {})
+        described = Vocabulary("bytes", VOCABULARY, vocabulary, special)
+        manifest = Manifest("tiny", "windows", window, "uint16", described, splits, {})
         writer.finish(manifest, TokenBytes.fixed(np.ones(VOCABULARY)))
     return path
 

@@ -97,6 +97,8 @@ def runs(study: Study, files_of: FilesOf, config_of: ConfigOf) -> tuple[PlannedR
             base = _sized(study, family, size, files_of, config_of)
             own = size if isinstance(size, Size) else None
             found += [run for run in _grid(study, base, own) if run is not None]
+    if any(run.config.phases for run in found):
+        raise UserError("RunConfig.phases: the runs of a study have one phase: train a run in phases by itself")
     if not found:
         raise UserError("the study holds no run: no size fits IsoFlop.tokens_per_parameter at any budget")
     return tuple(found)

@@ -15,33 +15,12 @@ from triarch.objectives.distill import Distill
 from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter
+from triarch.training.data_config import DataConfig
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
 from triarch.training.optimizers.optimizer import Optimizer
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """What a run reads.
-
-    Attributes:
-      window: tokens an example, which must be what the store holds.
-      store: folder of the token store, or a mixture of several; a recipe may leave it open, a run may not.
-      train_split: trained on.
-      validation_split: evaluated on during the run.
-      num_threads: reading ahead.
-      prefetch: batches kept ready.
-      pack_batches: of a store of pairs, whether the examples of each batch share rows in which they do not see each
-        other: the same examples and losses as with one a row, in a fraction of the time where most are short.
-    """
-
-    window: Size
-    store: str | StoreMixture | None = None
-    train_split: str = "train"
-    validation_split: str = "validation"
-    num_threads: Size = 2
-    prefetch: Size = 4
-    pack_batches: bool = False
+from triarch.training.phases.phase import Phase
+from triarch.training.phases.stages import check_phases, num_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +60,7 @@ class RunConfig:
       objective: how tokens become a loss.
       data: the token store or stores.
       optimizer: with its schedule.
-      steps: updates to make.
+      steps: updates to make; of a run in phases what these come to, whatever is set here.
       batch_size: sequences an update, over all devices.
       execution: how the network is computed.
       mesh: sizes of the mesh axes.
@@ -120,6 +99,7 @@ class RunConfig:
       tensorboard: whether to write TensorBoard events too.
       wandb_project: of Weights & Biases, logged to too (extra wandb); WANDB_MODE=offline keeps it in the run folder.
       compilation_cache: folder that keeps compiled steps between runs; None for none.
+      phases: of a run whose settings change on its way, one after another; () for one without.
     """
 
     model: ModelConfig
@@ -158,6 +138,12 @@ class RunConfig:
     tensorboard: bool = True
     wandb_project: str | None = None
     compilation_cache: str | None = None
+    phases: tuple[Phase, ...] = ()
+
+    def __post_init__(self) -> None:
+        # What is no phase, or no number, is told by the checks of types.
+        if self.phases and all(isinstance(phase, Phase) for phase in self.phases):
+            object.__setattr__(self, "steps", num_steps(self.phases, self.batch_size, self.data.window))
 
     def bound(self, special: SpecialTokens | None = None, vocab_size: int | None = None) -> BoundObjective:
         """Returns the objective for the run's model and window.
@@ -215,7 +201,7 @@ def validate(config: RunConfig) -> None:
         check(part)
     if isinstance(config.data.store, StoreMixture):
         config.data.store.validate()
-        _check_phases(config.data.store, config.steps)
+        _check_mixture(config.data.store, config.steps)
     _check_evaluations(config)
     if config.data.pack_batches and "packed_pairs" not in config.objective.layouts:
         raise UserError(
@@ -241,8 +227,14 @@ def validate(config: RunConfig) -> None:
     config.dropout.validate()
     config.mesh.validate()
     config.rules.validate()
-    optimizers.validate(config.optimizer, config.steps)
+    _check_places(config)
+    if config.phases:
+        check_phases(config, validate)
+    else:
+        optimizers.validate(config.optimizer, config.steps)
     if config.adapter is not None:
+        if config.phases:
+            raise UserError("RunConfig.adapter: a run in phases trains no adapters: expected RunConfig.phases = ()")
         check_adapter(config)
     elif config.dropout.adapter:
         raise UserError(f"Dropout.adapter = {config.dropout.adapter!r}: has no effect without RunConfig.adapter")
@@ -285,6 +277,19 @@ def _check_evaluations(config: RunConfig) -> None:
         raise UserError(f"{where}: is never evaluated: name its task in RunConfig.eval_tasks")
 
 
+def _check_places(config: RunConfig) -> None:
+    """Makes sure that a table of learned positions has a row for every token."""
+    rows = config.model.learned_positions
+    if rows is None:
+        return
+    places, longest = rows - config.model.learned_position_offset, max(config.bound().lengths.values())
+    if longest > places:
+        raise UserError(
+            f"DataConfig.window = {config.data.window:,}: a side reads {longest:,} tokens, but "
+            f"ModelConfig.learned_positions makes it {places:,} places"
+        )
+
+
 def _check_directions(config: RunConfig) -> None:
     """Makes sure that a decoder alone can look ahead where an objective has it do so."""
     if config.model.architecture != "decoder-only":
@@ -296,7 +301,7 @@ def _check_directions(config: RunConfig) -> None:
             config.model.check_both_ways(f"{type(part).__name__}.bidirectional_prefix = True")
 
 
-def _check_phases(mixture: StoreMixture, steps: int) -> None:
+def _check_mixture(mixture: StoreMixture, steps: int) -> None:
     for phase in mixture.phases:
         if phase.start >= steps:
             raise UserError(

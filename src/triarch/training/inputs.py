@@ -19,7 +19,7 @@ from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
 from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
 from triarch.training.config import RunConfig
-from triarch.training.record.segments import Segment
+from triarch.training.record.segments import Segment, flops_per_sequence
 
 _VALIDATION_SEED = 0
 
@@ -34,6 +34,8 @@ class Inputs:
       objective: how their examples become a loss.
       order: of the examples, and where in it these inputs begin.
       earlier: the run's segments before.
+      phase: name of the run's phase that reads this; empty for a run without phases.
+      fresh_optimizer: whether the optimizer's state begins anew with the segment.
     """
 
     config: RunConfig
@@ -41,6 +43,8 @@ class Inputs:
     objective: BoundObjective
     order: SourceOrder
     earlier: tuple[Segment, ...] = ()
+    phase: str = ""
+    fresh_optimizer: bool = False
 
     @property
     def window(self) -> int:
@@ -50,7 +54,7 @@ class Inputs:
     @property
     def segment(self) -> Segment:
         """The run's segment that reads this."""
-        return Segment(self.config, self.order)
+        return Segment(self.config, self.order, self.phase, self.fresh_optimizer)
 
     @property
     def source_names(self) -> list[str]:
@@ -98,16 +102,38 @@ class Inputs:
         """Returns the batches to evaluate on likewise."""
         return self._validation(_as_it_is, None)
 
-    def examples_until(self, step: int) -> int:
-        """Returns how many examples the run has read before `step`, over all its segments."""
-        first = self.earlier[0].order if self.earlier else self.order
-        return self.segment.examples_until(step) - first.position
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All of the run's segments, the one that reads this last."""
+        return (*self.earlier, self.segment)
+
+    def tokens_until(self, step: int) -> int:
+        """Returns how many tokens the run has read before `step`, over all its segments."""
+        return sum(one.config.data.window * one.sequences(end) for one, end in self._until(step))
+
+    def scored_until(self, step: int) -> int:
+        """Returns how many tokens at most carried loss before `step`, over all its segments."""
+        return int(self._sum(step, lambda config: config.bound().num_scored))
 
     def flops_until(self, step: int, convention: Convention) -> float:
         """Returns the model's FLOPs of the run's steps before `step`, over all its segments."""
-        ends = [segment.order.step for segment in (*self.earlier[1:], self.segment)]
-        before = sum(one.flops(end, convention) for one, end in zip(self.earlier, ends, strict=False))
-        return before + self.segment.flops(step, convention)
+        return self._sum(step, lambda config: flops_per_sequence(config, convention))
+
+    def _sum(self, step: int, of_sequence: Callable[[RunConfig], float]) -> float:
+        """Returns the sum of what a config makes of one sequence over those read before `step`."""
+        total, known = 0.0, {}
+        for number, (one, end) in enumerate(self._until(step)):
+            # Within a phase only the number of sequences changes, and there may be hundreds of stages.
+            key = one.phase or number
+            if key not in known:
+                known[key] = of_sequence(one.config)
+            total += known[key] * one.sequences(end)
+        return total
+
+    def _until(self, step: int) -> list[tuple[Segment, int]]:
+        """Returns the segments that begin before `step`, and where each ends or is at `step`."""
+        segments = [one for one in self.segments if one.order.step < step]
+        return list(zip(segments, [*(one.order.step for one in segments[1:]), step], strict=True))
 
 
 def _as_it_is(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 
 from triarch import disk
-from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import is_out_of_memory
@@ -24,12 +23,12 @@ from triarch.runtime.interruption import Interruption
 from triarch.runtime.lock import locked
 from triarch.runtime.quiet import quiet_orbax
 from triarch.runtime.watchdog import Watchdog
+from triarch.sharding import check_batch
 from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.choosing.choice import Choice, choose
 from triarch.training.config import RunConfig, validate
-from triarch.training.inputs import Inputs, open_inputs
 from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
 from triarch.training.logs.metrics import MetricsLog, read_lines
@@ -38,6 +37,8 @@ from triarch.training.logs.reporter import Pending, Reporter
 from triarch.training.logs.status import StatusLine
 from triarch.training.logs.trackers import open_trackers
 from triarch.training.memory import check_memory, explain
+from triarch.training.phases.course import Course, open_course
+from triarch.training.phases.stages import stages, widest
 from triarch.training.record.changing import described_segments, earlier_runs, in_order, open_change, told_config
 from triarch.training.record.fingerprint import (
     BEGAN_FROM,
@@ -50,7 +51,6 @@ from triarch.training.record.fingerprint import (
     write_folder,
 )
 from triarch.training.record.same_run import check_same_run
-from triarch.training.record.segments import history
 from triarch.training.run import Run, assemble
 from triarch.training.starting_point import StartingPoint, open_starting_point, read_taken
 from triarch.training.state import TrainState
@@ -89,22 +89,23 @@ def train(
     validate(config)
     check_base(config)
     check_evaluator(config, task_evaluator)
-    inputs = open_inputs(config)
+    course = open_course(config)
     workdir = Path(workdir)
-    change = open_change(workdir, inputs) if may_change else None
+    change = open_change(workdir, course) if may_change else None
     if change is None:
-        check_folder(workdir, config, inputs.stores)
-    beginning = _starting_point(config, workdir, inputs.stores[0])
+        check_folder(workdir, config, course.stores)
+    beginning = _starting_point(course, workdir)
     # Adapters go with parameters that no checkpoint of the run holds.
-    base = beginning if config.adapter is None else open_starting_point(config, inputs.stores[0], workdir)
-    teacher = open_teacher(config, inputs.stores[0], workdir)
-    inputs = in_order(workdir, inputs, beginning)
+    base = beginning if config.adapter is None else open_starting_point(config, course.stores[0], workdir)
+    teacher = open_teacher(config, course.stores[0], workdir)
+    course = in_order(workdir, course, beginning)
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
-    check_same_run(config, inputs.stores, began_from)
-    choice = _chosen(config, workdir)
-    run = assemble(choice.applied(config), inputs)
-    check_memory(run)
+    check_same_run(config, course.stores, began_from)
+    choice = _chosen(widest(config), workdir)
+    last = course.inputs
+    run = assemble(choice.applied(last.config), last)
+    _check_stages(run, course)
     is_first = jax.process_index() == 0
     progress = StatusLine(config.steps, enabled=is_first)
     with contextlib.ExitStack() as stack:
@@ -115,7 +116,7 @@ def train(
         if is_first:
             stack.enter_context(locked(workdir))
             if change is None:
-                _write_folder(workdir, inputs, config_text, began_from, choice)
+                _write_folder(workdir, course, config_text, began_from, choice)
             if beginning is not None:
                 beginning.write(workdir)
             if teacher is not None:
@@ -135,10 +136,10 @@ def train(
         trace = stack.enter_context(Profile(profile, workdir, progress.say))
         trace.check(start, config.steps)
         if change is not None:
-            inputs = change.at(start)
-            run = dataclasses.replace(run, inputs=inputs)
+            course = change.at(start)
+            run = dataclasses.replace(run, inputs=course.inputs)
             if is_first:
-                _write_folder(workdir, inputs, config_text, began_from, choice)
+                _write_folder(workdir, course, config_text, began_from, choice)
                 (workdir / SUMMARY).unlink(missing_ok=True)
         progress.say(_opening_line(run, choice, start, beginning))
         if choice.advice is not None:
@@ -155,14 +156,19 @@ def train(
         best.read(_logged(workdir, start, checkpoints))
         tasks = None
         if evaluates_labels(config) and start < config.steps:
-            task_evaluator = LabelEvaluator(config, inputs.stores[0])
-        if task_evaluator is not None and start < config.steps:
-            tasks = TaskEvaluation(task_evaluator, run, workdir, state.params, progress)
+            task_evaluator = LabelEvaluator(config, course.stores[0])
         watchdog = stack.enter_context(Watchdog(progress.say))
-        step = start
+        step, phase = start, ""
         for part, until in (*earlier_runs(run, start), (run, config.steps)):
             seconds_before = log.lines[-1]["seconds"] if log and log.lines else 0.0
             reporter = Reporter(part, log, progress, seconds_before)
+            if task_evaluator is not None and step < until and (tasks is None or tasks.model != part.config.model):
+                tasks = TaskEvaluation(task_evaluator, part, workdir, state.params, progress)
+            if part.inputs.fresh_optimizer and step == part.inputs.order.step:
+                state = part.with_fresh_optimizer(state)
+            if part.inputs.phase and phase != part.inputs.phase and step < until:
+                progress.say(_phase_line(part, step))
+                phase = part.inputs.phase
             kept = Kept(checkpoints, best, log)
             state, step = _loop(part, state, step, until, kept, reporter, tasks, interruption, watchdog, trace)
             if step < until:
@@ -205,7 +211,8 @@ def _loop(
                 reporter.report(pending)
                 memory.after_step()
             step += 1
-            last = step == until
+            # Of the phase or run: while batches grow, many parts end.
+            last = step == config.steps
             evaluated = config.eval_every is not None and (last or step % config.eval_every == 0)
             validation = run.validate(state.params) if evaluated else None
             found = None
@@ -214,9 +221,10 @@ def _loop(
                 with reporter.paused():
                     found = tasks(state.params, step)
             pending = Pending(step, metrics, validation, found)
-            stop = last or interruption.due(step)
-            due = stop or step % config.checkpoint.every == 0
-            if due or (kept.best.metric is not None and pending.is_evaluated):
+            interrupted = interruption.due(step)
+            stop = interrupted or step == until
+            due = interrupted or last or step % config.checkpoint.every == 0
+            if due or stop or (kept.best.metric is not None and pending.is_evaluated):
                 line = reporter.report(pending)
                 pending = None
                 if kept.best.note(line) or due:
@@ -227,6 +235,23 @@ def _loop(
     raise AssertionError("batches never end")
 
 
+def _check_stages(run: Run, course: Course) -> None:
+    """Makes sure that every stage's batch can be split over the mesh, and that each phase may fit into memory.
+
+    Raises:
+      UserError: naming the phase that does not.
+    """
+    for stage in stages(course.config):
+        own = dataclasses.replace(run, config=stage.config, objective=course.opened[stage.phase].objective)
+        try:
+            check_batch(own.config.rules, own.mesh, own.config.batch_size, own.config.microbatches)
+            check_memory(own)
+        except UserError as error:
+            if not stage.phase:
+                raise
+            raise UserError(f"{error} (of phase {stage.phase!r})") from None
+
+
 def _chosen(config: RunConfig, workdir: Path) -> Choice:
     """Returns what the run takes where its config leaves it open: in all processes what the first one takes."""
     choice = choose(config, jax.devices(), read_chosen(workdir))
@@ -235,12 +260,12 @@ def _chosen(config: RunConfig, workdir: Path) -> Choice:
 
 
 def _write_folder(
-    workdir: Path, inputs: Inputs, text: str, began_from: Mapping[str, Any] | None, choice: Choice
+    workdir: Path, course: Course, text: str, began_from: Mapping[str, Any] | None, choice: Choice
 ) -> None:
-    record = history(inputs.order, inputs.earlier) | ({BEGAN_FROM: began_from} if began_from else {})
+    record = course.record() | ({BEGAN_FROM: began_from} if began_from else {})
     if choice.left_open:
-        record |= {CHOSEN: choice.record(inputs.config)}
-    write_folder(workdir, inputs.config, told_config(text, inputs), inputs.stores, record)
+        record |= {CHOSEN: choice.record(widest(course.config))}
+    write_folder(workdir, course.config, told_config(text, course.inputs), course.stores, record)
 
 
 class Kept(NamedTuple):
@@ -275,11 +300,22 @@ def _save(kept: Kept, state: TrainState, run: Run, step: int) -> None:
     kept.checkpoints.save(run.stored(state), step)
 
 
-def _starting_point(config: RunConfig, workdir: Path, store: TokenStore) -> StartingPoint | None:
+def _starting_point(course: Course, workdir: Path) -> StartingPoint | None:
     """Returns what a run begins from; None for fresh parameters, and where it has checkpoints to resume from."""
+    config = course.first.config
     if config.init_from is None or saved_steps(workdir):
         return None
-    return open_starting_point(config, store, workdir)
+    return open_starting_point(config, course.stores[0], workdir)
+
+
+def _phase_line(run: Run, step: int) -> str:
+    config, inputs = run.config, run.inputs
+    begun = "" if step == inputs.order.step else f", going on at step {step:,}"
+    fresh = ", with a fresh optimizer" if inputs.fresh_optimizer else ""
+    return (
+        f"phase {inputs.phase!r} up to step {config.steps:,}{begun}: {config.objective.name} on windows of "
+        f"{config.data.window:,}, batches of {config.batch_size:,}{fresh}"
+    )
 
 
 def _opening_line(run: Run, choice: Choice, start: int, beginning: StartingPoint | None) -> str:
@@ -315,7 +351,7 @@ def _summary(run: Run, lines: list[Any], best: Best) -> dict[str, Any]:
         **({"best_step": best.step, "best_value": best.value} if best.metric is not None else {}),
         "steps": config.steps,
         **run.so_far(config.steps),
-        "scored_tokens": run.inputs.examples_until(config.steps) * run.objective.num_scored,
+        "scored_tokens": run.inputs.scored_until(config.steps),
         "seconds": lines[-1]["seconds"] if lines else None,
         "tokens_per_second": statistics.median(rates) if rates else None,
         "num_params": config.model.num_params(),

@@ -41,7 +41,7 @@ def available_bytes(run: Run) -> int | None:
 
 
 def check_memory(run: Run) -> None:
-    """Refuses a run that cannot fit; one that passes may still not.
+    """Refuses a run, or phase of one, that cannot fit; one that passes may still not.
 
     Raises:
       UserError: it needs more than all devices have; says for what.

@@ -105,6 +105,12 @@ class Run(Program):
         found = base.base(target, Placement(self.mesh, self.config.rules), self.network)
         return stored._replace(params=self.network.completed(stored.params, found))
 
+    def with_fresh_optimizer(self, state: TrainState) -> TrainState:
+        """Returns a state with its optimizer's as at the beginning; the number of updates made stays."""
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.target.opt_state)
+        init = jax.jit(lambda params: self.transformation.init(self.network.trained(params)), out_shardings=shardings)
+        return state._replace(opt_state=init(state.params))
+
     def batches(self, start_step: int) -> Generator[Batch]:
         """Yields global batches from that of `start_step` on, without end; they are read ahead."""
         data = self.config.data
@@ -118,10 +124,15 @@ class Run(Program):
     def so_far(self, step: int) -> dict[str, float]:
         """Returns the tokens read and the FLOPs made in the run's first `step` steps, over all its segments."""
         return {
-            "tokens": self.inputs.examples_until(step) * self.inputs.window,
+            "tokens": self.inputs.tokens_until(step),
             "flops_paper": self.inputs.flops_until(step, "paper"),
             "flops_train": self.inputs.flops_until(step, "train"),
         }
+
+    @property
+    def place(self) -> dict[str, str | int]:
+        """Which phase of the run this is, and its batches' size; {} for a run without phases."""
+        return {"phase": self.inputs.phase, "batch_size": self.config.batch_size} if self.inputs.phase else {}
 
     def mfu(self, tokens_per_second: float | None) -> float | None:
         """Returns model FLOPs utilisation ("train" convention), or None where the devices' peak is unknown."""

@@ -27,6 +27,9 @@ from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
 from triarch.training.adaptation import SIDES, Adaptation, adaptation, is_adaptation
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
+from triarch.training.phases.at_step import settings_at
+from triarch.training.phases.course import open_course
+from triarch.training.phases.stages import stages
 from triarch.training.record.config_json import from_plain, read_json
 from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
 from triarch.training.record.segments import Segment, optimizer_shapes, read_earlier, read_order
@@ -59,6 +62,7 @@ class StartingPoint:
       config: the network whose parameters lie there.
       adaptation: how they become those of an encoder-decoder; None: they are the run's own.
       encoder: what the encoder begins as, with an `adaptation`; None: as the decoder does.
+      renamed: of parameters under another mask, the run's name of each; None: it has the same.
     """
 
     folder: Path
@@ -72,6 +76,7 @@ class StartingPoint:
     config: ModelConfig | None = None
     adaptation: Adaptation | None = None
     encoder: StartingPoint | None = None
+    renamed: Mapping[str, str] | None = None
 
     @property
     def taken(self) -> dict[str, Any]:
@@ -90,6 +95,8 @@ class StartingPoint:
             encoder = "" if self.encoder is None else f", the encoder from {self.encoder.folder}"
             cross = "as its self-attention" if self.adaptation.copies_cross else "afresh"
             taken = f"{taken}, made an encoder-decoder{encoder}; cross-attention begins {cross}"
+        if self.renamed is not None:
+            taken = f"{taken}, under the mask of {'an encoder' if self.config.num_decoder_layers else 'a decoder'}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
         return f"{taken}{changed}"
 
@@ -117,6 +124,11 @@ class StartingPoint:
             begun = self.adaptation.parameters({"decoder": decoder, "encoder": encoder})
             places = flatten(target.params)
             begun = {name: jax.device_put(value, places[name].sharding) for name, value in begun.items()}
+            return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
+        if self.renamed is not None:
+            places = flatten(target.params)
+            found = flatten(self.read(placement))
+            begun = {new: jax.device_put(found[old], places[new].sharding) for old, new in self.renamed.items()}
             return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
         if self.checkpoint is None:
             loaded = flatten(read_export(self.folder, placement=placement, every_tensor=True).params)
@@ -188,6 +200,8 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
             f"RunConfig.init_encoder_from = {config.init_encoder_from!r}: goes with an encoder-decoder that begins as "
             f"a decoder alone; RunConfig.init_from = {str(folder)!r} is {there.architecture}"
         )
+    elif {there.architecture, config.model.architecture} == {"encoder-only", "decoder-only"}:
+        start = _under_other_mask(folder, pinned, there, store)
     else:
         start = _open(folder, pinned, store)
     if taken is not None and start.taken != taken:
@@ -272,6 +286,34 @@ def _adapted(folder: Path, config: RunConfig, there: ModelConfig, store: TokenSt
     )
 
 
+def _under_other_mask(folder: Path, config: RunConfig, there: ModelConfig, store: TokenStore) -> StartingPoint:
+    """Returns the parameters of a decoder that an encoder begins from, or the other way round: the same ones."""
+    for field in ("init_optimizer", "init_data"):
+        if getattr(config, field):
+            raise UserError(
+                f"RunConfig.{field}: {folder} is {there.architecture}, this run is {config.model.architecture}: "
+                "parameters alone are taken over under another mask"
+            )
+    if config.adapter is not None:
+        raise UserError(f"RunConfig.adapter: {folder} is {there.architecture}: first train under the other mask")
+    start = _open(folder, dataclasses.replace(config, model=there), store)
+    old, new = ("decoder", "encoder") if there.num_decoder_layers else ("encoder", "decoder")
+    renamed = {name: _of_side(name, old, new) for name in specs(there)}
+    shapes = {renamed[name]: spec.shape for name, spec in specs(there).items()}
+    parameters.check(specs(config.model), shapes, f"RunConfig.init_from = {str(folder)!r}")
+    differences = tuple(
+        one for one in _differences(there, config.model) if not one.startswith(("num_encoder_", "num_decoder_"))
+    )
+    # How the source's text began and ended says nothing of what is read under the other mask.
+    return dataclasses.replace(start, differences=differences, imported=None, renamed=renamed)
+
+
+def _of_side(name: str, old: str, new: str) -> str:
+    """Returns what a parameter of one side is called on the other."""
+    first, slash, rest = name.partition("/")
+    return f"{new}{first.removeprefix(old)}{slash}{rest}" if first in (old, f"{old}_input") else name
+
+
 def read_taken(workdir: Path) -> dict[str, Any] | None:
     """Returns what a run folder says that its run began from; None where no step was made, or it began from nothing.
 
@@ -331,14 +373,14 @@ def _from_run(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoi
             f"`triarch export --workdir={folder} --merge_adapter`"
         )
     _check_vocabulary(folder, fields.get("vocabulary"), store)
-    there = model_config(fields.get("model") or {}, where)
     step = _whole_step(folder / CHECKPOINTS, config)
+    there = model_config(settings_at(fields, step).get("model") or {}, where)
     checkpoint = folder / CHECKPOINTS / str(step)
     named = f"RunConfig.init_from = {str(folder)!r}"
     parameters.check(specs(config.model), _of_use(orbax_folder.shapes(checkpoint / PARAMS), config), named)
     segment = None
     if config.init_optimizer or config.init_data:
-        segment = _segment_at(folder, step, from_plain(fields, where))
+        segment = _segment_at(folder, step, from_plain(fields, where), config.init_data)
         if config.init_optimizer and optimizer_shapes(segment.config) != optimizer_shapes(config):
             raise UserError(
                 f"RunConfig.init_optimizer: the state of {type(segment.config.optimizer).__name__} in {folder} is none "
@@ -375,12 +417,18 @@ def _whole_step(checkpoints: Path, config: RunConfig) -> int:
     )
 
 
-def _segment_at(folder: Path, step: int, last: RunConfig) -> Segment:
-    """Returns the segment of a run that made its `step`-th update."""
+def _segment_at(folder: Path, step: int, last: RunConfig, with_data: bool) -> Segment:
+    """Returns the segment of a run that made its `step`-th update; of one in phases, its place if `with_data`."""
     order = read_order(folder)
     if order is None:
         raise UserError(f"{folder / CONFIG_JSON}: does not say where in its data the run is (data_order)")
     segments = (*read_earlier(folder), Segment(last, order))
+    if last.phases and with_data:
+        segments = open_course(last).going_on(order, segments[:-1]).inputs.segments
+    elif last.phases:
+        # Where its stores lie is no matter then.
+        first = [dataclasses.replace(order, step=max(order.step, stage.first_step)) for stage in stages(last)]
+        segments = (*segments[:-1], *(Segment(one.config, at) for one, at in zip(stages(last), first, strict=True)))
     return [segment for segment in segments if segment.order.step < max(step, 1)][-1]
 
 

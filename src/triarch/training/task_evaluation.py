@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from triarch.data.manifest import VOCABULARY
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, Placement
-from triarch.models import Network
+from triarch.models import ModelConfig, Network
 from triarch.objectives import kept_head
 from triarch.runtime.consistency import from_first
 from triarch.training.config import RunConfig
@@ -67,6 +67,11 @@ class TaskEvaluation:
             workdir, network, self._folded(params), origin, placement, files if files.is_dir() else None
         )
         evaluator.check(self._model)
+
+    @property
+    def model(self) -> ModelConfig:
+        """The network that the tasks are put to."""
+        return self._model.network.config
 
     def __call__(self, params: Any, step: int) -> dict[str, float | None]:
         """Returns the metrics of the parameters after `step` updates; {} where a metric could not be computed."""

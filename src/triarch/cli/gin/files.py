@@ -66,9 +66,10 @@ def configurables() -> dict[str, type]:
     from triarch.training import config
     from triarch.training.optimizers.optimizer import OPTIMIZERS
     from triarch.training.optimizers.schedules import SCHEDULES
+    from triarch.training.phases.phase import BatchWarmup, Phase
 
     classes = [
-        *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase),
+        *(config.RunConfig, config.DataConfig, config.CheckpointConfig, StoreMixture, MixturePhase, Phase, BatchWarmup),
         *(ModelConfig, RopeScaling, *own_parts(), Execution, Dropout, LoRA),
         *(MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
@@ -247,7 +248,9 @@ def _name_parts(value: Any, names: list[tuple[Any, str]]) -> None:
         return
     cls = type(value).__name__
     same = sum(type(part) is type(value) for part, _ in names)
-    names.append((value, cls if not same else f"{cls}_{same + 1}/{cls}"))
+    # A run's phases go by their own names, by which one may change them.
+    scope = getattr(value, "name", None) if cls == "Phase" else f"{cls}_{same + 1}" if same else None
+    names.append((value, f"{scope}/{cls}" if scope else cls))
     for field in dataclasses.fields(value):
         _name_parts(getattr(value, field.name), names)
 

@@ -39,7 +39,7 @@ def segments_of(workdir: Path | None, files: Sequence[str], bindings: Sequence[s
       UserError: there is no such run, its config or stores are others, or it cannot begin from what it names.
     """
     from triarch.training.config import validate
-    from triarch.training.inputs import open_inputs
+    from triarch.training.phases.course import open_course
     from triarch.training.record import changing
     from triarch.training.record.fingerprint import check_folder
 
@@ -48,7 +48,7 @@ def segments_of(workdir: Path | None, files: Sequence[str], bindings: Sequence[s
     else:
         config = config_of(workdir, files, bindings)[0]
     validate(config)
-    inputs = open_inputs(config)
+    course = open_course(config)
     if workdir is not None:
-        check_folder(workdir, config, inputs.stores, even_unbegun=True)
-    return changing.segments_of(workdir, inputs)
+        check_folder(workdir, config, course.stores, even_unbegun=True)
+    return changing.segments_of(workdir, course)

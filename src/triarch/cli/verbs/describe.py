@@ -11,6 +11,7 @@ from triarch.cli.gin import files as gin_files
 from triarch.cli.gin import keys as gin_keys
 from triarch.cli.views import published
 from triarch.cli.views.describe_study import describe_study
+from triarch.cli.views.text_table import aligned
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ EXAMPLE = """  triarch describe --gin_file=models/redllm/8b.gin
   triarch describe --gin_file=runs/decllm.gin --gin_file=models/decllm/1b.gin --gin.RunConfig.batch_size=512
   triarch describe --gin_file=experiments/isoflop_laptop/study.gin
   triarch describe --gin_file=experiments/redllm_vs_decllm/paper.gin --topology=v5p:4x4x4 --mfu=0.4
+  triarch describe --gin_file=runs/ettin/encoder_150m.gin --phase=extension
   triarch describe --published
   triarch describe --keys RunConfig"""
 
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mfu", type=float, default=0.4, help="share of the chips' peak that is assumed (default: %(default)s)"
     )
+    parser.add_argument("--phase", metavar="NAME", help="of a run in phases: describe this one alone")
     parser.add_argument("--config", action="store_true", help="also print the resolved config")
 
 
@@ -65,12 +68,61 @@ def run(args: argparse.Namespace) -> dict:
     if args.topology:
         raise UserError("--topology is for the gin file of a study; `triarch plan` compiles one run for a slice")
     config, text = gin_files.load_run(args)
-    described = describe(config)
-    for line in _lines(described):
+    if args.phase is not None:
+        from triarch.training.phases.stages import of_phase
+
+        config = of_phase(config, args.phase)
+        text = gin_files.render(config)
+    described = describe_phases(config) if config.phases else describe(config)
+    for line in phase_table(described) if config.phases else _lines(described):
         print(line)
     if args.config:
         print(f"\n{text}", end="")
     return {**described, "config": text}
+
+
+def describe_phases(config: RunConfig) -> dict:
+    """Returns `describe` of each phase of a run, by name, and their sums; the rest is the last one's."""
+    from triarch.training.config import validate
+    from triarch.training.phases.stages import of_phase, stages
+
+    validate(config)
+    phases = {phase.name: describe(of_phase(config, phase.name)) for phase in config.phases}
+    for name, described in phases.items():
+        own = [stage for stage in stages(config) if stage.phase == name]
+        # A phase counts full batches by itself; in the run it has its smaller ones.
+        described["steps"] = own[-1].end - own[0].first_step
+        described["tokens"] = sum((one.end - one.first_step) * one.config.batch_size for one in own) * (
+            own[-1].config.data.window
+        )
+    last = list(phases.values())[-1]
+    flops = {
+        convention: sum(one["flops_per_run"][convention] for one in phases.values())
+        for convention in ("paper", "train")
+    }
+    sums = {key: sum(one[key] for one in phases.values()) for key in ("steps", "tokens")}
+    return {**last, **sums, "flops_per_run": flops, "phases": phases}
+
+
+def phase_table(described: dict) -> list[str]:
+    """Returns the description of a run in phases as a table."""
+    header = ("phase", "objective", "lengths", "batch", "steps", "tokens", "FLOPs (train)")
+    rows = [
+        (
+            name,
+            one["objective"],
+            " + ".join(f"{length:,} {side}" for side, length in one["sequence_lengths"].items()),
+            f"{one['batch_size']:,}",
+            f"{one['steps']:,}",
+            f"{one['tokens']:,}",
+            f"{one['flops_per_run']['train']:.4g}",
+        )
+        for name, one in described["phases"].items()
+    ]
+    total = ("all", "", "", "", f"{described['steps']:,}", f"{described['tokens']:,}")
+    rows.append((*total, f"{described['flops_per_run']['train']:.4g}"))
+    parameters = f"{described['num_params']:,} parameters, {described['architecture']}"
+    return [parameters, *aligned(header, rows, words=3).splitlines(), "--phase=NAME describes one phase"]
 
 
 def describe(config: RunConfig) -> dict:

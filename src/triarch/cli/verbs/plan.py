@@ -37,6 +37,7 @@ install 'triarch[tpu]'), but no TPU. Times are roofline estimates from data shee
 EXAMPLE = """  triarch plan --gin_file=models/decllm/1b.gin --topology=v5p-128 --batch_size=2048 --search
   triarch plan --gin_file=models/decllm/8b.gin --topology=v5e:4x4 --program=decode --batch_size=64 \\
       --prompt_length=2048 --new_tokens=512 --gin.MeshConfig.tensor=16 --gin.MeshConfig.data=1
+  triarch plan --gin_file=runs/ettin/encoder_1b.gin --phase=extension --topology=v5p:4x4x4
   triarch plan --gin_file=models/redllm/8b.gin --topology=v4:4x4x8 --batch_size=512 --json=plan.json"""
 _LEAST_SECONDS = 60.0  # That a search gives the compiler for one program.
 # Nothing runs here, and no accelerator that may be present is taken: in place before jax is imported.
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--topology", required=True, metavar="SLICE", help="v4, v5e, v5p or v6e: v5p:4x4x4, or Google's name, v5p-128")
     add("--slices", type=int, default=1, help="number of slices, joined by the data-centre network (default: 1)")
+    add("--phase", metavar="NAME", help="of a run in phases, which one, with full batches")
     add("--batch_size", type=int, help="sequences a step over all devices, in place of RunConfig.batch_size")
     add(
         "--program",
@@ -93,6 +95,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size is not None and args.batch_size < 1:
         raise UserError(f"--batch_size={args.batch_size}: expected a whole number from 1 on")
     config, _ = gin_files.load_run(args)
+    if args.phase is not None:
+        from triarch.training.phases.stages import of_phase
+
+        config = of_phase(config, args.phase)
+    elif config.phases:
+        names = ", ".join(phase.name for phase in config.phases)
+        raise UserError(f"the run has phases, each a program of its own: choose one with --phase ({names})")
     if args.batch_size is not None:
         config = dataclasses.replace(config, batch_size=args.batch_size)
     if args.packed and args.program in ("prefill", "decode"):

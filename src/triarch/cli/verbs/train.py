@@ -21,6 +21,9 @@ schedule, batch size, mixture of data or setting of the optimizer. It continues 
 records the change; what it is a model of cannot change.
 
 RunConfig.eval_tasks names SeqIO tasks of --module to evaluate during the run, every RunConfig.eval_tasks_every steps.
+RunConfig.phases makes a run a chain of phases, each with its own window, rotary bases, data, schedule and batches
+(docs/phases.md); it is stopped and resumed like any other.
+
 Of checkpoints stay the newest CheckpointConfig.keep_last, the multiples of keep_every, and the best by keep_best, a
 metric such as validation_loss or glue_cola/matthews: 'triarch evaluate --step=best', export and generate take it."""
 EXAMPLE = """  triarch train --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --workdir=runs/first \\

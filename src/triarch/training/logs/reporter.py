@@ -95,6 +95,7 @@ class Reporter:
         mfu = run.mfu(rate)
         line = {
             "step": step,
+            **run.place,
             **metrics,
             "tokens_per_second": rate,
             "mfu": mfu,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from triarch import lazy, registry
 from triarch.errors import UserError
-from triarch.fields import Count, Positive, Share, Size, check
+from triarch.fields import Count, NotNegative, Positive, Share, Size, check
 
 if TYPE_CHECKING:
     import jax
@@ -175,7 +175,41 @@ class Rsqrt:
         return jnp.float32(self.base) * warmup / jnp.sqrt(jnp.maximum(step, self.warmup_steps))
 
 
-SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt)}
+@dataclasses.dataclass(frozen=True)
+class PhaseSchedule:
+    """schedule((begun + (step - first_step) * pace), steps): another schedule, within a phase of a run.
+
+    A run in phases (`RunConfig.phases`) makes these itself, one for each of a phase's batch sizes.
+
+    Attributes:
+      schedule: of the phase.
+      first_step: of the run from which on it holds.
+      steps: length of the phase, in full batches.
+      begun: full batches' worth of tokens that the phase has read before `first_step`.
+      pace: size of a batch as a fraction of a full one.
+    """
+
+    schedule: Schedule
+    first_step: Count = 0
+    steps: Size = 1
+    begun: NotNegative = 0.0
+    pace: Positive = 1.0
+
+    @property
+    def peak_rate(self) -> float:
+        return self.schedule.peak_rate
+
+    def validate(self, total_steps: int) -> None:
+        """Raises UserError, naming the field, for what makes no phase."""
+        check(self)
+        self.schedule.validate(self.steps)
+
+    def __call__(self, step: Scalar, total_steps: int) -> jax.Array:
+        made = jnp.asarray(jnp.asarray(step) - self.first_step, jnp.float32)
+        return self.schedule(jnp.float32(self.begun) + made * jnp.float32(self.pace), self.steps)
+
+
+SCHEDULES = {cls.__name__: cls for cls in (Constant, Cosine, Trapezoid, OneMinusSqrt, Rsqrt, PhaseSchedule)}
 
 
 def register_schedule(cls: type) -> type:

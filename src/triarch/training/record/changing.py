@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from triarch.errors import UserError
-from triarch.training.inputs import Inputs, next_order, open_inputs
+from triarch.training.config import RunConfig
+from triarch.training.inputs import Inputs, open_inputs
+from triarch.training.phases.course import Course, open_course
 from triarch.training.record.config_classes import to_plain
 from triarch.training.record.config_json import read_config, read_json
 from triarch.training.record.fingerprint import CONFIG_JSON, changed_keys, differences, is_begun
@@ -20,39 +22,46 @@ from triarch.training.starting_point import StartingPoint, open_starting_point
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A run's next segment, which begins where its newest checkpoint is.
+    """What a run goes on as, from where its newest checkpoint is.
 
     Attributes:
       workdir: the run folder.
-      inputs: of the new segment, as if it were a run of its own.
+      course: of the run under its new config.
       segments: all before.
-      changed: what is other than in the last of them, "key: old -> new".
+      changed: what is other than in the config before, "key: old -> new".
     """
 
     workdir: Path
-    inputs: Inputs
+    course: Course
     segments: tuple[Segment, ...]
     changed: tuple[str, ...]
 
-    def at(self, step: int) -> Inputs:
-        """Returns the inputs of the segment that begins at `step`.
+    def at(self, step: int) -> Course:
+        """Returns the course of the run that changes at `step`.
 
         Raises:
           UserError: the run is at or beyond its last step.
         """
-        if step >= self.inputs.config.steps:
+        steps = self.course.config.steps
+        if step >= steps:
+            more = "another phase" if self.course.config.phases else "more steps"
+            hint = "" if self.course.config.phases else f", as --continue_with=RunConfig.steps={2 * step}"
             raise UserError(
-                f"{self.workdir}: the run is at step {step:,}, and RunConfig.steps = {self.inputs.config.steps:,} ends "
-                f"there: name more steps, as --continue_with=RunConfig.steps={2 * step}"
+                f"{self.workdir}: the run is at step {step:,}, and RunConfig.steps = {steps:,} ends there: "
+                f"name {more}{hint}"
             )
-        before = self._before(step)
-        return dataclasses.replace(self.inputs, order=next_order(self.inputs, before[-1], step), earlier=before)
+        return self.course.after(self._before(step), step)
 
     def describe(self, step: int) -> list[str]:
         """Returns lines for the user."""
-        before, after = self._before(step)[-1].config, self.inputs.config
+        before, after = self._before(step)[-1].config, self.course.config
         lines = [f"step {step:,} begins a segment under another config: {'; '.join(self.changed)}"]
-        if before.optimizer.learning_rate != after.optimizer.learning_rate or before.steps != after.steps:
+        rates = before.optimizer.learning_rate, after.optimizer.learning_rate
+        if (
+            not self._before(step)[-1].phase
+            and not after.phases
+            and (rates[0] != rates[1] or before.steps != after.steps)
+        ):
             lines.append(describe_schedule(before, after, step))
         return lines
 
@@ -61,29 +70,32 @@ class Change:
         return tuple(segment for segment in self.segments if segment.order.step < step) or self.segments[:1]
 
 
-def open_change(workdir: Path, inputs: Inputs) -> Change | None:
-    """Returns what changes when the run of a folder resumes with `inputs`; None where nothing does.
+def open_change(workdir: Path, course: Course) -> Change | None:
+    """Returns what changes when the run of a folder resumes as `course`; None where nothing does.
 
     Raises:
       UserError: there is no run, or it cannot change so.
     """
     fields = read_json(workdir)
-    changed = changed_keys(fields, inputs.config, inputs.stores)
+    changed = changed_keys(fields, course.config, course.stores)
     if not changed:
         return None
     before, order = read_config(workdir), read_order(workdir)
     if order is None:
         raise UserError(f"{workdir / CONFIG_JSON}: does not say where in its data the run is (data_order)")
-    check_changes(workdir, before, inputs.config, changed)
-    return Change(workdir, inputs, (*read_earlier(workdir), Segment(before, order)), tuple(changed))
+    check_changes(workdir, before, course.config, changed)
+    segments = (*read_earlier(workdir), Segment(before, order))
+    if before.phases:
+        segments = open_course(before).going_on(order, segments[:-1]).inputs.segments
+    return Change(workdir, course, segments, tuple(changed))
 
 
-def in_order(workdir: Path | None, inputs: Inputs, beginning: StartingPoint | None) -> Inputs:
-    """Returns a run's inputs where they are in the order of data: that of its folder, or of the run it begins from.
+def in_order(workdir: Path | None, course: Course, beginning: StartingPoint | None) -> Course:
+    """Returns a run's course where it is in the order of data: that of its folder, or of the run it begins from.
 
     Args:
       workdir: the run folder; None where there is none yet.
-      inputs: of the run.
+      course: of the run, as if it began there.
       beginning: what it begins from; it does not matter where a step was made.
 
     Raises:
@@ -91,28 +103,28 @@ def in_order(workdir: Path | None, inputs: Inputs, beginning: StartingPoint | No
     """
     order = read_order(workdir) if workdir is not None and is_begun(workdir) else None
     if order is not None:
-        return dataclasses.replace(inputs, order=order, earlier=read_earlier(workdir))
+        return course.going_on(order, read_earlier(workdir))
     if beginning is None or beginning.segment is None:
-        return inputs
-    _check_same_data(inputs, beginning)
-    return dataclasses.replace(inputs, order=next_order(inputs, beginning.segment, beginning.step, first_step=0))
+        return course
+    _check_same_data(course.first, beginning)
+    return course.after((beginning.segment,), beginning.step, first_step=0)
 
 
-def segments_of(workdir: Path | None, inputs: Inputs) -> list[Inputs]:
+def segments_of(workdir: Path | None, course: Course) -> list[Inputs]:
     """Returns the inputs of each segment of a run, begun or not, in the order of data in which it reads them.
 
     Args:
       workdir: the run folder; None where there is none yet.
-      inputs: of its last segment.
+      course: of the run, as if it began there.
 
     Raises:
       UserError: config.json is damaged, or what the run reads on after cannot be begun from.
     """
     begun = workdir is not None and is_begun(workdir)
     beginning = None
-    if inputs.config.init_data and not begun:
-        beginning = open_starting_point(inputs.config, inputs.stores[0])
-    return all_segments(in_order(workdir, inputs, beginning))
+    if course.config.init_data and not begun:
+        beginning = open_starting_point(course.config, course.stores[0])
+    return all_segments(in_order(workdir, course, beginning).inputs)
 
 
 def all_segments(inputs: Inputs) -> list[Inputs]:
@@ -122,15 +134,18 @@ def all_segments(inputs: Inputs) -> list[Inputs]:
 
 
 def _opened(segment: Segment, earlier: tuple[Segment, ...]) -> Inputs:
-    return dataclasses.replace(open_inputs(segment.config), order=segment.order, earlier=earlier)
+    inputs = open_inputs(segment.config)
+    return dataclasses.replace(
+        inputs, order=segment.order, earlier=earlier, phase=segment.phase, fresh_optimizer=segment.fresh_optimizer
+    )
 
 
 def earlier_runs(run: Run, step: int) -> Iterator[tuple[Run, int]]:
     """Yields the run's segments that `step` lies before the end of, and where they end, but the last one.
 
-    They are needed where checkpoints of later segments were damaged.
+    They are the stages of a run in phases; and needed where checkpoints of later segments were damaged.
     """
-    segments = (*run.inputs.earlier, run.inputs.segment)
+    segments = run.inputs.segments
     for number, (segment, following) in enumerate(itertools.pairwise(segments)):
         if step < following.order.step:
             now = run.config
@@ -143,24 +158,54 @@ def earlier_runs(run: Run, step: int) -> Iterator[tuple[Run, int]]:
 
 
 def described_segments(inputs: Inputs) -> dict[str, Any]:
-    """Returns what summary.json says of a run's segments: from which step on which keys were others; {} for one."""
-    if not inputs.earlier:
+    """Returns what summary.json says of a run's segments: from which step on which keys were others; {} for one.
+
+    Of a phase it is one entry: its batches may grow.
+    """
+    segments = inputs.segments
+    begun = [
+        after
+        for before, after in itertools.pairwise((None, *segments))
+        if before is None or not after.phase or before.phase != after.phase
+    ]
+    if len(begun) == 1 and not begun[0].phase:
         return {}
-    segments = (*inputs.earlier, inputs.segment)
-    entries: list[dict[str, Any]] = [{"from_step": segments[0].order.step, "changed": []}]
-    for before, after in itertools.pairwise(segments):
-        changed = differences(to_plain(before.config), to_plain(after.config))
-        entries.append({"from_step": after.order.step, "changed": changed})
+    entries: list[dict[str, Any]] = []
+    for before, after in itertools.pairwise((None, *begun)):
+        lines = (
+            [] if before is None else differences(to_plain(_last(before, segments)), to_plain(_last(after, segments)))
+        )
+        named = {"phase": after.phase} if after.phase else {}
+        changed = [line for line in lines if not (after.phase and _follows(line))]
+        entries.append({"from_step": after.order.step, **named, "changed": changed})
     return {"segments": entries}
+
+
+def _last(segment: Segment, segments: Sequence[Segment]) -> RunConfig:
+    """Returns the config of a segment, or of its phase where batches have their full size."""
+    alike = [one for one in segments if segment.phase and one.phase == segment.phase]
+    return (alike or [segment])[-1].config
+
+
+def _follows(line: str) -> bool:
+    """Whether a difference between phases follows from where they stand in the run."""
+    key = line.partition(":")[0]
+    return key == "steps" or key in [
+        f"optimizer.learning_rate.{name}" for name in ("first_step", "steps", "begun", "pace")
+    ]
 
 
 def told_config(text: str, inputs: Inputs) -> str:
     """Returns a run's gin text with its segments, if there are several, told above it; reports show it so."""
     told = [
-        f"# from step {segment['from_step']:,} on: {'; '.join(segment['changed']) or 'as begun'}\n"
+        f"# from step {segment['from_step']:,} on{_named(segment)}: {'; '.join(segment['changed']) or 'as begun'}\n"
         for segment in described_segments(inputs).get("segments", [])
     ]
     return f"{''.join(told)}{text}"
+
+
+def _named(segment: Mapping[str, Any]) -> str:
+    return f", phase {segment['phase']!r}" if "phase" in segment else ""
 
 
 def _check_same_data(inputs: Inputs, beginning: StartingPoint) -> None:

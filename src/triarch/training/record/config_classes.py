@@ -17,6 +17,7 @@ from triarch.sharding import ActivationRules, ParameterRules
 from triarch.training.config import RunConfig
 from triarch.training.optimizers.optimizer import OPTIMIZERS
 from triarch.training.optimizers.schedules import SCHEDULES
+from triarch.training.phases.phase import BatchWarmup, Phase
 
 
 def config_classes() -> dict[str, type]:
@@ -70,7 +71,17 @@ def without_defaults(plain: Any) -> Any:
 @functools.cache
 def _own_classes() -> dict[str, type]:
     fixed: list[Any] = [hint for hint in typing.get_type_hints(RunConfig).values() if dataclasses.is_dataclass(hint)]
-    parts = (StoreMixture, MixturePhase, RopeScaling, LoRA, *own_parts(), ParameterRules, ActivationRules)
+    parts = (
+        StoreMixture,
+        MixturePhase,
+        Phase,
+        BatchWarmup,
+        RopeScaling,
+        LoRA,
+        *own_parts(),
+        ParameterRules,
+        ActivationRules,
+    )
     chosen = (*OPTIMIZERS.values(), *SCHEDULES.values())
     return {cls.__name__: cls for cls in (RunConfig, *fixed, *parts, *OBJECTIVES.values(), *chosen)}
 

@@ -41,7 +41,7 @@ _FILES, _FOLDERS = (
 CHOSEN = "chosen"
 # Beside the config in config.json: which segments a run had before, and its order of data, which follows from both; and
 # what it chose.
-HISTORY_KEYS = ("data_order", "earlier_segments", CHOSEN)
+HISTORY_KEYS = ("data_order", "earlier_segments", "phase_starts", CHOSEN)
 _CHOSEN = Record(
     {
         "mesh": Record({axis: OrNull(Whole(1, 2**20)) for axis in AXES}),
@@ -70,7 +70,12 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
             for name in names
             for line in differences(old.get(name, "(absent)"), new.get(name, "(absent)"), dotted[name])
         ]
-    return [] if old == new else [f"{key}: {old!r} -> {new!r}"]
+    return [] if old == new else [f"{key}: {_shown(old)} -> {_shown(new)}"]
+
+
+def _shown(value: Any) -> str:
+    """A value of a config as messages have it: of a class that is not in the other config only its name."""
+    return value["class"] if isinstance(value, dict) and isinstance(value.get("class"), str) else repr(value)
 
 
 def config_fingerprint(identity: dict[str, Any]) -> str:
@@ -78,7 +83,7 @@ def config_fingerprint(identity: dict[str, Any]) -> str:
 
     Fields at their defaults do not count, so that the digits stay when triarch gets a new one.
     """
-    flat = _flat(without_defaults(identity), "")
+    flat = _flat(without_defaults(_by_phase(identity)), "")
     lasting = sorted((key, value) for key, value in flat.items() if not _free(key) and not _is_history(key))
     return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:16]
 
@@ -112,7 +117,8 @@ def changes(workdir: Path, config: RunConfig) -> list[str]:
     if old is None or not is_begun(workdir):
         return []
     old, new = completed(old), json.loads(json.dumps(to_plain(config)))
-    return [line for line in differences({key: old.get(key) for key in new}, new) if not _free(line.split(":", 1)[0])]
+    old, new = _by_phase({key: old.get(key) for key in new}), _by_phase(new)
+    return [line for line in differences(old, new) if not _free(line.split(":", 1)[0])]
 
 
 def check_folder(workdir: Path, config: RunConfig, stores: Sequence[TokenStore], *, even_unbegun: bool = False) -> None:
@@ -149,7 +155,8 @@ def changed_keys(old: dict[str, Any], config: RunConfig, stores: Sequence[TokenS
       stores: that it reads.
     """
     own = completed({key: value for key, value in old.items() if key not in (*HISTORY_KEYS, BEGAN_FROM)})
-    return [line for line in differences(own, _identity(config, stores)) if not _free(line.split(":", 1)[0])]
+    lines = differences(_by_phase(own), _by_phase(_identity(config, stores)))
+    return [line for line in lines if not _free(line.split(":", 1)[0])]
 
 
 def write_folder(
@@ -235,9 +242,26 @@ def _identity(config: RunConfig, stores: Sequence[TokenStore]) -> Any:
     if stores[0].manifest.labels is not None:
         identity["labels"] = dataclasses.asdict(stores[0].manifest.labels)
     if isinstance(config.data.store, StoreMixture):
-        phases = enumerate(to_plain(config.data.store.phases))
-        identity["mixture"] = {f"phases[{number}]": phase for number, phase in phases}
+        identity["mixture"] = _mixture(to_plain(config.data.store))
     return json.loads(json.dumps(identity))
+
+
+def _mixture(store: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the phases of a mixture by their numbers, without the folders of its stores."""
+    return {f"phases[{number}]": phase for number, phase in enumerate(store["phases"])}
+
+
+def _by_phase(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what config.json holds with a run's phases by name, so that they can be compared key by key."""
+    phases = identity.get("phases") or []
+    if not all(isinstance(phase, dict) and isinstance(phase.get("name"), str) for phase in phases):
+        return dict(identity)
+    named = {}
+    for phase in phases:
+        store = (phase.get("data") or {}).get("store")
+        named[phase["name"]] = phase | ({"mixture": _mixture(store)} if isinstance(store, dict) else {})
+    names = {"phase_names": list(named)} if named else {}
+    return {**identity, "phases": named, **names}
 
 
 def _is_history(key: str) -> bool:
@@ -245,5 +269,7 @@ def _is_history(key: str) -> bool:
 
 
 def _free(key: str) -> bool:
+    # A phase has fields of the run.
+    own = key.split(".", 2)[2] if key.startswith("phases.") and key.count(".") > 1 else key
     # A module may be edited and moved: that it was is said, see `registry.check_origins`.
-    return registry.ORIGIN in key.split(".") or any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+    return registry.ORIGIN in key.split(".") or any(own == free or own.startswith(f"{free}.") for free in FREE_KEYS)

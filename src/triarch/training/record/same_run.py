@@ -13,7 +13,7 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.runtime import multihost
 from triarch.runtime.consistency import from_first
-from triarch.training.config import RunConfig
+from triarch.training.config import DataConfig, RunConfig
 from triarch.training.record.config_classes import to_plain
 from triarch.training.record.fingerprint import differences
 
@@ -29,10 +29,14 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], began_from: 
     """
     if jax.process_count() == 1:
         return
-    local: dict[str, Any] = {"compilation_cache": None, "data": dataclasses.replace(config.data, store=None)}
+    phases = tuple(dataclasses.replace(phase, data=_elsewhere(phase.data)) for phase in config.phases)
+    local: dict[str, Any] = {"compilation_cache": None, "data": _elsewhere(config.data), "phases": phases}
     ours = to_plain(dataclasses.replace(config, **local))
     ours["store_fingerprints"] = [store.manifest.fingerprint for store in stores]
-    ours["mixture"] = None if isinstance(config.data.store, str) else _without_folders(to_plain(config.data.store))
+    ours["mixture"] = [
+        None if data is None or isinstance(data.store, str) else _without_folders(to_plain(data.store))
+        for data in (config.data, *(phase.data for phase in config.phases))
+    ]
     ours["parameters to begin from"] = began_from
     first = json.loads(from_first(json.dumps(ours)))
     changed = differences(first, json.loads(json.dumps(ours)))
@@ -42,6 +46,10 @@ def check_same_run(config: RunConfig, stores: Sequence[TokenStore], began_from: 
             f"({'; '.join(changed)}): start all with the same command and files, or with --num_processes=1 if each is "
             "to run by itself"
         )
+
+
+def _elsewhere(data: DataConfig | None) -> DataConfig | None:
+    return None if data is None else dataclasses.replace(data, store=None)
 
 
 def _without_folders(mixture: Any) -> Any:

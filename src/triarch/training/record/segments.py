@@ -29,8 +29,10 @@ from triarch.training.record.fingerprint import CONFIG_JSON
 # What a run may change on its way. All else makes another run, which may begin with this one's parameters.
 _CHANGEABLE = (
     "steps", "batch_size", "z_loss", "dropout", "optimizer", "objective", "data.store", "data.train_split",
-    "store_fingerprint", "mixture",
+    "store_fingerprint", "mixture", "phases", "phase_names",
 )  # fmt: skip
+# Beside the config in config.json: the first step of each phase by name, so that a reader need not count.
+PHASE_STARTS = "phase_starts"
 _COMPARED_STEPS = 4096
 
 
@@ -41,19 +43,18 @@ class Segment:
     Attributes:
       config: under which they are made.
       order: of the data, and where in it the segment begins.
+      phase: name of the run's phase it is of; empty for a run without phases.
+      fresh_optimizer: whether the optimizer's state begins anew with it.
     """
 
     config: RunConfig
     order: SourceOrder
+    phase: str = ""
+    fresh_optimizer: bool = False
 
-    def examples_until(self, step: int) -> int:
-        """Returns how many examples were read before `step` since the data's beginning."""
-        return self.order.position_of(step, self.config.batch_size)
-
-    def flops(self, until: int, convention: Convention) -> float:
-        """Returns the model's FLOPs of the segment's steps before `until`, "paper" or "train"."""
-        sequences = (until - self.order.step) * self.config.batch_size
-        return sequences * flops_per_sequence(self.config, convention)
+    def sequences(self, until: int) -> int:
+        """Returns how many examples the segment's steps before `until` read."""
+        return (until - self.order.step) * self.config.batch_size
 
 
 def flops_per_sequence(config: RunConfig, convention: Convention) -> float:
@@ -77,7 +78,10 @@ def read_earlier(workdir: Path, classes: Mapping[str, type] | None = None) -> tu
     for number, entry in enumerate(entries):
         place = f"{where}: earlier_segments[{number}]"
         order = SourceOrder.from_plain(entry.get("data_order") or {}, f"{place}.data_order")
-        found.append(Segment(from_plain(entry, place, classes), order))
+        phase, fresh = entry.get("phase", ""), entry.get("fresh_optimizer", False)
+        if not isinstance(phase, str) or not isinstance(fresh, bool):
+            raise UserError(f"{place}: damaged: phase or fresh_optimizer is none")
+        found.append(Segment(from_plain(entry, place, classes), order, phase, fresh))
     return tuple(found)
 
 
@@ -95,8 +99,16 @@ def read_order(workdir: Path) -> SourceOrder | None:
 
 def history(order: SourceOrder, earlier: Sequence[Segment]) -> dict[str, Any]:
     """Returns what config.json holds of a run's segments beside the config of the last one."""
-    entries = [to_plain(segment.config) | {"data_order": segment.order.to_plain()} for segment in earlier]
+    entries = [
+        to_plain(segment.config) | {"data_order": segment.order.to_plain()} | _phase(segment) for segment in earlier
+    ]
     return {"data_order": order.to_plain()} | ({"earlier_segments": entries} if entries else {})
+
+
+def _phase(segment: Segment) -> dict[str, Any]:
+    if not segment.phase:
+        return {}
+    return {"phase": segment.phase, "fresh_optimizer": segment.fresh_optimizer}
 
 
 def check_changes(workdir: Path, before: RunConfig, config: RunConfig, changed: Sequence[str]) -> None:
@@ -114,7 +126,7 @@ def check_changes(workdir: Path, before: RunConfig, config: RunConfig, changed: 
     fixed = [line for line in changed if not _changeable(line.partition(":")[0])]
     if not fixed:
         sides = [one.bound().lengths for one in (before, config)]
-        if sides[0] != sides[1]:
+        if sides[0] != sides[1] and not (before.phases or config.phases):
             fixed = [f"the lengths that objective {config.objective.name} reads: {sides[0]} -> {sides[1]}"]
         elif optimizer_shapes(before) != optimizer_shapes(config):
             fixed = [f"what the optimizer keeps of a step: {type(config.optimizer).__name__}'s state has another shape"]
