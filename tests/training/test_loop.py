@@ -242,6 +242,9 @@ def test_metrics_are_fetched_while_the_next_step_runs():
             events.append(f"start {batch + 1}")
             return state, {}
 
+        def stored(self, state):
+            return state
+
     class FakeReporter:
         def report(self, pending: Pending):
             events.append(f"fetch {pending.step}")
