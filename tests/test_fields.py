@@ -79,6 +79,7 @@ class Sketch:
     part: Annotated[float, Limits(above=0, most=1)] = 1.0
     axis: Size | Literal[-1] = -1
     kind: Literal["dense", "sparse"] | float = "dense"
+    mode: Size | Literal[-1] | Literal["auto"] = "auto"
     sizes: tuple[Size, ...] = ()
 
 
@@ -97,6 +98,8 @@ class Sketch:
         ({"part": 0}, "part = 0: expected a number above 0 to 1"),
         ({"axis": 0}, "axis = 0: expected a whole number from 1 on or -1"),
         ({"kind": "spars"}, "kind = 'spars' (did you mean 'sparse'?)"),
+        ({"axis": "all"}, "axis = 'all': expected a whole number from 1 on or -1"),
+        ({"mode": "all"}, "mode = 'all': expected a whole number from 1 on or -1 or 'auto'"),
         ({"kind": None}, "kind = None: expected 'dense' or 'sparse' or a number"),
         ({"sizes": (1, 0)}, "sizes = (1, 0): expected a tuple, each a whole number from 1 on"),
         ({"sizes": 1}, "sizes = 1: expected a tuple, each a whole number from 1 on"),

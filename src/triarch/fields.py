@@ -161,9 +161,11 @@ def _fault(value: Any, hint: Any) -> str | None:
     if _fits(value, hint):
         return None
     options = typing.get_args(hint) if typing.get_origin(hint) in _UNIONS else (hint,)
-    words = [word for option in options if typing.get_origin(option) is Literal for word in typing.get_args(option)]
-    if words and isinstance(value, str):
-        return nearest(value, words)
+    choices = [option for option in options if typing.get_origin(option) is Literal]
+    words = [word for option in choices for word in typing.get_args(option) if isinstance(word, str)]
+    near = nearest(value, words) if words and isinstance(value, str) else ""
+    if near and ("did you mean" in near or {*options} <= {*choices, type(None)}):
+        return near
     for option in options:
         limits = _limits(option)
         if limits and limits.most is not None and _fits(value, typing.get_args(option)[0]) and value > limits.most:

@@ -11,7 +11,7 @@ from tests.bad_input.case import Case, case
 MODEL = (
     ("vocab_size", ("0", "-5", "1.5", "'32k'", "None", "True")),
     ("d_model", ("0", "-16", "16.0", "[16]", "'wide'")),
-    ("d_ff", ("0", "-1", "None")),
+    ("d_ff", ("-1", "None")),
     ("num_heads", ("0", "-2", "2.5", "3+1")),
     ("head_dim", ("0", "7", "'64'")),
     ("num_decoder_layers", ("-1", "0", "1.0", "(2,)")),

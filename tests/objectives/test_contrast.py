@@ -128,7 +128,7 @@ def test_equal_texts_are_no_negatives():
     alone = bound.loss(model, stacked(group([4, 5], [6, 7]), group([8], [9, 10])))[0]
     # The first passage again for another query, and the second query again with another passage.
     more = stacked(group([4, 5], [6, 7]), group([8], [9, 10]), group([11], [6, 7]), group([8], [12]))
-    from triarch.objectives.contrastive_loss import _false_negatives
+    from triarch.objectives.contrastive.loss import _false_negatives
 
     found = np.asarray(_false_negatives(more["query_hash"], more["passage_hash"]))
     wanted = np.zeros((4, 4), bool)

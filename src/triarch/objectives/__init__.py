@@ -9,8 +9,8 @@ from triarch import registry
 from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
-from triarch.objectives.contrast import Contrast
-from triarch.objectives.distill import Distill
+from triarch.objectives.contrastive.contrast import Contrast
+from triarch.objectives.distillation.distill import Distill
 from triarch.objectives.labels.classify import Classify
 from triarch.objectives.labels.classify_tokens import ClassifyTokens
 from triarch.objectives.masked_lm import MaskedLM

@@ -10,8 +10,8 @@ from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
-from triarch.objectives.contrast import Contrast
-from triarch.objectives.distill import Distill
+from triarch.objectives.contrastive.contrast import Contrast
+from triarch.objectives.distillation.distill import Distill
 from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
 from triarch.training.adapters import check_adapter

@@ -13,7 +13,7 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.interchange import Placement
-from triarch.objectives.distill import Distill, teacher_network
+from triarch.objectives.distillation.distill import Distill, teacher_network
 from triarch.schema import OrNull, Record, Text, Whole
 from triarch.training.config import RunConfig
 from triarch.training.record.fingerprint import is_begun

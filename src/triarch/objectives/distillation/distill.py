@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # Features are made without jax.
 
     from triarch.models import ModelConfig, Transformer
     from triarch.models.layers.parts import Convention
+    from triarch.objectives.distillation.teacher import TeacherHead
     from triarch.objectives.sums import Sums
-    from triarch.objectives.teacher import TeacherHead
 
 _RUN = "config.json"
 # Before the names of features that the teacher reads, where it is of another architecture.
@@ -109,7 +109,7 @@ class BoundDistill(BoundTokens):
     @functools.cached_property
     def make_head(self) -> TeacherHead:
         """Makes the teacher, whose parameters training leaves as they are."""
-        from triarch.objectives.teacher import TeacherHead
+        from triarch.objectives.distillation.teacher import TeacherHead
 
         return TeacherHead(self._teacher)
 
@@ -140,7 +140,7 @@ class BoundDistill(BoundTokens):
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         """Returns the summed loss, and what it is made of."""
-        from triarch.objectives.teacher import distillation_loss
+        from triarch.objectives.distillation.teacher import distillation_loss
 
         own = {name: values for name, values in batch.items() if not name.startswith(_TEACHER)}
         theirs = own

@@ -14,7 +14,7 @@ from triarch.objectives.sums import Sums, WeightedSum
 
 if TYPE_CHECKING:
     from triarch.models import Transformer
-    from triarch.objectives.contrast import Contrast
+    from triarch.objectives.contrastive.contrast import Contrast
 
 
 def ranking_loss(

@@ -207,7 +207,7 @@ class BoundContrast:
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
     ) -> tuple[jax.Array, Sums]:
         """Returns the summed cross-entropy of the queries, and what it is made of."""
-        from triarch.objectives.contrastive_loss import ranking_loss
+        from triarch.objectives.contrastive.loss import ranking_loss
 
         return ranking_loss(model, batch, key, self.objective)
 

@@ -1,0 +1,1 @@
+"""Distillation: what a teacher predicts as the target."""
