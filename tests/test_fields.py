@@ -94,7 +94,7 @@ class Sketch:
         ({"rate": math.inf}, "rate = inf: expected a positive number or None"),
         ({"share": 1.01}, "share = 1.01: expected at most 1"),
         ({"share": math.nan}, "share = nan: expected a number from 0 to 1"),
-        ({"kept": 1}, "kept = 1: expected a number from 0 and below 1"),
+        ({"kept": 1}, "kept = 1: expected a number from 0 to below 1"),
         ({"part": 0}, "part = 0: expected a number above 0 to 1"),
         ({"axis": 0}, "axis = 0: expected a whole number from 1 on or -1"),
         ({"kind": "spars"}, "kind = 'spars' (did you mean 'sparse'?)"),

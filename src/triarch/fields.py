@@ -64,7 +64,9 @@ class Limits:
         if most is None and self.below is None:
             return f"{noun} {start}{' on' if self.least is not None else ''}"
         end = f"below {_written(self.below)}" if self.below is not None else f"to {_written(most)}"
-        joint = " and " if self.below is not None and start else " "
+        joint = (
+            " to " if self.below is not None and self.least is not None else " and " if self.below is not None else " "
+        )
         return f"{noun} {start}{joint}{end}" if start else f"{noun} {end}".replace(" to ", " up to ")
 
 
@@ -89,8 +91,10 @@ def check(config: Any, deep: bool = False, name: Callable[[str], str] | None = N
     for field, hint in _hints(cast(Any, type(config))).items():
         value = getattr(config, field)
         fault = _fault(value, hint)
+        if fault is not None and name is not None:
+            raise UserError(f"{name(field)}{value}{fault}")
         if fault is not None:
-            raise UserError(f"{name(field) if name else f'{type(config).__name__}.{field} = '}{shown(value)}{fault}")
+            raise UserError(f"{type(config).__name__}.{field} = {shown(value)}{fault}")
         for part in _parts(value) if deep else ():
             check(part, deep)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -162,6 +163,7 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
     adapted = _adapted(folder, made(0))
     if adapted is not None:
         return _open_adapted(folder, made(0), _network(folder, made(0)), adapted, step)
+    _network(folder, made(_steps(folder, step)[0]))  # What is wrong with the config is no fault of a checkpoint.
     step, parameters = _newest_whole(
         folder, step, lambda found: _check_step(found, specs(_network(folder, made(int(found.name)))))
     )
@@ -196,6 +198,7 @@ def _read_run(
 ) -> LoadedModel:
     made = _read_config(workdir / RUN_CONFIG)
 
+    @functools.cache
     def network_at(step: int) -> Network:
         fields = made(step)
         registry.check_origins(fields["objective"], str(workdir))
@@ -209,6 +212,7 @@ def _read_run(
 
     adapted = _adapted(workdir, made(0))
     if adapted is None:
+        network_at(_steps(workdir, step)[0])  # What is wrong with the config is no fault of a checkpoint.
         step, (network, values) = _newest_whole(workdir, step, read)
         params = unflatten(values)
     else:

@@ -56,7 +56,7 @@ def test_a_mixture_has_seqios_rates(mixture):
 
 def test_a_run_meets_the_rates(mixture):
     path, told = mixture
-    bindings = ["RunConfig.batch_size=100", "RunConfig.steps=100", "RunConfig.eval_every=0"]
+    bindings = ["RunConfig.batch_size=100", "RunConfig.steps=100", "RunConfig.eval_every=None"]
     parse(["runs/redllm.gin", "models/redllm/150m.gin", str(path / "own_mixture.gin")], bindings)
     batches = open_inputs(build("RunConfig")).training()
     counts = np.zeros(2)

@@ -75,6 +75,8 @@ def test_without_keys_or_rate_nothing_is_computed():
 def test_every_place_counts_and_scan_and_recomputation_do_not(architecture):
     plain = states(architecture, ALL, keys=None)
     for field in dataclasses.fields(Dropout):
+        if field.name == "adapter":  # There is none here; see tests/training/test_adapters.py.
+            continue
         assert not np.allclose(states(architecture, Dropout(**{field.name: 0.2})), plain), field.name
     expected = states(architecture, ALL)
     for execution in (Execution(scan_layers=False), Execution(remat="full")):
@@ -97,5 +99,5 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(architecture):
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan"), "0.1", True, None])
 def test_a_rate_must_be_a_share(rate):
-    with pytest.raises(UserError, match=r"Dropout\.feed_forward = .*: expected a share from 0 on and below 1"):
+    with pytest.raises(UserError, match=r"Dropout\.feed_forward = .*: expected a number from 0 to below 1"):
         Dropout(feed_forward=rate).validate()

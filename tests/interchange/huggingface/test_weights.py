@@ -108,9 +108,9 @@ def test_a_body_without_a_head(tmp_path):
         found,
     )
     assert open_folder(folders.write(tmp_path / "tied", body | {"tie_word_embeddings": True}, tensors))
-    other = folders.LLAMA | {"architectures": ["LlamaForTokenClassification"]}
+    other = folders.LLAMA | {"architectures": ["LlamaForQuestionAnswering"]}
     found = refusal(folders.write(tmp_path / "hf", other, tensors))
-    assert found.endswith("known are LlamaForCausalLM and, if tied to the embedding, LlamaModel")
+    assert found.endswith("LlamaForTokenClassification and, if tied to the embedding, LlamaModel")
 
 
 def test_a_tied_embedding_under_the_heads_name(tmp_path):
