@@ -63,11 +63,11 @@ class Limits:
         start = f"from {_written(self.least)}" if self.least is not None else start
         if most is None and self.below is None:
             return f"{noun} {start}{' on' if self.least is not None else ''}"
-        end = f"below {_written(self.below)}" if self.below is not None else f"to {_written(most)}"
-        joint = (
-            " to " if self.below is not None and self.least is not None else " and " if self.below is not None else " "
-        )
-        return f"{noun} {start}{joint}{end}" if start else f"{noun} {end}".replace(" to ", " up to ")
+        if not start:
+            return f"{noun} up to {_written(most)}" if self.below is None else f"{noun} below {_written(self.below)}"
+        if self.below is None:
+            return f"{noun} {start} to {_written(most)}"
+        return f"{noun} {start} {'to' if self.least is not None else 'and'} below {_written(self.below)}"
 
 
 Size = Annotated[int, Limits(least=1, most=MOST_SIZE)]
