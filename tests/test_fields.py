@@ -91,6 +91,7 @@ class Sketch:
         ({"width": 1.0}, "width = 1.0: expected a whole number from 1 on"),
         ({"width": 2**31}, "width = 2147483648: expected at most 2,147,483,647"),
         ({"rate": 0.0}, "rate = 0.0: expected a positive number or None"),
+        ({"rate": 10**400}, f"rate = 1{159 * '0'}...: expected a positive number or None"),
         ({"rate": math.inf}, "rate = inf: expected a positive number or None"),
         ({"share": 1.01}, "share = 1.01: expected at most 1"),
         ({"share": math.nan}, "share = nan: expected a number from 0 to 1"),

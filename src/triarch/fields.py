@@ -112,7 +112,12 @@ def require(config: Any, field: str, condition: Any, expectation: str) -> None:
 
 def is_finite(value: Any) -> bool:
     """Returns whether a value is a number, and finite."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number above all floats.
+        return False
 
 
 def is_whole(value: Any) -> bool:
