@@ -47,6 +47,9 @@ _RUN_CONFIG_SCHEMA = Record(
         "store_fingerprint": Text(),
         "data": Record({"window": Whole(1)}, others=True),
         "labels": OrNull(Table(Anything())),
+        "adapter": OrNull(Table(Anything())),
+        "dropout": OrNull(Table(Anything())),
+        "init_from": OrNull(Text()),
     },
     others=True,
 )

@@ -86,7 +86,7 @@ def followed(folder, *messages, exitcode=0):
         sender.send(message)
     sender.close()
     said = []
-    return *_followed(receiver, Ended(exitcode), folder, parse("v5e:2x2"), said.append), said
+    return *_followed(receiver, Ended(exitcode), folder, parse("v5e:2x2"), said.append, 60.0), said
 
 
 def test_stages_are_taken_before_the_compilers_end(tmp_path):
@@ -136,4 +136,4 @@ def test_an_early_end_is_told_by_a_real_process(tmp_path):
     child.start()
     sender.close()
     with pytest.raises(UserError, match="ended by SIGKILL"):
-        _followed(receiver, child, tmp_path, parse("v5e:2x2"), lambda line: None)
+        _followed(receiver, child, tmp_path, parse("v5e:2x2"), lambda line: None, 60.0)

@@ -251,7 +251,7 @@ BAD = {
     "a list": (lambda f: (f / "config.json").write_text("[]"), r"config.json: the value = \[\]: expected an object"),
     "unknown family": (
         configure(model_type="electra"),
-        r"model_type = 'electra' is not a family that triarch reads \(bart, bert, [^?]*\)$",
+        r"model_type = 'electra' is not a family that triarch reads \(bamba, bart, bert, [^?]*\)$",
     ),
     "code of its own": (
         configure(model_type="mine", auto_map={"AutoModel": "mine.Model"}),
