@@ -21,13 +21,12 @@ def settings_at(fields: Mapping[str, Any], step: int) -> dict[str, Any]:
     phases = _mappings(fields.get("phases"))
     for entry in _mappings(fields.get("earlier_segments")):
         if phases or entry.get("phase"):
-            found.append((_whole((entry.get("data_order") or {}).get("step")), entry))
-    begun = _whole((fields.get("data_order") or {}).get("step"))
-    starts = fields.get(PHASE_STARTS) or {}
+            found.append((_begun(entry), entry))
+    begun, starts = _begun(fields), fields.get(PHASE_STARTS)
     if not phases and found:
         found.append((begun, fields))
     for phase in phases:
-        start = _whole(starts.get(phase.get("name"))) if isinstance(starts, Mapping) else 0
+        start = _at(starts, phase.get("name"))
         found.append((max(start, begun), phase))
     own = [entry for first, entry in found if first < max(step, 1)]
     if not own:
@@ -39,5 +38,11 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
-def _whole(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+def _begun(fields: Mapping[str, Any]) -> int:
+    """Returns the step at which a segment began."""
+    return _at(fields.get("data_order"), "step")
+
+
+def _at(steps: Any, name: Any) -> int:
+    step = steps.get(name) if isinstance(steps, Mapping) and isinstance(name, str) else 0
+    return step if isinstance(step, int) else 0
