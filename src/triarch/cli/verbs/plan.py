@@ -246,12 +246,12 @@ def lines(plan: Plan) -> list[str]:
     if plan.estimate is None:
         return [*text, f"compile        {_compiled(plan)}"]
     flops, seconds = plan.model_flops_per_step, plan.estimate
-    useful = flops["train"] / plan.num_devices / plan.hlo_flops_per_device
+    own, compiled = flops["train"] / plan.num_devices, plan.hlo_flops_per_device
+    useful = f", {own / compiled:.0%} of them the model's" if compiled else ""
     text += [
         f"memory         {_gib(plan.argument_bytes)} arguments, {_gib(plan.temp_bytes)} reserved for temporaries",
         f"model FLOPs    {flops['train']:.4g} a step (train), {flops['paper']:.4g} (paper)",
-        f"compiled       {plan.hlo_flops_per_device:.4g} FLOPs a device, {useful:.0%} of them the model's; "
-        f"{plan.hlo_bytes_per_device:.4g} bytes of HBM traffic",
+        f"compiled       {compiled:.4g} FLOPs a device{useful}; {plan.hlo_bytes_per_device:.4g} bytes of HBM traffic",
     ]
     for name, total in plan.collectives.items():
         if total["bytes"] >= 1e6:
