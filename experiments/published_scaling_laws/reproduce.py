@@ -16,10 +16,10 @@ import numpy as np
 
 from triarch.scaling.checks.profile import profiles
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.published.data_constrained import fit_data_constrained
+from triarch.scaling.laws.log_linear import fit_log_linear
 from triarch.scaling.laws.optima.hyperparameters import fit_hyperparameters
 from triarch.scaling.laws.optima.isoflop import fit_isoflop
-from triarch.scaling.laws.log_linear import fit_log_linear
+from triarch.scaling.laws.published.data_constrained import fit_data_constrained
 
 PORIAN_KEYS = ("file", "dataset", "hparams", "warmup", "decay", "param_count", "val")
 C4_LAW = {
