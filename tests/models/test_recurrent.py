@@ -59,10 +59,8 @@ def test_prompt_and_tokens_are_the_whole_text(name):
 
 @cases(CONFIGS)
 def test_packed_is_separate(name):
-    """Outputs and gradients of three documents in a row, behind padding, are those of a row for each."""
+    """Outputs and gradients of three documents in a row, behind padding, are those of a row for each, in float64."""
     config = CONFIGS[name]
-    made = tiny.documents(config)
-    graph, state = tiny.split(config)
     side = "encoder" if config.architecture == "encoder-only" else "decoder"
 
     def loss(state, batch):
@@ -70,14 +68,17 @@ def test_packed_is_separate(name):
         losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch[f"{side}_target_tokens"][..., None], -1)
         return jnp.sum(losses[..., 0] * batch[f"{side}_loss_weights"]), logits
 
-    run = tiny.fast_jit(jax.value_and_grad(loss, has_aux=True))
+    made = tiny.documents(config)
     packed, separate = tiny.lay_out(config, [made], length=21, left=[0]), tiny.lay_out(config, [[one] for one in made])
-    (_, logits), slopes = run(state, packed.batch)
-    (_, alone), wanted = run(state, separate.batch)
+    with jax.enable_x64(True):
+        graph, state = tiny.split(config, tiny.FLOAT64)
+        run = tiny.fast_jit(jax.value_and_grad(loss, has_aux=True))
+        (_, logits), slopes = run(state, packed.batch)
+        (_, alone), wanted = run(state, separate.batch)
     for index in range(len(made)):
         one = separate.of(alone, index)
-        np.testing.assert_allclose(packed.of(logits, index), one, rtol=0, atol=1e-5 * np.abs(one).max())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max()), slopes, wanted)
+        np.testing.assert_allclose(packed.of(logits, index), one, rtol=0, atol=1e-10 * np.abs(one).max())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * np.abs(b).max()), slopes, wanted)
 
 
 @cases([name for name in DECODERS if CONFIGS[name].architecture == "decoder-only"])
