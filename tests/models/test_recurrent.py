@@ -112,12 +112,12 @@ def test_parameters_are_counted(name):
     assert CONFIGS[name].num_params() == actual_params(CONFIGS[name])
 
 
-def by_token(values, keys, queries, log_decay, state, goes_on):
+def by_token(values, keys, queries, log_decay, state, continues):
     """The recurrence of `decayed`, token by token."""
     outputs = []
     repeats = values.shape[2] // keys.shape[2]
     for t in range(values.shape[1]):
-        decay = np.exp(log_decay[:, t]) * goes_on[:, t, None]
+        decay = np.exp(log_decay[:, t]) * continues[:, t, None]
         k, q = (np.repeat(x[:, t], repeats, axis=1) for x in (keys, queries))
         state = decay[..., None, None] * state + values[:, t][..., None] * k[:, :, None]
         outputs.append(np.einsum("bhpn,bhn->bhp", state, q))
@@ -131,11 +131,11 @@ def test_chunks_are_the_recurrence(chunk):
     values, state = rng.normal(size=(2, LENGTH, 4, 3)), rng.normal(size=(2, 4, 3, 5))
     keys, queries = rng.normal(size=(2, 2, LENGTH, 2, 5))
     log_decay = -rng.exponential(1.0, (2, LENGTH, 4))
-    goes_on = rng.random((2, LENGTH)) < 0.7
-    goes_on[:, 0] = [True, False]
-    expected = by_token(values, keys, queries, log_decay, state, goes_on)
+    continues = rng.random((2, LENGTH)) < 0.7
+    continues[:, 0] = [True, False]
+    expected = by_token(values, keys, queries, log_decay, state, continues)
     with jax.enable_x64(True):
-        found = decayed.decayed(values, keys, queries, jnp.asarray(log_decay), state, jnp.asarray(goes_on), chunk)
+        found = decayed.decayed(values, keys, queries, jnp.asarray(log_decay), state, jnp.asarray(continues), chunk)
         first = decayed.step(*(jnp.asarray(x[:, 4:5]) for x in (values, keys, queries, log_decay)), jnp.asarray(state))
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())

@@ -43,7 +43,7 @@ def last_inputs(
     before: Float[Array, "batch before channels"] | None,
     documents: Int[Array, "batch length"] | None,
 ) -> Float[Array, "batch before channels"]:
-    """Returns what a convolution is to be given as `before` when it goes on: zeros for other documents' inputs."""
+    """Returns what a convolution is to be given as `before` to continue: zeros for other documents' inputs."""
     count = width - 1
     if documents is not None:
         x = jnp.where((documents == documents[:, -1:])[..., None], x, 0)

@@ -2,7 +2,7 @@
 
 Mamba-2 (arXiv 2405.21060) and retention (arXiv 2307.08621) are of this form. Chunks of the row are computed as
 attention is, by products of matrices, and hand a state on from one to the next (`decayed`); one chunk as long as the
-row is the parallel form, and a token at a time the recurrent one (`step`).
+row is the parallel form, and a token at a time the recurrent one (`step`). `recur` chooses between the two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from triarch.models.recurrent.documents import numbered, shifted
 State = Float[Array, "batch heads value_dim key_dim"]
 
 
-def begun(batch: int, heads: int, value_dim: int, key_dim: int, dtype: jnp.dtype) -> State:
+def initial_state(batch: int, heads: int, value_dim: int, key_dim: int, dtype: jnp.dtype) -> State:
     """Returns the state before the first token."""
     return jnp.zeros((batch, heads, value_dim, key_dim), at_least_float32(dtype))
 
@@ -28,7 +28,7 @@ def decayed(
     queries: Float[Array, "batch length groups key_dim"],
     log_decay: Float[Array, "batch length heads"],
     state: State | None,
-    goes_on: Bool[Array, "batch length"] | None,
+    continues: Bool[Array, "batch length"] | None,
     chunk_size: int,
 ) -> tuple[Float[Array, "batch length heads value_dim"], State]:
     """Returns what each token reads from the state, and the state after the last one.
@@ -39,7 +39,7 @@ def decayed(
       queries: by which it is read.
       log_decay: logarithm of the part of the state that a token leaves, at most 0, in float32.
       state: before the row; None: zeros.
-      goes_on: False where a token begins a document of its own; None: nowhere.
+      continues: False where a token begins a document of its own; None: nowhere.
       chunk_size: tokens of a chunk; it changes nothing but the time.
     """
     batch, length, heads, value_dim = values.shape
@@ -62,9 +62,9 @@ def decayed(
     seen = jnp.tril(jnp.ones((chunk, chunk), bool))
     to_end, to_begin = jnp.exp(total[:, :, -1:] - total), jnp.exp(total)
     carried = jnp.exp(total[:, :, -1])
-    if goes_on is not None:
-        ends_on = jnp.pad(goes_on, ((0, 0), (0, num_chunks * chunk - length)), constant_values=True)
-        document = numbered(ends_on).reshape(batch, num_chunks, chunk)
+    if continues is not None:
+        padded = jnp.pad(continues, ((0, 0), (0, num_chunks * chunk - length)), constant_values=True)
+        document = numbered(padded).reshape(batch, num_chunks, chunk)
         last = document[:, :, -1]
         same = (document[:, :, :, None] == document[:, :, None, :])[:, :, None, None]
         seen = seen & same
@@ -77,7 +77,7 @@ def decayed(
     mixed = (scores[:, :, :, None] * weights).astype(dtype)
     within = jnp.einsum("bcgrij,bcjgrp->bcigrp", mixed, v, preferred_element_type=wide)
     added = jnp.einsum("bcjgrp,bcjgn->bcgrpn", v * to_end[..., None].astype(dtype), k, preferred_element_type=wide)
-    first = begun(batch, heads, value_dim, key_dim, dtype) if state is None else state.astype(wide)
+    first = initial_state(batch, heads, value_dim, key_dim, dtype) if state is None else state.astype(wide)
     first = first.reshape(batch, groups, per_group, value_dim, key_dim)
 
     def hand_on(state: jax.Array, given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -98,7 +98,7 @@ def step(
     log_decay: Float[Array, "batch one heads"],
     state: State,
 ) -> tuple[Float[Array, "batch one heads value_dim"], State]:
-    """Returns the same for one token that goes on."""
+    """Returns the same for one token that continues its document."""
     batch, _, heads, value_dim = values.shape
     groups, key_dim = keys.shape[2:]
     wide = state.dtype
@@ -109,3 +109,18 @@ def step(
     after = decay[..., None, None] * by_group + v[..., None] * k[..., None, :]
     y = jnp.sum(after * q[..., None, :], axis=-1)
     return y.reshape(batch, 1, heads, value_dim).astype(values.dtype), after.reshape(state.shape)
+
+
+def recur(
+    values: Float[Array, "batch length heads value_dim"],
+    keys: Float[Array, "batch length groups key_dim"],
+    queries: Float[Array, "batch length groups key_dim"],
+    log_decay: Float[Array, "batch length heads"],
+    state: State | None,
+    continues: Bool[Array, "batch length"] | None,
+    chunk_size: int,
+) -> tuple[Float[Array, "batch length heads value_dim"], State]:
+    """Returns what `decayed` does, by `step` for a single token that continues from a state."""
+    if values.shape[1] == 1 and state is not None and continues is None:
+        return step(values, keys, queries, log_decay, state)
+    return decayed(values, keys, queries, log_decay, state, continues, chunk_size)

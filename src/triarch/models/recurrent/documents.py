@@ -1,4 +1,4 @@
-"""Where a recurrence begins anew: each document of a packed row has a state of its own, padding has none."""
+"""Where a recurrence starts over: each document of a packed row has a state of its own, padding has none."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 
-def goes_on(segments: Int[Array, "batch length"] | None) -> Bool[Array, "batch length"] | None:
+def continues(segments: Int[Array, "batch length"] | None) -> Bool[Array, "batch length"] | None:
     """Returns whether each token belongs to the document of the one before it; None: all are of one document.
 
-    A row's first token begins anew, and so does each token of padding, which belongs to no document.
+    A row's first token starts over, and so does each token of padding, which belongs to no document.
     """
     if segments is None:
         return None
@@ -18,9 +18,9 @@ def goes_on(segments: Int[Array, "batch length"] | None) -> Bool[Array, "batch l
     return (segments > 0) & (segments == before)
 
 
-def numbered(goes_on: Bool[Array, "batch length"] | None) -> Int[Array, "batch length"] | None:
+def numbered(continues: Bool[Array, "batch length"] | None) -> Int[Array, "batch length"] | None:
     """Returns each token's document, counted from 1 in every row; 0 belongs to what was read before the row."""
-    return None if goes_on is None else jnp.cumsum(~goes_on, axis=1)
+    return None if continues is None else jnp.cumsum(~continues, axis=1)
 
 
 def shifted(

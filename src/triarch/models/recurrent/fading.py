@@ -29,7 +29,7 @@ def average(
     decay: Float[Array, " channels"],
     bonus: Float[Array, " channels"],
     state: State | None,
-    goes_on: Bool[Array, "batch length"] | None,
+    continues: Bool[Array, "batch length"] | None,
 ) -> tuple[Float[Array, "batch length channels"], State]:
     """Returns each token's average, and the sums after the last one.
 
@@ -39,13 +39,13 @@ def average(
       decay: logarithm of w, by which weights fade with each token.
       bonus: u, what a token's own key has more.
       state: sums before the row; None: nothing was read.
-      goes_on: False where a token begins a document of its own; None: nowhere.
+      continues: False where a token begins a document of its own; None: nowhere.
     """
     wide = at_least_float32(key.dtype)
     k, v = key.astype(wide), value.astype(wide)
     fades = jnp.broadcast_to(jnp.exp(decay.astype(wide)), k.shape)
-    if goes_on is not None:
-        fades = jnp.where(goes_on[..., None], fades, _ALL)
+    if continues is not None:
+        fades = jnp.where(continues[..., None], fades, _ALL)
     faded, *sums = jax.lax.associative_scan(_joined, (fades, k, v, jnp.ones_like(v)), axis=1)
     if state is None:
         nothing = jnp.full_like(k[:, 0], _NOTHING)
@@ -55,8 +55,8 @@ def average(
     exponent, numerator, denominator = (
         jnp.concatenate([begin, x[:, :-1]], axis=1) for begin, x in zip(first, sums, strict=True)
     )
-    if goes_on is not None:
-        exponent = jnp.where(goes_on[..., None], exponent, _NOTHING)
+    if continues is not None:
+        exponent = jnp.where(continues[..., None], exponent, _NOTHING)
     own = k + bonus.astype(wide)
     most = jax.lax.stop_gradient(jnp.maximum(exponent, own))
     before, now = jnp.exp(exponent - most), jnp.exp(own - most)

@@ -8,11 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from triarch.models import parameters
 from triarch.models.layers.context import StackContext
-from triarch.models.layers.mixer import Mixer
 from triarch.models.layers.norms import rms_norm
 from triarch.models.layers.parts import Site
 from triarch.models.layers.projection import affines, project
@@ -20,6 +19,7 @@ from triarch.models.precision import at_least_float32
 from triarch.models.recurrent import decayed, documents
 from triarch.models.recurrent.convolution import convolve, last_inputs
 from triarch.models.recurrent.mamba2 import Mamba2
+from triarch.models.recurrent.recurrent_mixer import RecurrentMixer
 
 # What a decoder keeps: "state", and the last inputs of the convolution by what they are.
 Kept = dict[str, Any]
@@ -29,7 +29,7 @@ _FIRST_STEPS = 1e-3, 0.1
 _FIRST_DECAYS = 1.0, 16.0
 
 
-class Mamba2Mixer(Mixer):
+class Mamba2Mixer(RecurrentMixer):
     """Keeps a state [heads, head_dim, state_dim] and the last inputs of its convolution, whatever the length."""
 
     def __init__(self, site: Site, spec: Mamba2):
@@ -57,21 +57,6 @@ class Mamba2Mixer(Mixer):
         self.norm = parameters.constant(1.0, (width,), ("heads",))
         self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
 
-    def __call__(
-        self, x: Float[Array, "batch length d_model"], context: StackContext
-    ) -> Float[Array, "batch length d_model"]:
-        return self._run(x, None, documents.goes_on(context.mask.query_segments))[0]
-
-    def prefill(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
-    ) -> tuple[Float[Array, "batch length d_model"], Kept]:
-        return self._run(x, None, documents.goes_on(context.mask.query_segments))
-
-    def extend(
-        self, x: Float[Array, "batch count d_model"], kept: Kept, context: StackContext
-    ) -> tuple[Float[Array, "batch count d_model"], Kept]:
-        return self._run(x, kept, None)
-
     def kept_axes(self, kept: Kept) -> list[tuple[str | None, ...]]:
         of = {"state": ("batch", "heads", None, None), "value": ("batch", None, "heads")}
         return [of.get(name, ("batch", None, None)) for name in sorted(kept)]
@@ -84,11 +69,11 @@ class Mamba2Mixer(Mixer):
         return kernel, site.bias(channels, axis) if self.spec.conv_bias else None
 
     def _run(
-        self, x: jax.Array, kept: Kept | None, goes_on: Bool[Array, "batch length"] | None
+        self, x: jax.Array, kept: Kept | None, continues: Bool[Array, "batch length"] | None, context: StackContext
     ) -> tuple[jax.Array, Kept]:
         kernels = self.gate, self.value, self.key, self.query, self.step
         gate, *inputs, step = affines(x, *((kernel, None) for kernel in kernels))
-        numbers = documents.numbered(goes_on)
+        numbers = documents.numbered(continues)
         later: Kept = {}
         found = []
         for name, given in zip(("value", "key", "query"), inputs, strict=True):
@@ -99,7 +84,7 @@ class Mamba2Mixer(Mixer):
             found.append(jax.nn.silu(convolve(given, kernel[...], bias, before, numbers)))
         value, key, query = found
         state = None if kept is None else kept["state"]
-        y, later["state"] = self._recur(value, key, query, step, state, goes_on)
+        y, later["state"] = self._recur(value, key, query, step, state, continues)
         return project(self._normed(y, gate), self.output[...])[0], later
 
     def _recur(
@@ -109,7 +94,7 @@ class Mamba2Mixer(Mixer):
         query: jax.Array,
         step: jax.Array,
         state: decayed.State | None,
-        goes_on: jax.Array | None,
+        continues: jax.Array | None,
     ) -> tuple[jax.Array, decayed.State]:
         """Returns what the heads read from their states, and the states after the last token."""
         rows, wide = value.shape[:2], at_least_float32(value.dtype)
@@ -119,10 +104,7 @@ class Mamba2Mixer(Mixer):
         key, query = (shared.reshape(*rows, self.spec.num_groups, -1) for shared in (key, query))
         log_decay = -jnp.exp(self.log_decay[...].astype(wide)) * steps
         scaled = (values * steps[..., None]).astype(value.dtype)
-        if rows[1] == 1 and state is not None and goes_on is None:
-            y, state = decayed.step(scaled, key, query, log_decay, state)
-        else:
-            y, state = decayed.decayed(scaled, key, query, log_decay, state, goes_on, self.spec.chunk_size)
+        y, state = decayed.recur(scaled, key, query, log_decay, state, continues, self.spec.chunk_size)
         y = y + values * self.skip[...][:, None].astype(value.dtype)
         return y.reshape(*rows, -1), state
 

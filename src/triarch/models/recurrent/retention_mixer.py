@@ -6,20 +6,20 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from triarch.models.attention.positions import rotate
 from triarch.models.layers.context import StackContext
-from triarch.models.layers.mixer import Mixer
 from triarch.models.layers.norms import rms_norm
 from triarch.models.layers.parts import Site
 from triarch.models.layers.projection import affines, project
 from triarch.models.precision import at_least_float32
-from triarch.models.recurrent import decayed, documents
+from triarch.models.recurrent import decayed
+from triarch.models.recurrent.recurrent_mixer import RecurrentMixer
 from triarch.models.recurrent.retention import Retention
 
 
-class RetentionMixer(Mixer):
+class RetentionMixer(RecurrentMixer):
     """Keeps a state [heads, value_dim, head_dim], whatever the length."""
 
     def __init__(self, site: Site, spec: Retention):
@@ -35,30 +35,15 @@ class RetentionMixer(Mixer):
         self.gate = site.kernel((shape.d_model, values), ("embed", "heads"))
         self.output = site.residual_kernel((values, shape.d_model), ("heads", "embed"))
 
-    def __call__(
-        self, x: Float[Array, "batch length d_model"], context: StackContext
-    ) -> Float[Array, "batch length d_model"]:
-        return self._run(x, None, context, documents.goes_on(context.mask.query_segments))[0]
-
-    def prefill(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
-    ) -> tuple[Float[Array, "batch length d_model"], decayed.State]:
-        return self._run(x, None, context, documents.goes_on(context.mask.query_segments))
-
-    def extend(
-        self, x: Float[Array, "batch count d_model"], kept: decayed.State, context: StackContext
-    ) -> tuple[Float[Array, "batch count d_model"], decayed.State]:
-        return self._run(x, kept, context, None)
-
     def kept_axes(self, kept: decayed.State) -> list[tuple[str | None, ...]]:
         return [("batch", "heads", None, None)]
 
     def _run(
         self,
         x: jax.Array,
-        state: decayed.State | None,
+        kept: decayed.State | None,
+        continues: Bool[Array, "batch length"] | None,
         context: StackContext,
-        goes_on: Bool[Array, "batch length"] | None,
     ) -> tuple[jax.Array, decayed.State]:
         query, key, value, gate = affines(x, *((k, None) for k in (self.query, self.key, self.value, self.gate)))
         query, key, value = (
@@ -69,9 +54,6 @@ class RetentionMixer(Mixer):
         query, key = rotate(query, angles), rotate(key / math.sqrt(key.shape[-1]), angles)
         wide = at_least_float32(x.dtype)
         log_decay = jnp.broadcast_to(jnp.asarray(self.log_decays, wide), (*x.shape[:2], self.heads))
-        if x.shape[1] == 1 and state is not None and goes_on is None:
-            y, state = decayed.step(value, key, query, log_decay, state)
-        else:
-            y, state = decayed.decayed(value, key, query, log_decay, state, goes_on, self.spec.chunk_size)
+        y, state = decayed.recur(value, key, query, log_decay, kept, continues, self.spec.chunk_size)
         normed = rms_norm(y, self.spec.norm_eps).reshape(gate.shape)
         return project(jax.nn.silu(gate) * normed, self.output[...])[0], state

@@ -20,7 +20,7 @@ class RwkvTimeMix:
     """RWKV's mixer: in each channel the average of values by exp(key), which fades with distance, gated.
 
     Keys, values and gates are projections of a mixture of each token with the one before it. There are as many channels
-    as the config's heads have together; heads are of no further account.
+    as the config's heads have together; how they are split into heads does not matter.
     """
 
     name: ClassVar[str] = "time_mix"

@@ -12,41 +12,21 @@ from jaxtyping import Array, Bool, Float
 
 from triarch.models import parameters
 from triarch.models.layers.context import StackContext
-from triarch.models.layers.mixer import Mixer
 from triarch.models.layers.parts import Site
 from triarch.models.layers.projection import project
 from triarch.models.recurrent import documents
 from triarch.models.recurrent.fading import average
+from triarch.models.recurrent.recurrent_mixer import RecurrentMixer
 
 # What a decoder keeps: each layer's "last" input, and of a mixer its averages so far.
 Kept = dict[str, Any]
 
 
-class _LooksBack(Mixer):
+class _LooksBack(RecurrentMixer):
     """What both layers share: inputs that are mixed with those of the token before."""
-
-    def __call__(
-        self, x: Float[Array, "batch length d_model"], context: StackContext
-    ) -> Float[Array, "batch length d_model"]:
-        return self._run(x, None, documents.goes_on(context.mask.query_segments))[0]
-
-    def prefill(
-        self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
-    ) -> tuple[Float[Array, "batch length d_model"], Kept]:
-        return self._run(x, None, documents.goes_on(context.mask.query_segments))
-
-    def extend(
-        self, x: Float[Array, "batch count d_model"], kept: Kept, context: StackContext
-    ) -> tuple[Float[Array, "batch count d_model"], Kept]:
-        return self._run(x, kept, None)
 
     def kept_axes(self, kept: Kept) -> list[tuple[str | None, ...]]:
         return [("batch", None if name == "last" else "heads") for name in sorted(kept)]
-
-    def _run(
-        self, x: jax.Array, kept: Kept | None, goes_on: Bool[Array, "batch length"] | None
-    ) -> tuple[jax.Array, Kept]:
-        raise NotImplementedError
 
 
 class TimeMixer(_LooksBack):
@@ -54,8 +34,7 @@ class TimeMixer(_LooksBack):
 
     def __init__(self, site: Site):
         d_model, width = site.shape.d_model, site.shape.heads_width
-        depth = site.depth
-        faded = _channels(d_model) ** (1 - site.layer / max(site.shape.num_layers(site.side), 1))
+        depth, faded = site.depth, _shares(site)
         self.mix_key = _mix(faded)
         self.mix_value = _mix(faded + 0.3 * depth)
         self.mix_receptance = _mix(faded**0.5)
@@ -69,14 +48,14 @@ class TimeMixer(_LooksBack):
         self.output = site.residual_kernel((width, d_model), ("heads", "embed"))
 
     def _run(
-        self, x: jax.Array, kept: Kept | None, goes_on: Bool[Array, "batch length"] | None
+        self, x: jax.Array, kept: Kept | None, continues: Bool[Array, "batch length"] | None, context: StackContext
     ) -> tuple[jax.Array, Kept]:
-        before = _token_before(x, kept, goes_on)
+        before = _token_before(x, kept, continues)
         key = project(_mixed(x, before, self.mix_key), self.key[...])[0]
         value = project(_mixed(x, before, self.mix_value), self.value[...])[0]
         receptance = project(_mixed(x, before, self.mix_receptance), self.receptance[...])[0]
         state = None if kept is None else {name: kept[name] for name in kept if name != "last"}
-        averaged, state = average(key, value, self.decay[...], self.bonus[...], state, goes_on)
+        averaged, state = average(key, value, self.decay[...], self.bonus[...], state, continues)
         y = project(jax.nn.sigmoid(receptance) * averaged, self.output[...])[0]
         return y, {"last": x[:, -1], **state}
 
@@ -86,26 +65,26 @@ class ChannelMixer(_LooksBack):
 
     def __init__(self, site: Site):
         d_model, d_ff = site.shape.d_model, site.shape.d_ff
-        faded = _channels(d_model) ** (1 - site.layer / max(site.shape.num_layers(site.side), 1))
-        self.mix_key = _mix(faded)
-        self.mix_receptance = _mix(faded)
+        self.mix_key = _mix(_shares(site))
+        self.mix_receptance = _mix(_shares(site))
         self.key = site.kernel((d_model, d_ff), ("embed", "mlp"))
         self.value = site.residual_kernel((d_ff, d_model), ("mlp", "embed"))
         self.receptance = site.kernel((d_model, d_model), ("embed", None))
 
     def _run(
-        self, x: jax.Array, kept: Kept | None, goes_on: Bool[Array, "batch length"] | None
+        self, x: jax.Array, kept: Kept | None, continues: Bool[Array, "batch length"] | None, context: StackContext
     ) -> tuple[jax.Array, Kept]:
-        before = _token_before(x, kept, goes_on)
+        before = _token_before(x, kept, continues)
         inner = project(_mixed(x, before, self.mix_key), self.key[...])[0]
         receptance = project(_mixed(x, before, self.mix_receptance), self.receptance[...])[0]
         y = jax.nn.sigmoid(receptance) * project(jax.nn.relu(inner) ** 2, self.value[...])[0]
         return y, {"last": x[:, -1]}
 
 
-def _channels(d_model: int) -> Float[Array, " d_model"]:
-    """Returns i / d_model for each channel i."""
-    return jnp.arange(d_model) / d_model
+def _shares(site: Site) -> Float[Array, " d_model"]:
+    """Returns with how much of its own input each channel of a layer begins: (i / d_model)^(1 - layer / layers)."""
+    d_model = site.shape.d_model
+    return (jnp.arange(d_model) / d_model) ** (1 - site.layer / max(site.shape.num_layers(site.side), 1))
 
 
 def _mix(shares: Float[Array, " d_model"]) -> nnx.Param:
@@ -118,7 +97,7 @@ def _mixed(x: jax.Array, before: jax.Array, share: nnx.Param) -> jax.Array:
     return x * own + before * (1 - own)
 
 
-def _token_before(x: jax.Array, kept: Kept | None, goes_on: jax.Array | None) -> jax.Array:
+def _token_before(x: jax.Array, kept: Kept | None, continues: jax.Array | None) -> jax.Array:
     """Returns the input of the token before each one, zeros where a document begins."""
     before = documents.shifted(x, 1, None if kept is None else kept["last"][:, None])
-    return before if goes_on is None else jnp.where(goes_on[..., None], before, 0)
+    return before if continues is None else jnp.where(continues[..., None], before, 0)
