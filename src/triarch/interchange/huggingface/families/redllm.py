@@ -1,8 +1,9 @@
 """RedLLM and DecLLM (arXiv 2510.26622) and their variants, with a modelling file of triarch's own beside the weights.
 
-No class of transformers expresses them. The folder holds one (`modelling/`), which `auto_map` names, so that
-`AutoModelForSeq2SeqLM` and `AutoModelForCausalLM` load it with `trust_remote_code=True`. config.json holds every field
-of `triarch.models.ModelConfig` under `model`; of these, the modelling file takes what is no part of `_ONLY`.
+No class of transformers expresses them. The folder holds one, with its layers and configuration (`modelling/`), which
+`auto_map` names, so that `AutoModelForSeq2SeqLM` and `AutoModelForCausalLM` load it with `trust_remote_code=True`.
+config.json holds every field of `triarch.models.ModelConfig` under `model`; of these, the modelling files take what is
+no part of `_ONLY`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from triarch.models import ModelConfig
 from triarch.models.choices import to_plain
 from triarch.models.shape import Architecture
 
-CODE_FILES = ("configuration_triarch.py", "modeling_triarch.py")
+CODE_FILES = ("configuration_triarch.py", "layers_triarch.py", "modeling_triarch.py")
 # Values that the modelling file is written for, of fields that it does not read.
 _ONLY: dict[str, tuple[Any, ...]] = {
     "mixer": (None,),
