@@ -33,8 +33,9 @@ class Variant:
       head: the tensors of its head; of a body, of a pooler that it may have.
       prefix: of the body's tensors, which files of the body alone lack.
       inner: put before the names that the body's tensors have in the family's own class.
+      form: what stands before the outputs.
       bias: whether the outputs have a bias.
-      form: what stands before the outputs; None for that of the family.
+      can_average: whether config.json says in `classifier_pooling` that the mean is classified, not one state.
     """
 
     class_name: str
@@ -42,14 +43,17 @@ class Variant:
     head: tuple[Rule, ...] = ()
     prefix: str = ""
     inner: str = ""
+    form: Form = "tanh"
     bias: bool = True
-    form: Form | None = None
+    can_average: bool = False
 
 
-def _bert_like(name: str, prefix: str, texts: Sequence[Rule], pooler: Sequence[Rule] = ()) -> tuple[Variant, ...]:
+def _bert_like(
+    name: str, prefix: str, texts: Sequence[Rule], pooler: Sequence[Rule] = (), form: Form = "tanh"
+) -> tuple[Variant, ...]:
     return (
         Variant(f"{name}Model", BODY, tuple(pooler), prefix),
-        Variant(f"{name}ForSequenceClassification", TEXTS, tuple(texts), prefix),
+        Variant(f"{name}ForSequenceClassification", TEXTS, tuple(texts), prefix, form=form),
         Variant(f"{name}ForTokenClassification", TOKENS, linear("classifier", "head/output"), prefix, form="linear"),
     )
 
@@ -57,8 +61,8 @@ def _bert_like(name: str, prefix: str, texts: Sequence[Rule], pooler: Sequence[R
 def _scored(name: str, prefix: str, tokens: str = "score") -> tuple[Variant, ...]:
     texts = (transposed("score.weight", "head/output"),)
     return (
-        Variant(f"{name}ForSequenceClassification", TEXTS, texts, prefix, bias=False),
-        Variant(f"{name}ForTokenClassification", TOKENS, linear(tokens, "head/output"), prefix),
+        Variant(f"{name}ForSequenceClassification", TEXTS, texts, prefix, form="linear", bias=False),
+        Variant(f"{name}ForTokenClassification", TOKENS, linear(tokens, "head/output"), prefix, form="linear"),
     )
 
 
@@ -89,25 +93,25 @@ VARIANTS: Mapping[str, tuple[Variant, ...]] = {
         "DistilBert",
         "distilbert.",
         (*linear("pre_classifier", "head/dense"), *linear("classifier", "head/output")),
+        form="relu",
     ),
     "modernbert": (
         Variant("ModernBertModel", BODY, prefix="model."),
-        Variant("ModernBertForSequenceClassification", TEXTS, _MODERN, "model."),
-        Variant("ModernBertForTokenClassification", TOKENS, _MODERN, "model."),
+        Variant("ModernBertForSequenceClassification", TEXTS, _MODERN, "model.", form="prediction", can_average=True),
+        Variant("ModernBertForTokenClassification", TOKENS, _MODERN, "model.", form="prediction"),
     ),
     "modernbert-decoder": (
-        Variant("ModernBertDecoderForSequenceClassification", TEXTS, _MODERN, "model.", bias=False),
+        Variant("ModernBertDecoderForSequenceClassification", TEXTS, _MODERN, "model.", form="prediction", bias=False),
     ),
     "llama": _scored("Llama", "model."),
     "qwen3": _scored("Qwen3", "model."),
     "mixtral": _scored("Mixtral", "model."),
-    "gemma3": (Variant("Gemma3TextForSequenceClassification", TEXTS, (transposed("score.weight", "head/output"),),
-                       "model.", bias=False),),
+    "gemma3": _scored("Gemma3Text", "model.")[:1],
     "gpt2": _scored("GPT2", "transformer.", "classifier"),
     "gpt_neox": _scored("GPTNeoX", "gpt_neox.", "classifier"),
     "t5": _classification_head("T5", "transformer.", "transformer."),
     "bart": _classification_head("Bart", "model."),
-}  # fmt: skip
+}
 
 
 def class_names(family: Family, *kinds: str) -> list[str]:
@@ -142,14 +146,13 @@ def imported(family: Family, class_name: str, fields: Mapping[str, Any], names: 
     problem = fields.get("problem_type")
     if problem == "multi_label_classification":
         raise UserError(f"{where}: problem_type = {problem!r} has no equivalent here: a text has one label")
-    form = variant.form or _form(family, variant)
-    pooling = fields.get("classifier_pooling", "cls") if family.name == "modernbert" else None
-    objective: dict[str, Any] = {"class": _TOKEN_OBJECTIVE, "num_labels": num_labels, "head": form}
+    pooling = fields.get("classifier_pooling", "cls") if variant.can_average else None
+    objective: dict[str, Any] = {"class": _TOKEN_OBJECTIVE, "num_labels": num_labels, "head": variant.form}
     if variant.kind == TEXTS:
         regression = problem == "regression" or (problem is None and num_labels == 1)
         objective |= {"class": _TEXT_OBJECTIVE, "regression": regression, "pooling": pooling}
-    head = HeadForm(form, num_labels, None if variant.kind == TEXTS else variant.bias)
-    return _derived(family, variant, form, head, objective)
+    head = HeadForm(variant.form, num_labels, None if variant.kind == TEXTS else variant.bias)
+    return _derived(family, variant, variant.form, head, objective)
 
 
 def exported(family: Family, model: StoredModel) -> Family | None:
@@ -166,15 +169,15 @@ def exported(family: Family, model: StoredModel) -> Family | None:
     if not isinstance(make_head, HeadForm):
         has_pooler = variant.head and "head/dense" in orbax_folder.shapes(model.parameters)
         return _bare(_derived(family, variant, "tanh", HeadForm("tanh", 0) if has_pooler else None, None))
-    head, expected = make_head.of(model.config), variant.form or _form(family, variant)
-    if variant.bias != head.bias or (head.form != expected and (head.form, expected) != ("norm", "prediction")):
+    head = make_head.of(model.config)
+    if variant.bias != head.bias or (head.form, variant.form) not in ((variant.form,) * 2, ("norm", "prediction")):
         return None
     usual = "cls" if model.config.architecture == "encoder-only" else "last"
     pooling = objective.get("pooling") or usual
-    if kind == TEXTS and pooling != usual and not (family.name == "modernbert" and pooling == "mean"):
+    if kind == TEXTS and pooling != usual and not (variant.can_average and pooling == "mean"):
         return None
     return dataclasses.replace(
-        _derived(family, variant, head.form, head, None), labels=_said_of_labels(family, model, kind, pooling)
+        _derived(family, variant, head.form, head, None), labels=_said_of_labels(variant, model, pooling)
     )
 
 
@@ -189,7 +192,8 @@ def _bare(family: Family) -> Family:
     return dataclasses.replace(family, rules=rules)
 
 
-def _said_of_labels(family: Family, model: StoredModel, kind: str, pooling: str) -> dict[str, Any]:
+def _said_of_labels(variant: Variant, model: StoredModel, pooling: str) -> dict[str, Any]:
+    """Returns what config.json says of a classifier's labels."""
     objective: Mapping[str, Any] = model.origin.objective or {}
     count = objective.get("num_labels", 2)
     names = names_of_labels(model.origin)
@@ -198,9 +202,9 @@ def _said_of_labels(family: Family, model: StoredModel, kind: str, pooling: str)
         "id2label": {str(index): name for index, name in enumerate(names)},
         "label2id": {name: index for index, name in enumerate(names)},
     }
-    if kind == TEXTS:
+    if variant.kind == TEXTS:
         said["problem_type"] = "regression" if objective.get("regression") else "single_label_classification"
-        said |= {"classifier_pooling": pooling} if family.name == "modernbert" else {}
+        said |= {"classifier_pooling": pooling} if variant.can_average else {}
     if model.config.num_decoder_layers and not model.config.num_encoder_layers and model.vocabulary is not None:
         # By this the class finds the last token.
         said["pad_token_id"] = model.vocabulary["special"]["pad"]
@@ -225,14 +229,6 @@ def label_names(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
     except ValueError:
         return None
     return tuple(value for _, value in ordered) if [key for key, _ in ordered] == list(range(len(ordered))) else None
-
-
-def _form(family: Family, variant: Variant) -> Form:
-    if family.name in ("modernbert", "modernbert-decoder"):
-        return "prediction"
-    if family.name == "distilbert":
-        return "relu"
-    return "tanh" if any("head/dense" in rule.ours for rule in variant.head) else "linear"
 
 
 def _derived(
