@@ -14,21 +14,17 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.memory import shown
-from triarch.models import ModelConfig
 from triarch.sharding import MeshConfig
-from triarch.sharding.mesh import AXES
-from triarch.sharding.torus import places
 from triarch.training.choosing.cost import LOW, Option, needed_bytes, seconds
 from triarch.training.choosing.facts import POLICIES, Facts
 from triarch.training.choosing.machine import Machine, machine_of
+from triarch.training.choosing.meshes import TENSORS, divides, is_whole, meshes, sizes_of
 from triarch.training.config import RunConfig
 
-_TENSORS = (1, 2, 4, 8, 16)
 _MICROBATCHES = (2, 4, 8, 16, 32, 64)
 # Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken if it leaves
 # half the memory free, and of these, or else of all, the one that needs least.
 _AS_FAST, _HALF = 0.03, 0.5
-_ONE = dict.fromkeys(AXES, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +64,10 @@ class Choice:
             return f"remat {option.remat}{gather}"
         how = "kept" if self.is_kept else "chosen"
         limit = self.machine.memory_bytes
-        memory = "" if self.needed_bytes is None or limit is None else f": about {shown(self.needed_bytes)} a device"
-        of = "" if not memory else f" of {shown(limit)}"
-        return f"remat {option.remat}{gather} ({', '.join(self.left_open)} {how}{memory}{of})"
+        memory = ""
+        if self.needed_bytes is not None and limit is not None:
+            memory = f": about {shown(self.needed_bytes)} a device of {shown(limit)}"
+        return f"remat {option.remat}{gather} ({', '.join(self.left_open)} {how}{memory})"
 
     def applied(self, config: RunConfig) -> RunConfig:
         """Returns a config with what it left open decided."""
@@ -115,7 +112,7 @@ def choose(config: RunConfig, devices: Sequence[Any], before: Mapping[str, Any] 
 def choose_on(
     config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None, facts: Facts | None = None
 ) -> Choice:
-    """Returns what a run takes on a machine, as `choose`; `facts` of it spare finding them out anew."""
+    """Returns what a run takes on a machine, as `choose`; `facts` are the run's, where they are known."""
     left_open = _left_open(config)
     if not left_open or machine.platform == "cpu":
         # What one device, or several of a host's processor, do fastest; memory there is not a device's own.
@@ -177,29 +174,17 @@ def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | Non
       UserError: there is none.
     """
     if not config.mesh.is_open:
-        meshes = [config.mesh.sizes(machine.num_devices)]
+        found = [config.mesh.sizes(machine.num_devices)]
     else:
-        meshes = list(_meshes(config, machine, None if before is None else before["mesh"]))
-    if not meshes:
+        found = _meshes(config, machine, None if before is None else before["mesh"])
+    if not found:
         raise UserError(
             f"batch_size {config.batch_size} in {config.microbatches} microbatches is not divisible over "
             f"{machine.num_devices} devices by any mesh: expected a multiple of {_least_rows(config, machine)}"
         )
-    for sizes in meshes:
+    for sizes in found:
         for policy in POLICIES if config.execution.remat == "auto" else (config.execution.remat,):
             yield _completed(config, sizes, policy, before)
-
-
-def divides(config: RunConfig, sizes: Mapping[str, int], microbatches: int = 1) -> bool:
-    """Returns whether a mesh divides the batch, and what one layer is split by."""
-    rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * sizes["expert"] * microbatches
-    tensor, parts = sizes["tensor"], config.execution.feed_forward_parts
-
-    def splits(own: ModelConfig) -> bool:
-        units = tensor * (1 if own.d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
-        return own.num_heads % tensor == 0 and own.d_ff % units == 0
-
-    return config.batch_size % rows == 0 and splits(config.model) and splits(config.model.of_side("decoder"))
 
 
 def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
@@ -279,38 +264,23 @@ def _completed(config: RunConfig, sizes: Mapping[str, int], remat: str, before: 
     return Option(dict(sizes), policy, gather, config.microbatches)
 
 
-def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | None) -> Iterator[dict[str, int]]:
-    """Yields meshes of data parallelism, FSDP and, only where the batch has too few rows, tensor parallelism.
+def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | None) -> list[dict[str, int]]:
+    """Returns meshes of data parallelism, FSDP and, only where the batch has too few rows, tensor parallelism.
 
     Axes are products of whole axes of the torus if there is such a mesh.
     """
-    chips = math.prod(machine.shape)
-    for tensor in _TENSORS if before is None else (before["tensor"],):
-        sequence = 1 if before is None else before["sequence"]
-        if chips % (tensor * sequence):
-            continue
-        rest = chips // (tensor * sequence)
-        found = [
-            dict(_ONE, replica=machine.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
-            for fsdp in range(1, rest + 1)
-            if rest % fsdp == 0
-        ]
-        found = [sizes for sizes in found if divides(config, sizes, config.microbatches)]
-        whole = [sizes for sizes in found if _is_whole(sizes, machine)]
+    sequence = 1 if before is None else before["sequence"]
+    for tensor in TENSORS if before is None else (before["tensor"],):
+        found = list(meshes(config, machine, tensor, sequence, config.microbatches))
         if found:
-            yield from whole or (found[0], found[-1])
-            return
-
-
-def _is_whole(sizes: Mapping[str, int], machine: Machine) -> bool:
-    own = [sizes[axis] for axis in AXES if axis != "replica"]
-    return not machine.wraps or places(own, machine.shape) is not None
+            return [sizes for sizes in found if is_whole(sizes, machine)] or [found[0], found[-1]]
+    return []
 
 
 def _least_rows(config: RunConfig, machine: Machine) -> int:
     """Returns the least batch that some mesh divides."""
-    for tensor in reversed(_TENSORS):
-        sizes = dict(_ONE, tensor=tensor)
+    for tensor in reversed(TENSORS):
+        sizes = sizes_of(tensor=tensor)
         if machine.num_devices % tensor == 0 and divides(dataclasses.replace(config, batch_size=1), sizes):
             return machine.num_devices // tensor * config.microbatches
     return machine.num_devices * config.microbatches
