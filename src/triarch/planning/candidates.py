@@ -61,7 +61,7 @@ def candidates(
     The fastest of each mesh and policy come before second ones of any: the arithmetic is no finer than that.
 
     Args:
-      config: of the run; what it says of mesh, remat, gather and microbatches is not heeded.
+      config: of the run; its own mesh, remat, gather and microbatches are ignored.
       topology: the slice.
       program: which step; only of a training step is more known than which meshes there are.
       facts: of the run, where they are known.

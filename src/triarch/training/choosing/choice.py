@@ -1,6 +1,6 @@
 """The mesh, remat policy and way of gathering that a run takes where its config leaves them open ("auto").
 
-What may change a run's numbers beyond the order of float32 sums stays as it was when the run goes on, whatever devices
+What may change a run's numbers beyond the order of float32 sums stays as it was when the run resumes, whatever devices
 it then has: `gather`, which sums gradients in bfloat16 or in float32, and the sizes of the axes `tensor` and
 `sequence`, over which activations are summed in their own type. On the same devices all of it stays.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
@@ -56,7 +56,7 @@ class Choice:
         return self.needed_bytes is None or limit is None or self.needed_bytes <= limit
 
     def describe(self) -> str:
-        """Returns a phrase for the user: "remat none chosen, 33.1 GiB of 95.7 GiB"."""
+        """Returns a phrase for the user: "remat none (mesh, remat chosen: about 33.1 GiB a device of 95.7 GiB)"."""
         option = self.option
         gather = f", gather {option.gather}" if option.sizes["fsdp"] > 1 else ""
         gather += f", {option.microbatches} microbatches" if option.microbatches > 1 else ""
@@ -130,12 +130,8 @@ def choose_on(
 
 def least(config: RunConfig, machine: Machine) -> Choice:
     """Returns of what `choose_on` may take that which needs least memory."""
-    facts = Facts(config, machine.platform)
-    found = [
-        Choice(option, machine, _left_open(config), needed_bytes(facts, option), seconds(facts, option, machine))
-        for option in options(config, machine)
-    ]
-    return min(found, key=lambda one: one.needed_bytes)
+    found = _estimated(Facts(config, machine.platform), machine, _left_open(config), options(config, machine))
+    return min(found, key=_needed)
 
 
 def advice(config: RunConfig, machine: Machine, tried: Option) -> str:
@@ -187,14 +183,28 @@ def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | Non
             yield _completed(config, sizes, policy, before)
 
 
-def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
-    """Returns the fastest option that is sure to fit, or the one that needs least where none is."""
-    limit = machine.memory_bytes or math.inf
-    tried = [
+def _estimated(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Iterable[Option]) -> list[Choice]:
+    """Returns each option with the memory and time that it is estimated to take."""
+    return [
         Choice(option, machine, left_open, needed_bytes(facts, option), seconds(facts, option, machine))
         for option in found
     ]
-    roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+
+
+def _needed(choice: Choice) -> float:
+    return choice.needed_bytes
+
+
+def _roomy(tried: Sequence[Choice], limit: float) -> list[Choice]:
+    """Returns those that are sure to fit."""
+    return [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+
+
+def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
+    """Returns the fastest option that is sure to fit, or the one that needs least where none is."""
+    limit = machine.memory_bytes or math.inf
+    tried = _estimated(facts, machine, left_open, found)
+    roomy = _roomy(tried, limit)
     if roomy:
         fastest = min(one.seconds for one in roomy)
         as_fast = [one for one in roomy if one.seconds <= fastest * (1 + _AS_FAST)]
@@ -206,9 +216,10 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
     in_parts = _in_parts(facts, machine, left_open, limit)
     if in_parts is not None:
         return in_parts
-    least = min(tried, key=lambda one: one.needed_bytes)
-    advice = None if least.needed_bytes <= limit else _advice(facts, least.option, limit)
-    return dataclasses.replace(least, advice=advice)
+    smallest = min(tried, key=_needed)
+    if smallest.needed_bytes <= limit:
+        return smallest
+    return dataclasses.replace(smallest, advice=_advice(facts, smallest.option, limit))
 
 
 def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit: float) -> Choice | None:
@@ -228,11 +239,7 @@ def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit:
             found = list(options(smaller.config, machine))
         except UserError:
             return None
-        tried = [
-            Choice(option, machine, left_open, needed_bytes(smaller, option), seconds(smaller, option, machine))
-            for option in found
-        ]
-        roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+        roomy = _roomy(_estimated(smaller, machine, left_open, found), limit)
         if roomy:
             return min(roomy, key=lambda one: one.seconds)
     return None
