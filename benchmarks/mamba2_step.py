@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-from training_throughput import PEER_ALLOCATOR, step_seconds, table
+from training_throughput import PEER_ALLOCATOR, compare, last_line, make_parser, step_seconds
 
 SHAPE = {"d_model": 512, "layers": 4, "state_dim": 64, "chunk_size": 64, "vocab": 8192, "batch": 4, "length": 512}
 HEAD_DIM = 64
@@ -30,16 +28,10 @@ def main() -> None:
         seconds = triarch_seconds(args) if args.one_side == "triarch" else peer_seconds(args)
         print(json.dumps(seconds))
         return
-    sides = {"triarch": (sys.executable, {}), "hugging_face": (args.hf_python, PEER_ALLOCATOR)}
-    found: dict[str, list[float]] = {}
-    for number in range(args.rounds):
-        for name, (python, extra) in sides.items():
-            if python is not None:
-                found.setdefault(name, []).extend(_side(name, python, os.environ | extra))
-        print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
-    report = table(args, found)
-    if args.json:
-        Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
+    sides = {"triarch": lambda: _side("triarch", sys.executable, {})}
+    if args.hf_python:
+        sides["hugging_face"] = lambda: _side("hugging_face", args.hf_python, PEER_ALLOCATOR)
+    compare(args, sides)
 
 
 def triarch_seconds(args: argparse.Namespace) -> list[float]:
@@ -92,24 +84,14 @@ def peer_seconds(args: argparse.Namespace) -> list[float]:
     return seconds[args.warmup :]
 
 
-def _side(name: str, python: str, environment: dict[str, str]) -> list[float]:
+def _side(name: str, python: str, extra: dict[str, str]) -> list[float]:
     command = [python, __file__, *sys.argv[1:], f"--one_side={name}"]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return json.loads(last_line(command, os.environ | extra))
 
 
 def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in SHAPE.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps a round")
-    parser.add_argument("--warmup", type=int, default=1, help="untimed steps first")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
-    parser.add_argument("--loss_chunk", type=int, default=64)
-    parser.add_argument("--scan_layers", action="store_true")
+    parser = make_parser(__doc__, SHAPE, steps=3, warmup=1, rounds=3)
     parser.add_argument("--compile", action="store_true", help="compile the peer")
-    parser.add_argument("--hf_python", help="interpreter with torch and transformers")
-    parser.add_argument("--json", metavar="PATH")
     parser.add_argument("--one_side", choices=("triarch", "hugging_face"), help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,13 +39,20 @@ def main() -> None:
     if args.one_side:
         print(json.dumps({"seconds": triarch_seconds(args)}))
         return
-    seconds: dict[str, list[float]] = {"triarch": [], "hugging_face": []}
+    sides = {"triarch": lambda: _own_side(args)}
+    if args.hf_python:
+        sides["hugging_face"] = lambda: _peer_side(args)
+    compare(args, sides)
+
+
+def compare(args: argparse.Namespace, sides: Mapping[str, Callable[[], list[float]]]) -> None:
+    """Runs the sides in turns, each giving the seconds of its steps, and prints the table."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(args.rounds):
-        seconds["triarch"] += _own_side(args)
-        if args.hf_python:
-            seconds["hugging_face"] += _peer_side(args)
+        for name, run in sides.items():
+            seconds[name] += run()
         print(f"round {number + 1} of {args.rounds} done", file=sys.stderr, flush=True)
-    report = table(args, {side: values for side, values in seconds.items() if values})
+    report = table(args, seconds)
     if args.json:
         Path(args.json).write_text(json.dumps(report, indent=2) + "\n")
 
@@ -74,40 +82,32 @@ def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
 
     from triarch.models import Execution
     from triarch.objectives import CausalLM, SpecialTokens
-    from triarch.sharding import AxisRules, MeshConfig, batch_sharding, make_mesh
     from triarch.training import DataConfig, RunConfig
-    from triarch.training.networks import placed
-    from triarch.training.optimizers import optimizer as optimizers
+    from triarch.training.optimizers.optimizer import AdamW
     from triarch.training.optimizers.schedules import Constant
-    from triarch.training.state import abstract_state, born_sharded
-    from triarch.training.step import make_train_step
+    from triarch.training.run import assemble_program
+    from triarch.training.state import born_sharded
 
     config = RunConfig(
         model=model,
         objective=CausalLM(),
         data=DataConfig(window=args.length),
-        optimizer=optimizers.AdamW(Constant(3e-4)),
+        optimizer=AdamW(Constant(3e-4)),
         steps=1000,
         batch_size=args.batch,
         execution=Execution("float32", scan_layers=args.scan_layers),
         loss_chunk=args.loss_chunk,
         z_loss=0.0,
     )
-    mesh = make_mesh(MeshConfig())
-    layout = batch_sharding(AxisRules(), mesh)
-    network = placed(config, mesh)
-    transformation = optimizers.build(config.optimizer, config.steps, network.trained_specs)
-    target = abstract_state(network, transformation, AxisRules(), mesh)
-    state = born_sharded(network, transformation, target, 0)
-    step = make_train_step(network, config, config.bound(), target, layout)
-    features = CausalLM().transform("decoder-only", SpecialTokens(0, 0, 1, None), args.vocab, args.length)
-    rng = np.random.default_rng(0)
+    program = assemble_program(config, config.bound(SpecialTokens(0, 0, 1, None)))
+    state = born_sharded(program.network, program.transformation, program.target, 0)
+    features, rng = program.objective.features, np.random.default_rng(0)
     rows = [features({"tokens": rng.integers(2, args.vocab, args.length)}, rng) for _ in range(args.batch)]
-    batch = jax.device_put({name: np.stack([row[name] for row in rows]) for name in rows[0]}, layout)
+    batch = jax.device_put({name: np.stack([row[name] for row in rows]) for name in rows[0]}, program.batch_layout)
     seconds = []
     for _ in range(args.warmup + args.steps):
         started = time.perf_counter()
-        state, metrics = step(state, batch)
+        state, metrics = program.train_step(state, batch)
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - started)
     return seconds[args.warmup :]
@@ -115,17 +115,18 @@ def step_seconds(model: ModelConfig, args: argparse.Namespace) -> list[float]:
 
 def _own_side(args: argparse.Namespace) -> list[float]:
     command = [sys.executable, __file__, "--one_side", *sys.argv[1:]]
-    return json.loads(_last_line(command))["seconds"]
+    return json.loads(last_line(command))["seconds"]
 
 
 def _peer_side(args: argparse.Namespace) -> list[float]:
     shape = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in SHAPE]
     command = [args.hf_python, str(HERE / "hf_llama_step.py"), *shape, "--compile", "--fused"]
     command += [f"--steps={args.steps}", f"--warmup={args.warmup}"]
-    return json.loads(_last_line(command, os.environ | PEER_ALLOCATOR))["seconds"]
+    return json.loads(last_line(command, os.environ | PEER_ALLOCATOR))["seconds"]
 
 
-def _last_line(command: list[str], environment: dict[str, str] | None = None) -> str:
+def last_line(command: list[str], environment: dict[str, str] | None = None) -> str:
+    """Runs a command and returns the last line that it prints."""
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return done.stdout.strip().splitlines()[-1]
 
@@ -145,17 +146,24 @@ def table(args: argparse.Namespace, seconds: dict[str, list[float]]) -> dict:
     return report
 
 
-def _flags() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in SHAPE.items():
+def make_parser(description: str | None, shape: Mapping[str, int], **defaults: int) -> argparse.ArgumentParser:
+    """Returns a parser of the flags of a comparison; `defaults` are of steps, warmup and rounds."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in shape.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--steps", type=int, default=5, help="timed steps a round")
-    parser.add_argument("--warmup", type=int, default=2, help="untimed steps first")
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each side")
+    parser.add_argument("--steps", type=int, help="timed steps a round")
+    parser.add_argument("--warmup", type=int, help="untimed steps first")
+    parser.add_argument("--rounds", type=int, help="turns of each side")
     parser.add_argument("--loss_chunk", type=int, default=64)
     parser.add_argument("--scan_layers", action="store_true")
     parser.add_argument("--hf_python", help="interpreter with torch and transformers")
     parser.add_argument("--json", metavar="PATH")
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def _flags() -> argparse.Namespace:
+    parser = make_parser(__doc__, SHAPE, steps=5, warmup=2, rounds=2)
     parser.add_argument("--one_side", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 

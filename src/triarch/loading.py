@@ -162,23 +162,26 @@ def open_stored(path: str | os.PathLike[str], *, step: Step = None) -> StoredMod
     folder = Path(path)
     if not _is_run(folder, step):
         return open_export(folder)
-    made = _read_config(folder / RUN_CONFIG)
-    adapted = _adapted(folder, made(0))
+    fields_at = _read_config(folder / RUN_CONFIG)
+    adapted = _adapted(folder, fields_at(0))
     if adapted is not None:
-        return _open_adapted(folder, made(0), _network(folder, made(0)), adapted, step)
-    _network(folder, made(_steps(folder, step)[0]))  # What is wrong with the config is no fault of a checkpoint.
+        return _open_adapted(folder, fields_at(0), _network(folder, fields_at(0)), adapted, step)
     step, parameters = _newest_whole(
-        folder, step, lambda found: _check_step(found, specs(_network(folder, made(int(found.name)))))
+        folder, step, lambda step: specs(_network(folder, fields_at(step))), lambda parameters, _: parameters
     )
-    fields = made(step)
+    fields = fields_at(step)
     return StoredModel(
         folder, _network(folder, fields), _origin(folder, fields, step), parameters, _vocabulary_files(folder)
     )
 
 
+def _has_checkpoints(folder: Path) -> bool:
+    return (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
+
+
 def _is_run(folder: Path, step: Step) -> bool:
     """Whether the folder holds a run; otherwise it holds an export."""
-    if (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir():
+    if _has_checkpoints(folder):
         return True
     if not folder.is_dir():
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
@@ -199,30 +202,25 @@ def _read_run(
     execution: Execution,
     placement: Placement,
 ) -> LoadedModel:
-    made = _read_config(workdir / RUN_CONFIG)
+    fields_at = _read_config(workdir / RUN_CONFIG)
 
     @functools.cache
     def network_at(step: int) -> Network:
-        fields = made(step)
+        fields = fields_at(step)
         registry.check_origins(fields["objective"], str(workdir))
         config = _network(workdir, fields)
         make_head = kept_head(fields["objective"], config, str(workdir))
         return Network(config, execution, placement.constrain, make_head=make_head)
 
-    def read(checkpoint: Path) -> tuple[Network, dict[str, jax.Array]]:
-        network = network_at(int(checkpoint.name))
-        return network, _restore(_check_step(checkpoint, network.specs), network.specs, placement)
-
-    adapted = _adapted(workdir, made(0))
+    adapted = _adapted(workdir, fields_at(0))
     if adapted is None:
-        network_at(_steps(workdir, step)[0])  # What is wrong with the config is no fault of a checkpoint.
-        step, (network, values) = _newest_whole(workdir, step, read)
-        params = unflatten(values)
+        step, values = _newest_whole(workdir, step, lambda step: network_at(step).specs, _reader(placement))
+        network, params = network_at(step), unflatten(values)
     else:
         network = network_at(0)
         base = load(adapted.base, step=adapted.base_step, execution=execution, placement=placement)
         step, params = _with_adapters(workdir, network.config, adapted, base.params, step, placement)
-    fields = made(step)
+    fields = fields_at(step)
     return LoadedModel(
         path=workdir,
         network=network,
@@ -236,8 +234,7 @@ def _read_run(
 def is_adapted(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a run of adapters, whose parameters are sums with those of another model."""
     folder = Path(path)
-    is_run = (folder / RUN_CONFIG).is_file() and (folder / CHECKPOINTS).is_dir()
-    return is_run and schema.read(folder / RUN_CONFIG, _RUN_CONFIG_SCHEMA).get("adapter") is not None
+    return _has_checkpoints(folder) and schema.read(folder / RUN_CONFIG, _RUN_CONFIG_SCHEMA).get("adapter") is not None
 
 
 def _adapted(workdir: Path, fields: dict[str, Any]) -> AdaptedRun | None:
@@ -257,7 +254,7 @@ def _with_adapters(
 
     network = AdaptedNetwork(config, adapted.adapter)
     known = adapter_specs(network.specs)
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    step, values = _newest_whole(workdir, step, lambda _: known, _reader(placement))
     return step, network.folded(network.completed(unflatten(values), network.of_base(base)))
 
 
@@ -269,8 +266,7 @@ def _open_adapted(
     from triarch.training.adapted_run import AdaptedStoredModel, adapter_specs, updates_of
 
     known = adapter_specs(AdaptedNetwork(config, adapted.adapter).specs)
-    placement = Placement.one_device()
-    step, values = _newest_whole(workdir, step, lambda found: _restore(_check_step(found, known), known, placement))
+    step, values = _newest_whole(workdir, step, lambda _: known, _reader(Placement.one_device()))
     base = open_stored(adapted.base, step=adapted.base_step)
     return AdaptedStoredModel(
         workdir,
@@ -309,7 +305,7 @@ def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
     parse_vocabulary(whole["vocabulary"], f"{path}: vocabulary")
     fingerprint = config_fingerprint(whole)
 
-    def made(step: int) -> dict[str, Any]:
+    def fields_at(step: int) -> dict[str, Any]:
         fields = schema.check(settings_at(whole, step), _RUN_CONFIG_SCHEMA, str(path))
         found = {key: fields[key] for key in ("model", "objective", "vocabulary", "store_fingerprint")}
         found |= {"window": fields["data"]["window"], "pad": fields["vocabulary"]["special"]["pad"]}
@@ -317,15 +313,26 @@ def _read_config(path: Path) -> Callable[[int], dict[str, Any]]:
         found |= {key: whole.get(key) for key in ("adapter", "init_from", "dropout")}
         return found | {"fingerprint": fingerprint}
 
-    return made
+    return fields_at
 
 
-def _newest_whole(workdir: Path, step: Step, read: Callable[[Path], T]) -> tuple[int, T]:
-    """Reads the checkpoint of `step`, or the newest one that is whole; changes nothing in the run."""
+def _newest_whole(
+    workdir: Path, step: Step, specs_at: Callable[[int], Specs], read: Callable[[Path, Specs], T]
+) -> tuple[int, T]:
+    """Returns the step and content of the checkpoint of `step`, or of the newest whole one; the run stays as it is.
+
+    Args:
+      workdir: the run folder.
+      step: as for `load`.
+      specs_at: gives the parameters that the checkpoint of a step must hold; what it raises is no fault of the
+        checkpoint.
+      read: given the folder of a checkpoint's parameters, and these.
+    """
     faults = []
     for candidate in _steps(workdir, step):
+        known = specs_at(candidate)
         try:
-            found = read(workdir / CHECKPOINTS / str(candidate))
+            found = read(_check_step(workdir / CHECKPOINTS / str(candidate), known), known)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -370,6 +377,6 @@ def _check_step(checkpoint: Path, expected: Specs) -> Path:
     return parameters
 
 
-def _restore(parameters: Path, known: Specs, placement: Placement) -> dict[str, jax.Array]:
-    wanted = {name: spec.struct for name, spec in known.items()}
-    return orbax_folder.load(parameters, wanted, placement.parameters(known))
+def _reader(placement: Placement) -> Callable[[Path, Specs], dict[str, jax.Array]]:
+    """Returns a function that reads parameters from a folder, each to where it belongs."""
+    return functools.partial(orbax_folder.load_parameters, placement=placement)

@@ -140,8 +140,8 @@ def test_equal_texts_are_no_negatives():
 @pytest.mark.parametrize(
     "changes, batch_size, message",
     [
-        (dict(temperature=0.0), 8, "Contrast.temperature = 0.0: expected a number above 0"),
-        (dict(pooling="max"), 8, "no pooling 'max'"),
+        (dict(temperature=0.0), 8, "Contrast.temperature = 0.0: expected a positive number"),
+        (dict(pooling="max"), 8, "Contrast.pooling = 'max'"),
         (dict(similarity="cos"), 8, r"Contrast.similarity = 'cos' \(did you mean 'cosine'"),
         (dict(query_length=5), 8, "expected those that the store was prepared with, 16 tokens together"),
         (dict(chunk=3), 8, "Contrast.chunk = 3: does not divide RunConfig.batch_size = 8"),

@@ -8,11 +8,12 @@ import pytest
 from tests.training import tiny
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.planning.candidates import candidates, is_whole, meshes
+from triarch.planning.candidates import candidates, meshes
 from triarch.planning.estimate import Estimate
 from triarch.planning.plan import Plan
 from triarch.planning.search import confirmed, search
 from triarch.planning.topology import parse
+from triarch.training.choosing.meshes import is_whole
 
 V5E, CUBE = parse("v5e:2x4"), parse("v5p:4x4x4")
 COST = {"none": 1.0, "save_projections_and_attention": 1.1, "save_projections": 1.2, "full": 1.3}
@@ -136,7 +137,8 @@ class TestCandidates:
         found = meshes(config(batch_size=256), CUBE)
         sizes = {(one["data"], one["fsdp"]) for one in found if one["tensor"] == one["sequence"] == 1}
         assert sizes == {(64 // fsdp, fsdp) for fsdp in (1, 2, 4, 8, 16, 32, 64)}
-        whole = {(one["data"], one["fsdp"]) for one in found if is_whole(one, CUBE) and one["data"] * one["fsdp"] == 64}
+        along = [one for one in found if is_whole(one, CUBE.machine)]
+        whole = {(one["data"], one["fsdp"]) for one in along if one["data"] * one["fsdp"] == 64}
         assert whole == {(64, 1), (16, 4), (4, 16), (1, 64)}
 
     def test_several_slices_exchange_gradients_alone(self):

@@ -125,7 +125,7 @@ def test_the_schedule_of_a_phase_counts_its_own_tokens(config):
     assert [float(schedule(step, 99)) for step in (10, 11, 15)] == [0.375, 0.5, 1.0]
 
 
-def test_one_folder_tells_all_of_it(config, whole, capsys):
+def test_one_folder_tells_all_of_it(config, whole):
     logged = lines(whole)
     assert [line["phase"] for line in logged] == ["pretraining"] * 10 + ["extension"] * 4 + ["decay"] * 3
     assert [line["batch_size"] for line in logged] == [4] * 4 + [8] * 6 + [4] * 7
@@ -194,7 +194,7 @@ def test_the_rotary_base_and_the_window_of_each_phase_are_trained_with(config, w
 
 
 @pytest.mark.parametrize("moment", [3, 10, 14])
-def test_interrupted_in_any_phase_it_is_the_same_run(config, whole, tmp_path, moment, monkeypatch):
+def test_interrupted_in_any_phase_it_is_the_same_run(config, whole, tmp_path, moment):
     """Whatever step it goes on from: within a growing batch, at the end of a phase, where the optimizer begins anew."""
     copy = shutil.copytree(whole, tmp_path / "run")
     for step in [int(path.name) for path in (copy / "checkpoints").iterdir() if path.name.isdigit()]:
@@ -224,7 +224,7 @@ def test_each_store_is_read_on(config, whole):
 
 
 @pytest.mark.slow
-def test_a_fresh_optimizer_is_as_at_the_beginning(config, stores, whole, tmp_path):
+def test_a_fresh_optimizer_is_as_at_the_beginning(config, whole, tmp_path):
     """With the optimizer's state kept the last phase is another run; without, that of a run begun from parameters."""
     last = config.phases[2]
     kept = dataclasses.replace(config, phases=(*config.phases[:2], dataclasses.replace(last, keep_optimizer=True)))
@@ -239,7 +239,7 @@ def test_a_fresh_optimizer_is_as_at_the_beginning(config, stores, whole, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_phase_is_added_when_the_run_is_complete(config, stores, whole, tmp_path):
+def test_a_phase_is_added_when_the_run_is_complete(config, whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     more = dataclasses.replace(config.phases[1], name="more", steps=2)
     longer = dataclasses.replace(config, phases=(*config.phases, more))
@@ -301,7 +301,7 @@ def test_another_network_is_no_phase(config, model, message):
         validate(dataclasses.replace(config, phases=(config.phases[0], phase), objective=config.objective))
 
 
-def test_a_table_of_positions_must_hold_the_window(config, stores):
+def test_a_table_of_positions_must_hold_the_window(config):
     model = dataclasses.replace(config.model, position_encoding="learned", learned_positions=20)
     phases = tuple(dataclasses.replace(phase, model=None) for phase in config.phases)
     with pytest.raises(

@@ -167,4 +167,4 @@ def test_a_packed_store_has_the_losses_of_its_pairs(architecture, rows, pairs, t
     steps = [list(tiny.losses(tmp_path / name).values()) for name in runs]
     np.testing.assert_allclose(*steps, rtol=1e-5)
     # Both are means over the same 500 target tokens, summed in other orders.
-    assert together == pytest.approx(alone, rel=2e-6)
+    assert together == pytest.approx(alone, rel=1e-5)

@@ -25,7 +25,8 @@ from jax.sharding import Sharding
 
 from triarch.errors import UserError
 from triarch.interchange import literal_names
-from triarch.models.network import flatten, unflatten
+from triarch.interchange.placement import Placement
+from triarch.models.network import Specs, flatten, unflatten
 from triarch.runtime.quiet import quiet_orbax
 
 T = TypeVar("T")
@@ -194,6 +195,11 @@ def load(
         return flatten(restore(folder, unflatten(targets)))
 
     return _explained(folder, read)
+
+
+def load_parameters(folder: Path, known: Specs, placement: Placement) -> dict[str, jax.Array]:
+    """Returns the parameters of `known`, each where it belongs; raises as `load`."""
+    return load(folder, {name: spec.struct for name, spec in known.items()}, placement.parameters(known))
 
 
 def restore(folder: Path, target: Any) -> Any:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from triarch.errors import UserError
 from triarch.planning.programs import Kind
 from triarch.planning.topology import Topology
 from triarch.sharding import MeshConfig
-from triarch.sharding.mesh import AXES
-from triarch.sharding.torus import places
-from triarch.training.choosing.choice import divides
+from triarch.training.choosing import meshes as choosing
 from triarch.training.choosing.cost import Option, needed_bytes, seconds
 from triarch.training.choosing.facts import POLICIES, Facts
+from triarch.training.choosing.meshes import TENSORS, divides, is_whole
 from triarch.training.config import RunConfig
 
-_TENSORS, _SEQUENCES, _MICROBATCHES = (1, 2, 4, 8, 16), (1, 2, 4), (1, 2, 4, 8, 16)
+_SEQUENCES, _MICROBATCHES = (1, 2, 4), (1, 2, 4, 8, 16)
 # The arithmetic is too high by no more than this for what is large enough to be short of memory.
 _HIGH = 0.15
 
@@ -64,7 +61,7 @@ def candidates(
     The fastest of each mesh and policy come before second ones of any: the arithmetic is no finer than that.
 
     Args:
-      config: of the run; what it says of mesh, remat, gather and microbatches is not heeded.
+      config: of the run; its own mesh, remat, gather and microbatches are ignored.
       topology: the slice.
       program: which step; only of a training step is more known than which meshes there are.
       facts: of the run, where they are known.
@@ -72,26 +69,20 @@ def candidates(
     Raises:
       UserError: no mesh divides the batch and the heads.
     """
+    machine, limit = topology.machine, topology.chip.hbm_bytes
     if program != "train":
         plain = [Option(sizes, "none", "compiler") for sizes in meshes(config, topology)]
-        return [Candidate(option, 0.0, 0.0, not is_whole(option.sizes, topology)) for option in plain], 0
+        return [Candidate(option, 0.0, 0.0, not is_whole(option.sizes, machine)) for option in plain], 0
     facts = Facts(config, "tpu") if facts is None else facts.under(config)
-    machine, limit = topology.machine, topology.chip.hbm_bytes
-    found, too_large = [], 0
-    for sizes in meshes(config, topology):
-        for option in _options(config, sizes):
-            needed = needed_bytes(facts, option)
-            if needed > limit * (1 + _HIGH):
-                too_large += 1
-                continue
-            found.append(Candidate(option, needed, seconds(facts, option, machine), not is_whole(sizes, topology)))
-    if not found:
-        # What needs least is compiled all the same, so that the answer is the compiler's.
-        options = [option for sizes in meshes(config, topology) for option in _options(config, sizes)]
-        least = min(options, key=functools.partial(needed_bytes, facts))
-        found.append(Candidate(least, needed_bytes(facts, least), seconds(facts, least, machine), False))
-        too_large -= 1
-    return _spread(found), too_large
+    options = [option for sizes in meshes(config, topology) for option in _options(config, sizes)]
+    needs = [(needed_bytes(facts, option), option) for option in options]
+    # What needs least is compiled in any case, so that the answer is the compiler's.
+    worth = [one for one in needs if one[0] <= limit * (1 + _HIGH)] or [min(needs, key=lambda one: one[0])]
+    found = [
+        Candidate(option, needed, seconds(facts, option, machine), not is_whole(option.sizes, machine))
+        for needed, option in worth
+    ]
+    return _spread(found), len(options) - len(found)
 
 
 def meshes(config: RunConfig, topology: Topology) -> list[dict[str, int]]:
@@ -100,30 +91,17 @@ def meshes(config: RunConfig, topology: Topology) -> list[dict[str, int]]:
     Raises:
       UserError: there is none.
     """
-    chips = math.prod(topology.shape)
-    found = []
-    for tensor, sequence in itertools.product(_TENSORS, _SEQUENCES):
-        rest, remainder = divmod(chips, tensor * sequence)
-        if remainder or min(tensor, sequence) > 1:
-            continue
-        for fsdp in (size for size in range(1, rest + 1) if rest % size == 0):
-            sizes = dict.fromkeys(AXES, 1) | dict(
-                replica=topology.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor
-            )
-            lengths = config.bound().lengths.values()
-            if divides(config, sizes) and all(length % sequence == 0 for length in lengths):
-                found.append(sizes)
+    lengths = config.bound().lengths.values()
+    found: list[dict[str, int]] = []
+    for tensor, sequence in itertools.product(TENSORS, _SEQUENCES):
+        if min(tensor, sequence) == 1 and all(length % sequence == 0 for length in lengths):
+            found += choosing.meshes(config, topology.machine, tensor, sequence)
     if not found:
         raise UserError(
             f"batch_size {config.batch_size} is not divisible over {topology.num_devices} chips by a mesh whose tensor "
             f"axis divides {config.model.num_heads} heads"
         )
     return found
-
-
-def is_whole(sizes: Mapping[str, int], topology: Topology) -> bool:
-    """Returns whether every mesh axis takes whole axes of the torus."""
-    return places([sizes[axis] for axis in AXES if axis != "replica"], topology.shape) is not None
 
 
 def _options(config: RunConfig, sizes: dict[str, int]) -> Iterator[Option]:

@@ -48,7 +48,7 @@ def search(
 ) -> list[Trial]:
     """Compiles what is promising, one after another, and returns everything tried, the best first.
 
-    It goes on after the first that fits, until the time is over or what is left is sure to be slower.
+    It continues after the first that fits, until the time is over or what is left is sure to be slower.
 
     Args:
       config: of the run.

@@ -11,7 +11,7 @@ import numpy as np
 from triarch.data.manifest import Split
 from triarch.data.writer import StoreWriter
 from triarch.errors import UserError
-from triarch.prepare.corpora.documents import LeftOut
+from triarch.prepare.corpora.documents import BadRecordError, LeftOut
 from triarch.prepare.corpora.origins import TOKENS
 from triarch.prepare.corpora.splits import TEST
 from triarch.prepare.layouts import WINDOWS, Examples, Layout
@@ -32,12 +32,17 @@ class LeftOutCounts:
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     places: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
-    def add(self, record: LeftOut) -> None:
+    def add(self, record: LeftOut | BadRecordError) -> None:
         """Counts `record`."""
         self.counts[record.reason] = self.counts.get(record.reason, 0) + 1
         places = self.places.setdefault(record.reason, [])
         if record.place and len(places) < _SHOWN_PLACES:
             places.append(record.place)
+
+    def told(self) -> str:
+        """Returns " (left out: 2 empty, 1 not JSON)", the end of a message; "" where nothing was left out."""
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.items())
+        return f" (left out: {left_out})" if left_out else ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns {reason: {"count": n, "first": [place, ...]}}."""
@@ -143,7 +148,7 @@ class Counts:
     def check(self, task: str, layout: str, window: int) -> None:
         """Raises UserError where a split has not one example."""
         if not any(split.documents for split in self.splits.values()):
-            raise UserError(f"{task}: the corpus is empty: it holds no text{self._why_empty()}")
+            raise UserError(f"{task}: the corpus is empty: it holds no text{self.left_out.told()}")
         for name, split in self.splits.items():
             if not split.documents:
                 advice = (
@@ -158,10 +163,6 @@ class Counts:
                     f"one window of {window}: give more or shorter documents, a smaller --window, or another "
                     "--validation_fraction (0 keeps all text in 'train')"
                 )
-
-    def _why_empty(self) -> str:
-        left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.counts.items())
-        return f" (left out: {left_out})" if left_out else ""
 
     @property
     def other_token_bytes(self) -> dict[str, int]:

@@ -17,9 +17,11 @@ from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import BadRecordError
 from triarch.prepare.corpora.files import storage
+from triarch.prepare.corpora.files.records import checked_string
 from triarch.prepare.corpora.files.rows import Row, rows
 from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import split_names, split_of
+from triarch.prepare.counts import LeftOutCounts
 from triarch.prepare.layouts import check_window
 from triarch.prepare.pipeline import UINT16_IDS
 from triarch.prepare.vocabulary_choice import VocabularyChoice
@@ -28,7 +30,6 @@ from triarch.tokenizers import Tokenizer
 
 GROUPS = "groups"
 _BATCH = 1000
-_SHOWN_PLACES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +90,8 @@ class GroupFiles:
 
 
 def _text(row: Row, name: str, text: Any) -> str:
-    if not isinstance(text, str):
-        kind = "null" if text is None else type(text).__name__
-        raise BadRecordError("not a string", row.place, f"field {name!r} is {kind}, expected a string")
-    if not text.strip():
+    if not checked_string(text, name, row.place).strip():
         raise BadRecordError("empty", row.place, f"field {name!r} is empty: expected a text")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        told = f"field {name!r}: lone surrogate at character {error.start}"
-        raise BadRecordError("lone surrogate", row.place, told) from None
     return text
 
 
@@ -135,12 +128,7 @@ def prepare_groups(
         if value < 1:
             raise UserError(f"--{name}={value}: expected at least 1")
     check_window(window)
-    tokenizer = vocabulary.existing()
-    if tokenizer is None:
-        raise UserError(
-            f"--task={GROUPS} reads texts with a vocabulary that is there: name a model's folder, a tokenizer.json or "
-            "bytes with --vocabulary, or a store with --vocabulary_from"
-        )
+    tokenizer = vocabulary.required(f"--task={GROUPS}")
     check_output(output, overwrite)
     dtype = "uint16" if tokenizer.info.size <= UINT16_IDS else "int32"
     names = split_names(validation_fraction)
@@ -151,7 +139,7 @@ def prepare_groups(
     ):
         progress.start("tokenizing", None)
         counts = {name: _Counts() for name in names}
-        left_out: dict[str, dict[str, Any]] = {}
+        left_out = LeftOutCounts()
         lengths = [query_length, *[passage_length] * (1 + files.num_negatives)]
         for batch in _batches(files, left_out):
             for name in names:
@@ -161,9 +149,8 @@ def prepare_groups(
             progress.advance(len(batch))
         for name, found in counts.items():
             if not found.examples:
-                told = ", ".join(f"{entry['count']:,} {reason}" for reason, entry in left_out.items())
-                left = f" (left out: {told})" if told else ""
-                raise UserError(f"split {name!r} has no row{left}: give more, or another --validation_fraction")
+                told = left_out.told()
+                raise UserError(f"split {name!r} has no row{told}: give more, or another --validation_fraction")
         settings = dataclasses.asdict(files) | {"query_length": query_length, "passage_length": passage_length}
         del settings["paths"], settings["skip_bad_records"]
         manifest = Manifest(
@@ -177,7 +164,7 @@ def prepare_groups(
                 "files": [storage.provenance(path) for path in files.paths],
                 GROUPS: settings | {"num_negatives": files.num_negatives},
                 "validation_fraction": validation_fraction,
-                "left_out": left_out,
+                "left_out": left_out.to_json(),
             },
             provenance={name: writer.finish_provenance(name) for name in counts},
         )
@@ -232,7 +219,7 @@ class _Counts:
         return Split(self.examples, self.examples, self.tokens, 0, self.bytes, writer.finish_files(name))
 
 
-def _batches(files: GroupFiles, left_out: dict[str, dict[str, Any]]) -> Iterator[list[tuple[Row, list[str]]]]:
+def _batches(files: GroupFiles, left_out: LeftOutCounts) -> Iterator[list[tuple[Row, list[str]]]]:
     batch = []
     names = [files.query_field, files.passage_field, *files.negative_fields]
     for path in files.paths:
@@ -244,9 +231,7 @@ def _batches(files: GroupFiles, left_out: dict[str, dict[str, Any]]) -> Iterator
             except BadRecordError as error:
                 if not files.skip_bad_records:
                     raise
-                entry = left_out.setdefault(error.reason, {"count": 0, "first": []})
-                entry["count"] += 1
-                entry["first"] += [error.place] * (len(entry["first"]) < _SHOWN_PLACES)
+                left_out.add(error)
             if len(batch) == _BATCH:
                 yield batch
                 batch = []

@@ -67,6 +67,20 @@ class VocabularyChoice:
             base = given_tokenizer(path)
         return with_extra_ids(base, self.extra)
 
+    def required(self, reader: str) -> Tokenizer:
+        """Returns the tokenizer of what trains none of its own; `reader` is what is called so in the message.
+
+        Raises:
+          UserError: there is none, see `existing`.
+        """
+        tokenizer = self.existing()
+        if tokenizer is None:
+            raise UserError(
+                f"{reader} reads texts with a vocabulary that is there: name a model's folder, a tokenizer.json or "
+                "bytes with --vocabulary, or a store with --vocabulary_from"
+            )
+        return tokenizer
+
     def trained(self, texts: Iterable[str]) -> Tokenizer:
         """Returns a tokenizer trained on `texts`.
 

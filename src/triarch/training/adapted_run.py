@@ -17,7 +17,7 @@ from triarch.models.adapters.lora import is_layers_kernel, read_lora
 from triarch.models.adapters.network import ADAPTER
 from triarch.models.adapters.quantised import is_quantisable, quantise
 from triarch.models.network import ParameterSpec, specs
-from triarch.training.record.fingerprint import CHECKPOINTS, CONFIG_JSON
+from triarch.training.record.fingerprint import CONFIG_JSON, is_run
 from triarch.training.starting_point import parameters_fingerprint, read_taken
 
 Parts = Callable[[], Iterator[np.ndarray]]
@@ -59,8 +59,7 @@ def adapted_run(workdir: Path, fields: Mapping[str, Any]) -> AdaptedRun | None:
     base = _found(workdir, Path(named))
     if base is None:
         raise UserError(f"{workdir}: its adapters go with {named}, which is not there: put it back")
-    is_run = (base / CHECKPOINTS).is_dir()
-    step = taken["step"] if is_run else None
+    step = taken["step"] if is_run(base) else None
     if parameters_fingerprint(base, step) != taken["parameters"]:
         raise UserError(f"{workdir}: its adapters go with what {base} held before: it has other parameters now")
     dropout = fields.get("dropout")

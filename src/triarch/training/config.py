@@ -264,9 +264,8 @@ def _check_evaluations(config: RunConfig) -> None:
         return
     where = f"CheckpointConfig.keep_best = {best!r}"
     validated = [f"validation_{name}" for name in config.objective.measures]
-    if best in validated or best in (
-        told := [f"validation/{name}" for name in getattr(config.objective, "metrics", ())]
-    ):
+    told = [f"validation/{name}" for name in getattr(config.objective, "metrics", ())]
+    if best in (*told, *validated):
         if config.eval_every is None:
             raise UserError(f"{where}: is never evaluated: set RunConfig.eval_every")
     elif told:

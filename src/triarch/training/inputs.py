@@ -35,7 +35,7 @@ class Inputs:
       order: of the examples, and where in it these inputs begin.
       earlier: the run's segments before.
       phase: name of the run's phase that reads this; empty for a run without phases.
-      fresh_optimizer: whether the optimizer's state begins anew with the segment.
+      fresh_optimizer: whether the segment begins with a fresh optimizer state.
     """
 
     config: RunConfig
@@ -82,7 +82,7 @@ class Inputs:
         Args:
           batches: of `raw_training` or `raw_validation`.
           multiple: of which the number of rows is one.
-          own: this host's rows of so many.
+          own: gives this host's rows, from the number of rows of a batch.
         """
         manifest = self.stores[0].manifest
         lengths = manifest.lengths or {}
@@ -187,7 +187,7 @@ def make_batches(
     return Batches(Interleaved(streams, order.interleaving()), batch_size, rows, order.step, order.position)
 
 
-def phases_of(config: RunConfig) -> tuple[MixturePhase, ...]:
+def mixture_phases(config: RunConfig) -> tuple[MixturePhase, ...]:
     """Returns the phases in which a run mixes its stores; of one store a single one."""
     store = config.data.store
     return store.phases if isinstance(store, StoreMixture) else (MixturePhase(),)
@@ -197,7 +197,7 @@ def next_order(inputs: Inputs, before: Segment, step: int, first_step: int | Non
     """Returns the order in which `inputs` continue another segment from `step` on; see `SourceOrder.then`."""
     config, split = inputs.config, inputs.config.data.train_split
     sizes = [len(store.split(split)) for store in inputs.stores]
-    phases = whole_phases(phases_of(config), step if first_step is None else first_step, sizes)
+    phases = whole_phases(mixture_phases(config), step if first_step is None else first_step, sizes)
     return before.order.then(step, before.config.batch_size, inputs.source_names, phases, config.batch_size, first_step)
 
 
@@ -218,7 +218,7 @@ def open_inputs(config: RunConfig) -> Inputs:
     vocabulary = stores[0].manifest.vocabulary
     objective = config.bound(SpecialTokens.from_manifest(vocabulary.special), vocabulary.size)
     _ = objective.features  # Says here what does not fit, not when the first batch is read.
-    order = fresh_order(stores, config.data.train_split, phases_of(config), config.batch_size)
+    order = fresh_order(stores, config.data.train_split, mixture_phases(config), config.batch_size)
     return Inputs(config, stores, objective, order)
 
 

@@ -31,11 +31,12 @@ from triarch.training.phases.at_step import settings_at
 from triarch.training.phases.course import open_course
 from triarch.training.phases.stages import stages
 from triarch.training.record.config_json import from_plain, read_json
-from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, saved_steps
+from triarch.training.record.fingerprint import BEGAN_FROM, CHECKPOINTS, CONFIG_JSON, is_begun, is_run, saved_steps
 from triarch.training.record.segments import Segment, optimizer_shapes, read_earlier, read_order
 from triarch.training.state import TrainState
 
-_TAKEN = Record({"step": OrNull(Whole()), "parameters": Text()})
+# Of a starting point, what a run keeps: see `StartingPoint.taken`.
+TAKEN = Record({"step": OrNull(Whole()), "parameters": Text()})
 # These say how parameters begin, which an export has behind it; the padding is that of the vocabulary.
 _NO_DIFFERENCE = ("kernel_init", "init_std", "embedding_init_std", "pad_id")
 # Of an encoder-decoder, what a decoder alone has no need of.
@@ -115,36 +116,31 @@ class StartingPoint:
         Raises:
           UserError: the export is damaged.
         """
+        taken = self._taken_over(target.params, placement, network)
+        state = fresh._replace(params=network.completed(taken, fresh.params))
+        if self.optimizer:
+            state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
+        return state
+
+    def _taken_over(self, target: Tree, placement: Placement, network: Network) -> Tree:
+        """Returns those of a run's parameters that are taken over, in the shardings of `target`."""
         if isinstance(network, AdaptedNetwork):
-            found = self.base(target.params, placement, network)
-            return fresh._replace(params=network.completed(found, fresh.params))
+            return self.base(target, placement, network)
+        places = flatten(target)
         if self.adaptation is not None:
             decoder = flatten(self.read(placement))
             encoder = decoder if self.encoder is None else flatten(self.encoder.read(placement))
             begun = self.adaptation.parameters({"decoder": decoder, "encoder": encoder})
-            places = flatten(target.params)
-            begun = {name: jax.device_put(value, places[name].sharding) for name, value in begun.items()}
-            return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
-        if self.renamed is not None:
-            places = flatten(target.params)
+        elif self.renamed is not None:
             found = flatten(self.read(placement))
-            begun = {new: jax.device_put(found[old], places[new].sharding) for old, new in self.renamed.items()}
-            return fresh._replace(params=network.completed(unflatten(begun), fresh.params))
-        if self.checkpoint is None:
+            begun = {new: found[old] for old, new in self.renamed.items()}
+        elif self.checkpoint is None:
             loaded = flatten(read_export(self.folder, placement=placement, every_tensor=True).params)
-            wanted = flatten(target.params)
-            taken = {
-                name: jax.device_put(loaded[name], like.sharding) if _is_there(name, like, loaded) else None
-                for name, like in wanted.items()
-            }
-            fresh_params = flatten(fresh.params)
-            params = {name: fresh_params[name] if leaf is None else leaf for name, leaf in taken.items()}
-            return fresh._replace(params=unflatten(params))
-        restored = orbax_folder.restore(self.checkpoint / PARAMS, _stored_part(self.checkpoint / PARAMS, target.params))
-        state = fresh._replace(params=unflatten(flatten(fresh.params) | flatten(restored)))
-        if self.optimizer:
-            state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
-        return state
+            begun = {name: loaded[name] for name, like in places.items() if _is_there(name, like, loaded)}
+        else:
+            stored = _stored_part(self.checkpoint / PARAMS, target)
+            return orbax_folder.restore(self.checkpoint / PARAMS, stored)
+        return unflatten({name: jax.device_put(value, places[name].sharding) for name, value in begun.items()})
 
     def read(self, placement: Placement) -> Tree:
         """Returns the parameters of `config` that lie there.
@@ -154,9 +150,7 @@ class StartingPoint:
         """
         if self.checkpoint is None:
             return read_export(self.folder, placement=placement).params
-        found = specs(self.config)
-        structs = {name: spec.struct for name, spec in found.items()}
-        return unflatten(orbax_folder.load(self.checkpoint / PARAMS, structs, placement.parameters(found)))
+        return unflatten(orbax_folder.load_parameters(self.checkpoint / PARAMS, specs(self.config), placement))
 
     def base(self, target: Tree, placement: Placement, network: AdaptedNetwork) -> Tree:
         """Returns the parameters that adapters stand beside, as the network holds them, in the shardings of `target`.
@@ -168,9 +162,8 @@ class StartingPoint:
             params = read_export(self.folder, placement=placement).params
         else:
             stored = orbax_folder.shapes(self.checkpoint / PARAMS)
-            wanted = {n: spec for n, spec in network.base_specs.items() if stored.get(n) == spec.shape}
-            structs = {name: spec.struct for name, spec in wanted.items()}
-            params = unflatten(orbax_folder.load(self.checkpoint / PARAMS, structs, placement.parameters(wanted)))
+            wanted = {name: spec for name, spec in network.base_specs.items() if stored.get(name) == spec.shape}
+            params = unflatten(orbax_folder.load_parameters(self.checkpoint / PARAMS, wanted, placement))
         places = {name: leaf.sharding for name, leaf in flatten(target).items()}
         held = flatten(network.of_base(params))
         return unflatten({name: jax.device_put(value, places[name]) for name, value in held.items()})
@@ -191,7 +184,7 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
     """
     folder = Path(config.init_from)
     taken = None if workdir is None else read_taken(workdir)
-    pinned = config if taken is None or not _is_run(folder) else dataclasses.replace(config, init_step=taken["step"])
+    pinned = config if taken is None or not is_run(folder) else dataclasses.replace(config, init_step=taken["step"])
     there = _network_of(folder)
     if is_adaptation(config.model, there):
         start = _adapted(folder, pinned, there, store)
@@ -212,12 +205,8 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
     return start
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG_JSON).is_file() and (folder / CHECKPOINTS).is_dir()
-
-
 def _open(folder: Path, config: RunConfig, store: TokenStore) -> StartingPoint:
-    return _from_run(folder, config, store) if _is_run(folder) else _from_export(folder, config, store)
+    return _from_run(folder, config, store) if is_run(folder) else _from_export(folder, config, store)
 
 
 def open_parameters(folder: Path, config: RunConfig, store: TokenStore, name: str, step: int | None) -> StartingPoint:
@@ -234,14 +223,14 @@ def open_parameters(folder: Path, config: RunConfig, store: TokenStore, name: st
       UserError: as `open_starting_point`.
     """
     try:
-        return _open(folder, dataclasses.replace(config, init_step=step if _is_run(folder) else None), store)
+        return _open(folder, dataclasses.replace(config, init_step=step if is_run(folder) else None), store)
     except UserError as error:
         raise UserError(str(error).replace(f"RunConfig.init_from = {str(folder)!r}", name)) from None
 
 
 def _network_of(folder: Path) -> ModelConfig:
     """Returns the network whose parameters lie in a run or an export."""
-    if _is_run(folder):
+    if is_run(folder):
         return model_config(read_json(folder).get("model") or {}, str(folder / CONFIG_JSON))
     return read_manifest(folder).config
 
@@ -323,7 +312,7 @@ def read_taken(workdir: Path) -> dict[str, Any] | None:
     if not is_begun(workdir) or not (workdir / CONFIG_JSON).is_file():
         return None
     taken = read_json(workdir).get(BEGAN_FROM)
-    return None if taken is None else schema.check(taken, _TAKEN, f"{workdir / CONFIG_JSON}: {BEGAN_FROM}")
+    return None if taken is None else schema.check(taken, TAKEN, f"{workdir / CONFIG_JSON}: {BEGAN_FROM}")
 
 
 def parameters_fingerprint(folder: Path, step: int | None) -> str:

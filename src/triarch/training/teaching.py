@@ -14,15 +14,13 @@ from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.interchange import Placement
 from triarch.objectives.distillation.distill import Distill, teacher_network
-from triarch.schema import OrNull, Record, Text, Whole
 from triarch.training.config import RunConfig
 from triarch.training.record.fingerprint import is_begun
 from triarch.training.run import Run
-from triarch.training.starting_point import StartingPoint, open_parameters
+from triarch.training.starting_point import TAKEN, StartingPoint, open_parameters
 from triarch.training.state import TrainState
 
 FILE_NAME = "teacher.json"
-_TAKEN = Record({"step": OrNull(Whole()), "parameters": Text()})
 
 
 def open_teacher(config: RunConfig, store: TokenStore, workdir: Path) -> StartingPoint | None:
@@ -44,7 +42,7 @@ def open_teacher(config: RunConfig, store: TokenStore, workdir: Path) -> Startin
         sizes = f"predicts {network.vocab_size} tokens, the run's network {config.model.vocab_size}"
         raise UserError(f"{named}: {sizes}: expected a teacher of the same vocabulary")
     path = workdir / FILE_NAME
-    before = schema.read(path, _TAKEN) if path.is_file() and is_begun(workdir) else None
+    before = schema.read(path, TAKEN) if path.is_file() and is_begun(workdir) else None
     step = None if before is None else before["step"]
     there = dataclasses.replace(
         config,

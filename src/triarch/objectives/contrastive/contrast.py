@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from triarch.errors import UserError, nearest
-from triarch.models.pooling import Pooling, check_pooling
+from triarch.errors import UserError
+from triarch.fields import Count, Positive, Size, check
+from triarch.models.pooling import Pooling
 from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens, Transform
 
 if TYPE_CHECKING:  # Features are made without jax.
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # Features are made without jax.
     from triarch.models import MakeHead, ModelConfig, Transformer
     from triarch.models.layers.parts import Convention
     from triarch.objectives.sums import Sums
-
-SIMILARITIES = ("cosine", "dot")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +44,15 @@ class Contrast:
         memory is that of so many texts; the gradient is the same. 0: all at once.
     """
 
-    query_length: int = 64
-    passage_length: int = 256
-    num_negatives: int = 0
-    temperature: float = 0.05
-    similarity: str = "cosine"
+    query_length: Size = 64
+    passage_length: Size = 256
+    num_negatives: Count = 0
+    temperature: Positive = 0.05
+    similarity: Literal["cosine", "dot"] = "cosine"
     pooling: Pooling = "mean"
     symmetric: bool = False
     add_special_tokens: bool = True
-    chunk: int = 0
+    chunk: Count = 0
 
     name = "contrast"
     layouts = ("groups",)
@@ -72,7 +70,7 @@ class Contrast:
         Raises:
           UserError: a field is out of range, or the lengths are not those of the store.
         """
-        self._check()
+        check(self)
         if self.group_window != window:
             told = f"Contrast.query_length = {self.query_length}, passage_length = {self.passage_length}"
             raise UserError(
@@ -117,17 +115,6 @@ class Contrast:
     ) -> BoundContrast:
         """Returns the objective for one architecture, vocabulary and window."""
         return BoundContrast(self, architecture, special, window)
-
-    def _check(self) -> None:
-        for name, least in (("query_length", 1), ("passage_length", 1), ("num_negatives", 0), ("chunk", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"Contrast.{name} = {value!r}: expected a whole number from {least} on")
-        if not 0 < self.temperature < math.inf:
-            raise UserError(f"Contrast.temperature = {self.temperature!r}: expected a number above 0")
-        if self.similarity not in SIMILARITIES:
-            raise UserError(f"Contrast.similarity = {self.similarity!r}{nearest(str(self.similarity), SIMILARITIES)}")
-        check_pooling(self.pooling, f"Contrast.pooling = {self.pooling!r}")
 
 
 @dataclasses.dataclass(frozen=True)

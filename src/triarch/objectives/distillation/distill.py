@@ -7,12 +7,13 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from triarch import schema
 from triarch.errors import UserError
+from triarch.fields import Limits, Positive, check
 from triarch.objectives.base import PLAIN, Features, LossOptions, Objective, SpecialTokens, Transform
 from triarch.objectives.token_objective import BoundTokens, TokenObjective
 from triarch.schema import Anything, Table
@@ -47,8 +48,8 @@ class Distill(TokenObjective):
 
     objective: Objective
     teacher: str
-    temperature: float = 1.0
-    weight: float = 1.0
+    temperature: Positive = 1.0
+    weight: Annotated[float, Limits(above=0, most=1)] = 1.0
 
     name = "distill"
     measures = ("loss", "accuracy", "teacher_kl")
@@ -77,10 +78,7 @@ class Distill(TokenObjective):
         """
         if not isinstance(self.objective, TokenObjective) or isinstance(self.objective, Distill):
             raise UserError(f"Distill.objective: objective {self.objective.name} predicts no tokens by itself")
-        if not 0 < self.weight <= 1:
-            raise UserError(f"Distill.weight = {self.weight!r}: expected more than 0, up to 1")
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(f"Distill.temperature = {self.temperature!r}: expected a positive number")
+        check(self)
         return self.objective
 
     def lengths(self, architecture: str, window: int) -> dict[str, int]:

@@ -21,7 +21,7 @@ from triarch.models import ModelConfig, Transformer, parameters
 from triarch.models.layers.activations import ACTIVATIONS
 from triarch.models.layers.norms import Norm
 from triarch.models.layers.projection import affine
-from triarch.objectives.labels.classify import Form
+from triarch.objectives.labels.label_objective import Form
 
 # What a classifier does not need of a network.
 _OF_VOCABULARY = {"logits_bias": False, "tied_embeddings": True}

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from triarch.data.manifest import TOKEN_CLASSES, Labels
+from triarch.data.manifest import TOKEN_CLASSES
 from triarch.errors import UserError
-from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens, Transform, require_architecture
-from triarch.objectives.labels.classify import Form, check_fields, check_labels, text_features
+from triarch.fields import BelowOne, NotNegative, Size
+from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens, require_architecture
+from triarch.objectives.labels.label_objective import BoundLabels, Form, LabelObjective
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
 
-    from triarch.models import MakeHead, ModelConfig, Transformer
-    from triarch.models.layers.parts import Convention
+    from triarch.models import MakeHead, Transformer
     from triarch.objectives.labels.classifier_head import ClassifierHead
-    from triarch.objectives.sums import Sums
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassifyTokens:
+class ClassifyTokens(LabelObjective):
     """Learns the label of each word of a text: at its first token, where a store has one.
 
     The head is that of transformers' `*ForTokenClassification`: a linear map, after the prediction head of a network of
@@ -37,16 +33,13 @@ class ClassifyTokens:
       dropout: of what the outputs are made of, while training.
     """
 
-    num_labels: int = 2
+    num_labels: Size = 2
     head: Form | None = None
-    class_weights: tuple[float, ...] = ()
-    dropout: float = 0.0
+    class_weights: tuple[NotNegative, ...] = ()
+    dropout: BelowOne = 0.0
 
     name = "classify_tokens"
-    layouts = ("labelled",)
     measures = ("loss", "accuracy")
-    splits_into_microbatches = True
-    keeps_head = True
     kind = TOKEN_CLASSES
     metrics = ("accuracy", "f1", "matthews")
 
@@ -57,7 +50,7 @@ class ClassifyTokens:
           UserError: a field is out of range.
         """
         require_architecture(self.name, architecture, ("encoder-only", "decoder-only"))
-        check_fields(self)
+        self.check_fields()
         if self.num_labels < 2:
             raise UserError(f"ClassifyTokens.num_labels = {self.num_labels}: expected at least 2")
         return {"encoder" if architecture == "encoder-only" else "decoder": window}
@@ -73,24 +66,12 @@ class ClassifyTokens:
         """Returns the objective for one architecture, vocabulary and window."""
         return BoundClassifyTokens(self, architecture, special, window)
 
-    def check_labels(self, labels: Labels | None, store: str) -> None:
-        """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
-        check_labels(self, labels, store)
-
 
 @dataclasses.dataclass(frozen=True)
-class BoundClassifyTokens:
+class BoundClassifyTokens(BoundLabels):
     """A `ClassifyTokens` for one architecture and window; see `BoundObjective`."""
 
     objective: ClassifyTokens
-    architecture: str
-    special: SpecialTokens
-    window: int
-
-    @functools.cached_property
-    def lengths(self) -> dict[str, int]:
-        """Tokens each side reads."""
-        return self.objective.lengths(self.architecture, self.window)
 
     @property
     def num_scored(self) -> int:
@@ -102,36 +83,8 @@ class BoundClassifyTokens:
         """Makes the classifier's head."""
         from triarch.objectives.labels.classifier_head import TokenHeadForm
 
-        check_fields(self.objective)
+        self.objective.check_fields()
         return TokenHeadForm(self.objective.head, self.objective.num_labels, True)
-
-    @functools.cached_property
-    def features(self) -> Transform:
-        """The numpy function from an example to features."""
-        _ = self.lengths
-
-        def features(example: Mapping[str, np.ndarray], rng: np.random.Generator) -> Features:
-            return {**text_features(example, self.architecture, self.special), "label": np.asarray(example["label"])}
-
-        return features
-
-    def flops(self, model: ModelConfig, convention: Convention) -> float:
-        """Returns the model's FLOPs for one example, "paper" or "train"; those of the head are left out."""
-        return model.flops(self.lengths.get("encoder", 0), self.lengths.get("decoder", 0), convention, 0)
-
-    def weight(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """Returns the sum of the labels' weights."""
-        return self._weights(batch).sum()
-
-    def loss(
-        self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None = None
-    ) -> tuple[jax.Array, Sums]:
-        """Returns the summed loss of the labels, and what it is made of."""
-        from triarch.objectives.labels import losses as label_losses
-
-        added: dict[str, jax.Array] = {}
-        logits = self.logits(model, batch, key, added)
-        return label_losses.cross_entropy(logits, batch["label"], self._weights(batch), added)
 
     def logits(
         self,
@@ -140,14 +93,9 @@ class BoundClassifyTokens:
         key: jax.Array | None = None,
         added: dict[str, jax.Array] | None = None,
     ) -> jax.Array:
-        """Returns the scores of each token's labels, float32[batch, length, labels]; see `BoundClassify.logits`."""
+        """Returns the scores of each token's labels, float32[batch, length, labels]; see `BoundLabels.logits`."""
         from triarch.objectives.labels.losses import dropped
 
         head = cast("ClassifierHead", model.head)
         hidden = head.hidden(model, model.states(batch, key, added))
         return head.logits(dropped(hidden, self.objective.dropout, key))
-
-    def _weights(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        from triarch.objectives.labels.losses import label_weights
-
-        return label_weights(batch["label"], self.objective.class_weights)

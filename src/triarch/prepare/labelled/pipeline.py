@@ -17,9 +17,11 @@ from triarch.data.writer import StoreWriter, check_output
 from triarch.errors import UserError
 from triarch.prepare.corpora.documents import BadRecordError
 from triarch.prepare.corpora.files import storage
+from triarch.prepare.corpora.files.records import checked_string
 from triarch.prepare.corpora.files.rows import Row, rows
 from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import split_names, split_of
+from triarch.prepare.counts import LeftOutCounts
 from triarch.prepare.labelled.framing import Framed, Text, framing
 from triarch.prepare.labelled.labels import NO_LABEL, LabelReader, as_array, class_names_of, find_labels
 from triarch.prepare.layouts import check_window
@@ -30,7 +32,6 @@ from triarch.tokenizers import Tokenizer
 
 TRAIN = "train"
 _BATCH = 1000
-_SHOWN_PLACES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +70,11 @@ class _Read:
 
     Attributes:
       rows: by split.
-      left_out: how many rows were left out for which reason, and the first places.
+      left_out: the others, counted.
     """
 
     rows: dict[str, list[Row]]
-    left_out: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
-
-    def leave_out(self, error: BadRecordError) -> None:
-        entry = self.left_out.setdefault(error.reason, {"count": 0, "first": []})
-        entry["count"] += 1
-        if len(entry["first"]) < _SHOWN_PLACES:
-            entry["first"].append(error.place)
+    left_out: LeftOutCounts = dataclasses.field(default_factory=LeftOutCounts)
 
 
 def prepare_labelled(
@@ -109,12 +104,7 @@ def prepare_labelled(
         has no row, there is no vocabulary, an existing output, a full disk.
     """
     check_window(window)
-    tokenizer = vocabulary.existing()
-    if tokenizer is None:
-        raise UserError(
-            "--layout=labelled reads texts with a vocabulary that is there: name a model's folder, a tokenizer.json or "
-            "bytes with --vocabulary, or a store with --vocabulary_from"
-        )
+    tokenizer = vocabulary.required(f"--layout={LABELLED}")
     check_output(output, overwrite)
     with Progress(show_progress) as progress:
         progress.start("reading", None)
@@ -152,14 +142,13 @@ def _read(files: LabelledFiles, validation_fraction: float) -> _Read:
                 except BadRecordError as error:
                     if not files.skip_bad_records:
                         raise
-                    read.leave_out(error)
+                    read.left_out.add(error)
                     continue
                 own = split_of(_key(files, row), share) if split == TRAIN and share else split
                 read.rows[own].append(row)
     for name, found in read.rows.items():
         if not found:
-            left_out = ", ".join(f"{entry['count']:,} {reason}" for reason, entry in read.left_out.items())
-            told = f" (left out: {left_out})" if left_out else ""
+            told = read.left_out.told()
             raise UserError(f"split {name!r} has no row{told}: give more, or another --validation_fraction")
     return read
 
@@ -178,14 +167,7 @@ def _check_texts(files: LabelledFiles, row: Row) -> None:
         text = row.values[name]
         parts = text if of_words and isinstance(text, list | tuple) else [text]
         for part in parts:
-            if not isinstance(part, str):
-                kind = "null" if part is None else type(part).__name__
-                raise BadRecordError("not a string", row.place, f"field {name!r} is {kind}, expected a string")
-            try:
-                part.encode()
-            except UnicodeEncodeError as error:
-                told = f"field {name!r}: lone surrogate at character {error.start}"
-                raise BadRecordError("lone surrogate", row.place, told) from None
+            checked_string(part, name, row.place)
         if not any(part.strip() for part in parts):
             raise BadRecordError("empty", row.place, f"field {name!r} is empty")
     if of_words:
@@ -223,7 +205,7 @@ def _drop(read: _Read, files: LabelledFiles, check: Callable[[Row], Any]) -> Non
             try:
                 check(row)
             except BadRecordError as error:
-                read.leave_out(error)
+                read.left_out.add(error)
             else:
                 kept.append(row)
         read.rows[split] = kept
@@ -275,7 +257,7 @@ def _write(
         "files": {split: [storage.provenance(path) for path in paths] for split, paths in files.paths.items()},
         **{name: getattr(files, name) for name in ("text_field", "pair_field", "label_field") if getattr(files, name)},
         "validation_fraction": validation_fraction if "validation" not in files.paths else 0.0,
-        "left_out": read.left_out,
+        "left_out": read.left_out.to_json(),
         "cut_documents": cut,
     }
     manifest = Manifest(

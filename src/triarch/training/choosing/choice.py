@@ -1,6 +1,6 @@
 """The mesh, remat policy and way of gathering that a run takes where its config leaves them open ("auto").
 
-What may change a run's numbers beyond the order of float32 sums stays as it was when the run goes on, whatever devices
+What may change a run's numbers beyond the order of float32 sums stays as it was when the run resumes, whatever devices
 it then has: `gather`, which sums gradients in bfloat16 or in float32, and the sizes of the axes `tensor` and
 `sequence`, over which activations are summed in their own type. On the same devices all of it stays.
 """
@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
 from triarch.memory import shown
-from triarch.models import ModelConfig
 from triarch.sharding import MeshConfig
-from triarch.sharding.mesh import AXES
-from triarch.sharding.torus import places
 from triarch.training.choosing.cost import LOW, Option, needed_bytes, seconds
 from triarch.training.choosing.facts import POLICIES, Facts
 from triarch.training.choosing.machine import Machine, machine_of
+from triarch.training.choosing.meshes import TENSORS, divides, is_whole, meshes, sizes_of
 from triarch.training.config import RunConfig
 
-_TENSORS = (1, 2, 4, 8, 16)
 _MICROBATCHES = (2, 4, 8, 16, 32, 64)
 # Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken if it leaves
 # half the memory free, and of these, or else of all, the one that needs least.
 _AS_FAST, _HALF = 0.03, 0.5
-_ONE = dict.fromkeys(AXES, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Choice:
         return self.needed_bytes is None or limit is None or self.needed_bytes <= limit
 
     def describe(self) -> str:
-        """Returns a phrase for the user: "remat none chosen, 33.1 GiB of 95.7 GiB"."""
+        """Returns a phrase for the user: "remat none (mesh, remat chosen: about 33.1 GiB a device of 95.7 GiB)"."""
         option = self.option
         gather = f", gather {option.gather}" if option.sizes["fsdp"] > 1 else ""
         gather += f", {option.microbatches} microbatches" if option.microbatches > 1 else ""
@@ -68,9 +64,10 @@ class Choice:
             return f"remat {option.remat}{gather}"
         how = "kept" if self.is_kept else "chosen"
         limit = self.machine.memory_bytes
-        memory = "" if self.needed_bytes is None or limit is None else f": about {shown(self.needed_bytes)} a device"
-        of = "" if not memory else f" of {shown(limit)}"
-        return f"remat {option.remat}{gather} ({', '.join(self.left_open)} {how}{memory}{of})"
+        memory = ""
+        if self.needed_bytes is not None and limit is not None:
+            memory = f": about {shown(self.needed_bytes)} a device of {shown(limit)}"
+        return f"remat {option.remat}{gather} ({', '.join(self.left_open)} {how}{memory})"
 
     def applied(self, config: RunConfig) -> RunConfig:
         """Returns a config with what it left open decided."""
@@ -115,7 +112,7 @@ def choose(config: RunConfig, devices: Sequence[Any], before: Mapping[str, Any] 
 def choose_on(
     config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None, facts: Facts | None = None
 ) -> Choice:
-    """Returns what a run takes on a machine, as `choose`; `facts` of it spare finding them out anew."""
+    """Returns what a run takes on a machine, as `choose`; `facts` are the run's, where they are known."""
     left_open = _left_open(config)
     if not left_open or machine.platform == "cpu":
         # What one device, or several of a host's processor, do fastest; memory there is not a device's own.
@@ -133,12 +130,8 @@ def choose_on(
 
 def least(config: RunConfig, machine: Machine) -> Choice:
     """Returns of what `choose_on` may take that which needs least memory."""
-    facts = Facts(config, machine.platform)
-    found = [
-        Choice(option, machine, _left_open(config), needed_bytes(facts, option), seconds(facts, option, machine))
-        for option in options(config, machine)
-    ]
-    return min(found, key=lambda one: one.needed_bytes)
+    found = _estimated(Facts(config, machine.platform), machine, _left_open(config), options(config, machine))
+    return min(found, key=_needed)
 
 
 def advice(config: RunConfig, machine: Machine, tried: Option) -> str:
@@ -177,39 +170,41 @@ def options(config: RunConfig, machine: Machine, before: Mapping[str, Any] | Non
       UserError: there is none.
     """
     if not config.mesh.is_open:
-        meshes = [config.mesh.sizes(machine.num_devices)]
+        found = [config.mesh.sizes(machine.num_devices)]
     else:
-        meshes = list(_meshes(config, machine, None if before is None else before["mesh"]))
-    if not meshes:
+        found = _meshes(config, machine, None if before is None else before["mesh"])
+    if not found:
         raise UserError(
             f"batch_size {config.batch_size} in {config.microbatches} microbatches is not divisible over "
             f"{machine.num_devices} devices by any mesh: expected a multiple of {_least_rows(config, machine)}"
         )
-    for sizes in meshes:
+    for sizes in found:
         for policy in POLICIES if config.execution.remat == "auto" else (config.execution.remat,):
             yield _completed(config, sizes, policy, before)
 
 
-def divides(config: RunConfig, sizes: Mapping[str, int], microbatches: int = 1) -> bool:
-    """Returns whether a mesh divides the batch, and what one layer is split by."""
-    rows = sizes["replica"] * sizes["data"] * sizes["fsdp"] * sizes["expert"] * microbatches
-    tensor, parts = sizes["tensor"], config.execution.feed_forward_parts
+def _estimated(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Iterable[Option]) -> list[Choice]:
+    """Returns each option with the memory and time that it is estimated to take."""
+    return [
+        Choice(option, machine, left_open, needed_bytes(facts, option), seconds(facts, option, machine))
+        for option in found
+    ]
 
-    def splits(own: ModelConfig) -> bool:
-        units = tensor * (1 if own.d_ff % parts else parts)  # Parts that suit no mesh are refused by the model.
-        return own.num_heads % tensor == 0 and own.d_ff % units == 0
 
-    return config.batch_size % rows == 0 and splits(config.model) and splits(config.model.of_side("decoder"))
+def _needed(choice: Choice) -> float:
+    return choice.needed_bytes
+
+
+def _roomy(tried: Sequence[Choice], limit: float) -> list[Choice]:
+    """Returns those that are sure to fit."""
+    return [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
 
 
 def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
     """Returns the fastest option that is sure to fit, or the one that needs least where none is."""
     limit = machine.memory_bytes or math.inf
-    tried = [
-        Choice(option, machine, left_open, needed_bytes(facts, option), seconds(facts, option, machine))
-        for option in found
-    ]
-    roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+    tried = _estimated(facts, machine, left_open, found)
+    roomy = _roomy(tried, limit)
     if roomy:
         fastest = min(one.seconds for one in roomy)
         as_fast = [one for one in roomy if one.seconds <= fastest * (1 + _AS_FAST)]
@@ -221,9 +216,10 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
     in_parts = _in_parts(facts, machine, left_open, limit)
     if in_parts is not None:
         return in_parts
-    least = min(tried, key=lambda one: one.needed_bytes)
-    advice = None if least.needed_bytes <= limit else _advice(facts, least.option, limit)
-    return dataclasses.replace(least, advice=advice)
+    smallest = min(tried, key=_needed)
+    if smallest.needed_bytes <= limit:
+        return smallest
+    return dataclasses.replace(smallest, advice=_advice(facts, smallest.option, limit))
 
 
 def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit: float) -> Choice | None:
@@ -243,11 +239,7 @@ def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit:
             found = list(options(smaller.config, machine))
         except UserError:
             return None
-        tried = [
-            Choice(option, machine, left_open, needed_bytes(smaller, option), seconds(smaller, option, machine))
-            for option in found
-        ]
-        roomy = [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+        roomy = _roomy(_estimated(smaller, machine, left_open, found), limit)
         if roomy:
             return min(roomy, key=lambda one: one.seconds)
     return None
@@ -279,38 +271,23 @@ def _completed(config: RunConfig, sizes: Mapping[str, int], remat: str, before: 
     return Option(dict(sizes), policy, gather, config.microbatches)
 
 
-def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | None) -> Iterator[dict[str, int]]:
-    """Yields meshes of data parallelism, FSDP and, only where the batch has too few rows, tensor parallelism.
+def _meshes(config: RunConfig, machine: Machine, before: Mapping[str, int] | None) -> list[dict[str, int]]:
+    """Returns meshes of data parallelism, FSDP and, only where the batch has too few rows, tensor parallelism.
 
     Axes are products of whole axes of the torus if there is such a mesh.
     """
-    chips = math.prod(machine.shape)
-    for tensor in _TENSORS if before is None else (before["tensor"],):
-        sequence = 1 if before is None else before["sequence"]
-        if chips % (tensor * sequence):
-            continue
-        rest = chips // (tensor * sequence)
-        found = [
-            dict(_ONE, replica=machine.slices, data=rest // fsdp, fsdp=fsdp, sequence=sequence, tensor=tensor)
-            for fsdp in range(1, rest + 1)
-            if rest % fsdp == 0
-        ]
-        found = [sizes for sizes in found if divides(config, sizes, config.microbatches)]
-        whole = [sizes for sizes in found if _is_whole(sizes, machine)]
+    sequence = 1 if before is None else before["sequence"]
+    for tensor in TENSORS if before is None else (before["tensor"],):
+        found = list(meshes(config, machine, tensor, sequence, config.microbatches))
         if found:
-            yield from whole or (found[0], found[-1])
-            return
-
-
-def _is_whole(sizes: Mapping[str, int], machine: Machine) -> bool:
-    own = [sizes[axis] for axis in AXES if axis != "replica"]
-    return not machine.wraps or places(own, machine.shape) is not None
+            return [sizes for sizes in found if is_whole(sizes, machine)] or [found[0], found[-1]]
+    return []
 
 
 def _least_rows(config: RunConfig, machine: Machine) -> int:
     """Returns the least batch that some mesh divides."""
-    for tensor in reversed(_TENSORS):
-        sizes = dict(_ONE, tensor=tensor)
+    for tensor in reversed(TENSORS):
+        sizes = sizes_of(tensor=tensor)
         if machine.num_devices % tensor == 0 and divides(dataclasses.replace(config, batch_size=1), sizes):
             return machine.num_devices // tensor * config.microbatches
     return machine.num_devices * config.microbatches

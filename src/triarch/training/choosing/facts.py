@@ -57,7 +57,7 @@ class Facts:
     """
 
     def __init__(self, config: RunConfig, platform: str):
-        """Makes out the state of a run on "cpu", "gpu" or "tpu"; allocates nothing."""
+        """Finds the state of a run on "cpu", "gpu" or "tpu"; allocates nothing."""
         self.config, self._platform = config, platform
         self.objective = config.bound()
         network = self._network("none")

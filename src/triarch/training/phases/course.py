@@ -10,7 +10,7 @@ from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training.config import RunConfig
-from triarch.training.inputs import Inputs, fresh_order, next_order, open_inputs, phases_of
+from triarch.training.inputs import Inputs, fresh_order, mixture_phases, next_order, open_inputs
 from triarch.training.phases.stages import Stage, phase_starts, stages, whole_stages
 from triarch.training.record.segments import PHASE_STARTS, Segment, history, optimizer_shapes
 
@@ -48,11 +48,11 @@ class Course:
         return self._first(self.order)
 
     def going_on(self, order: SourceOrder, recorded: tuple[Segment, ...]) -> Course:
-        """Returns the course of a run that begins, or goes on under this config, where `order` does."""
+        """Returns the course of a run that begins, or resumes under this config, where `order` does."""
         return dataclasses.replace(self, order=order, recorded=recorded)
 
     def after(self, before: tuple[Segment, ...], step: int, first_step: int | None = None) -> Course:
-        """Returns the course that goes on from `step` after other segments, at their place in the data.
+        """Returns the course that continues from `step` after other segments, at their place in the data.
 
         Args:
           before: the segments, the last of which makes the step before.
@@ -77,7 +77,7 @@ class Course:
         return self._of(stage, step)
 
     def _of(self, stage: Stage, step: int) -> Inputs:
-        """Returns what a stage reads from `step` on; its optimizer begins anew at its own first step alone."""
+        """Returns what a stage reads from `step` on; only at its first step may its optimizer be fresh."""
         fresh = stage.fresh_optimizer and step == stage.first_step
         return dataclasses.replace(
             self.opened[stage.phase], config=stage.config, phase=stage.phase, fresh_optimizer=fresh
@@ -112,9 +112,9 @@ def open_course(config: RunConfig) -> Course:
                 raise
             raise UserError(f"{error} (of phase {stage.phase!r})") from None
         opened[stage.phase] = inputs
-    first = stages(config)[0]
-    inputs = opened[first.phase]
-    order = fresh_order(inputs.stores, first.config.data.train_split, phases_of(first.config), first.config.batch_size)
+    stage = stages(config)[0]
+    first, stores = stage.config, opened[stage.phase].stores
+    order = fresh_order(stores, first.data.train_split, mixture_phases(first), first.batch_size)
     return Course(config, opened, order)
 
 

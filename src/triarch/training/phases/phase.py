@@ -49,7 +49,7 @@ class BatchWarmup:
     increment: Size | None = None
 
     def levels(self, batch_size: int, window: int) -> tuple[Level, ...]:
-        """Returns the sizes below `batch_size` of examples of `window` tokens, each for so many updates.
+        """Returns the sizes below `batch_size` of examples of `window` tokens, and the updates of each.
 
         Raises:
           UserError: naming the field that is out of range.

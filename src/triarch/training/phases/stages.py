@@ -33,7 +33,7 @@ class Stage:
       config: of the stage, without phases; its `steps` are where the phase ends in the run.
       first_step: of the run.
       end: the step behind the last one.
-      fresh_optimizer: whether the optimizer's state begins anew.
+      fresh_optimizer: whether it begins with a fresh optimizer state.
     """
 
     phase: str
@@ -58,7 +58,7 @@ def stages(config: RunConfig) -> tuple[Stage, ...]:
         return (Stage("", config, 0, config.steps),)
     found: list[Stage] = []
     for phase in config.phases:
-        found += _of_phase(config, phase, found[-1].end if found else 0)
+        found += _stages_of(config, phase, found[-1].end if found else 0)
     return tuple(found)
 
 
@@ -94,9 +94,7 @@ def of_phase(config: RunConfig, name: str) -> RunConfig:
         raise UserError(f"--phase={name}: no such phase{there}")
     phase = config.phases[names.index(name)]
     levels = phase.levels(config.batch_size, config.data.window)
-    own = {field: getattr(phase, field) for field in _FIELDS if getattr(phase, field) is not None}
-    steps = round(sum(level.batch_size * level.steps for level in levels) / levels[-1].batch_size)
-    return dataclasses.replace(config, **own, phases=(), steps=steps)
+    return dataclasses.replace(config, **_own(phase), phases=(), steps=_full_steps(levels))
 
 
 def check_phases(config: RunConfig, check: Callable[[RunConfig], None]) -> None:
@@ -122,16 +120,27 @@ def check_phases(config: RunConfig, check: Callable[[RunConfig], None]) -> None:
             raise UserError(f"{error} (of phase {stage.phase!r})") from None
 
 
-def _of_phase(config: RunConfig, phase: Phase, first_step: int) -> list[Stage]:
+def _own(phase: Phase) -> dict[str, Any]:
+    """Returns the fields of a run that a phase has of its own."""
+    return {field: getattr(phase, field) for field in _FIELDS if getattr(phase, field) is not None}
+
+
+def _full_steps(levels: Sequence[Level]) -> int:
+    """Returns how many steps of full batches read as much."""
+    return round(sum(level.batch_size * level.steps for level in levels) / levels[-1].batch_size)
+
+
+def _stages_of(config: RunConfig, phase: Phase, first_step: int) -> list[Stage]:
     levels = phase.levels(config.batch_size, config.data.window)
     full = levels[-1].batch_size
     end = first_step + sum(level.steps for level in levels)
-    # The phase's length and its place in it, in full batches.
-    length = round(sum(level.batch_size * level.steps for level in levels) / full)
     found, start, sequences = [], first_step, 0
     for level in levels:
         own = _stage_config(config, phase, level, full, first_step, end)
-        schedule = PhaseSchedule(own.optimizer.learning_rate, start, length, sequences / full, level.batch_size / full)
+        # The phase's length and its place in it, in full batches.
+        schedule = PhaseSchedule(
+            own.optimizer.learning_rate, start, _full_steps(levels), sequences / full, level.batch_size / full
+        )
         optimizer: Any = own.optimizer
         own = dataclasses.replace(own, optimizer=dataclasses.replace(optimizer, learning_rate=schedule))
         is_fresh = start == first_step > 0 and not phase.keep_optimizer
@@ -141,7 +150,7 @@ def _of_phase(config: RunConfig, phase: Phase, first_step: int) -> list[Stage]:
 
 
 def _stage_config(config: RunConfig, phase: Phase, level: Level, full: int, first_step: int, end: int) -> RunConfig:
-    own = {field: getattr(phase, field) for field in _FIELDS if getattr(phase, field) is not None}
+    own = _own(phase)
     own |= {"data": _later(own.get("data", config.data), first_step), "batch_size": level.batch_size}
     own["microbatches"] = _parts(level.batch_size, full, own.get("microbatches", config.microbatches))
     return dataclasses.replace(config, **own, phases=(), steps=end)
@@ -154,7 +163,7 @@ def _parts(batch_size: int, full: int, microbatches: int) -> int:
 
 
 def _later(data: DataConfig, first_step: int) -> DataConfig:
-    """Returns `data` with its mixture's phases, the first one apart, so many steps later."""
+    """Returns `data` with its mixture's phases, but the first one, `first_step` steps later."""
     if not isinstance(data.store, StoreMixture) or not first_step:
         return data
     first, *others = data.store.phases

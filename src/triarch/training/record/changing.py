@@ -22,7 +22,7 @@ from triarch.training.starting_point import StartingPoint, open_starting_point
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What a run goes on as, from where its newest checkpoint is.
+    """What a run resumes as, from its newest checkpoint on.
 
     Attributes:
       workdir: the run folder.

@@ -217,6 +217,11 @@ def read_chosen(workdir: Path) -> Mapping[str, Any] | None:
     return chosen | {"mesh": {axis: chosen["mesh"].get(axis) or 1 for axis in AXES}}
 
 
+def is_run(folder: Path) -> bool:
+    """Returns whether a folder holds a run with checkpoints; an export has none."""
+    return (folder / CONFIG_JSON).is_file() and (folder / CHECKPOINTS).is_dir()
+
+
 def is_begun(workdir: Path) -> bool:
     """Returns whether a step of a run folder's was saved or logged; one that failed before that binds to nothing."""
     log = workdir / METRICS

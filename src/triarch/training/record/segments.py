@@ -44,7 +44,7 @@ class Segment:
       config: under which they are made.
       order: of the data, and where in it the segment begins.
       phase: name of the run's phase it is of; empty for a run without phases.
-      fresh_optimizer: whether the optimizer's state begins anew with it.
+      fresh_optimizer: whether it begins with a fresh optimizer state.
     """
 
     config: RunConfig

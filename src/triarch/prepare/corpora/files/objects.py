@@ -37,10 +37,11 @@ def rows_of(path: str) -> Iterator[tuple[Origin, Found, int]]:
 def _rows(path: str, raw: IO[bytes]) -> Iterator[tuple[Origin, Found]]:
     if path.endswith(storage.TABLE_FORMATS):
         return _table_rows(path, raw)
-    return _json_rows(path, raw)
+    return json_rows(path, raw)
 
 
-def _json_rows(path: str, raw: IO[bytes]) -> Iterator[tuple[Origin, Found]]:
+def json_rows(path: str, raw: IO[bytes]) -> Iterator[tuple[Origin, Found]]:
+    """Yields each line of JSON, blank ones left out: where it stands, its fields or what is wrong with it."""
     for number, start, line in numbered_lines(path, raw):
         if not line or line.isspace():
             continue

@@ -115,7 +115,15 @@ def checked_text(record: Mapping[str, Any], name: str, place: str) -> str:
     """
     if name not in record:
         raise BadRecordError("field missing", place, f"no field {name!r}{nearest(name, record)}")
-    text = record[name]
+    return checked_string(record[name], name, place)
+
+
+def checked_string(text: Any, name: str, place: str) -> str:
+    """Returns what a field, or a part of one, holds.
+
+    Raises:
+      BadRecordError: it is no string, or cannot be written as UTF-8.
+    """
     if not isinstance(text, str):
         kind = "null" if text is None else type(text).__name__
         raise BadRecordError("not a string", place, f"field {name!r} is {kind}, expected a string")

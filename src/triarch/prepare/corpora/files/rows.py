@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet
 
 from triarch.errors import UserError, nearest
 from triarch.prepare.corpora.documents import BadRecordError
 from triarch.prepare.corpora.files import storage
 from triarch.prepare.corpora.files.lines import MOST_BYTES, Line, check_length, decoded, numbered_lines
-from triarch.prepare.corpora.files.records import parsed
+from triarch.prepare.corpora.files.objects import json_rows
+from triarch.prepare.corpora.files.tables import arrow_batches
 from triarch.prepare.corpora.origins import Origin, named, place
 
 DELIMITERS = {".tsv": "\t", ".csv": ","}
@@ -64,18 +64,15 @@ def rows(path: str, names: Sequence[str], columns: Sequence[str] = ()) -> Iterat
 
 
 def _of_json(path: str, raw: IO[bytes], names: Sequence[str]) -> Iterator[Row | BadRecordError]:
-    for number, start, line in numbered_lines(path, raw):
-        if not line or line.isspace():
-            continue
+    for origin, found in json_rows(path, raw):
         try:
-            check_length(path, number, len(line))
-            text = decoded(path, number, line).rstrip("\r\n")
-            values = parsed(path, number, text)
-            _check_names(values, names, f"{path}:{number}", "field")
+            if isinstance(found, BadRecordError):
+                raise found
+            _check_names(found, names, place(origin), "field")
         except BadRecordError as error:
             yield error
         else:
-            yield Row(values, (path, number, start, start + len(text.encode())))
+            yield Row(found, origin)
 
 
 def _delimited(
@@ -135,11 +132,9 @@ def _batches(path: str, raw: IO[bytes], names: Sequence[str]) -> Iterator[pa.Rec
         _check_names(file.schema_arrow.names, names, path, "column")
         yield from file.iter_batches(columns=list(names))
         return
-    is_file = raw.read(6) == b"ARROW1"
-    raw.seek(0)
-    reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
-    _check_names(reader.schema.names, names, path, "column")
-    for batch in (reader.get_batch(index) for index in range(reader.num_record_batches)) if is_file else reader:
+    schema, batches = arrow_batches(raw)
+    _check_names(schema.names, names, path, "column")
+    for batch in batches:
         chosen = batch.select(list(names))
         # Offsets beyond the column's bytes would end the process.
         chosen.validate(full=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import pyarrow as pa
@@ -60,12 +60,8 @@ def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBat
         for group in range(file.num_row_groups):
             yield from file.iter_batches(_rows_a_batch(file, group), [group], _columns(file.schema_arrow, fields))
         return
-    # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
-    is_file = raw.read(6) == b"ARROW1"
-    raw.seek(0)
-    reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
-    _check_schema(path, reader.schema, fields)
-    batches = (reader.get_batch(number) for number in range(reader.num_record_batches)) if is_file else reader
+    schema, batches = arrow_batches(raw)
+    _check_schema(path, schema, fields)
     for batch in batches:
         for name in fields.names:
             _check_offsets(batch.column(batch.schema.get_field_index(name)))
@@ -83,17 +79,23 @@ def batches_of(path: str, raw: IO[bytes]) -> Iterator[pa.RecordBatch]:
         for group in range(file.num_row_groups):
             yield from file.iter_batches(_rows_a_batch(file, group), [group])
         return
-    for batch in _arrow_batches(raw):
+    for batch in arrow_batches(raw)[1]:
         batch.validate(full=True)
         yield batch
 
 
-def _arrow_batches(raw: IO[bytes]) -> Iterator[pa.RecordBatch]:
+def arrow_batches(raw: IO[bytes]) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """Returns the columns of an Arrow file, and its rows, not yet validated.
+
+    Raises:
+      ArrowException: the file is damaged.
+    """
     # What Hugging Face's `save_to_disk` writes is a stream; `pyarrow.ipc.new_file` writes the other kind.
     is_file = raw.read(6) == b"ARROW1"
     raw.seek(0)
     reader = pyarrow.ipc.open_file(raw) if is_file else pyarrow.ipc.open_stream(raw)
-    yield from (reader.get_batch(number) for number in range(reader.num_record_batches)) if is_file else reader
+    batches = (reader.get_batch(number) for number in range(reader.num_record_batches)) if is_file else reader
+    return reader.schema, batches
 
 
 def _check_offsets(column: pa.Array) -> None:

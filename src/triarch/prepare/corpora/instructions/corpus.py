@@ -16,7 +16,8 @@ from triarch.errors import UserError
 from triarch.prepare.corpora.documents import BadRecordError, Document, LeftOut
 from triarch.prepare.corpora.files import storage
 from triarch.prepare.corpora.files.objects import rows_of
-from triarch.prepare.corpora.instructions.rows import Example, Labels, Row, checked, examples_of, labels_of
+from triarch.prepare.corpora.files.records import checked_string
+from triarch.prepare.corpora.instructions.rows import Example, Labels, Row, examples_of, labels_of
 from triarch.prepare.corpora.origins import Origin, place
 from triarch.tokenizers.chat import ChatTemplate, TemplateError, compiled, rendered, sandbox
 
@@ -58,7 +59,7 @@ class RowTemplates:
         made = []
         for name, template in zip(("inputs", "targets"), self._templates, strict=True):
             try:
-                made.append(checked(rendered(template, row), name, where))
+                made.append(checked_string(rendered(template, row), name, where))
             except TemplateError as error:
                 raise BadRecordError("template failed", where, f"--{name}_template fails on it: {error}") from None
         if not made[1].strip():

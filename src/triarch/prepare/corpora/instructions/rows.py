@@ -8,6 +8,7 @@ from typing import Any
 
 from triarch.errors import nearest
 from triarch.prepare.corpora.documents import BadRecordError
+from triarch.prepare.corpora.files.records import checked_string
 from triarch.tokenizers.chat import ChatTemplate, TemplateError
 
 Row = Mapping[str, Any]
@@ -126,20 +127,7 @@ def _text(row: Row, name: str, place: str) -> str:
     # Natural instructions have several right answers; the first is trained on, as in Tk-Instruct.
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
         value = value[0]
-    if not isinstance(value, str):
-        kind = "null" if value is None else type(value).__name__
-        raise BadRecordError("not a string", place, f"field {name!r} is {kind}, expected a string")
-    return checked(value, name, place)
-
-
-def checked(text: str, name: str, place: str) -> str:
-    """Returns a text; raises BadRecordError where it cannot be written as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        message = f"field {name!r}: lone surrogate at character {error.start}"
-        raise BadRecordError("lone surrogate", place, message) from None
-    return text
+    return checked_string(value, name, place)
 
 
 def _conversation(row: Row, place: str, template: ChatTemplate | None) -> Iterator[Example]:
@@ -179,7 +167,7 @@ def _message(message: Any, where: str, place: str) -> dict[str, Any]:
         kind = "null" if content is None else type(content).__name__
         raise BadRecordError("not a string", place, f"{where}: its content is {kind}, expected a string")
     if isinstance(content, str):
-        checked(content, f"{where}.content", place)
+        checked_string(content, f"{where}.content", place)
     others = {key: value for key, value in message.items() if key not in ("from", "value") and value is not None}
     return {**others, "role": known, "content": content}
 
