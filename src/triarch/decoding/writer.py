@@ -11,7 +11,7 @@ from triarch.decoding.generator import Generator
 from triarch.decoding.mask_filling import check_texts, fill_masks, generate_by_masks, places_behind
 from triarch.decoding.prompt_texts import Tokenizer, encode, token_texts
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
+from triarch.decoding.stopping import StopTexts
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
