@@ -30,12 +30,12 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
         return {}
     try:
         from triarch.decoding import Conventions
-        from triarch.tokenizers.as_huggingface import Reading, huggingface_files
+        from triarch.tokenizers.as_huggingface import TextReading, huggingface_files
         from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
 
         conventions, architecture = Conventions.of(model), model.config.architecture
         start = conventions.decoder_start if architecture == "decoder-only" else ()
-        reading = Reading(
+        reading = TextReading(
             before=(*start, *conventions.before),
             after=conventions.after,
             mask=architecture == "encoder-only",
