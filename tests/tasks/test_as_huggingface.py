@@ -15,6 +15,7 @@ from tests.interchange.huggingface.test_expressible import SIZES, published
 from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece
 from triarch.cli.main import main
 from triarch.errors import UserError
+from triarch.prepare.labelled.framing import ends, framing
 from triarch.tokenizers import (
     ByteTokenizer,
     ExtraIds,
@@ -69,6 +70,21 @@ def test_ids_are_ours_for_every_class(name, tmp_path):
         assert len(theirs) == tokenizer.info.size
         assert theirs(texts).input_ids == ours, model_type
     assert theirs.batch_decode(ours) == texts
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_texts_and_pairs_with_labels_are_framed_as_in_their_store(name, tmp_path):
+    tokenizer = VOCABULARIES[name]()
+    texts = [text for text in tricky_texts()[:200] if text]
+    pairs = list(zip(texts, reversed(texts), strict=True))
+    theirs = auto_tokenizer(tmp_path, tokenizer, Reading(*ends(tokenizer), token_types=True))
+    frame = framing(tokenizer, 2000)
+    alone, together = theirs(texts), theirs([first for first, _ in pairs], [second for _, second in pairs])
+    for encoded, rows in ((alone, [(text, None) for text in texts]), (together, pairs)):
+        framed = list(frame(rows))
+        assert not any(row.is_cut for row in framed)
+        assert encoded.input_ids == [row.tokens.tolist() for row in framed]
+        assert encoded.token_type_ids == [row.types.tolist() for row in framed]
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)

@@ -65,12 +65,14 @@ class TextReading:
       after: ids that stand after it.
       mask: whether the mask's name in a text is the mask, as a prompt of an encoder has it.
       sentinels: whether the sentinels' names in a text are these, as a prompt of an encoder-decoder has them.
+      token_types: whether the second text of a pair has the token type 1.
     """
 
     before: Sequence[int] = ()
     after: Sequence[int] = ()
     mask: bool = False
     sentinels: bool = False
+    token_types: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +139,8 @@ def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading:
     if names.unknown is not None:
         config.setdefault("unk_token", names.of[names.unknown])
     config |= {"tokenizer_class": _CLASS, "model_input_names": ["input_ids", "attention_mask"]}
+    if reading.token_types:
+        config["model_input_names"] += ["token_type_ids"]
     content = made.to_str(pretty=True)
     not_text = [names.of[i] for i in in_text]
     if isinstance(base, HuggingFaceTokenizer):
@@ -331,6 +335,8 @@ def _template(reading: TextReading, names: _Names) -> processors.TemplateProcess
     before, after = ([names.of[i] for i in ids] for ids in (reading.before, reading.after))
     around = {names.of[i]: i for i in (*reading.before, *reading.after)}
     single, second = [*before, "$A", *after], ["$B", *after]
+    if reading.token_types:
+        second = [f"{part}:1" for part in second]
     return processors.TemplateProcessing(single=single, pair=[*single, *second], special_tokens=list(around.items()))
 
 

@@ -49,8 +49,7 @@ def framing(tokenizer: Tokenizer, window: int) -> Frame:
                 yield FramedRow(*_arrays(encoding.ids, encoding.type_ids, words), bool(encoding.overflowing))
 
         return by_library
-    special = tokenizer.info.special
-    start = [] if special["bos"] in (special["pad"], special["eos"]) else [special["bos"]]
+    start, end = map(list, ends(tokenizer))
 
     def by_ends(rows: Sequence[tuple[Text, str | None]]) -> Iterator[FramedRow]:
         for first, second in rows:
@@ -60,11 +59,20 @@ def framing(tokenizer: Tokenizer, window: int) -> Frame:
             kept = _longest_first(texts, window - len(start) - len(texts))
             ids, types = list(start), [0] * len(start)
             for number, text in enumerate(kept):
-                ids += [*text, special["eos"]]
-                types += [number] * (len(text) + 1)
+                ids += [*text, *end]
+                types += [number] * (len(text) + len(end))
             yield FramedRow(*_arrays(ids, types, [-1] * len(ids)), kept != texts)
 
     return by_ends
+
+
+def ends(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Returns the ids that stand before a text, and those that stand after it."""
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        return tokenizer.frame
+    special = tokenizer.info.special
+    start = () if special["bos"] in (special["pad"], special["eos"]) else (special["bos"],)
+    return start, (special["eos"],)
 
 
 def _arrays(*values: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
