@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 from tests.interchange import exports
-from tests.interchange.huggingface.test_expressible import SIZES, published
+from tests.interchange.huggingface.families.test_expressible import SIZES, published
 from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece
 from triarch.cli.main import main
 from triarch.errors import UserError
