@@ -268,3 +268,42 @@ def test_a_run_that_reads_on_after_another_is_told_before_it_is_begun(tmp_path, 
     assert [row["features"]["decoder_target_tokens"] for row in shown] == wanted[:2]
     assert main(["inspect", f"--gin_file={tmp_path / 'unbegun' / 'config.gin'}", "--step=1"]) == 1
     assert "reads on after the data of another run" in capsys.readouterr().err
+
+
+def test_a_file_for_every_interval_between_checkpoints(tmp_path, stores, capsys):
+    """Their rows are those of the whole order; what is there stays, and another run's folder is left alone."""
+    run, inputs = _run(tmp_path, stores, "packed", True)
+    config = dataclasses.replace(inputs.config, checkpoint=dataclasses.replace(inputs.config.checkpoint, every=15))
+    write_folder(run, config, render(config), inputs.stores)
+    _order(run, "--steps=0:", f"--output={tmp_path / 'whole.jsonl'}")
+    rows = _read(tmp_path / "whole.jsonl")
+    _order(run, "--by_checkpoint", "--documents", "--files=csv", f"--output={tmp_path / 'documents'}")
+    parts = [_read(tmp_path / "documents" / f"step-{step}.csv") for step in (15, 30, 44)]
+    assert list(itertools.chain(*parts)) == rows and [part[0]["step"] for part in parts] == [0, 15, 30]
+    ids = tmp_path / "ids"
+    _order(run, "--by_checkpoint", f"--output={ids}")
+    names = "step", "row", "epoch", "store", "example"
+    wanted = list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
+    found = [_read(ids / f"step-{step}.jsonl") for step in (15, 30, 44)]
+    assert [tuple(row.values()) for part in found for row in part] == wanted and len(wanted) == 44 * 10
+    manifest = json.loads((ids / "order.json").read_text())
+    assert manifest["files"][1] == {"file": "step-30.jsonl", "first_step": 15, "steps": 15}
+    (ids / "step-15.jsonl").write_text("kept\n")
+    (ids / "step-30.jsonl").unlink()
+    _order(run, "--by_checkpoint", f"--output={ids}")
+    assert (ids / "step-15.jsonl").read_text() == "kept\n" and _read(ids / "step-30.jsonl") == found[1]
+    for arguments, message in (
+        (["--by_checkpoint"], "--by_checkpoint: name a folder with --output=DIR"),
+        (
+            ["--by_checkpoint", f"--output={ids}", "--steps=3:9"],
+            "ids: holds the order of another run or of other steps",
+        ),
+        (["--by_checkpoint", f"--output={ids}", "--files=json"], "--files=json: expected jsonl, csv, parquet (did you"),
+        (["--by_checkpoint", f"--output={run}"], "run: holds other files: choose another --output"),
+        (["--documents", "--steps=1"], "--documents goes with --by_checkpoint"),
+        ([], "name steps with --steps=A:B, or all of the run with --by_checkpoint"),
+    ):
+        capsys.readouterr()
+        assert main(["order", str(run), *arguments]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1

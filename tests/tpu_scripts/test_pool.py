@@ -25,7 +25,7 @@ def test_a_preempted_slice_comes_again_and_ends_with_its_command(stage):
 
 
 def test_a_command_that_fails_is_tried_again_and_given_up(stage):
-    stage.scene(training=({"0-1": 1},), workers=1)
+    stage.scene(training=({"0-0": 1},), workers=1)
     result = pool(stage, "--size=1", "--retries=1")
     assert result.status == 1
     assert "study-1: train failed (exit status 1): trying again (1 of 1)" in result.err

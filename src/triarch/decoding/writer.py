@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from triarch.decoding.conventions import Conventions
 from triarch.decoding.generator import Generator
 from triarch.decoding.mask_filling import check_texts, fill_masks, generate_by_masks, places_behind
-from triarch.decoding.prompt_texts import Tokenizer, encode, token_texts
+from triarch.decoding.prompt_texts import encode, token_texts
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
+from triarch.decoding.stopping import StopTexts
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
+from triarch.tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from triarch.report.attention_figures import attention_panels
 from triarch.report.length_figures import length_panels, quality_panels
 from triarch.report.study import StudyFolder
 from triarch.report.task_figures import task_panels
-from triarch.report.tasks_table import TASKS, Question, TaskPoint, read_tasks, tasks_of_runs
+from triarch.report.tasks_table import TASKS, TaskPoint, TaskVariant, read_tasks, tasks_of_runs
 from triarch.report.throughput_figures import THROUGHPUT, throughput_panels
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.tables.table import Table
@@ -52,7 +52,7 @@ class TaskTable:
     """The results of each run's last checkpoint, questions downwards and runs across; (value, standard error)."""
 
     runs: tuple[str, ...]
-    rows: tuple[tuple[Question, tuple[tuple[float, float] | None, ...]], ...]
+    rows: tuple[tuple[TaskVariant, tuple[tuple[float, float] | None, ...]], ...]
 
 
 def analysis_sections(study: StudyFolder, tasks: Sequence[TaskPoint]) -> list[tuple[str, str, list[Panel]]]:

@@ -17,7 +17,7 @@ from triarch.report.budgets import analyse_budgets, has_budgets
 from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
 from triarch.report.explorer import explorer_data, packed_plotly
 from triarch.report.findings import Finding, findings
-from triarch.report.study import ROLE_WORDS, Corpus, StudyFolder, StudyRun, read_study
+from triarch.report.study import ROLE_WORDS, ScoredCorpus, StudyFolder, StudyRun, read_study
 from triarch.scaling.figures.panels import Curve, Series, frontier_panel, scaling_panel, training_panel
 from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.fitting.result import Fit
@@ -237,7 +237,9 @@ def _scaling_section(study: StudyFolder, laws: Sequence[FamilyLaw], kind: str) -
     return Section("Loss against compute", explained + conventions, panels)
 
 
-def _series(study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> Series | None:
+def _series(
+    study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: ScoredCorpus, axis: str
+) -> Series | None:
     for law in laws:
         if (law.family, law.corpus, law.axis) == (family, corpus, axis):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]

@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from triarch.data.batches import Batches
+from triarch.data.features import Features, Transform
 from triarch.data.manifest import Vocabulary
 from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
 from triarch.data.packed_batches import PackedBatches
 from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
-from triarch.data.streams import Epochs, Features, Interleaved
+from triarch.data.streams import Epochs, Interleaved
 from triarch.data.tasks import check_held_out
 from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
-from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
+from triarch.objectives.base import BoundObjective, SpecialTokens, require_layout
 from triarch.training.config import RunConfig
 from triarch.training.record.segments import Segment, flops_per_sequence
 

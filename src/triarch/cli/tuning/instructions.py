@@ -14,7 +14,7 @@ from triarch.files import read_given
 
 if TYPE_CHECKING:
     from triarch.prepare.corpora.instructions import Instructions
-    from triarch.prepare.corpora.instructions.flan import Part
+    from triarch.prepare.corpora.instructions.flan import FlanPart
     from triarch.prepare.vocabulary_choice import VocabularyChoice
     from triarch.tokenizers.chat import ChatTemplate
 
@@ -142,12 +142,12 @@ def prepare_flan(args: argparse.Namespace, choice: VocabularyChoice, options: di
     }
 
 
-def _with_options(part: Part, args: argparse.Namespace) -> Part:
+def _with_options(part: FlanPart, args: argparse.Namespace) -> FlanPart:
     corpus = dataclasses.replace(part.corpus, skip_bad_records=args.skip_bad_records)
     return dataclasses.replace(part, corpus=corpus)
 
 
-def _held_out(patterns: list[str], found: list[Part]) -> dict[str, tuple[str, ...]]:
+def _held_out(patterns: list[str], found: list[FlanPart]) -> dict[str, tuple[str, ...]]:
     """Returns the patterns that hold tasks out, by part: a store has no empty split."""
     by_part = {
         part.name: tuple(

@@ -12,9 +12,10 @@ import numpy as np
 from triarch.decoding import Conventions
 from triarch.decoding.scoring import Continuation, score
 from triarch.evaluation.few_shot.evaluation import max_length_of
-from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
+from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.ranking.questions import Question
 from triarch.interchange import LoadedModel
+from triarch.tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ _OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model"
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class RowLabels:
     """What a row calls itself; None where it does not say.
 
     Attributes:
@@ -62,13 +62,13 @@ class Example:
     rendered: bool = False
 
 
-def labels_of(row: Row) -> Labels:
+def labels_of(row: Row) -> RowLabels:
     """Returns what a row calls itself."""
 
     def first(names: Sequence[str]) -> str | None:
         return next((row[name] for name in names if isinstance(row.get(name), str) and row[name]), None)
 
-    return Labels(first(_TASK), first(_SOURCE), first(_STYLE))
+    return RowLabels(first(_TASK), first(_SOURCE), first(_STYLE))
 
 
 def is_conversation(row: Row) -> bool:
