@@ -48,6 +48,7 @@ class Writer:
         stops: Sequence[str] = (),
         ignore_eos: bool = False,
         mode: str | None = None,
+        more_ends: Sequence[int] = (),
     ) -> Writer:
         """Returns the writer of a model.
 
@@ -58,13 +59,14 @@ class Writer:
           stops: texts that end an answer.
           ignore_eos: whether to go on when the model ends its text.
           mode: UL2's mode token before prompts; None for that of the model's prefix LM.
+          more_ends: ids that end an answer too, as those of a chat template.
 
         Raises:
           UserError: the model's special tokens are unknown, or it has no such mode.
         """
         conventions = Conventions.of(model, mode, getattr(tokenizer, "frame", None))
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
-        ends = () if ignore_eos else tuple((end,) for end in conventions.ends)
+        ends = () if ignore_eos else tuple((end,) for end in dict.fromkeys((*conventions.ends, *more_ends)))
         last = None if ignore_eos else conventions.last_token
         chosen = dataclasses.replace(settings, first_token=conventions.first_token, last_token=last, stop_tokens=ends)
         stop_texts = StopTexts.of(stops, token_texts(tokenizer, special)) if stops else None
