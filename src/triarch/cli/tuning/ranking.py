@@ -168,7 +168,7 @@ def _overlap(path: Path, model: LoadedModel, tokenizer: Any, questions: Sequence
     if not stores:
         return {"tasks": {}, "equal_inputs": {}}
     tasks = by_task(stores, split, dict.fromkeys(question.task for question in questions))
-    known, end = trained_inputs(stores, split), model.vocabulary["special"]["eos"]
+    known, end = trained_inputs(stores, split), model.known_vocabulary["special"]["eos"]
     equal: dict[str, int] = {}
     for question in questions if known else ():
         if digest(np.append(tokenizer.encode(question.inputs), end)) in known:

@@ -16,7 +16,9 @@ def cudnn_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: 
     """Runs the kernel: causal masks and windows are its own, documents and prefixes cost it a square of bits."""
     whole = mask.query_segments is None and mask.prefix is None
     allowed = None if whole else mask.dense(query.shape[1], key.shape[1])
-    left, right = mask.window, 0 if mask.causal else mask.window
+    window = None
+    if whole and mask.window is not None:
+        window = mask.window, 0 if mask.causal else mask.window
     attended = jax.nn.dot_product_attention(
         query,
         key,
@@ -24,7 +26,7 @@ def cudnn_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: 
         mask=allowed,
         scale=scores.scale,
         is_causal=whole and mask.causal,
-        local_window_size=(left, right) if whole and mask.window is not None else None,
+        local_window_size=window,
         implementation="cudnn",
     )
     if allowed is None:
