@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.interchange.huggingface import parity, test_bert, test_modernbert
-from triarch.data.manifest import Labels, Manifest, Split, Vocabulary
+from triarch.data.manifest import Split, StoreLabels, StoreManifest, Vocabulary
 from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
 from triarch.evaluation.classification import Classifier
@@ -58,8 +58,8 @@ def write_store(path, num_labels):
         split = Split(ROWS, ROWS, int(lengths.sum()), 0, ROWS, writer.finish_files("train"))
         special = {"pad": 0, "bos": 0, "eos": EOS, "mask": None}
         vocabulary = Vocabulary("ids", parity.VOCAB, "tiny", special)
-        names = Labels("classes", tuple("abcdef"[:num_labels]))
-        manifest = Manifest("tiny", "labelled", WINDOW, "uint16", vocabulary, {"train": split}, {}, labels=names)
+        names = StoreLabels("classes", tuple("abcdef"[:num_labels]))
+        manifest = StoreManifest("tiny", "labelled", WINDOW, "uint16", vocabulary, {"train": split}, {}, labels=names)
         writer.finish(manifest, TokenBytes.fixed(np.ones(parity.VOCAB)))
 
 

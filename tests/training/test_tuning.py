@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from tests.models import tiny as tiny_models
 from tests.training import tiny
 from triarch.interchange import read_manifest
 from triarch.objectives import Supervised
+from triarch.planning.packing import by_rows
+from triarch.planning.topology import parse
 from triarch.prepare.corpora.files import Files
 from triarch.prepare.pipeline import VocabularyChoice, prepare
 from triarch.training import DataConfig, RunConfig, train
 from triarch.training.inputs import open_inputs
+from triarch.training.memory import least_bytes
 from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.optimizers.schedules import Constant
+from triarch.training.run import assemble
 
 INPUTS, TARGETS = 20, 12
 STEPS, BATCH, RATE = 20, 4, 3e-3
@@ -168,3 +173,23 @@ def test_a_packed_store_has_the_losses_of_its_pairs(architecture, rows, pairs, t
     np.testing.assert_allclose(*steps, rtol=1e-5)
     # Both are means over the same 500 target tokens, summed in other orders.
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+def test_examples_that_share_rows_are_counted_by_their_rows(pairs):
+    """In what a run needs of memory, and in the step that `plan` compiles."""
+    config = run_of(pairs, tiny.model("decoder-only", vocab_size=VOCAB), batch_size=32, steps=2)
+    shares = dataclasses.replace(config, data=dataclasses.replace(config.data, pack_batches=True))
+    inputs = open_inputs(shares)
+    lengths = [sum(map(len, (one["inputs"], one["targets"]))) for one in inputs.stores[0].split("train")]
+    assert inputs.least_rows == math.ceil(32 * np.mean(lengths) / config.data.window)
+    assert open_inputs(config).least_rows == 32
+    runs = [assemble(one, open_inputs(one)) for one in (config, shares)]
+    alone, together = (least_bytes(run)["batch"] for run in runs)
+    assert together * 32 == alone * inputs.least_rows
+    # Over four devices a batch has a multiple of four rows, no fewer than the examples take.
+    planned, told = by_rows(shares, parse("v5e:2x2"))
+    assert inputs.least_rows <= planned.batch_size < 32 and planned.batch_size % 4 == 0
+    assert planned.batch_size >= runs[1].tokens_per_step // config.data.window and not planned.data.pack_batches
+    assert told == f"batch          32 examples in {planned.batch_size} rows of {config.data.window} tokens"
+    unnamed = dataclasses.replace(shares, data=dataclasses.replace(shares.data, store=None))
+    assert by_rows(unnamed, parse("v5e:2x2"))[0].batch_size == 32

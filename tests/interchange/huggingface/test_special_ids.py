@@ -27,7 +27,7 @@ from tests.models import tiny
 from triarch.decoding import GenerationSettings, decoder_start, generate
 from triarch.interchange import Origin, read_export, write_export
 from triarch.interchange.huggingface import FAMILIES, open_folder, write_huggingface, write_import
-from triarch.interchange.huggingface.fields import Fields
+from triarch.interchange.huggingface.fields import ConfigFields
 from triarch.interchange.streamed import open_export
 
 # None is what a class has by itself.
@@ -64,7 +64,7 @@ def trained(name, folder, **source):
     """
     family = FAMILIES[name]
     fields = {key: value for key, value in FIELDS[name].items() if not key.endswith("_token_id")}
-    config = family.read(Fields(fields, "config.json", family.class_name))
+    config = family.read(ConfigFields(fields, "config.json", family.class_name))
     config = dataclasses.replace(config, pad_id=SPECIAL["pad"])
     vocabulary = exports.VOCABULARY | {"size": config.vocab_size, "special": SPECIAL}
     origin = Origin({"class": "PrefixLM"}, vocabulary, 7, {"run": "tiny", **source})

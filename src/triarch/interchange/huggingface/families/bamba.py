@@ -10,8 +10,8 @@ from triarch.errors import UserError
 from triarch.fields import is_whole
 from triarch.interchange.huggingface.families import llama, mamba2
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, norm
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, norm
 from triarch.models import ModelConfig
 from triarch.models.recurrent.mamba2 import Mamba2
 
@@ -26,7 +26,7 @@ _DEFAULTS = {
 }
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields = fields.with_defaults(_DEFAULTS)
     fields.only("mamba_proj_bias", False)
@@ -88,7 +88,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "model.layers.{layer}", "decoder/{layer}"
     return (

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name, own_sizes
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name, own_sizes
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
 _OFFSET = 2
@@ -20,7 +20,7 @@ _NORM_EPS = 1e-5
 _LOGITS_BIAS = "final_logits_bias"
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     # Untied, the class has separate tables for the two sides and for nothing.
     fields.only("tie_word_embeddings", True)
@@ -53,7 +53,7 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-def _sizes(fields: Fields, side: str, d_model: int) -> dict[str, Any]:
+def _sizes(fields: ConfigFields, side: str, d_model: int) -> dict[str, Any]:
     num_heads = fields.count(f"{side}_attention_heads", 16)
     return {"d_ff": fields.count(f"{side}_ffn_dim", 4096), "num_heads": num_heads, "head_dim": d_model // num_heads}
 
@@ -83,17 +83,17 @@ def special(roles: Mapping[str, int]) -> dict[str, Any]:
     return special_ids(roles) | forced
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     return (
         same("model.shared.weight", "embedding/table"),
         *_stack("encoder"),
         *_stack("decoder"),
-        Rule(_LOGITS_BIAS, ("logits_bias",), ones=(0,)),
+        TensorRule(_LOGITS_BIAS, ("logits_bias",), ones=(0,)),
     )
 
 
-def _stack(side: str) -> list[Rule]:
+def _stack(side: str) -> list[TensorRule]:
     layer, ours = f"model.{side}.layers.{{layer}}", f"{side}/{{layer}}"
     cross = [
         *_attention(f"{layer}.encoder_attn", f"{ours}/cross_attention"),
@@ -111,7 +111,7 @@ def _stack(side: str) -> list[Rule]:
     ]
 
 
-def _attention(theirs: str, ours: str) -> list[Rule]:
+def _attention(theirs: str, ours: str) -> list[TensorRule]:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
     return [rule for part, name in names.items() for rule in linear(f"{theirs}.{part}", f"{ours}/{name}")]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields.only("is_decoder", False)
     fields.only("add_cross_attention", False)
@@ -64,7 +64,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     return (
         *body("bert"),
@@ -74,7 +74,7 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def body(name: str) -> tuple[Rule, ...]:
+def body(name: str) -> tuple[TensorRule, ...]:
     """Returns the table of embeddings and layers, whose tensors' names begin with that of the body."""
     layer, ours = f"{name}.encoder.layer.{{layer}}", "encoder/{layer}"
     return (

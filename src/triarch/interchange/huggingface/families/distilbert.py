@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
 # The class does not make this an option.
 _NORM_EPS = 1e-12
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes; sinusoidal positions are stored as learned ones are."""
     fields.only("tie_word_embeddings", True)
     d_model, num_heads = fields.count("dim", 768), fields.count("n_heads", 12)
@@ -59,7 +59,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "distilbert.transformer.layer.{layer}", "encoder/{layer}"
     return (

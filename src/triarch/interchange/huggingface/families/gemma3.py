@@ -12,17 +12,17 @@ from typing import Any
 from triarch.interchange.huggingface.families import llama, olmo2
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import (
-    Fields,
+    ConfigFields,
     activation_name,
     layer_types,
     original_length,
     rope_parameters,
 )
-from triarch.interchange.huggingface.table import Rule, norm
+from triarch.interchange.huggingface.table import TensorRule, norm
 from triarch.models import ModelConfig
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields = fields.with_defaults({"max_position_embeddings": 131_072})
     fields.only("use_bidirectional_attention", False, None)
@@ -94,7 +94,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors: Llama's, whose norm before the feed-forward layer is called otherwise here."""
     layer, ours = "model.layers.{layer}", "decoder/{layer}"
     others = (rule for rule in llama.rules(config) if not rule.theirs.startswith(f"{layer}.post_attention_layernorm"))

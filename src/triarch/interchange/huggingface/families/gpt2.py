@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name
-from triarch.interchange.huggingface.table import Rule, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name
+from triarch.interchange.huggingface.table import TensorRule, norm, same
 from triarch.models import ModelConfig
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields.only("scale_attn_by_inverse_layer_idx", False)
     fields.only("add_cross_attention", False)
@@ -54,7 +54,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "transformer.h.{layer}", "decoder/{layer}"
     attention = tuple(f"{ours}/attention/{name}" for name in ("query", "key", "value"))
@@ -72,7 +72,7 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def _conv(theirs: str, *ours: str) -> tuple[Rule, Rule]:
+def _conv(theirs: str, *ours: str) -> tuple[TensorRule, TensorRule]:
     return same(f"{theirs}.weight", *ours), same(f"{theirs}.bias", *(f"{name}_bias" for name in ours))
 
 

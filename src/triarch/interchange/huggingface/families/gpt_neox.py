@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, activation_name, original_length, rope_parameters
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name, original_length, rope_parameters
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     base, scaling = fields.rope(fields.number("rotary_emb_base", 10_000.0), partial=True)
     d_model, num_heads = fields.count("hidden_size", 6144), fields.count("num_attention_heads", 64)
@@ -64,7 +64,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "gpt_neox.layers.{layer}", "decoder/{layer}"
     attention = tuple(f"{ours}/attention/{name}" for name in ("query", "key", "value"))

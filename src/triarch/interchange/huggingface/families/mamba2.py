@@ -8,8 +8,8 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, norm, same, transposed
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, norm, same, transposed
 from triarch.models import ModelConfig
 from triarch.models.recurrent.mamba2 import Mamba2
 
@@ -18,7 +18,7 @@ _INFINITY = {"__float__": "Infinity"}
 _SIZES = ("hidden_size", 4096), ("num_heads", 128), ("head_dim", 64)
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     d_model, num_heads, head_dim = (fields.count(*one) for one in _SIZES)
     width, expanded = num_heads * head_dim, fields.number("expand", 2) * d_model
@@ -75,7 +75,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "backbone.layers.{layer}", "decoder/{layer}"
     return (
@@ -87,13 +87,13 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def mixer_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
+def mixer_rules(theirs: str, ours: str) -> tuple[TensorRule, ...]:
     """Returns the table of one mixer's tensors."""
     convolved = [f"{ours}/{name}_conv" for name in ("value", "key", "query")]
     projected = [f"{ours}/{name}" for name in ("gate", "value", "key", "query", "step")]
     return (
         transposed(f"{theirs}.in_proj.weight", *projected),
-        Rule(f"{theirs}.conv1d.weight", tuple(convolved), transposed=True, ones=(1,)),
+        TensorRule(f"{theirs}.conv1d.weight", tuple(convolved), transposed=True, ones=(1,)),
         same(f"{theirs}.conv1d.bias", *(f"{name}_bias" for name in convolved)),
         same(f"{theirs}.dt_bias", f"{ours}/step_bias"),
         same(f"{theirs}.A_log", f"{ours}/log_decay"),
@@ -103,7 +103,7 @@ def mixer_rules(theirs: str, ours: str) -> tuple[Rule, ...]:
     )
 
 
-def step_limits(fields: Fields) -> tuple[float, float | None]:
+def step_limits(fields: ConfigFields) -> tuple[float, float | None]:
     """Returns least and greatest step size that a config.json allows; None: there is no greatest."""
     given = fields.get("time_step_limit", None)
     given = (0.0, math.inf) if given is None else given

@@ -8,8 +8,8 @@ from typing import Any
 
 from triarch.interchange.huggingface.families import llama
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, transposed
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, transposed
 from triarch.models import ModelConfig
 from triarch.models.layers.experts import Experts
 
@@ -24,7 +24,7 @@ _DEFAULTS = {
 }
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields.only("sliding_window", None)
     experts = Experts(
@@ -53,7 +53,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "model.layers.{layer}.block_sparse_moe", "decoder/{layer}/mlp"
     return (

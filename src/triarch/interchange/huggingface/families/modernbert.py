@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, rope_parameters
-from triarch.interchange.huggingface.table import Rule, linear, norm, same, transposed
+from triarch.interchange.huggingface.fields import ConfigFields, activation_name, layer_types, rope_parameters
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same, transposed
 from triarch.models import ModelConfig
 
 
-def read_encoder(fields: Fields) -> ModelConfig:
+def read_encoder(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a ModernBERT's config.json describes."""
     config = _read(fields, fields.count("local_attention", 128) // 2)
     return dataclasses.replace(config, num_encoder_layers=config.num_decoder_layers, num_decoder_layers=0)
 
 
-def read_decoder(fields: Fields) -> ModelConfig:
+def read_decoder(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a ModernBERT decoder's config.json describes."""
     window = fields.get("sliding_window", None)
     window = fields.count("local_attention", 128) // 2 if window is None else window
@@ -31,7 +31,7 @@ def read_decoder(fields: Fields) -> ModelConfig:
     return _read(fields, window - 1)
 
 
-def _read(fields: Fields, reach: int) -> ModelConfig:
+def _read(fields: ConfigFields, reach: int) -> ModelConfig:
     d_model, num_heads = fields.count("hidden_size", 768), fields.count("num_attention_heads", 12)
     num_layers = fields.count("num_hidden_layers", 22)
     every = fields.get("global_attn_every_n_layers", None) or 3
@@ -124,14 +124,14 @@ def special(roles: Mapping[str, int]) -> dict[str, Any]:
     return special_ids({**roles, **{role: index for role, index in named.items() if index is not None}})
 
 
-def rules_encoder(config: ModelConfig) -> Sequence[Rule]:
+def rules_encoder(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns an encoder's table of tensors."""
     attention, ours = "model.layers.{layer}.attn", "encoder/{layer}/attention"
     joined = linear(f"{attention}.Wqkv", f"{ours}/query", f"{ours}/key", f"{ours}/value")
     return _rules("encoder", "head", joined)
 
 
-def rules_decoder(config: ModelConfig) -> Sequence[Rule]:
+def rules_decoder(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns a decoder's table of tensors."""
     attention, ours = "model.layers.{layer}.attn", "decoder/{layer}/attention"
     parts = zip(("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), strict=True)
@@ -139,7 +139,7 @@ def rules_decoder(config: ModelConfig) -> Sequence[Rule]:
     return _rules("decoder", "lm_head", tuple(separate))
 
 
-def _rules(side: str, head: str, attention: tuple[Rule, ...]) -> Sequence[Rule]:
+def _rules(side: str, head: str, attention: tuple[TensorRule, ...]) -> Sequence[TensorRule]:
     layer, ours = "model.layers.{layer}", f"{side}/{{layer}}"
     return (
         same("model.embeddings.tok_embeddings.weight", "embedding/table"),

@@ -8,8 +8,8 @@ from typing import Any
 
 from triarch.interchange.huggingface.families import llama
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, norm
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, norm
 from triarch.models import ModelConfig
 
 _DEFAULTS = {
@@ -23,7 +23,7 @@ _DEFAULTS = {
 }
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     config = llama.read(fields.with_defaults(_DEFAULTS))
     return dataclasses.replace(config, mlp_bias=False, norm_position="output", qk_norm="all_heads")
@@ -36,12 +36,12 @@ def write(config: ModelConfig) -> dict[str, Any]:
     return fields
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors; of Llama's, the norms on inputs have no parameter here."""
     return (*llama.rules(config), *more_norms())
 
 
-def more_norms() -> tuple[Rule, ...]:
+def more_norms() -> tuple[TensorRule, ...]:
     """Returns the table of norms on queries, keys and what sublayers return."""
     layer, ours = "model.layers.{layer}", "decoder/{layer}"
     return (

@@ -11,8 +11,8 @@ from typing import Any
 
 from triarch.interchange.huggingface.families import llama
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, layer_types
-from triarch.interchange.huggingface.table import Rule, norm
+from triarch.interchange.huggingface.fields import ConfigFields, layer_types
+from triarch.interchange.huggingface.table import TensorRule, norm
 from triarch.models import ModelConfig
 
 _DEFAULTS = {
@@ -27,7 +27,7 @@ _DEFAULTS = {
 }
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     config = llama.read(fields.with_defaults(_DEFAULTS))
     config = dataclasses.replace(config, mlp_bias=False, qk_norm="per_head")
@@ -55,7 +55,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     return fields | {"use_sliding_window": True, "sliding_window": config.sliding_window + 1, "layer_types": types}
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "model.layers.{layer}.self_attn", "decoder/{layer}/attention"
     return (

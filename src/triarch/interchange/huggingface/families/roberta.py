@@ -10,19 +10,19 @@ from collections.abc import Sequence
 
 from triarch.interchange.huggingface.families import bert
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields.only("hidden_act", "gelu")
     pad_id = fields.pad_id(1)
     return dataclasses.replace(bert.read(fields), pad_id=pad_id, learned_position_offset=pad_id + 1)
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     return (
         *bert.body("roberta"),

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, norm, same, transposed
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, norm, same, transposed
 from triarch.models import ModelConfig
 from triarch.models.recurrent.rwkv import RwkvChannelMix, RwkvTimeMix
 
 _HEAD_DIM = 64
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes.
 
     `rescale_every` halves activations and weights so that float16 holds them: it changes no output.
@@ -56,7 +56,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     layer, ours = "rwkv.blocks.{layer}", "decoder/{layer}"
     return (
@@ -75,9 +75,9 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def _projections(theirs: str, ours: str, names: Sequence[str]) -> list[Rule]:
+def _projections(theirs: str, ours: str, names: Sequence[str]) -> list[TensorRule]:
     """Returns the tables of projections, each with the shares by which its input is mixed."""
-    mixes = [Rule(f"{theirs}.time_mix_{name}", (f"{ours}/mix_{name}",), ones=(0, 1)) for name in names]
+    mixes = [TensorRule(f"{theirs}.time_mix_{name}", (f"{ours}/mix_{name}",), ones=(0, 1)) for name in names]
     return mixes + [transposed(f"{theirs}.{name}.weight", f"{ours}/{name}") for name in names]
 
 

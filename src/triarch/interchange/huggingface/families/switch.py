@@ -12,8 +12,8 @@ from typing import Any
 
 from triarch.interchange.huggingface.families import t5
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, transposed
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, transposed
 from triarch.models import ModelConfig
 from triarch.models.layers.experts import Experts
 
@@ -21,7 +21,7 @@ _LAYERS, _SPARSE = 12, 3
 _ROUTER = "router.classifier.weight"
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     fields.only("router_bias", False)
     fields.only("router_ignore_padding_tokens", False)
@@ -43,7 +43,7 @@ def read(fields: Fields) -> ModelConfig:
     return dataclasses.replace(config, feed_forward=experts, feed_forward_every=every)
 
 
-def _every(fields: Fields, side: str, num_layers: int) -> int:
+def _every(fields: ConfigFields, side: str, num_layers: int) -> int:
     """Returns how far sparse layers of a side are apart; the class puts the first into layer 1, or into all."""
     name = f"num_sparse_{side}_layers"
     sparse = fields.get(name, _SPARSE)
@@ -72,7 +72,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     found = [rule for rule in t5.rules(config) if "DenseReluDense" not in rule.theirs]
     for side, place in (("encoder", 1), ("decoder", 2)):

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import ACTIVATIONS, Fields
-from triarch.interchange.huggingface.table import Rule, norm, same, transposed
+from triarch.interchange.huggingface.fields import ACTIVATIONS, ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, norm, same, transposed
 from triarch.models import ModelConfig
 
 _IGNORED = (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",)
@@ -32,17 +32,17 @@ class _Defaults:
     relative_bias_per_layer: bool = False
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json of T5's describes."""
     return _read(fields, _Defaults())
 
 
-def read_umt5(fields: Fields) -> ModelConfig:
+def read_umt5(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json of UMT5's describes."""
     return _read(fields, _Defaults(250112, 1024, 8, 6, "gated-gelu", relative_bias_per_layer=True))
 
 
-def _read(fields: Fields, defaults: _Defaults) -> ModelConfig:
+def _read(fields: ConfigFields, defaults: _Defaults) -> ModelConfig:
     gated, activation = _feed_forward(fields, defaults.feed_forward_proj)
     num_layers = fields.count("num_layers", defaults.num_layers)
     scaled = fields.flag("scale_decoder_outputs", fields.get("tie_word_embeddings", None) is not False)
@@ -70,7 +70,7 @@ def _read(fields: Fields, defaults: _Defaults) -> ModelConfig:
     )
 
 
-def _feed_forward(fields: Fields, default: str) -> tuple[bool, Any]:
+def _feed_forward(fields: ConfigFields, default: str) -> tuple[bool, Any]:
     given = fields.get("feed_forward_proj", default)
     kind, _, name = str(given).rpartition("-")
     gated = kind == "gated"
@@ -108,7 +108,7 @@ def _feed_forward_name(config: ModelConfig) -> str:
     return "gelu_new" if config.activation == "gelu_tanh" else config.activation
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     return (
         same(_INPUT, "embedding/table"),
@@ -118,7 +118,7 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def _stack(config: ModelConfig, side: str, feed_forward: int) -> list[Rule]:
+def _stack(config: ModelConfig, side: str, feed_forward: int) -> list[TensorRule]:
     block, ours = f"{side}.block.{{layer}}.layer", f"{side}/{{layer}}"
     bias = "0.SelfAttention.relative_attention_bias.weight"
     found = [
@@ -144,7 +144,7 @@ def _stack(config: ModelConfig, side: str, feed_forward: int) -> list[Rule]:
     ]
 
 
-def _attention(theirs: str, ours: str) -> list[Rule]:
+def _attention(theirs: str, ours: str) -> list[TensorRule]:
     names = {"q": "query", "k": "key", "v": "value", "o": "output"}
     return [transposed(f"{theirs}.{letter}.weight", f"{ours}/{name}") for letter, name in names.items()]
 

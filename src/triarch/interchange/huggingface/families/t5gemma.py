@@ -10,15 +10,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import Fields, activation_name, layer_types, own_sizes, rope_parameters
-from triarch.interchange.huggingface.table import Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import (
+    ConfigFields,
+    activation_name,
+    layer_types,
+    own_sizes,
+    rope_parameters,
+)
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 from triarch.models.shape import SIDE_SIZES, Side
 
 _SIDES = ("encoder", "decoder")
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     sides = [_read_side(fields.inner(side)) for side in _SIDES]
     sizes = own_sizes(*({name: side[name] for name in SIDE_SIZES} for side in sides))
@@ -52,7 +58,7 @@ def read(fields: Fields) -> ModelConfig:
     )
 
 
-def _read_side(fields: Fields) -> dict[str, Any]:
+def _read_side(fields: ConfigFields) -> dict[str, Any]:
     """Returns what the two sides have in common."""
     base, scaling = fields.rope(10_000.0)
     if scaling is not None:
@@ -75,7 +81,7 @@ def _read_side(fields: Fields) -> dict[str, Any]:
     }
 
 
-def _global_layers(fields: Fields, num_layers: int) -> tuple[int, int] | None:
+def _global_layers(fields: ConfigFields, num_layers: int) -> tuple[int, int] | None:
     return fields.global_layers(num_layers, layer_types(num_layers, 2, 1))
 
 
@@ -126,7 +132,7 @@ def special(roles: Mapping[str, int]) -> dict[str, Any]:
     return {**special_ids(roles), "encoder": sides, "decoder": {**sides, **start}}
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     return (
         same("model.encoder.embed_tokens.weight", "embedding/encoder_table"),
@@ -137,7 +143,7 @@ def rules(config: ModelConfig) -> Sequence[Rule]:
     )
 
 
-def _stack(side: str) -> list[Rule]:
+def _stack(side: str) -> list[TensorRule]:
     layer, ours = f"model.{side}.layers.{{layer}}", f"{side}/{{layer}}"
     cross = [*_attention(f"{layer}.cross_attn", f"{ours}/cross_attention"), *_norms(layer, "cross_attn", ours, "cross")]
     return [
@@ -150,14 +156,14 @@ def _stack(side: str) -> list[Rule]:
     ]
 
 
-def _norms(layer: str, theirs: str, ours: str, name: str) -> list[Rule]:
+def _norms(layer: str, theirs: str, ours: str, name: str) -> list[TensorRule]:
     return [
         *norm(f"{layer}.pre_{theirs}_layernorm", f"{ours}/{name}_norm"),
         *norm(f"{layer}.post_{theirs}_layernorm", f"{ours}/post_{name}_norm"),
     ]
 
 
-def _attention(theirs: str, ours: str) -> list[Rule]:
+def _attention(theirs: str, ours: str) -> list[TensorRule]:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "output"}
     return [rule for part, name in names.items() for rule in linear(f"{theirs}.{part}", f"{ours}/{name}")]
 
