@@ -81,6 +81,7 @@ def test_scanned_export_runs_unrolled(tmp_path):
     np.testing.assert_allclose(unrolled, exports.logits(tiny.REDLLM, batch), rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_written_on_eight_devices_and_loaded_on_one(tmp_path):
     process = python(EXPORT_ON_MESH, tmp_path / "sharded", devices=8, optimise=False)
     output, errors = process.communicate(timeout=120)
