@@ -49,6 +49,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_likelihoods_are_those_of_training(run, tmp_path, capsys):
     """Of the tokens of inputs and targets as a store has them, ends included."""
     asked = [{"inputs": "7 + 1 =", "choices": ["8", "Eleven"], "targets": "8", "task": "sums", "cluster": "numbers"}]
