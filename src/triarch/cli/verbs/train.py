@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir",
         required=True,
         metavar="FOLDER",
-        help="run folder, created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
+        help="run folder, or its URL (gs://bucket/run), created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
         "SIGTERM or Ctrl-C saves after the current step and exits with status 0",
     )
     parser.add_argument(
