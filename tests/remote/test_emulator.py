@@ -15,7 +15,7 @@ import pytest
 
 from triarch.remote import Objects, runs
 
-from .test_verbs import journey
+from .test_verbs import journey, prepare
 
 pytest.importorskip("gcsfs")
 server = pytest.importorskip("gcp_storage_emulator.server")
@@ -101,7 +101,7 @@ def test_a_run_through_503s_slow_answers_and_cut_connections(proxy, tmp_path):
 
 
 def test_kill_9_and_two_writers(proxy, tmp_path):
-    journey("gs://b/work", tmp_path, call)
+    prepare("gs://b/work", tmp_path, call)
     url = "gs://b/work/runs/long"
     train = ("train", f"--gin_file={tmp_path / 'run.gin'}", f"--workdir={url}", "--gin.RunConfig.steps=4000")
     first = start(*train)

@@ -34,14 +34,19 @@ CheckpointConfig.every = 2
 SEVERAL = ("--num_processes=2", "--process_id=0", "--coordinator=h:1")
 
 
-def journey(url, folder, call):
-    """Prepares, trains, resumes, exports and evaluates below `url`, by `call` of a command's arguments."""
+def prepare(url, folder, call):
+    """Makes a store below `url`, and the gin file of a run that reads it, by `call` of a command's arguments."""
     (folder / "text").mkdir()
     for index in range(30):
         (folder / "text" / f"{index}.txt").write_text(f"the cat {index} sat on the mat. " * 10)
     (folder / "run.gin").write_text(SETTINGS.replace("URL", url))
     text = ("--task=files", f"--files={folder / 'text'}", "--vocabulary=bytes", "--window=32")
     call("prepare", *text, "--validation_fraction=0.2", f"--output={url}/stores/text")
+
+
+def journey(url, folder, call):
+    """Prepares, trains, resumes, exports and evaluates below `url`."""
+    prepare(url, folder, call)
     call("train", f"--gin_file={folder / 'run.gin'}", f"--workdir={url}/runs/first", f"--json={url}/trained.json")
     call("train", f"--workdir={url}/runs/first", "--continue_with=RunConfig.steps=6")
     call("export", f"--workdir={url}/runs/first", "--format=orbax", f"--output={url}/exports/first")
