@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 from tests.interchange import exports
-from tests.interchange.huggingface.test_expressible import SIZES, published
+from tests.interchange.huggingface.families.test_expressible import SIZES, published
 from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece
 from triarch.cli.main import main
 from triarch.errors import UserError
@@ -77,7 +77,7 @@ def test_texts_and_pairs_with_labels_are_framed_as_in_their_store(name, tmp_path
     tokenizer = VOCABULARIES[name]()
     texts = [text for text in tricky_texts()[:200] if text]
     pairs = list(zip(texts, reversed(texts), strict=True))
-    theirs = auto_tokenizer(tmp_path, tokenizer, Reading(*ends(tokenizer), token_types=True))
+    theirs = auto_tokenizer(tmp_path, tokenizer, TextReading(*ends(tokenizer), token_types=True))
     frame = framing(tokenizer, 2000)
     alone, together = theirs(texts), theirs([first for first, _ in pairs], [second for _, second in pairs])
     for encoded, rows in ((alone, [(text, None) for text in texts]), (together, pairs)):

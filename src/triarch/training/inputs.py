@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -51,6 +52,13 @@ class Inputs:
     def window(self) -> int:
         """Tokens of one example, over both sides."""
         return self.config.data.window
+
+    def least_rows(self, size: int) -> int:
+        """Returns the rows of a batch of `size` examples; of such that share rows, what their mean length allows."""
+        if not self.config.data.pack_batches:
+            return size
+        splits = [store.manifest.splits[self.config.data.train_split] for store in self.stores]
+        return math.ceil(size * min(split.tokens / split.examples for split in splits) / self.window)
 
     @property
     def segment(self) -> Segment:

@@ -10,17 +10,10 @@ import pytest
 from scipy.special import log_softmax
 
 from tests.interchange import exports
-from tests.interchange.huggingface import (
-    parity,
-    test_bart,
-    test_bert,
-    test_gemma3,
-    test_gpt2,
-    test_gpt_neox,
-    test_modernbert,
-    test_t5,
-    test_t5gemma,
-)
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.decoders import test_gemma3, test_gpt2, test_gpt_neox
+from tests.interchange.huggingface.families.encoder_decoders import test_bart, test_t5, test_t5gemma
+from tests.interchange.huggingface.families.encoders import test_bert, test_modernbert
 from tests.interchange.huggingface.folders import LLAMA
 from tests.interchange.huggingface.parity import torch
 from tests.models import tiny

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
-from triarch.interchange.huggingface.families import t5
+from triarch.interchange.huggingface.families.encoder_decoders import t5
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.fields import ConfigFields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER, TensorRule, same, transposed
