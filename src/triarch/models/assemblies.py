@@ -92,6 +92,10 @@ class Transformer(nnx.Module):
         scale = 1 / math.sqrt(config.d_model) if config.logits_scale == "rsqrt_d_model" else config.logits_scale
         return Unembedding(self.embedding.output_kernel, bias, scale, config.logits_softcap)
 
+    def next_logits(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch vocab"]:
+        """Returns float32 logits of the token after the last column."""
+        return self.unembedding().logits(hidden[:, -1])
+
     def __call__(self, batch: Batch) -> Float[Array, "batch length vocab"]:
         """Returns float32 logits."""
         return self.unembedding().logits(self.hidden(batch))

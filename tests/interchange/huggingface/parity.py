@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from tests.models import tiny
 from triarch.interchange import LoadedModel, read_export
-from triarch.interchange.huggingface import Opened, choose_family, open_folder, write_huggingface, write_import
+from triarch.interchange.huggingface import OpenedFolder, choose_family, open_folder, write_huggingface, write_import
 from triarch.interchange.streamed import open_export
 from triarch.models.network import flatten, parameters_of
 
@@ -104,7 +104,7 @@ class Imported:
 
     model: Any
     folder: Path
-    opened: Opened
+    opened: OpenedFolder
     export: Path
     loaded: LoadedModel
 

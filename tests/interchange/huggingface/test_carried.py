@@ -10,7 +10,8 @@ import pytest
 
 import triarch
 from tests.interchange import exports
-from tests.interchange.huggingface import folders, parity, test_bart
+from tests.interchange.huggingface import folders, parity
+from tests.interchange.huggingface.families.encoder_decoders import test_bart
 from tests.interchange.huggingface.parity import torch
 from tests.interchange.huggingface.test_special_ids import our_loss, their_loss
 from tests.models import tiny as models

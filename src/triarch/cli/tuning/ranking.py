@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
     ).add_argument(
         "--rank_file", action="append", default=[], type=Path, metavar="FILE",
         help="JSON lines of inputs, choices (a list) and targets (the right one, or its number from 0), and the names "
-        "of their task and cluster; repeatable",
+        "of their task, their cluster, and the item that several may be about (it counts once in errors); repeatable",
     )  # fmt: skip
 
 
@@ -115,10 +115,38 @@ def _asked(
     overlap = _overlap(path, model, tokenizer, questions)
     return ranked, {
         **model_facts(name, model),
+        **_costs(model, tokenizer, ranked),
         "path": str(path),
         "results": [dataclasses.asdict(one) for one in summaries],
         "trained_on": overlap,
     }
+
+
+def _costs(model: LoadedModel, tokenizer: Any, ranked: Sequence[Ranked]) -> dict[str, Any]:
+    """Returns whether a model was tuned on inputs and targets, how it reads inputs, and what reading a choice costs.
+
+    The FLOPs are those of a forward pass over the mean number of tokens of the questions' inputs and choices.
+    """
+    from triarch.decoding import Conventions
+
+    config = model.config
+    lengths = [len(tokenizer.encode(one.question.inputs)) for one in ranked]
+    choices = [count for one in ranked for count in one.tokens]
+    inputs, choice = round(sum(lengths) / len(lengths)), round(sum(choices) / len(choices))
+    sides = (inputs, choice) if config.architecture == "encoder-decoder" else (0, inputs + choice)
+    return {
+        "is_tuned": _is_supervised(model.origin.objective),
+        "bidirectional_prompt": Conventions.of(model).bidirectional_prompt,
+        "forward_flops_paper": config.flops(*sides, "paper"),
+        "forward_flops_train": config.flops(*sides, "train", choice) / 3,
+    }
+
+
+def _is_supervised(objective: Any) -> bool:
+    """Returns whether an objective, by its fields, or a part of it learns targets of inputs."""
+    if isinstance(objective, Mapping):
+        return objective.get("class") == "Supervised" or any(map(_is_supervised, objective.values()))
+    return isinstance(objective, list | tuple) and any(map(_is_supervised, objective))
 
 
 def _lines(summaries: Sequence[Summary]) -> list[str]:

@@ -17,12 +17,13 @@ from triarch.decoding.prompts import num_places
 from triarch.decoding.scoring import PSEUDO, Pseudo
 from triarch.errors import UserError, nearest
 from triarch.evaluation.checksums import parameter_checksums
-from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
+from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.few_shot.suites import TaskSuite
 from triarch.fields import Count, Limits, Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
 from triarch.progress import Progress
+from triarch.tokenizers import Tokenizer
 
 # What the harness takes for a model that does not say, and where those of Hugging Face do.
 _MAX_LENGTH = 2048
