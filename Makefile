@@ -70,7 +70,8 @@ beam-test: beam
 coverage-test: $(INSTALLED)
 	$(BIN)/python -m pytest -s -m coverage
 
-# Adds PyTorch and transformers, the reference of the parity tests, which are skipped without them.
+# Adds PyTorch, transformers, peft and sentence-transformers, the references of the parity tests, which are skipped without
+# them.
 hf: $(VENV)/installed-hf
 
 $(VENV)/installed-hf: $(INSTALLED)

@@ -21,9 +21,18 @@ TASKS = [
 BEAM = ["apache-beam>=2.77,<3"]
 # fsspec's way to gs:// URLs; its versions go with fsspec's.
 GCS = ["gcsfs>=2025.9,<2027"]
-HF = ["torch==2.13.0", "transformers>=5.20,<6", "accelerate>=1.10,<2"]
 # Its BM25 is the baseline of retrieval.
 RETRIEVAL = ["bm25s>=0.3,<0.4"]
+# What exports are opened with, and measured against, by the parity tests.
+HF = [
+    "torch==2.13.0",
+    "transformers>=5.20,<6",
+    "accelerate>=1.10,<2",
+    "peft>=0.21,<1",
+    "sentence-transformers>=6.2,<7",
+    "pytrec_eval-terrier>=0.5.10,<0.6",
+    *RETRIEVAL,
+]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1,<2"]
 WANDB = ["wandb>=0.31,<1"]
 # torch and transformers are needed only beside it, by the parity tests.

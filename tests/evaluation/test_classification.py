@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training import tiny
+from triarch.cli.main import main
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.evaluation.classification import classify
@@ -54,6 +55,7 @@ def config(store: TokenStore, architecture: str, objective, **changes):
     return dataclasses.replace(found, data=data, model=model, batch_size=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     ["encoder-only", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decoder-only", "encoder-decoder"))],
@@ -80,6 +82,34 @@ def test_it_learns_and_keeps_the_best(architecture, stores, tmp_path):
         model.logits({})
     with pytest.raises(UserError, match=r"its labels are numbers, and Classify expects classes: learn them with Class"):
         classify(model, stores["share"], "validation")
+
+
+@pytest.mark.slow
+def test_a_pipeline_reads_the_export_of_a_classifier_with_a_vocabulary_of_ours(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    rows = [
+        (f"a {word} film, number {number}", kind) for number in range(40) for kind, word in enumerate(("dull", "fine"))
+    ]
+    (tmp_path / "rows.tsv").write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
+    sizes = dict(num_encoder_layers=2, d_model=32, d_ff=32, num_heads=2, head_dim=16, vocab_size=264)
+    for words in (
+        [
+            *("prepare", "--task=files", f"--files={tmp_path}/rows.tsv", "--layout=labelled", "--label_field=label"),
+            *("--label_names=negative,positive", "--vocabulary=bytes", "--window=48", f"--output={tmp_path}/store"),
+        ],
+        [
+            *("train", "--gin_file=runs/classify.gin", "--gin_file=models/ettin_encoder/laptop_xs.gin"),
+            *(f"--gin.ModelConfig.{name}={value}" for name, value in sizes.items()),
+            *(f"--gin.DataConfig.store='{tmp_path}/store'", f"--workdir={tmp_path}/run", "--gin.DataConfig.window=48"),
+            *("--gin.RunConfig.steps=60", "--gin.RunConfig.batch_size=16", "--gin.Cosine.peak=3e-3"),
+        ],
+        ["export", f"--workdir={tmp_path}/run", "--format=huggingface", f"--output={tmp_path}/export"],
+    ):
+        assert main(words) == 0
+    pipe = transformers.pipeline("text-classification", model=str(tmp_path / "export"))
+    told = [found["label"] for found in pipe([text for text, _ in rows])]
+    assert told == [("negative", "positive")[label] for _, label in rows]
 
 
 @pytest.mark.slow

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from triarch.errors import UserError
 from triarch.files import read_regular, regular_files
 from triarch.loading import tokenizer_of
+from triarch.objectives import learns_labels
 
 if TYPE_CHECKING:
     from triarch.interchange import StoredModel
+    from triarch.tokenizers import Tokenizer
+    from triarch.tokenizers.as_huggingface import TextReading
 
 # A tokenizer.json is missing: AutoTokenizer says so, where it would make up an empty vocabulary otherwise.
 _NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode() + b"\n"}
@@ -29,24 +32,16 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     if model.origin.imported is not None and model.vocabulary.get("kind") == "huggingface":
         return {}
     try:
-        from triarch.decoding import Conventions
-        from triarch.tokenizers.as_huggingface import Reading, huggingface_files
+        from triarch.tokenizers.as_huggingface import huggingface_files
         from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
 
-        conventions, architecture = Conventions.of(model), model.config.architecture
-        start = conventions.decoder_start if architecture == "decoder-only" else ()
-        reading = Reading(
-            before=(*start, *conventions.before),
-            after=conventions.after,
-            mask=architecture == "encoder-only",
-            sentinels=architecture == "encoder-decoder",
-        )
+        tokenizer = tokenizer_of(model)
         folder = model.vocabulary_files
         found = {
             path.name: read_regular(path, MOST_TOKENIZER_BYTES, folder.parent)
             for path in (regular_files(folder, folder.parent) if folder else ())
         }
-        files = huggingface_files(tokenizer_of(model), found, reading)
+        files = huggingface_files(tokenizer, found, _reading(model, tokenizer))
     except UserError as error:
         return _without(str(error))
     except ImportError as error:
@@ -57,6 +52,27 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
             f"triarch export: tokenizer.json gives other ids than the model was trained on for {what}", file=sys.stderr
         )
     return files.contents
+
+
+def _reading(model: StoredModel, tokenizer: Tokenizer) -> TextReading:
+    """Returns how a model reads text: as its store of labels was framed, or as a prompt is."""
+    from triarch.tokenizers.as_huggingface import TextReading
+
+    if learns_labels(model.origin.objective):
+        from triarch.prepare.labelled.framing import ends
+
+        before, after = ends(tokenizer)
+        return TextReading(before, after, token_types=model.config.token_types > 1)
+    from triarch.decoding import Conventions
+
+    conventions, architecture = Conventions.of(model), model.config.architecture
+    start = conventions.decoder_start if architecture == "decoder-only" else ()
+    return TextReading(
+        before=(*start, *conventions.before),
+        after=conventions.after,
+        mask=architecture == "encoder-only",
+        sentinels=architecture == "encoder-decoder",
+    )
 
 
 def _without(reason: str) -> Mapping[str, bytes]:

@@ -19,6 +19,21 @@ def one_step(text: str) -> Any:
     return text if text == BEST else int(text)
 
 
+def one_or_several(text: str) -> Any:
+    """Returns what `one_step` does, or the text itself if it asks for several, see `several`; the type of a flag."""
+    parts = [part.strip() for part in text.split(",")]
+    if text == ALL or (len(parts) > 1 and all(part.isdecimal() for part in parts)):
+        return text
+    if len(parts) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers of checkpoints between commas, or {ALL!r}")
+    return one_step(text)
+
+
+def several(step: Any) -> bool:
+    """Returns whether a flag such as 100,200 or all asks for a series of checkpoints, and not for one."""
+    return isinstance(step, str) and step != BEST
+
+
 def chosen_steps(path: Path, text: str | None) -> list[Any]:
     """Returns the checkpoints that a flag such as 100,200, all or best asks for; [None] for the newest whole one.
 

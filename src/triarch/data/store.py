@@ -52,7 +52,7 @@ class SplitReader:
     of a packed store, whose documents are a query (1), its passage (2) and hard negatives. Reading is thread-safe.
     """
 
-    def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
+    def __init__(self, store: Path, name: str, manifest: manifests.StoreManifest):
         """The examples of split `name`.
 
         Raises:
@@ -130,7 +130,7 @@ class TokenStore:
     """
 
     path: Path
-    manifest: manifests.Manifest
+    manifest: manifests.StoreManifest
     token_bytes: TokenBytes
 
     @classmethod

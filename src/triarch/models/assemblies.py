@@ -90,6 +90,10 @@ class Transformer(nnx.Module):
         bias = None if self.logits_bias is None else self.logits_bias[...]
         return Unembedding(self.embedding.output_kernel, bias, config.logits_factor, config.logits_softcap)
 
+    def next_logits(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch vocab"]:
+        """Returns float32 logits of the token after the last column."""
+        return self.unembedding().logits(hidden[:, -1])
+
     def __call__(self, batch: Batch) -> Float[Array, "batch length vocab"]:
         """Returns float32 logits."""
         return self.unembedding().logits(self.hidden(batch))

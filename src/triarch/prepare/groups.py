@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.data.manifest import VOCABULARY, Manifest, Split
+from triarch.data.manifest import VOCABULARY, Split, StoreManifest
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -153,7 +153,7 @@ def prepare_groups(
                 raise UserError(f"split {name!r} has no row{told}: give more, or another --validation_fraction")
         settings = dataclasses.asdict(files) | {"query_length": query_length, "passage_length": passage_length}
         del settings["paths"], settings["skip_bad_records"]
-        manifest = Manifest(
+        manifest = StoreManifest(
             task=task,
             layout=GROUPS,
             window=window,

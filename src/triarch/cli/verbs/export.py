@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import export_embedder, steps
-from triarch.cli.outputs import check_new_folder
+from triarch.cli import export_embedder, export_series, steps
+from triarch.cli.outputs import check_folder, check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
 
@@ -27,10 +27,14 @@ AutoModelForSeq2SeqLM and AutoModelForCausalLM load with trust_remote_code=True.
 recurrence, say) is written in a layout that README.md describes and `triarch import` reads. Started on all hosts of a
 slice, the first one writes, and none needs its accelerator.
 
+With --step=all, or several as 1000,2000, --output holds a folder step-N of each of these checkpoints; started again,
+the export goes on with those that are not there yet.
+
 README.md is a model card made from the run's own record: architecture, counts, data, tokens, losses, how to load."""
 EXAMPLE = """  triarch export --workdir=runs/redllm_small --output=exports/redllm_small --dtype=bfloat16
   triarch export --workdir=runs/llama_small --output=hf/llama_small --format=huggingface
   triarch export --workdir=runs/retriever --output=st/retriever --format=sentence_transformers --prompt='query=query: '
+  triarch export --workdir=runs/llama_small --output=hf/llama_by_step --format=huggingface --step=all
   triarch export --workdir=runs/llama_adapted --output=hf/llama_adapter --format=peft"""
 
 FORMATS = ("orbax", "huggingface", export_embedder.FORMAT, "peft")
@@ -44,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, type=Path, metavar="DIR", help="folder to make")
     add("--format", default="orbax", help=f"{', '.join(FORMATS)} (default: %(default)s)")
     add("--dtype", help="float32, bfloat16 or float16 (default: float32; with huggingface the type of each tensor)")
-    add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
+    add(
+        "--step",
+        type=steps.one_or_several,
+        metavar="STEP",
+        help=f"{steps.HELP}; several, as 1000,2000, or 'all': a folder step-N of each",
+    )
     add("--family", help="with huggingface: the class to write for, e.g. llama, redllm, or triarch for its own layout")
     add("--max_shard_size", default="5GB", help="with huggingface: of one safetensors file (default: %(default)s)")
     add("--merge_adapter", action="store_true", help="of a run with RunConfig.adapter: write the sums with its base")
@@ -64,10 +73,18 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         raise UserError("--family goes with --format=huggingface")
     if args.format != export_embedder.FORMAT:
         export_embedder.refuse_flags(args)
-    check_new_folder("output", args.output, args.overwrite)
+    in_series = steps.several(args.step)
+    if in_series:
+        check_folder("output", args.output)
+    else:
+        check_new_folder("output", args.output, args.overwrite)
     _check_adapter(args)
     if not first_alone():
         return None
+    return export_series.write(args, _write) if in_series else _write(args)
+
+
+def _write(args: argparse.Namespace) -> dict[str, Any]:
     if args.format in ("huggingface", export_embedder.FORMAT):
         return _write_huggingface(args)
     if args.format == "peft":

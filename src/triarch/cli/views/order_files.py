@@ -22,34 +22,41 @@ from triarch.files import whole
 from triarch.training.record.order import DataOrder, OrderPart
 
 NAMED = ("store", "source", "part")
+EXAMPLE_COLUMNS = ("step", "row", "epoch", "store", "example")
+DOCUMENT_COLUMNS = (
+    "document",
+    "source",
+    "record",
+    "byte_start",
+    "byte_end",
+    "part",
+    "token_start",
+    "token_end",
+    "document_tokens",
+)
 
 
 class OrderTable:
     """An `OrderPart` as columns: whole numbers, -1 for none, or numbers of names."""
 
-    columns = (
-        *("step", "row", "epoch", "store", "example", "document", "source", "record", "byte_start", "byte_end"),
-        *("part", "token_start", "token_end", "document_tokens"),
-    )
-
     def __init__(self, order: DataOrder, stores: Sequence[str]):
         """The parts of `order`, whose stores are called `stores`."""
         self._names = {"store": stores, "source": order.names, "part": PART_NAMES}
+        self.columns = EXAMPLE_COLUMNS + (DOCUMENT_COLUMNS if order.documents else ())
+        self.named = [name for name in NAMED if name in self.columns]
 
     def names(self, column: str) -> Sequence[str]:
         """Returns the names that a column of `NAMED` holds numbers of."""
         return self._names[column]
 
-    @staticmethod
-    def values(part: OrderPart) -> dict[str, np.ndarray]:
+    def values(self, part: OrderPart) -> dict[str, np.ndarray]:
         """Returns the columns of `part`."""
-        own = {name: getattr(part, name) for name in ("step", "row", "epoch", "store", "example")}
-        return {name: own[name] if name in own else getattr(part.pieces, name) for name in OrderTable.columns}
+        return {name: getattr(part if name in EXAMPLE_COLUMNS else part.pieces, name) for name in self.columns}
 
     def rows(self, part: OrderPart) -> Iterator[dict[str, Any]]:
         """Yields the rows of `part`, None where there is nothing."""
         columns = {name: values.tolist() for name, values in self.values(part).items()}
-        for name in NAMED:
+        for name in self.named:
             columns[name] = [self._names[name][number] for number in columns[name]]
         for row in zip(*columns.values(), strict=True):
             yield {name: None if value == MISSING else value for name, value in zip(columns, row, strict=True)}
@@ -71,7 +78,7 @@ class OrderFile(abc.ABC):
         """Completes the file."""
 
 
-class JsonLines(OrderFile):
+class JsonLinesOrder(OrderFile):
     """One object a line."""
 
     def __init__(self, path: Path, table: OrderTable):
@@ -110,7 +117,7 @@ class ArrowFile(OrderFile):
         self._writer: Any = (
             pyarrow.csv.CSVWriter(path, self._schema)
             if suffix == ".csv"
-            else pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=list(NAMED))
+            else pyarrow.parquet.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=list(table.named))
         )
 
     def write(self, part: OrderPart) -> None:
@@ -143,7 +150,7 @@ def check_output(path: Path) -> None:
 def written(path: Path, table: OrderTable) -> Iterator[OrderFile]:
     """Gives a file to append to, which is at `path` once all went well."""
     with whole(path) as temporary:
-        file = JsonLines(temporary, table) if path.suffix == ".jsonl" else ArrowFile(temporary, table, path.suffix)
+        file = JsonLinesOrder(temporary, table) if path.suffix == ".jsonl" else ArrowFile(temporary, table, path.suffix)
         try:
             yield file
             file.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, TensorFacts
+from triarch.interchange.huggingface.fields import ConfigFields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.models import ModelConfig
 from triarch.models.attention.attention_parts import SelfAttention
@@ -34,7 +34,7 @@ def differences(config: ModelConfig, family: Family, fields: Mapping[str, Any] |
     written = json.loads(json.dumps(family.write(config) if fields is None else fields))
     facts = TensorFacts(frozenset(_tensor_names(config, family)))
     try:
-        back = family.read(Fields(written, "config.json", family.class_name, facts))
+        back = family.read(ConfigFields(written, "config.json", family.class_name, facts))
         back.validate()
     except UserError as error:
         return [str(error).removeprefix("config.json: ")]

@@ -13,7 +13,7 @@ from triarch.models.attention.attention_parts import num_relative_biases
 from triarch.models.attention.cache import BlockCache
 from triarch.models.attention.relative_bias import RelativeBias, relative_bias_table
 from triarch.models.layers.context import StackContext
-from triarch.models.layers.dropout import Place, dropped
+from triarch.models.layers.dropout import DropoutPlace, dropped
 from triarch.models.layers.layer import LayerSpec
 from triarch.models.layers.mixer import Kept, Mixer
 from triarch.models.layers.norms import Norm
@@ -133,7 +133,7 @@ class Block(nnx.Module):
         norm: Norm | None,
         post_norm: Norm | None,
         context: StackContext,
-        place: Place,
+        place: DropoutPlace,
     ) -> jax.Array:
         """Returns the residual stream after a sublayer's update."""
         update = update if post_norm is None else post_norm(update)

@@ -30,7 +30,8 @@ class OrderPart:
       store: number of the store.
       example: index in the store's split.
       pieces: which document, where it lies and which of its tokens these are, see `Pieces`; its `place` counts the rows
-        of this part, its `source` is the number of the file in `DataOrder.names`.
+        of this part, its `source` is the number of the file in `DataOrder.names`. None where documents were not asked
+        for: then each row of a batch is one run of tokens.
     """
 
     step: np.ndarray
@@ -38,34 +39,37 @@ class OrderPart:
     epoch: np.ndarray
     store: np.ndarray
     example: np.ndarray
-    pieces: Pieces
+    pieces: Pieces | None
 
 
 class DataOrder:
     """The order in which a run reads documents, over all its segments.
 
     Attributes:
+      documents: whether it says which documents examples are made of.
       names: the files met so far; it grows.
       stores: folders of the stores, by their numbers.
     """
 
-    def __init__(self, segments: Sequence[Inputs], host: tuple[int, int] | None = None):
+    def __init__(self, segments: Sequence[Inputs], host: tuple[int, int] | None = None, documents: bool = True):
         """The order of a run's training batches.
 
         Args:
           segments: of the run, in order.
           host: (I, N) for the rows that host I of N reads; None for all.
+          documents: look up which documents examples are made of.
 
         Raises:
-          UserError: a store was made before provenance was recorded, or its provenance is damaged; rows cannot be
-            shared out evenly.
+          UserError: a store was made before provenance was recorded, or its provenance is damaged, and documents are
+            asked for; rows cannot be shared out evenly.
         """
+        self.documents = documents
         self.names: list[str] = []
         self._numbers: dict[str, int] = {}
         self._segments = [_Rows.of(inputs, host) for inputs in segments]
         splits = _splits(segments)
         self.stores = [str(splits[number][0].path) if number in splits else "" for number in range(max(splits) + 1)]
-        self._provenance = {number: store.provenance(split) for number, (store, split) in splits.items()}
+        self._provenance = {number: store.provenance(split) for number, (store, split) in splits.items() if documents}
         self._known: dict[int, list[int]] = {number: [] for number in splits}
 
     def parts(self, steps: range) -> Iterator[tuple[int, OrderPart]]:
@@ -76,7 +80,7 @@ class DataOrder:
         Raises:
           UserError: a table is damaged.
         """
-        each = max(provenance.runs_per_example for provenance in self._provenance.values())
+        each = max([provenance.runs_per_example for provenance in self._provenance.values()], default=1)
         size = max(1, int(_RUNS / each))
         rows = self._ids(steps)
         while some := list(itertools.islice(rows, size)):
@@ -94,6 +98,8 @@ class DataOrder:
 
     def _part(self, ids: np.ndarray) -> OrderPart:
         step, row, store, example, epoch = ids.T
+        if not self.documents:
+            return OrderPart(step=step, row=row, epoch=epoch, store=store, example=example, pieces=None)
         found = []
         for number, provenance in self._provenance.items():
             places = np.flatnonzero(store == number)
