@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 SLICE = ("--name=redllm", "--zone=us-central2-b", "--accelerator-type=v4-16")
 FAST = ("--poll=0.05",)
 
@@ -166,6 +168,7 @@ def test_a_set_up_that_fails_names_the_worker(stage):
     assert verbs(stage)[-1] == "delete"
 
 
+@pytest.mark.slow
 def test_an_unreachable_worker_is_not_waited_for_forever(stage):
     stage.scene(training=("hang",), workers=2, unreachable=["0-1"], unreachable_from_look=2)
     result = watch(stage)

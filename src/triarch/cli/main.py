@@ -30,6 +30,7 @@ VERBS = {
     "embed": "texts to vectors, with a run, an export or an imported model",
     "describe": "parameters, FLOPs, memory and the resolved config of a model or run",
     "plan": "whether a run fits a TPU slice, what it would cost there, by the TPU compiler",
+    "coordinates": "how far activations move in the first updates, by width: muP's coordinate check",
     "sweep": "prepare, train, evaluate and export every run of a study",
     "fit": "fit a scaling law to a CSV table",
     "report": "write the one-page report of a study",
