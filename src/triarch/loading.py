@@ -30,6 +30,7 @@ from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
 from triarch.models.network import Specs, specs, unflatten
 from triarch.objectives import kept_head
+from triarch.remote import was_remote
 from triarch.schema import Anything, MapOf, OrNull, Record, Text, Whole
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def _is_run(folder: Path, step: Step) -> bool:
     if _has_checkpoints(folder):
         return True
     if not folder.is_dir():
+        if was_remote(folder):
+            raise UserError(f"{folder}: only flags of the command line read from buckets: copy it to a local folder")
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         raise UserError(f"{folder}: no such run or export{nearest(folder.name, siblings)}")
     if not is_export(folder):

@@ -71,6 +71,7 @@ def test_without_keys_or_rate_nothing_is_computed():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["encoder-only", "decoder-only", "encoder-decoder"])
 def test_every_place_counts_and_scan_and_recomputation_do_not(architecture):
     plain = states(architecture, ALL, keys=None)

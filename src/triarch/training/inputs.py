@@ -53,10 +53,8 @@ class Inputs:
         """Tokens of one example, over both sides."""
         return self.config.data.window
 
-    @property
-    def least_rows(self) -> int:
-        """Rows of a batch; of examples that share rows, as few as their mean length allows."""
-        size = self.config.batch_size
+    def least_rows(self, size: int) -> int:
+        """Returns the rows of a batch of `size` examples; of such that share rows, what their mean length allows."""
         if not self.config.data.pack_batches:
             return size
         splits = [store.manifest.splits[self.config.data.train_split] for store in self.stores]

@@ -19,7 +19,7 @@ def least_bytes(run: Run) -> dict[str, int]:
     hidden states of one layer: activations take many times that. Examples that share rows count by their mean length.
     """
     config = run.config
-    tokens = run.inputs.least_rows * sum(run.objective.lengths.values())
+    tokens = run.inputs.least_rows(config.batch_size) * sum(run.objective.lengths.values())
     features = 3 * np.dtype(np.int32).itemsize * tokens
     # A layer's input, at two bytes a number at least.
     width = min(config.model.d_model, config.model.of_side("decoder").d_model)

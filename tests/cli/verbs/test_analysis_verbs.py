@@ -46,6 +46,7 @@ def test_extrapolate_writes_tables_and_figures(folder, tmp_path, capsys):
     assert "nats/token" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_extrapolate_slows_the_rotation_of_a_model_that_is_there(folder, tmp_path):
     """Texts of the original length are read as before, although the longest of the same call slow the rotation."""
     arguments = ["extrapolate", f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", "--trained_length=8"]
@@ -80,6 +81,7 @@ def test_changes_that_extrapolate_refuses(flags, message, folder, tmp_path, caps
     assert message in error and "\n" not in error
 
 
+@pytest.mark.slow
 def test_attention_writes_tables_and_figures(folder, tmp_path, capsys):
     arguments = [f"--model={folder / 'red'}", f"--store={folder / 'suite/books'}", f"--output={tmp_path / 'out'}"]
     assert main(["attention", *arguments, "--layers=1", "--heads=1", f"--json={tmp_path / 'found.json'}"]) == 0

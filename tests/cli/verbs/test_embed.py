@@ -36,6 +36,7 @@ def write_model(folder, architecture):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", MODELS)
 def test_rows_are_the_texts_vectors_in_their_order(architecture, tmp_path, capsys):
     folder = write_model(tmp_path / "model", architecture)

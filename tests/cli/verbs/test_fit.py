@@ -217,6 +217,7 @@ def test_flops_in_other_units_name_their_rows(tmp_path):
     assert any("C, row 3" in warning and "FLOPs for each parameter" in warning for warning in result["warnings"])
 
 
+@pytest.mark.slow
 def test_rows_are_chosen_and_keep_their_numbers(tmp_path):
     cells = rows(16, loss={9: "40.0"})
     cells["status"] = ["failed"] * 2 + ["finished"] * 14
@@ -303,6 +304,7 @@ def test_every_law_is_at_hand(tmp_path):
     assert exponents == pytest.approx({"coefficient": 1.8, "exponent_N": -0.7, "exponent_D": 0.3}, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_budgets_laws_and_groups(tmp_path, capsys):
     cells = {"family": [], "cell": [], "N": [], "D": [], "loss": [], "paper": [], "train": []}
     rng = np.random.default_rng(1)

@@ -248,6 +248,7 @@ def _stores(rows, step):
     return list({row["row"]: row["store"] for row in rows if row["step"] == step}.values())
 
 
+@pytest.mark.slow
 def test_a_run_that_reads_on_after_another_is_told_before_it_is_begun(tmp_path, stores, capsys):
     """With `init_data`, steps are those that the other run would have made next, in a folder or in gin alone."""
     other, first = _run(tmp_path, stores, "windows", False)

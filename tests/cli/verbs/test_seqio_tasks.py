@@ -54,6 +54,7 @@ def test_a_mixture_has_seqios_rates(mixture):
     assert phase.weights == pytest.approx([rate / total for rate in rates.values()])
 
 
+@pytest.mark.slow
 def test_a_run_meets_the_rates(mixture):
     path, told = mixture
     bindings = ["RunConfig.batch_size=100", "RunConfig.steps=100", "RunConfig.eval_every=None"]

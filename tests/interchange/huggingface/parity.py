@@ -41,6 +41,12 @@ def cases(names: Iterable[str], *slow: str):
     )
 
 
+def first_quick(names: Iterable[str]):
+    """Parametrises a test by the names of its cases, all but the first left to `make slow-test`."""
+    names = list(names)
+    return cases(names, *names[1:])
+
+
 @dataclasses.dataclass(frozen=True)
 class Side:
     """Tokens of three rows: one full, one padded on the right, one padded on the left."""

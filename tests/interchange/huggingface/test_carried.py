@@ -86,6 +86,7 @@ def test_an_import_says_again_what_it_said(folder, imported, tmp_path):
     assert their_loss(folder, PAD) == pytest.approx(our_loss(loaded, BOS), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_changes_the_start_alone(folder, tuned, tmp_path):
     config, generation = give(tuned, tmp_path / "again")
     special = tiny_special()

@@ -76,6 +76,7 @@ def test_tokens_are_the_same(name, tmp_path):
         assert found == theirs(model, PROMPTS, beams, length_penalty), (beams, length_penalty)
 
 
+@pytest.mark.slow
 @parity.cases(MODELS, "bart")
 def test_a_forced_end_is_the_same(name, tmp_path):
     """As `forced_eos_token_id` has it: what is as long as it may be ends with it, in beams at no cost."""

@@ -110,6 +110,7 @@ def test_gradients_are_those_of_the_loop():
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-11 * np.abs(other).max())
 
 
+@pytest.mark.slow
 def test_scanning_and_rematerialising_change_no_gradient():
     """Nor the losses that layers add, of which there is one for each layer with experts."""
     with jax.enable_x64(True):

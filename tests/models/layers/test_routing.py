@@ -61,6 +61,7 @@ def test_an_expert_takes_the_first_tokens_that_choose_it(limit):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_padding_takes_no_room():
     spec = dataclasses.replace(FEW, capacity=3)
     config = dataclasses.replace(DECLLM, feed_forward=spec)

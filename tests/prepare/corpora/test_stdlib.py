@@ -43,6 +43,7 @@ def test_every_machine_has_enough(code, prose):
     assert sum(len(document.text) for document in prose.values()) > 1_000_000
 
 
+@pytest.mark.slow
 def test_prose_is_topics_and_docstrings(prose):
     from pydoc_data.topics import topics
 

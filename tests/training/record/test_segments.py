@@ -96,6 +96,7 @@ def test_another_batch_size_reads_each_example_once(config, run):
     assert lines[-1]["flops_paper"] == summary["flops_paper"] == pytest.approx(flops * 96)
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_a_restored_state_not_from_the_beginning(config, run, monkeypatch):
     """Interrupted within the second segment and started again with the workdir alone, it is the same run."""
     changed = constant(config, steps=12, batch_size=16, optimizer=AdamW(Cosine(1e-3), max_grad_norm=None))
@@ -122,6 +123,7 @@ def test_it_goes_on_with_a_restored_state_not_from_the_beginning(config, run, mo
     )
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_of_the_second_segment_lead_through_the_first_again(config, run):
     kept = dataclasses.replace(config, checkpoint=CheckpointConfig(every=4, keep_last=9))
     changed = constant(kept, steps=9, batch_size=16)

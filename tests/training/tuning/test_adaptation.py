@@ -96,6 +96,7 @@ def first_loss(config, workdir):
     return tiny.losses(workdir)[1]
 
 
+@pytest.mark.slow
 def test_balanced_sides_begin_as_the_formula_says(store, large, tmp_path, capsys):
     network = dataclasses.replace(DECODER, **BOTH)
     config = adapted(store, network, large)

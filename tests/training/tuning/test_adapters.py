@@ -49,6 +49,7 @@ def adapted_config(store, base, architecture="decoder-only", **changes):
     return tiny.run_config(store, architecture, **given | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "scan_layers"), [("encoder-only", True), ("decoder-only", False), ("encoder-decoder", True)]
 )
@@ -95,6 +96,7 @@ def test_gradients_are_those_of_the_chain_rule():
             np.testing.assert_allclose(found[f"adapter/{name}/{part}"], one, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     ["decoder-only", *(pytest.param(one, marks=pytest.mark.slow) for one in ("encoder-only", "encoder-decoder"))],
@@ -146,6 +148,7 @@ def check_exports(folder, loaded, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gradients_of_a_base_are_not_computed(store, base):
     config = adapted_config(store, base, execution=Execution("float32", scan_layers=True), microbatches=2)
     run = assemble(config, open_inputs(config))
@@ -164,6 +167,7 @@ def restored(workdir, step):
         return flatten(checkpointer.restore(workdir.absolute() / "checkpoints" / str(step) / "params"))
 
 
+@pytest.mark.slow
 def test_another_base_is_refused(store, base, tmp_path):
     config = adapted_config(store, base, steps=5)
     train(config, tmp_path / "run", "")

@@ -111,6 +111,7 @@ def test_the_gradient_is_that_of_finite_differences(teacher):
             assert float(jnp.sum(slopes[name] * direction)) == pytest.approx(expected, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_the_teacher_has_no_gradient(teacher):
     objective = bound(models.DECLLM, CausalLM(), teacher)
     network = Network(models.DECLLM, models.FLOAT32, make_head=objective.make_head)

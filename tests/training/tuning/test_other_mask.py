@@ -34,6 +34,7 @@ def runs(store, cache, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), list(itertools.permutations(SIDES)))
 @pytest.mark.parametrize("export", [False, True])
 def test_the_parameters_are_the_same_ones_under_the_other_mask(store, cache, runs, tmp_path, before, after, export):

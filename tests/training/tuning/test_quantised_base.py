@@ -80,6 +80,7 @@ def test_adapters_stand_beside_what_the_codes_mean(base):
         np.testing.assert_allclose(found[f"adapter/{name}/up"], 2 * down.mT @ slopes[name], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_run_beside_four_bits_loads_and_exports_what_it_trained(store, tmp_path):
     network = Network(model())
     write_export(tmp_path / "base", network.merge(jax.jit(lambda: network.init(0))()), Origin())

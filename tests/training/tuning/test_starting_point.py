@@ -138,6 +138,7 @@ def test_a_run_begins_with_a_checkpoint_of_another(config, other, tmp_path, caps
     assert tiny.losses(tmp_path / "run") == {step: reference[step + 4] for step in range(1, 5)}
 
 
+@pytest.mark.slow
 def test_parameters_alone_are_what_is_taken_by_default(config, other, tmp_path, capsys):
     train(begun_from(other, config, steps=1), tmp_path / "run", "")
     said = f"from the parameters of {other} of step 6, with a fresh optimizer, reading the data from the beginning\n"

@@ -183,14 +183,14 @@ def test_examples_that_share_rows_are_counted_by_their_rows(pairs):
     shares = dataclasses.replace(config, data=dataclasses.replace(config.data, pack_batches=True))
     inputs = open_inputs(shares)
     lengths = [sum(map(len, (one["inputs"], one["targets"]))) for one in inputs.stores[0].split("train")]
-    assert inputs.least_rows == math.ceil(32 * np.mean(lengths) / config.data.window)
-    assert open_inputs(config).least_rows == 32
+    assert inputs.least_rows(32) == math.ceil(32 * np.mean(lengths) / config.data.window)
+    assert open_inputs(config).least_rows(32) == 32
     runs = [assemble(one, open_inputs(one)) for one in (config, shares)]
     alone, together = (least_bytes(run)["batch"] for run in runs)
-    assert together * 32 == alone * inputs.least_rows
+    assert together * 32 == alone * inputs.least_rows(32)
     # Over four devices a batch has a multiple of four rows, no fewer than the examples take.
     planned, told = by_rows(shares, parse("v5e:2x2"))
-    assert inputs.least_rows <= planned.batch_size < 32 and planned.batch_size % 4 == 0
+    assert inputs.least_rows(32) <= planned.batch_size < 32 and planned.batch_size % 4 == 0
     assert planned.batch_size >= runs[1].tokens_per_step // config.data.window and not planned.data.pack_batches
     assert told == f"batch          32 examples in {planned.batch_size} rows of {config.data.window} tokens"
     unnamed = dataclasses.replace(shares, data=dataclasses.replace(shares.data, store=None))

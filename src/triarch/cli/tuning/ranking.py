@@ -160,21 +160,16 @@ def _lines(summaries: Sequence[Summary]) -> list[str]:
 
 def _overlap(path: Path, model: LoadedModel, tokenizer: Any, questions: Sequence[Question]) -> dict[str, Any]:
     """Returns, and warns of, what of the questions a run was trained on: tasks of such names, and equal inputs."""
-    import numpy as np
+    from triarch.evaluation.overlap import Trained
 
-    from triarch.evaluation.overlap import by_task, digest, trained_inputs, trained_stores
-
-    stores, split = trained_stores(path)
-    if not stores:
-        return {"tasks": {}, "equal_inputs": {}}
-    tasks = by_task(stores, split, dict.fromkeys(question.task for question in questions))
-    known, end = trained_inputs(stores, split), model.known_vocabulary["special"]["eos"]
-    equal: dict[str, int] = {}
-    for question in questions if known else ():
-        if digest(np.append(tokenizer.encode(question.inputs), end)) in known:
-            equal[question.task] = equal.get(question.task, 0) + 1
-    warn(path, tasks, equal)
-    return {"tasks": tasks, "equal_inputs": equal}
+    prompts: dict[str, list[str]] = {}
+    for question in questions:
+        prompts.setdefault(question.task, []).append(question.inputs)
+    trained, end = Trained.of(path, prompts), model.known_vocabulary["special"]["eos"]
+    found = {task: trained.equal_inputs(own, tokenizer, end) for task, own in prompts.items()}
+    equal = {task: count for task, count in found.items() if count}
+    warn(path, trained.tasks, equal)
+    return {"tasks": trained.tasks, "equal_inputs": equal}
 
 
 def warn(path: Path, tasks: dict[str, list[str]], equal: dict[str, int]) -> None:

@@ -49,6 +49,7 @@ class Block(nnx.Module):
         self.constrain = site.constrain
         self.norm_position = shape.norm_position
         self.parallel = shape.parallel_residual
+        self.residual_factor = shape.residual_factor(site.side)
         before = shape.norm_position != "output"
         after = shape.norm_position in ("pre_and_post", "output")
         has_biases = num_relative_biases(shape, per_layer=True) > 0
@@ -136,6 +137,7 @@ class Block(nnx.Module):
         """Returns the residual stream after a sublayer's update."""
         update = update if post_norm is None else post_norm(update)
         update = dropped(update, context.dropout, place)
+        update = update if self.residual_factor == 1.0 else update * self.residual_factor
         if self.norm_position == "post":
             assert norm is not None
             return self.constrain(norm(x + update), ("batch", "length", "embed"))

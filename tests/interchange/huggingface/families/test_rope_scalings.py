@@ -27,7 +27,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "dynamic, short text", "yarn, scales of two kinds")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     """One text at a time: transformers lets the longest of a batch slow the others."""
     options = BASE | dict(num_hidden_layers=2, head_dim=8) | CASES[name]

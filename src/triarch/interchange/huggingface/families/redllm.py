@@ -90,7 +90,7 @@ def _family(name: str, architecture: Architecture, class_name: str, auto_class: 
         is_pair = architecture == "encoder-decoder"
         tied = config.tied_embeddings
         own = {"auto_map": auto_map, "is_encoder_decoder": is_pair, "tie_word_embeddings": tied}
-        return {"model": to_plain(config), **own}
+        return {"model": to_plain(config.in_numbers()), **own}
 
     return Family(
         name=name,

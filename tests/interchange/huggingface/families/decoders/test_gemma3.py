@@ -32,7 +32,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "global layers only, biases, untied")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("Gemma3ForCausalLM", "Gemma3TextConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

@@ -14,7 +14,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "unscaled")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("GPT2LMHeadModel", "GPT2Config", **CASES[name]), tmp_path)
     text = parity.side(1)

@@ -27,7 +27,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "no biases, whole heads")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("GPTNeoXForCausalLM", "GPTNeoXConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

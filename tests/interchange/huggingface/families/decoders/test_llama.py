@@ -31,7 +31,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "biases, wide heads")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("LlamaForCausalLM", "LlamaConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

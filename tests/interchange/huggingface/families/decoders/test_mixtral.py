@@ -15,7 +15,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES)
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("MixtralForCausalLM", "MixtralConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

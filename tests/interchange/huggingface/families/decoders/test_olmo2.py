@@ -14,7 +14,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "biases")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("Olmo2ForCausalLM", "Olmo2Config", **CASES[name]), tmp_path)
     text = parity.side(1)

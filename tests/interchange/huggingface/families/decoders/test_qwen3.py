@@ -21,7 +21,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "llama3 scaling, tied")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("Qwen3ForCausalLM", "Qwen3Config", **CASES[name]), tmp_path)
     text = parity.side(1)

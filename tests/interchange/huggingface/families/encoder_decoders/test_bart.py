@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.interchange.huggingface import parity
 from tests.interchange.huggingface.parity import torch
 
@@ -24,7 +26,8 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "scaled embeddings, ReLU")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_parity(name, tmp_path):
     model = parity.make("BartForConditionalGeneration", "BartConfig", **CASES[name])
     if name == "biased logits":

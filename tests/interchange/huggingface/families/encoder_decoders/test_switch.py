@@ -17,7 +17,8 @@ CASES = {
 }
 
 
-@parity.cases(CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_parity(name, tmp_path):
     model = parity.make("SwitchTransformersForConditionalGeneration", "SwitchTransformersConfig", **CASES[name])
     imported = parity.import_model(model, tmp_path)

@@ -35,7 +35,7 @@ def make(name):
     return model
 
 
-@parity.cases(CASES, "tied without the factor")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(make(name), tmp_path)
     source, target = parity.side(1), parity.side(2, length=9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.interchange.huggingface import parity
 
 SIDE = dict(
@@ -34,7 +36,8 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "global layers only")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_parity(name, tmp_path):
     one, options = CASES[name]
     decoder = one | options.get("decoder", {})

@@ -20,7 +20,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "odd widths, three types")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("BertForMaskedLM", "BertConfig", **CASES[name]), tmp_path)
     text = parity.side(1, pad_id=CASES[name].get("pad_token_id", 0))

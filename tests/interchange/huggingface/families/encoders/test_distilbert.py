@@ -13,7 +13,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "odd widths")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("DistilBertForMaskedLM", "DistilBertConfig", **CASES[name]), tmp_path)
     text = parity.side(1, pad_id=CASES[name].get("pad_token_id", 0))

@@ -35,7 +35,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "second layer global, no bias")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("ModernBertForMaskedLM", "ModernBertConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

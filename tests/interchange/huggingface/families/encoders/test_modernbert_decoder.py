@@ -20,7 +20,7 @@ def make(options):
     return parity.make("ModernBertDecoderForCausalLM", "ModernBertDecoderConfig", **options)
 
 
-@parity.cases(CASES, "biases, untied")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(make(CASES[name]), tmp_path)
     text = parity.side(1)

@@ -14,7 +14,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "odd widths, three types")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     """Given no positions, the class counts them itself from the tokens that are no padding."""
     options = CASES[name]

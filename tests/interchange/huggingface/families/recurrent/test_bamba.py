@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.interchange.huggingface import parity
 
 BASE = dict(
@@ -25,7 +27,8 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "one layer of three, tied, biases")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("BambaForCausalLM", "BambaConfig", **CASES[name]), tmp_path)
     text = parity.side(1)

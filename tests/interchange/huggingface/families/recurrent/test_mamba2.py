@@ -28,7 +28,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "tied, one chunk, narrow convolution", "limited steps, a layer")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     imported = parity.import_model(parity.make("Mamba2ForCausalLM", "Mamba2Config", **CASES[name]), tmp_path)
     text = parity.side(1)
@@ -54,6 +54,7 @@ def test_what_makes_no_mamba_is_refused(changed, message, tmp_path):
         parity.network_of(tmp_path, parity.config_of(tmp_path) | changed)
 
 
+@pytest.mark.slow
 def test_generation_is_theirs(tmp_path):
     """Greedy tokens of a prompt, by transformers' state and by ours."""
     model = parity.make("Mamba2ForCausalLM", "Mamba2Config", **BASE, eos_token_id=None)

@@ -21,7 +21,7 @@ CASES = {
 }
 
 
-@parity.cases(CASES, "tied, own widths")
+@parity.first_quick(CASES)
 def test_parity(name, tmp_path):
     """Of whole rows: the class knows no padding."""
     imported = parity.import_model(parity.make("RwkvForCausalLM", "RwkvConfig", **CASES[name]), tmp_path)
