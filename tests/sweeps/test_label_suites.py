@@ -107,7 +107,7 @@ def test_a_suite_from_files_to_its_tables(tmp_path, capsys):
     ]
     assert main(["prepare", "--task=files", *made, f"--output={store}"]) == 0
     model, data = tiny.model("encoder-only", vocab_size=260), DataConfig(24, str(store))
-    train(tiny.run_config("", "encoder-only", model=model, data=data, steps=4), tmp_path / "body", "")
+    train(tiny.run_config("", "encoder-only", model=model, data=data, steps=8), tmp_path / "body", "")
     (tmp_path / "suite.gin").write_text(
         "LabelSuite.title = 'two'\nLabelSuite.tasks = (@one/LabelTask(), @two/LabelTask())\n"
         "LabelSuite.window = 24\nLabelSuite.evaluations = 1\nLabelSuite.seeds = (1, 2)\n"

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     _check_files(suite)
     output = Path(args.output)
     _begin(suite, output)
-    _describe_models(suite, output)
+    vocabularies = _describe_models(suite, output)
     parallel = args.parallel or suite.parallel
     ledger = Ledger(output / "ledger.jsonl")
     named = tuple(f"--module={name}" for name in args.module)
@@ -63,7 +63,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with SweepTable(title, output) as table:
             runner.Sweep(parallel, suite.attempts, ledger, output / "claims", worker, table.show).run(flagged, work)
 
-    prepare = [grid.prepare_stage(suite, output, model, task) for model in suite.named for task in suite.chosen]
+    prepare = [
+        grid.prepare_stage(suite, output, model, task, vocabularies[model])
+        for model in suite.named
+        for task in suite.chosen
+    ]
     sweep("preparing texts", {one.owner: [one] for one in prepare}, {one.owner: 1.0 for one in prepare}, 1)
     rounds = [list(grid.tuning_runs(suite, later)) for later in (False, True)]
     every = [run for one in rounds for run in one]
@@ -84,12 +88,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_files(suite: LabelSuite) -> None:
     """Raises UserError for a file, a recipe or a model that is not there, before anything is made."""
-    missing = [
-        str(Path(suite.data) / file)
-        for task in suite.chosen
-        for file in task.files.values()
-        if not (Path(suite.data) / file).is_file()
-    ]
+    files = dict.fromkeys(Path(suite.data) / file for task in suite.chosen for file in task.files.values())
+    missing = [file for file in files if not file.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
@@ -145,19 +145,26 @@ def _lasting(task: LabelTask) -> dict[str, Any]:
     return dict(json.loads(json.dumps(fields)))
 
 
-def _describe_models(suite: LabelSuite, output: Path) -> None:
-    """Writes the gin file of each model's network, and makes the folder of results.
+def _describe_models(suite: LabelSuite, output: Path) -> dict[str, str]:
+    """Writes the gin file of each model's network, makes the folder of results, and returns where vocabularies are.
 
     Raises:
-      UserError: there is no such model.
+      UserError: there is no such model, or it has no vocabulary.
     """
     from triarch.loading import open_stored
+    from triarch.prepare.vocabulary_choice import BYTES
     from triarch.sweeps.tuning import grid
 
     for name in ("models", "results"):
         (output / name).mkdir(exist_ok=True)
+    found = {}
     for label, path in suite.named.items():
-        write_whole(grid.model_file(output, label), gin_files.render(open_stored(path).config))
+        model = open_stored(path)
+        write_whole(grid.model_file(output, label), gin_files.render(model.config))
+        if model.vocabulary is None:
+            raise UserError(f"LabelSuite.models: {path} does not say which vocabulary it was trained on")
+        found[label] = BYTES if model.vocabulary["kind"] == BYTES else str(model.vocabulary_files or path)
+    return found
 
 
 def _chains(

@@ -83,8 +83,8 @@ def gin_files(suite: LabelSuite, output: Path, model: str, task: LabelTask) -> t
     return task.recipe, str(model_file(output, model)), *settings
 
 
-def prepare_stage(suite: LabelSuite, output: Path, model: str, task: LabelTask) -> Stage:
-    """Returns what makes a task's store in a model's vocabulary."""
+def prepare_stage(suite: LabelSuite, output: Path, model: str, task: LabelTask, vocabulary: str) -> Stage:
+    """Returns what makes a task's store in a model's vocabulary, which `--vocabulary` names so."""
     data, folder = Path(suite.data), store_folder(output, model, task)
     train, *others = task.files.items()
     arguments = (
@@ -96,7 +96,7 @@ def prepare_stage(suite: LabelSuite, output: Path, model: str, task: LabelTask) 
         *((f"--label_names={','.join(task.label_names)}",) if task.label_names else ()),
         *(("--regression",) if task.regression else ()),
         *(("--skip_bad_records",) if task.skip_bad_records else ()),
-        *(f"--vocabulary={suite.named[model]}", f"--window={suite.window}", f"--output={folder}"),
+        *(f"--vocabulary={vocabulary}", f"--window={suite.window}", f"--output={folder}"),
     )
     owner = f"{model}_{task.name}"
     return Stage(owner, "prepare", arguments, folder / FILE_NAME, output / "logs" / f"prepare_{owner}.txt")
