@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from triarch.data.batches import Batches
-from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.manifest import Split, StoreManifest, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.data.streams import Epochs
 from triarch.data.writer import StoreWriter
@@ -69,7 +69,7 @@ def write_random_store(path: Path, window: int, examples: int, vocab_size: int) 
         writer.write("train", tokens)
         split = Split(examples, 1, tokens.size, 0, tokens.size, writer.finish_files("train"))
         vocabulary = Vocabulary("bytes", vocab_size, "", special_tokens(vocab_size, window))
-        manifest = Manifest("random", "windows", window, dtype, vocabulary, {"train": split}, {})
+        manifest = StoreManifest("random", "windows", window, dtype, vocabulary, {"train": split}, {})
         writer.finish(manifest, np.ones(vocab_size, np.uint16))
     return TokenStore.open(path)
 

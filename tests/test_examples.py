@@ -150,6 +150,7 @@ def write_llama(path):
     folders.write(path, folders.LLAMA | {"vocab_size": size}, tensors)
 
 
+@pytest.mark.slow
 def test_the_python_of_the_docs_runs(folder, monkeypatch):
     monkeypatch.chdir(folder)
     names = {}
@@ -158,6 +159,7 @@ def test_the_python_of_the_docs_runs(folder, monkeypatch):
     assert names["states"]["decoder"].shape[-1] == 16
 
 
+@pytest.mark.slow
 def test_runs_that_are_there_go_on_as_the_docs_say(folder, monkeypatch, tmp_path, capsys):
     """The commands on runs/first, with the steps that this one has."""
     monkeypatch.chdir(folder)

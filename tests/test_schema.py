@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from triarch import schema
 from triarch.errors import UserError
-from triarch.schema import Anything, Digest, FileName, Flag, Items, Number, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Digest, FileName, Flag, Items, MapOf, Number, OrNull, Record, Text, Whole
 
 KIND = Record(
     {
@@ -18,7 +18,7 @@ KIND = Record(
         "kind": Text(("bytes", "sentencepiece")),
         "sizes": Items(Whole(), 2, 2),
         "whole": OrNull(Flag()),
-        "files": Table(Digest(4), least=1, names=FileName(below=True)),
+        "files": MapOf(Digest(4), least=1, names=FileName(below=True)),
     }
 )
 RIGHT = {"name": "a", "size": 1, "kind": "bytes", "sizes": [1, 2], "files": {"a/b": "12ef"}}

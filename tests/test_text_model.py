@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import triarch
-from tests.interchange.huggingface import test_bert, test_gpt2, test_t5
+from tests.interchange.huggingface.families.decoders import test_gpt2
+from tests.interchange.huggingface.families.encoder_decoders import test_t5
+from tests.interchange.huggingface.families.encoders import test_bert
 from tests.tokenizers import huggingface
 from tests.training import tiny
 from triarch.cli.main import main

@@ -30,7 +30,8 @@ from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
 from triarch.models.network import Specs, specs, unflatten
 from triarch.objectives import kept_head
-from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
+from triarch.remote import was_remote
+from triarch.schema import Anything, MapOf, OrNull, Record, Text, Whole
 
 if TYPE_CHECKING:
     from triarch.text_model import Model
@@ -41,14 +42,14 @@ RUN_CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 _RUN_CONFIG_SCHEMA = Record(
     {
-        "model": Table(Anything()),
-        "objective": Table(Anything()),
-        "vocabulary": Table(Anything()),
+        "model": MapOf(Anything()),
+        "objective": MapOf(Anything()),
+        "vocabulary": MapOf(Anything()),
         "store_fingerprint": Text(),
         "data": Record({"window": Whole(1)}, others=True),
-        "labels": OrNull(Table(Anything())),
-        "adapter": OrNull(Table(Anything())),
-        "dropout": OrNull(Table(Anything())),
+        "labels": OrNull(MapOf(Anything())),
+        "adapter": OrNull(MapOf(Anything())),
+        "dropout": OrNull(MapOf(Anything())),
         "init_from": OrNull(Text()),
     },
     others=True,
@@ -184,11 +185,13 @@ def _is_run(folder: Path, step: Step) -> bool:
     if _has_checkpoints(folder):
         return True
     if not folder.is_dir():
+        if was_remote(folder):
+            raise UserError(f"{folder}: only flags of the command line read from buckets: copy it to a local folder")
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         raise UserError(f"{folder}: no such run or export{nearest(folder.name, siblings)}")
     if not is_export(folder):
         if (folder / FILE_NAME).is_file():
-            schema.read(folder / FILE_NAME, Table(Anything(), least=1))  # One that is damaged says so.
+            schema.read(folder / FILE_NAME, MapOf(Anything(), least=1))  # One that is damaged says so.
         hint = " (take a Hugging Face model with `triarch import`)" if any(folder.glob("*.safetensors*")) else ""
         raise UserError(f"{folder}: neither a run with checkpoints nor an export{hint}")
     if step is not None:

@@ -202,7 +202,7 @@ class Items:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class MapOf:
     """An object from any names of kind `names` to values of `kind`, of at least `least`."""
 
     kind: Kind

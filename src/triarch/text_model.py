@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from triarch.decoding import Conventions, GenerationSettings, Writer, rolling, score
+from triarch.decoding.chat import Chat
 from triarch.decoding.prompt_texts import check_stops, decode, encode
 from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.decoding.scoring import Continuation, Pseudo
@@ -224,15 +225,47 @@ class Model(LoadedModel):
         """
         texts, alone = _listed(prompts)
         check_stops(stop, self.tokenizer, "stop")
-        known = [name for name in (field.name for field in dataclasses.fields(GenerationSettings)) if name not in _OWN]
-        for name in settings:
-            if name not in known:
-                raise UserError(f"generate has no setting {name!r}{nearest(name, known)}")
-        chosen = GenerationSettings(**settings)
+        chosen = _settings(settings, "generate")
         writer = Writer.of(self, self.tokenizer, chosen, stops=stop, ignore_eos=ignore_eos, mode=mode)
         answers = writer.write([writer.encode(text) for text in texts], batch_size)
         written = [self._written(text, tokens, stop) for text, tokens in zip(texts, answers, strict=True)]
         return written[0] if alone else written
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        stop: Sequence[str] = (),
+        ignore_eos: bool = False,
+        batch_size: int = 8,
+        **settings: Any,
+    ) -> Any:
+        """Returns the assistant's next message: a text, or of a list of conversations a list of texts.
+
+        Conversations are written by the tokenizer's chat template, and an answer ends where that ends a message.
+
+        Args:
+          messages: a list of {"role": "user", "content": "..."} and the like, the last one not the assistant's; or a
+            list of such lists.
+          stop: texts that end an answer, and are left out of it.
+          ignore_eos: go on when the model ends its message.
+          batch_size: conversations computed at once.
+          settings: as of `generate`.
+
+        Raises:
+          UserError: the tokenizer has no chat template, or it fails; a setting is unknown or out of range.
+        """
+        alone = bool(messages) and isinstance(messages[0], Mapping)
+        conversations = cast(Any, [messages] if alone else messages)
+        check_stops(stop, self.tokenizer, "stop")
+        chat = Chat.of(self.tokenizer, str(self.path))
+        stops = chat.cuts(stop, ignore_eos)
+        chosen = _settings(settings, "chat")
+        writer = Writer.of(self, self.tokenizer, chosen, stops=stops, ignore_eos=ignore_eos, more_ends=chat.ends)
+        prompts = [chat.prompt(one, f"conversation {number}") for number, one in enumerate(conversations, 1)]
+        texts = [self.detokenize(tokens) for tokens in writer.write(prompts, batch_size)]
+        cut = [text[: min((place for place in map(text.find, stops) if place >= 0), default=None)] for text in texts]
+        return cut[0] if alone else cut
 
     def states(self, texts: str | Sequence[str], batch_size: int = 8) -> Any:
         """Returns the hidden states of texts: {"encoder" or "decoder": float32[layers + 1, length, d_model]} for each.
@@ -408,6 +441,15 @@ class Model(LoadedModel):
         before, whole = self.detokenize(context), self.detokenize([*context, *tokens])
         text = whole[len(before) :] if whole.startswith(before) else self.detokenize(tokens)
         return text[: min((place for place in map(text.find, stops) if place >= 0), default=len(text))]
+
+
+def _settings(given: Mapping[str, Any], name: str) -> GenerationSettings:
+    """Returns settings by their names, as the function `name` was given them."""
+    known = [field.name for field in dataclasses.fields(GenerationSettings) if field.name not in _OWN]
+    for one in given:
+        if one not in known:
+            raise UserError(f"{name} has no setting {one!r}{nearest(one, known)}")
+    return GenerationSettings(**given)
 
 
 def _listed(inputs: Any) -> tuple[list[Any], bool]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.manifest import Split, StoreManifest, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
@@ -25,7 +25,7 @@ def write_store(
         split = Split(len(windows), len(windows), windows.size, 0, windows.size, files)
         special = {"pad": 0, "bos": 0, "eos": 1, "mask": None}
         vocabulary = Vocabulary("bytes", VOCAB_SIZE, "0" * 64, special)
-        manifest = Manifest("test", "windows", windows.shape[1], dtype, vocabulary, {"train": split}, {})
+        manifest = StoreManifest("test", "windows", windows.shape[1], dtype, vocabulary, {"train": split}, {})
         store.finish(manifest, TokenBytes.fixed(np.arange(VOCAB_SIZE)))
     return TokenStore.open(path)
 

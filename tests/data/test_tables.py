@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triarch.data import tables
-from triarch.data.tables import Table, TableFormat
+from triarch.data.tables import ParquetTable, TableFormat
 from triarch.errors import UserError
 
 
@@ -36,7 +36,7 @@ def test_any_row_and_any_key(tmp_path_factory, steps, file_rows, asked, kept):
     rows = np.stack([keys % 4, keys, values], axis=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "_KEPT_GROUPS", kept)
-        table = Table(_write(tmp_path_factory.mktemp("table"), rows, file_rows, names), "key", "name")
+        table = ParquetTable(_write(tmp_path_factory.mktemp("table"), rows, file_rows, names), "key", "name")
         assert len(table) == len(rows)
         np.testing.assert_array_equal(table.first_at(np.array(asked, np.int64)), np.searchsorted(keys, asked))
         numbers = np.array([number % len(rows) for number in asked], np.int64)
@@ -56,17 +56,17 @@ def test_a_table_is_plain_parquet(tmp_path):
 
 
 def test_nothing_is_asked_of_an_empty_table():
-    table = Table([], "key")
+    table = ParquetTable([], "key")
     assert len(table) == 0 and table.rows(np.zeros(0, np.int64)) == {}
 
 
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"none\.parquet: cannot be read"):
-        Table([tmp_path / "none.parquet"], "key")
+        ParquetTable([tmp_path / "none.parquet"], "key")
 
 
 def test_names_read_first_are_numbered_first(tmp_path):
     paths = _write(tmp_path, np.array([[0, 0, 0]] * 5 + [[1, 1, 1]] * 5), 5, {"a": 0, "b": 1})
-    table = Table(paths, "key", "name")
+    table = ParquetTable(paths, "key", "name")
     assert table.rows(np.array([7]))["name"].tolist() == [0] and table.names == ["b"]
     assert table.rows(np.array([7, 0]))["name"].tolist() == [0, 1] and table.names == ["b", "a"]

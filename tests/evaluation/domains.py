@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.manifest import Split, StoreManifest, Vocabulary
 from triarch.data.store import TokenStore
 from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
@@ -44,7 +44,7 @@ def write_domain(
         split = Split(len(windows), len(windows), windows.size, 0, num_bytes, writer.finish_files("validation"))
         vocabulary = Vocabulary("bytes", VOCAB_SIZE, fingerprint, SPECIAL if special is None else special)
         splits = {"validation": split}
-        manifest = Manifest(path.name, layout, windows.shape[1], "uint16", vocabulary, splits, {}, lengths)
+        manifest = StoreManifest(path.name, layout, windows.shape[1], "uint16", vocabulary, splits, {}, lengths)
         writer.finish(manifest, BYTES)
     return Domain(TokenStore.open(path), role)
 

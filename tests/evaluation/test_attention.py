@@ -13,7 +13,7 @@ from tests.evaluation.test_held_out import ENCODER, TRAINED, loaded, shifted
 from tests.models import tiny
 from triarch.errors import UserError
 from triarch.evaluation.attention import AttentionOptions, analyse
-from triarch.evaluation.observing import Site, observed, sites
+from triarch.evaluation.observing import AttentionSite, observed, sites
 
 WINDOWS = domains.random_windows(3, seed=6)
 SIDES = ("encoder", "decoder")
@@ -25,7 +25,7 @@ def store(tmp_path_factory):
     return domains.write_domain(tmp_path_factory.mktemp("text") / "text", WINDOWS).store
 
 
-def weights(config, model) -> dict[Site, np.ndarray]:
+def weights(config, model) -> dict[AttentionSite, np.ndarray]:
     """Returns float64[window, head, query, key] of each site, given what each architecture reads."""
     if config.architecture == "encoder-only":
         batch = {"encoder_input_tokens": WINDOWS, "encoder_segment_ids": np.ones_like(WINDOWS)}
@@ -60,7 +60,7 @@ def test_equals_numpy(architecture, store):
         (*site, head) for site in sites(config) for head in range(config.num_heads)
     ]
     for head in found.heads:
-        square = by_site[Site(head.kind, head.layer)][:, head.head]
+        square = by_site[AttentionSite(head.kind, head.layer)][:, head.head]
         rank = ranks(square)
         assert head.effective_rank == pytest.approx(rank.mean(), rel=1e-4)
         assert head.effective_rank_error == pytest.approx(rank.std(ddof=1) / math.sqrt(3), rel=1e-2, abs=1e-5)
@@ -110,8 +110,8 @@ def test_maps_of_chosen_layers_and_heads(store):
     source = WINDOWS[1:2, :3]
     batch = {"encoder_input_tokens": source, "encoder_segment_ids": np.ones_like(source)}
     batch["decoder_input_tokens"] = shifted(WINDOWS[1:2, 3:6])
-    seen = model.compiled(lambda model, batch: observed(model, batch)[Site("cross", 1)].weights)(batch)
-    np.testing.assert_allclose(shown[Site("cross", 1), 1], seen[0, 1], atol=1e-6)
+    seen = model.compiled(lambda model, batch: observed(model, batch)[AttentionSite("cross", 1)].weights)(batch)
+    np.testing.assert_allclose(shown[AttentionSite("cross", 1), 1], seen[0, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize(

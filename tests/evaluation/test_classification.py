@@ -55,6 +55,7 @@ def config(store: TokenStore, architecture: str, objective, **changes):
     return dataclasses.replace(found, data=data, model=model, batch_size=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     ["encoder-only", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decoder-only", "encoder-decoder"))],

@@ -36,6 +36,7 @@ def truncated(config, text: np.ndarray, prefix: int, bidirectional: bool = False
     return nats(reference.logits(None, shifted(text[None])[0], seen), text)[prefix:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "objective"),
     [

@@ -9,7 +9,7 @@ import pytest
 from tests.interchange import exports
 from tests.models import tiny
 from tests.models.reference import Reference
-from triarch.evaluation.observing import Site, observed, sites
+from triarch.evaluation.observing import AttentionSite, observed, sites
 
 SOURCE, LENGTH = 5, 7
 CONFIGS = {
@@ -23,7 +23,7 @@ CONFIGS = {
 }
 
 
-def squares(reference: Reference, config) -> dict[Site, np.ndarray]:
+def squares(reference: Reference, config) -> dict[AttentionSite, np.ndarray]:
     """Returns [heads, query, key] of every attention, from what each token saw."""
     found = {}
     seen = iter(reference.seen)
@@ -38,7 +38,7 @@ def squares(reference: Reference, config) -> dict[Site, np.ndarray]:
                     name, weights = next(seen)
                     assert name == kind
                     square[:, i, _visible(i, keys, side, kind, window)] = weights
-                found[Site(side if kind == "attention" else "cross", layer)] = square
+                found[AttentionSite(side if kind == "attention" else "cross", layer)] = square
     assert next(seen, None) is None
     return found
 
@@ -77,6 +77,6 @@ def test_the_model_is_as_it_was():
     batch = exports.batch(tiny.DECLLM)
     shapes = jax.eval_shape(lambda: {site: seen.weights for site, seen in observed(model.model, batch).items()})
     rows, length = batch["decoder_input_tokens"].shape
-    assert shapes[Site("decoder", 2)].shape == (rows, 2, length, length)
+    assert shapes[AttentionSite("decoder", 2)].shape == (rows, 2, length, length)
     assert (model.model.execution, model.model.decoder.execution) == before
     np.testing.assert_array_equal(model.logits(batch), exports.loaded(tiny.DECLLM).logits(batch))

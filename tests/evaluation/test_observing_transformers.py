@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.interchange.huggingface import parity, test_bert, test_llama, test_t5
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.decoders import test_llama
+from tests.interchange.huggingface.families.encoder_decoders import test_t5
+from tests.interchange.huggingface.families.encoders import test_bert
 from triarch.evaluation.observing import observed
 
 MODELS = {

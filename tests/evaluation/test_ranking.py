@@ -49,6 +49,7 @@ def run(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_likelihoods_are_those_of_training(run, tmp_path, capsys):
     """Of the tokens of inputs and targets as a store has them, ends included."""
     asked = [{"inputs": "7 + 1 =", "choices": ["8", "Eleven"], "targets": "8", "task": "sums", "cluster": "numbers"}]
@@ -85,6 +86,19 @@ def test_likelihoods_are_those_of_training(run, tmp_path, capsys):
     told = capsys.readouterr().err
     assert f"warning: {run} was trained on sums/0:1.0, sums/1:1.0, and sums is evaluated" in told
     assert f"warning: {run} was trained on the very inputs of 1 questions of sums" in told
+
+
+@pytest.mark.slow
+def test_prompts_of_the_harness_that_were_trained_on(run, tmp_path, capsys):
+    """By their text, whatever the task is called and whatever space is around them."""
+    pytest.importorskip("lm_eval")
+    asked = [{"question": f"{text}\n", "right": 0, "choices": ["a", "b"]} for text in ("7 + 1 =", "What?", "9 + 1 =")]
+    file = write(tmp_path / "quiz.jsonl", asked)
+    flags = [f"--task_file={file}", "--question=question", "--choices=choices", "--answer=right"]
+    assert main(["evaluate", f"--model={run}", *flags, f"--json={tmp_path / 'a.json'}"]) == 0
+    (result,) = json.loads((tmp_path / "a.json").read_text())["models"]
+    assert result["trained_on"] == {"tasks": {}, "equal_inputs": {"quiz": 2}}
+    assert f"warning: {run} was trained on the very inputs of 2 questions of quiz" in capsys.readouterr().err
 
 
 def ranked(task, cluster, right, *likelihoods):

@@ -42,7 +42,7 @@ def edit(path, change):
         name: manifests.Tensor(tuple(t["shape"]), t["dtype"], tuple(t["axes"]), t["sha256"])
         for name, t in fields["tensors"].items()
     }
-    fields["fingerprint"] = manifests.Manifest(tiny.REDLLM, manifests.Origin(), tensors).fingerprint
+    fields["fingerprint"] = manifests.ExportManifest(tiny.REDLLM, manifests.Origin(), tensors).fingerprint
     (path / "manifest.json").write_text(json.dumps(fields))
 
 

@@ -152,6 +152,7 @@ def test_a_local_layer_keeps_its_window_only():
     assert slots == [LONGEST + MORE if window is None else window + 1 for window in windows]
 
 
+@pytest.mark.slow
 def test_rows_of_a_cache_can_be_chosen():
     """A prompt read once serves several continuations."""
     documents = texts(tiny.REDLLM, (4, 6))

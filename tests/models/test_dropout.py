@@ -71,11 +71,12 @@ def test_without_keys_or_rate_nothing_is_computed():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["encoder-only", "decoder-only", "encoder-decoder"])
 def test_every_place_counts_and_scan_and_recomputation_do_not(architecture):
     plain = states(architecture, ALL, keys=None)
     for field in dataclasses.fields(Dropout):
-        if field.name == "adapter":  # There is none here; see tests/training/test_adapters.py.
+        if field.name == "adapter":  # There is none here; see tests/training/tuning/test_adapters.py.
             continue
         assert not np.allclose(states(architecture, Dropout(**{field.name: 0.2})), plain), field.name
     expected = states(architecture, ALL)

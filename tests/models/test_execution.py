@@ -12,6 +12,7 @@ from triarch.models import Execution
 from triarch.models.precision import at_least_float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_logits_stay_near_float32(family):
     """Root mean square of the difference below 6 % of that of the logits, which are themselves float32.

@@ -108,6 +108,7 @@ def test_packed_is_separate(config):
         np.testing.assert_allclose(layout.of(packed, index), alone, rtol=0, atol=1e-5 * np.abs(alone).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unrolled", [False, True])
 def test_beams_change_places(unrolled):
     """Rows of one prompt go on where others stood; what cross-attention keeps is theirs in common."""

@@ -57,6 +57,7 @@ def test_prompt_and_tokens_are_the_whole_text(name):
         assert_equal(CONFIGS[name], texts(CONFIGS[name], (4, 7, 1)), counts, execution=tiny.FLOAT64, bound=1e-11)
 
 
+@pytest.mark.slow
 @cases(CONFIGS)
 def test_packed_is_separate(name):
     """Outputs and gradients of three documents in a row, behind padding, are those of a row for each, in float64."""

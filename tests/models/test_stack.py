@@ -70,6 +70,7 @@ def loss_and_gradient(config, execution):
     return float(value), {path: np.asarray(leaf[...]) for path, leaf in nnx.to_flat_state(gradient)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [dataclasses.replace(DECLLM, num_decoder_layers=2), T5], ids=["decllm", "t5"])
 def test_scanning_and_rematerialising_change_no_gradient(config):
     """Loss to 1e-14 and gradients to 1e-12, in float64; T5's layers share a table from outside of them."""

@@ -55,6 +55,7 @@ def vectors(network, params, architecture, tokens, real, objective):
     return np.stack(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture, changes",
     [
@@ -97,6 +98,7 @@ def test_the_loss_is_that_of_float64_and_caching_changes_no_gradient(architectur
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-6 * max(largest, 1))
 
 
+@pytest.mark.slow
 def test_caching_needs_the_memory_of_a_chunk():
     bound, batch = batch_of(BASE, "encoder-only", rows=64)
     network = Network(MODELS["encoder-only"], tiny.FLOAT32)
@@ -110,6 +112,7 @@ def test_caching_needs_the_memory_of_a_chunk():
     assert peak(8) < peak(0) / 2
 
 
+@pytest.mark.slow
 def test_equal_texts_are_no_negatives():
     objective = dataclasses.replace(BASE, num_negatives=0)
     bound = objective.bind("encoder-only", SPECIAL, 20, objective.group_window)

@@ -60,6 +60,7 @@ def scored_side(config):
     return "encoder" if config.architecture == "encoder-only" else "decoder"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_equal_finite_differences(family):
     """Central differences in float64 along one random direction of each parameter, extrapolated to step zero."""
@@ -212,6 +213,7 @@ def widened(config, d_model, head_dim, layers, vocab_size=1024):
 SHAPES = [(family, *shape) for family in OWN_FAMILIES for shape in ((32, 8, 4), (512, 64, 1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "d_model", "head_dim", "layers"), [*SHAPES, ("redllm", 128, 32, 2)])
 def test_initial_loss_is_that_of_a_uniform_guess(family, d_model, head_dim, layers):
     """Within 1 % of ln(vocabulary), both on random targets and where targets repeat the inputs.
@@ -228,6 +230,7 @@ def test_initial_loss_is_that_of_a_uniform_guess(family, d_model, head_dim, laye
         assert abs(loss / math.log(config.vocab_size) - 1) < 0.01, targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", OWN_FAMILIES)
 def test_every_architecture_learns_one_batch_by_heart(family):
     config = widened(FAMILIES[family], d_model=32, head_dim=8, layers=2, vocab_size=64)

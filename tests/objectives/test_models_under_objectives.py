@@ -49,6 +49,7 @@ def scored(architecture, row):
     return network(architecture)(row)[row[f"{side}_loss_weights"] > 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "objective"), CASES)
 def test_the_padding_of_a_mixture_changes_no_loss(architecture, objective):
     # The second one is longer on both sides, and not drawn by this generator.

@@ -122,6 +122,7 @@ def losses_and_gradient(architecture):
     return lambda rows: compiled(state, {name: np.stack([row[name] for row in rows]) for name in rows[0]})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "objective"), OBJECTIVES)
 def test_a_packed_example_is_an_example_by_itself(architecture, objective):
     """Losses of every target, and the gradient of all parameters."""

@@ -36,6 +36,7 @@ def prepare(path, output, *flags):
     return main(["prepare", *given, "--vocabulary=bytes", "--max_query=8", "--max_passage=20", *flags])
 
 
+@pytest.mark.slow
 def test_from_rows_to_a_model_that_embeds_as_it_was_trained(tmp_path, capsys):
     path = write_rows(tmp_path / "rows.jsonl", rows_of(200))
     flags = ["--negative_fields=negative", "--query_prompt=q ", "--validation_fraction=0.2"]

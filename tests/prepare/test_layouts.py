@@ -95,7 +95,7 @@ def test_first_fit(lengths, window):
     layout = FirstFit([window], PAD, open_rows=10_000)
     done = [layout.add(*call) for call in _calls(_documents(lengths), [])] + [layout.finish()]
     rows = [
-        list(_pieces(layouts.Examples(t[None], s[None])))
+        list(_pieces(layouts.ExampleArrays(t[None], s[None])))
         for d in done
         for t, s in zip(d.tokens, d.segment_ids, strict=True)
     ]

@@ -65,6 +65,7 @@ def test_findings_follow_from_the_parabolas(report):
     assert "largest models score" not in text
 
 
+@pytest.mark.slow
 def test_laws_of_one_input_are_left_out(report):
     assert {law["law"] for law in report.laws} == {"isoflop", "chinchilla"}
     names = [panel.name for panel in report.panels]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.study_folder import ERROR, SHIFT, loss_of, read_table, write_study, write_table
 from triarch.errors import UserError
-from triarch.report.study import Corpus, read_study
+from triarch.report.study import ScoredCorpus, read_study
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def test_reads_what_was_written(folder):
     assert study.label("redllm") == "RedLLM" and study.label("ettin_encoder") == "ettin_encoder"
     run = study.of_family("decllm")[1]
     assert run.name == "decllm-4m" and run.comparable_scoring() == "paired"
-    value, error = run.score(Corpus("prose", "out_of_domain"))
+    value, error = run.score(ScoredCorpus("prose", "out_of_domain"))
     assert value == pytest.approx(loss_of("decllm", 4e6) + SHIFT) and error == pytest.approx(ERROR)
     assert list(run.metrics["step"][:3]) == [10, 20, 30] and "decoder-only" in run.config
     assert study.of_family("ettin_encoder")[0].comparable_scoring() == "pseudo_likelihood"

@@ -10,7 +10,7 @@ from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.published.bhagia import fit_bhagia
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import fit_table
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.requests.text import describe
 from triarch.scaling.tables.table import Table
 
@@ -44,7 +44,9 @@ def test_a_table_of_the_ladder():
         for row in zip(*ladder(noise=0.005), strict=True)
     ]
     columns = {"params": "N", "tokens": "D", "loss": "bpb", "y": "accuracy"}
-    outcome = fit_table(Table.from_rows(rows), Request(make("bhagia", {}), columns, options=FitOptions(bootstraps=60)))
+    outcome = fit_table(
+        Table.from_rows(rows), FitRequest(make("bhagia", {}), columns, options=FitOptions(bootstraps=60))
+    )
     json.dumps(outcome.result, allow_nan=False)
     low, high = outcome.result["largest_run"]["interval"]
     assert low < outcome.result["largest_run"]["predicted"] < high and high - low < 0.1

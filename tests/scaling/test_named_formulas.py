@@ -134,6 +134,7 @@ def with_loss(made, loss):
     return Columns(made.table, made.names, values, {})
 
 
+@pytest.mark.slow
 def test_tissues_inputs_are_sums_over_steps():
     law = LAWS["tissue"](warmup=200.0, annealing_memory=0.99)
     made = curves(steps=1200, every=1)

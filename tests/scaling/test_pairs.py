@@ -10,7 +10,7 @@ from triarch.errors import UserError
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import fit_table
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.tables.table import Table
 
 
@@ -87,7 +87,9 @@ LAWS = {
 def request(law, **settings):
     floor = {"floor": 0.25} if law == "downstream" else {}
     options = FitOptions(bootstraps=200)
-    return Request(make(law, floor | settings), LAWS[law][1], group="group", pair="cell", options=options, held_out=0.0)
+    return FitRequest(
+        make(law, floor | settings), LAWS[law][1], group="group", pair="cell", options=options, held_out=0.0
+    )
 
 
 def width(outcome, name):

@@ -8,7 +8,7 @@ from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import fit_table
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.requests.runs import runs_of
 from triarch.scaling.tables.table import Table
 
@@ -38,7 +38,7 @@ def curves(points=6, seed=0, **more):
 
 
 def request(run=None, law="chinchilla", columns=COLUMNS, **more):
-    return Request(make(law, {}), columns, run=run, options=FitOptions(bootstraps=30), held_out=0.0, **more)
+    return FitRequest(make(law, {}), columns, run=run, options=FitOptions(bootstraps=30), held_out=0.0, **more)
 
 
 def table(rows, *without):

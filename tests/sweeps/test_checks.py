@@ -260,6 +260,7 @@ def test_an_evaluation_is_done_for_what_it_was_made_with_only(folder, tmp_path, 
     assert not evaluate.done
 
 
+@pytest.mark.slow
 def test_an_export_is_done_for_its_runs_checkpoint_only(folder, tmp_path):
     """A run that was trained anew otherwise is exported anew."""
     study, runs = study_of(folder, "good", "several", "Study.exports = True")

@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 
 from tests.interchange import exports
-from tests.interchange.huggingface.test_expressible import SIZES, published
+from tests.interchange.huggingface.families.test_expressible import SIZES, published
 from tests.tokenizers.texts import HARD_TEXTS, small_sentencepiece
 from triarch.cli.main import main
 from triarch.errors import UserError
@@ -24,7 +24,7 @@ from triarch.tokenizers import (
     given_tokenizer,
     with_extra_ids,
 )
-from triarch.tokenizers.as_huggingface import Reading, huggingface_files
+from triarch.tokenizers.as_huggingface import TextReading, huggingface_files
 
 transformers = pytest.importorskip("transformers")
 
@@ -66,7 +66,7 @@ def test_ids_are_ours_for_every_class(name, tmp_path):
     texts = tricky_texts(*names)
     ours = [tokenizer.encode(text).tolist() for text in texts]
     for model_type in CLASSES:
-        theirs = auto_tokenizer(tmp_path / model_type, tokenizer, Reading(), model_type)
+        theirs = auto_tokenizer(tmp_path / model_type, tokenizer, TextReading(), model_type)
         assert len(theirs) == tokenizer.info.size
         assert theirs(texts).input_ids == ours, model_type
     assert theirs.batch_decode(ours) == texts
@@ -77,7 +77,7 @@ def test_texts_and_pairs_with_labels_are_framed_as_in_their_store(name, tmp_path
     tokenizer = VOCABULARIES[name]()
     texts = [text for text in tricky_texts()[:200] if text]
     pairs = list(zip(texts, reversed(texts), strict=True))
-    theirs = auto_tokenizer(tmp_path, tokenizer, Reading(*ends(tokenizer), token_types=True))
+    theirs = auto_tokenizer(tmp_path, tokenizer, TextReading(*ends(tokenizer), token_types=True))
     frame = framing(tokenizer, 2000)
     alone, together = theirs(texts), theirs([first for first, _ in pairs], [second for _, second in pairs])
     for encoded, rows in ((alone, [(text, None) for text in texts]), (together, pairs)):
@@ -91,7 +91,7 @@ def test_texts_and_pairs_with_labels_are_framed_as_in_their_store(name, tmp_path
 def test_an_exported_vocabulary_comes_back_as_ours(name, tmp_path):
     tokenizer = VOCABULARIES[name]()
     tokenizer.save(tmp_path)
-    theirs = auto_tokenizer(tmp_path, tokenizer, Reading())
+    theirs = auto_tokenizer(tmp_path, tokenizer, TextReading())
     assert given_tokenizer(tmp_path).info == tokenizer.info
     theirs.save_pretrained(tmp_path)
     assert given_tokenizer(tmp_path).info == tokenizer.info
@@ -104,15 +104,15 @@ def test_models_read_what_they_were_trained_on(tmp_path):
     tokenizer = VOCABULARIES["bpe"]()
     special = tokenizer.info.special
     ours = tokenizer.encode("the cat").tolist()
-    decoder = auto_tokenizer(tmp_path, tokenizer, Reading(before=(special["bos"], special["modes"]["S"])))
+    decoder = auto_tokenizer(tmp_path, tokenizer, TextReading(before=(special["bos"], special["modes"]["S"])))
     assert decoder("the cat").input_ids == [0, special["modes"]["S"], *ours]
     assert decoder.decode(decoder("the cat").input_ids, skip_special_tokens=True) == "the cat"
-    seq2seq = auto_tokenizer(tmp_path, tokenizer, Reading(after=(special["eos"],), sentinels=True), "t5")
+    seq2seq = auto_tokenizer(tmp_path, tokenizer, TextReading(after=(special["eos"],), sentinels=True), "t5")
     first = special["sentinels"][0]
     assert seq2seq("the<extra_id_1></s>").input_ids == [
         *(*tokenizer.encode("the"), first - 1, *tokenizer.encode("</s>"), special["eos"])
     ]
-    encoder = auto_tokenizer(tmp_path, tokenizer, Reading(mask=True), "bert")
+    encoder = auto_tokenizer(tmp_path, tokenizer, TextReading(mask=True), "bert")
     assert encoder("the<mask></s><pad>[R]").input_ids == [
         *(*tokenizer.encode("the"), special["mask"], *tokenizer.encode("</s><pad>[R]"))
     ]
@@ -129,7 +129,7 @@ def test_given_models_are_compared(tmp_path):
         fixed = dict(vocab_size=70, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2)
         sentencepiece.SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, **fixed | options)
         tokenizer = SentencePieceTokenizer(model.getvalue(), "given")
-        return huggingface_files(tokenizer, {}, Reading())
+        return huggingface_files(tokenizer, {}, TextReading())
 
     for kind in ("unigram", "bpe", "char"):
         for dummy in (True, False):
@@ -145,13 +145,13 @@ def test_given_models_are_compared(tmp_path):
 
 
 def test_a_given_tokenizer_gets_its_extra_ids(tmp_path):
-    base = huggingface_files(ByteTokenizer(), {}, Reading(before=(0,))).contents
+    base = huggingface_files(ByteTokenizer(), {}, TextReading(before=(0,))).contents
     for name, content in base.items():
         (tmp_path / name).write_bytes(content)
     given = HuggingFaceTokenizer.load(tmp_path)
-    assert huggingface_files(given, base, Reading(before=(0,))).contents == base
+    assert huggingface_files(given, base, TextReading(before=(0,))).contents == base
     extended = with_extra_ids(given, EXTRA)
-    files = huggingface_files(extended, base, Reading(after=(1,)))
+    files = huggingface_files(extended, base, TextReading(after=(1,)))
     assert not files.differing
     for name, content in files.contents.items():
         (tmp_path / name).write_bytes(content)

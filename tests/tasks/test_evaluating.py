@@ -102,6 +102,7 @@ def scalars(folder):
     return found
 
 
+@pytest.mark.slow
 def test_the_page_is_true(page, capsys):
     """Trained with the page's flags, loaded by its Python, evaluated by its command: equal to what training logged."""
     train = [word.replace("eval_tasks_every=100", "eval_tasks_every=2") for word in words(_TRAIN)]
@@ -149,6 +150,7 @@ def error_of(capsys, *argv):
     return error
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_resumes(shared_model, tmp_path, monkeypatch):
     """Killed after one batch: what was kept is not decoded again, and the results are those of one that was not."""
     evaluated.register("ev_kept", [evaluated.accuracy, evaluated.mean_score], evaluated.to_label)

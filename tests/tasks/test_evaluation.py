@@ -108,6 +108,7 @@ def reference(path, name, num_beams=1):
     return found.result()[name], outputs[name], wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["decoder", "prefix", "both"])
 def test_metrics_are_those_of_seqio(models, names, kind, tmp_path):
     if kind == "prefix":  # A decoder's in all but what its inputs see.
@@ -148,6 +149,7 @@ def test_metrics_differ_between_tasks_and_models(models, names, tmp_path):
             assert value or both[1][task][metric] or (task, metric) in (("ev_answers", "em"), ("ev_mixed", "accuracy"))
 
 
+@pytest.mark.slow
 def test_beams_are_those_of_seqio(models, names, tmp_path):
     found = evaluate(models / "decoder", ["ev_answers"], tmp_path, "--num_beams=2")
     metrics, outputs, _ = reference(models / "decoder", "ev_answers", num_beams=2)

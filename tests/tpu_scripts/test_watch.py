@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 SLICE = ("--name=redllm", "--zone=us-central2-b", "--accelerator-type=v4-16")
 FAST = ("--poll=0.05",)
 
@@ -40,6 +42,14 @@ def test_a_run_without_incidents(stage):
     assert "redllm is PROVISIONING" in result.err
     assert "train is complete: gs://my-bucket/runs/first/summary.json" in result.err
     assert sorted(path.name for path in (stage.root / "logs/redllm").iterdir()) == ["0-0.log", "0-1.log"]
+
+
+def test_a_workdir_in_a_bucket(stage):
+    stage.scene(workers=2)
+    result = watch(stage, command=("triarch", "train", "--workdir=gs://my-bucket/runs/first"))
+    assert result.status == 0, result.err
+    assert "train is complete: gs://my-bucket/runs/first/summary.json" in result.err
+    assert verbs(stage)[-1] == "delete"
 
 
 def test_preemption_in_the_middle_goes_on_with_the_same_command(stage):
@@ -158,6 +168,7 @@ def test_a_set_up_that_fails_names_the_worker(stage):
     assert verbs(stage)[-1] == "delete"
 
 
+@pytest.mark.slow
 def test_an_unreachable_worker_is_not_waited_for_forever(stage):
     stage.scene(training=("hang",), workers=2, unreachable=["0-1"], unreachable_from_look=2)
     result = watch(stage)

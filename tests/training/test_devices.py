@@ -67,6 +67,7 @@ _MESHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "architecture",
     ["decoder-only", *(pytest.param(name, marks=pytest.mark.slow) for name in ("encoder-decoder", "encoder-only"))],

@@ -41,6 +41,7 @@ def test_microbatches_leave_out_the_same(config):
     assert float(metrics4["loss"]) == pytest.approx(float(metrics["loss"]), rel=2e-6)
 
 
+@pytest.mark.slow
 def test_evaluations_leave_nothing_out(config):
     run, state, metrics, batch = after(dataclasses.replace(config, dropout=RATES), steps=1)
     plain, _, without, _ = after(config, steps=1)

@@ -19,7 +19,7 @@ from triarch.errors import UserError
 from triarch.runtime.watchdog import Watchdog
 from triarch.training import CheckpointConfig, checkpoints, loop, train
 from triarch.training.best import Best
-from triarch.training.logs.profiling import Profile
+from triarch.training.logs.profiling import StepTrace
 from triarch.training.logs.reporter import Pending, Reporter
 from triarch.training.optimizers.optimizer import AdamW
 from triarch.training.optimizers.schedules import Constant
@@ -259,7 +259,7 @@ def test_metrics_are_fetched_while_the_next_step_runs():
     state = dataclasses.make_dataclass("S", ["params"])({"w": jnp.ones(1)})
     never = dataclasses.make_dataclass("I", [])()
     never.due = lambda step: False
-    trace = Profile(None, Path(), print)
+    trace = StepTrace(None, Path(), print)
     kept = loop.Kept(FakeCheckpoints(), Best(CheckpointConfig()), None)
     arguments = (FakeRun(), state, 0, 4, kept, FakeReporter(), None, never, Watchdog(print), trace)
     assert loop._loop(*arguments) == (state, 4)

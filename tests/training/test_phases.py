@@ -125,6 +125,7 @@ def test_the_schedule_of_a_phase_counts_its_own_tokens(config):
     assert [float(schedule(step, 99)) for step in (10, 11, 15)] == [0.375, 0.5, 1.0]
 
 
+@pytest.mark.slow
 def test_one_folder_tells_all_of_it(config, whole):
     logged = lines(whole)
     assert [line["phase"] for line in logged] == ["pretraining"] * 10 + ["extension"] * 4 + ["decay"] * 3
@@ -193,6 +194,7 @@ def test_the_rotary_base_and_the_window_of_each_phase_are_trained_with(config, w
     assert all(abs(logged - loss) > 1e-4 for number, loss in enumerate(losses) if number != own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [3, 10, 14])
 def test_interrupted_in_any_phase_it_is_the_same_run(config, whole, tmp_path, moment):
     """Whatever step it goes on from: within a growing batch, at the end of a phase, where the optimizer begins anew."""

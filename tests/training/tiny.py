@@ -12,7 +12,7 @@ from typing import TextIO
 
 import numpy as np
 
-from triarch.data.manifest import Manifest, Split, Vocabulary
+from triarch.data.manifest import Split, StoreManifest, Vocabulary
 from triarch.data.token_bytes import TokenBytes
 from triarch.data.writer import StoreWriter
 from triarch.models import ModelConfig
@@ -39,7 +39,7 @@ def write_store(path: Path, examples: int = 64, seed: int = 0, window: int = WIN
             tokens = count * window
             splits[name] = Split(count, count, tokens, 0, tokens, writer.finish_files(name))
         described = Vocabulary("bytes", VOCABULARY, vocabulary, special)
-        manifest = Manifest("tiny", "windows", window, "uint16", described, splits, {})
+        manifest = StoreManifest("tiny", "windows", window, "uint16", described, splits, {})
         writer.finish(manifest, TokenBytes.fixed(np.ones(VOCABULARY)))
     return path
 

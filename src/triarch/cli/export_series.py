@@ -12,7 +12,7 @@ from triarch import schema
 from triarch.cli import steps
 from triarch.errors import UserError
 from triarch.files import write_whole
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 
 MANIFEST = "series.json"
 # What decides the content of a folder, beside the checkpoint.
@@ -58,7 +58,7 @@ def _begin(args: argparse.Namespace) -> None:
     made["run"] = config_fingerprint(read_json(args.workdir))
     path = output / MANIFEST
     if path.exists():
-        there = schema.read(path, Table(Anything(), least=1))
+        there = schema.read(path, MapOf(Anything(), least=1))
         other = [name for name, value in made.items() if there.get(name) != value]
         if other:
             names = ", ".join("run" if name == "run" else f"--{name}" for name in other)

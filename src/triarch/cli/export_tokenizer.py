@@ -15,7 +15,7 @@ from triarch.objectives import learns_labels
 if TYPE_CHECKING:
     from triarch.interchange import StoredModel
     from triarch.tokenizers import Tokenizer
-    from triarch.tokenizers.as_huggingface import Reading
+    from triarch.tokenizers.as_huggingface import TextReading
 
 # A tokenizer.json is missing: AutoTokenizer says so, where it would make up an empty vocabulary otherwise.
 _NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode() + b"\n"}
@@ -54,20 +54,20 @@ def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     return files.contents
 
 
-def _reading(model: StoredModel, tokenizer: Tokenizer) -> Reading:
+def _reading(model: StoredModel, tokenizer: Tokenizer) -> TextReading:
     """Returns how a model reads text: as its store of labels was framed, or as a prompt is."""
-    from triarch.tokenizers.as_huggingface import Reading
+    from triarch.tokenizers.as_huggingface import TextReading
 
     if learns_labels(model.origin.objective):
         from triarch.prepare.labelled.framing import ends
 
         before, after = ends(tokenizer)
-        return Reading(before, after, token_types=model.config.token_types > 1)
+        return TextReading(before, after, token_types=model.config.token_types > 1)
     from triarch.decoding import Conventions
 
     conventions, architecture = Conventions.of(model), model.config.architecture
     start = conventions.decoder_start if architecture == "decoder-only" else ()
-    return Reading(
+    return TextReading(
         before=(*start, *conventions.before),
         after=conventions.after,
         mask=architecture == "encoder-only",

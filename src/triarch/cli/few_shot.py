@@ -20,6 +20,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.evaluation.few_shot import FewShotOptions, TaskResult, TaskSuite
+    from triarch.evaluation.overlap import Trained
 
 _SUITES = "evaluation"
 _HEADER = ("task", "metric", "filter", "value", "standard error", "shots", "examples")
@@ -37,9 +38,9 @@ def add_task_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "tasks",
         "Zero- and few-shot tasks through lm-evaluation-harness (extra [eval]). lambada, hellaswag, arc_easy, copa, "
-        "gsm8k, unifiedqa, wmt_en_zh and wmt_zh_en read local files where --task_data is given; all others are yours, "
-        "or the harness's own, which fetches their data. An encoder is scored by pseudo-likelihood. A task's YAML may "
-        "run code (!function): include only folders you trust.",
+        "gsm8k, unifiedqa, natural_instructions, wmt_en_zh and wmt_zh_en read local files where --task_data is given; "
+        "all others are yours, or the harness's own, which fetches their data. An encoder is scored by "
+        "pseudo-likelihood. A task's YAML may run code (!function): include only folders you trust.",
     )
     add = group.add_argument
     add("--tasks", metavar="NAMES", help="comma-separated tasks, groups or tags, or paths of YAML files")
@@ -143,8 +144,7 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     if args.output is not None:
         make_folder(args.output)
     models = []
-    for path in dict.fromkeys(path for _, path, _ in checkpoints):
-        _warn_of_overlap(path, suite)
+    known = {path: _trained(path, suite) for path in dict.fromkeys(path for _, path, _ in checkpoints)}
     for number, (name, path, step) in enumerate(checkpoints, 1):
         several = len(checkpoints) > 1
         place = name if step is None else f"{name}, step {step}"
@@ -153,7 +153,7 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
         if several:
             print(f"==> {place}", flush=True)
         label = f"{number}/{len(checkpoints)} {place}" if several else ""
-        models.append(_evaluated(name, path, step, suite, own, label))
+        models.append(_evaluated(name, path, step, suite, own, label, known[path]))
     if args.output is not None:
         _write(args.output, models)
     return {
@@ -164,18 +164,20 @@ def _run_tasks(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _warn_of_overlap(path: Path, suite: TaskSuite) -> None:
-    """Says which tasks a run was trained on that are evaluated, as far as its stores name theirs."""
+def _trained(path: Path, suite: TaskSuite) -> Trained:
+    """Returns what a run was trained on, and says which of it is evaluated, as far as stores name their tasks."""
     from triarch.cli.tuning.ranking import warn
-    from triarch.evaluation.overlap import by_task, trained_stores
+    from triarch.evaluation.overlap import Trained
 
-    stores, split = trained_stores(path)
-    warn(path, by_task(stores, split, suite.tasks), {})
+    trained = Trained.of(path, suite.tasks)
+    warn(path, trained.tasks, {})
+    return trained
 
 
 def _evaluated(
-    name: str, path: Path, step: int | None, suite: TaskSuite, options: FewShotOptions, label: str
+    name: str, path: Path, step: int | None, suite: TaskSuite, options: FewShotOptions, label: str, trained: Trained
 ) -> dict[str, Any]:
+    from triarch.cli.tuning.ranking import warn
     from triarch.evaluation.few_shot import evaluate_tasks
     from triarch.interchange import Placement
     from triarch.loading import load, tokenizer_of
@@ -183,6 +185,11 @@ def _evaluated(
     model = load(path, step=step, placement=Placement.all_devices())
     tokenizer = tokenizer_of(model)
     shown: list[TaskResult] = []
+    equal: dict[str, int] = {}
+
+    def count(task: str, prompts: Sequence[str]) -> None:
+        found = trained.equal_inputs(prompts, tokenizer, model.vocabulary["special"]["eos"])
+        equal.update({task: found} if found else {})
 
     def report(results: list[TaskResult]) -> None:
         # Each task's lines as soon as it is done; the header with the first.
@@ -198,7 +205,9 @@ def _evaluated(
         show_progress=True,
         label=label,
         report=report,
+        asked_about=count,
     )
+    warn(path, {}, equal)
     is_encoder = model.config.architecture == "encoder-only"
     return {
         **model_facts(name, model),
@@ -207,6 +216,7 @@ def _evaluated(
         **_read_so_far(path, model.origin.step),
         "scoring": f"pseudo-log-likelihood ({options.pseudo})" if is_encoder else "log-likelihood",
         "results": [dataclasses.asdict(result) for result in results],
+        "trained_on": {"tasks": trained.tasks, "equal_inputs": equal},
     }
 
 
@@ -227,7 +237,7 @@ def _write(output: Path, models: Sequence[Mapping[str, Any]]) -> None:
 
     rows = []
     for model in models:
-        facts = {name: value for name, value in model.items() if name not in ("results", "path")}
+        facts = {name: value for name, value in model.items() if name not in ("results", "path", "trained_on")}
         rows += [facts | {name: one[name] for name in one if name != "files"} for one in model["results"]]
     if not rows:
         raise UserError("the tasks gave no results to write")

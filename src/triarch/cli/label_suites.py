@@ -106,7 +106,7 @@ def _begin(suite: LabelSuite, output: Path) -> None:
       UserError: the folder holds the runs of another suite.
     """
     from triarch import schema
-    from triarch.schema import Anything, Table
+    from triarch.schema import Anything, MapOf
 
     made_of = {
         "data": os.path.abspath(suite.data),
@@ -123,7 +123,7 @@ def _begin(suite: LabelSuite, output: Path) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f"--output={output}: a file stands where the folder should be") from error
     if path.exists():
-        there = schema.read(path, Table(Anything(), least=1))
+        there = schema.read(path, MapOf(Anything(), least=1))
         for name, value in made_of.items():
             old = there.get(name)
             if name in ("models", "tasks") and isinstance(old, dict):

@@ -9,11 +9,11 @@ import keyword
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from triarch.cli import environment, faults, outputs, streams
+from triarch.cli import environment, faults, outputs, remote, streams
 from triarch.cli.modules import add_module_argument, import_modules
 from triarch.errors import nearest
 from triarch.files import write_whole
@@ -30,6 +30,7 @@ VERBS = {
     "embed": "texts to vectors, with a run, an export or an imported model",
     "describe": "parameters, FLOPs, memory and the resolved config of a model or run",
     "plan": "whether a run fits a TPU slice, what it would cost there, by the TPU compiler",
+    "coordinates": "how far activations move in the first updates, by width: muP's coordinate check",
     "sweep": "prepare, train, evaluate and export every run of a study",
     "fit": "fit a scaling law to a CSV table",
     "report": "write the one-page report of a study",
@@ -113,21 +114,22 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
     outputs.check_values(parser, argv)
     outputs.check_numbers(args)
-    if args.json is not None and args.json != "-":
-        outputs.check_file("json", args.json)
     environment.configure()
-    os.environ.update(getattr(module, "ENVIRONMENT", {}))
-    if args.module and hasattr(module, "before_modules"):
-        module.before_modules()
-    import_modules(args.module)
-    result = module.run(args)
-    if args.json and result is not None:  # Of several processes the first has a result.
-        _write_json(result, args.json)
-    sys.stdout.flush()
+    with remote.staged(verb, args) as places:
+        if args.json is not None and args.json != "-":
+            outputs.check_file("json", args.json)
+        os.environ.update(getattr(module, "ENVIRONMENT", {}))
+        if args.module and hasattr(module, "before_modules"):
+            module.before_modules()
+        import_modules(args.module)
+        result = module.run(args)
+        if args.json and result is not None:  # Of several processes the first has a result.
+            _write_json(result, args.json, places.named)
+        sys.stdout.flush()
 
 
-def _write_json(result: dict, path: str) -> None:
-    text = json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str) + "\n"
+def _write_json(result: dict, path: str, named: Callable[[str], str]) -> None:
+    text = named(json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str)) + "\n"
     if path == "-":
         print(text, end="")
         return

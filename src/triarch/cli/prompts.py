@@ -44,12 +44,21 @@ def read_prompts(given: Sequence[str], file: Path | None) -> list[str]:
     return prompts
 
 
-def _lines(file: Path) -> list[str]:
+def read_lines(file: Path) -> list[str]:
+    """Returns the lines of a file of UTF-8 text.
+
+    Raises:
+      UserError: it cannot be read, or is no such text.
+    """
     try:
         content = read_given(file, _MOST_BYTES)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    lines = _decoded(content, str(file))
+    return _decoded(content, str(file))
+
+
+def _lines(file: Path) -> list[str]:
+    lines = read_lines(file)
     if file.suffix != ".jsonl":
         return lines
     return [_prompt_of(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]

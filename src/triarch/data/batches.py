@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import grain
 import numpy as np
 
-from triarch.data.streams import ExampleId, Features, Stream
+from triarch.data.features import Features
+from triarch.data.streams import ExampleId, Stream
 from triarch.errors import UserError
 
 # Larger than any run, small enough that positions fit int64.

@@ -13,14 +13,14 @@ import numpy as np
 
 from triarch import schema
 from triarch.errors import UserError, nearest
-from triarch.schema import Anything, Digest, FileName, Items, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Digest, FileName, Items, MapOf, OrNull, Record, Text, Whole
 
 FORMAT = "triarch.token_store"
 VERSION = 1
 LABELLED = "labelled"
 GROUPS = "groups"
 LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED, GROUPS)
-# What labels are, see `Labels`.
+# What labels are, see `StoreLabels`.
 CLASSES, VALUES, TOKEN_CLASSES, MARGINS = "classes", "values", "token_classes", "margins"
 DTYPES = ("uint16", "int32")
 KINDS = ("bytes", "sentencepiece", "huggingface", "ids")
@@ -84,7 +84,7 @@ class TableFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitProvenance:
+class ProvenanceFiles:
     """The tables that say which documents a split's examples were made of, see `triarch.data.provenance`.
 
     Attributes:
@@ -116,7 +116,7 @@ class Vocabulary:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class StoreLabels:
     """What the labels of a store are.
 
     Attributes:
@@ -133,7 +133,7 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class StoreManifest:
     """A token store's `manifest.json`.
 
     Attributes:
@@ -166,10 +166,10 @@ class Manifest:
     splits: Mapping[str, Split]
     source: Mapping[str, Any]
     lengths: Mapping[str, int] | None = None
-    provenance: Mapping[str, SplitProvenance] | None = None
+    provenance: Mapping[str, ProvenanceFiles] | None = None
     gap: int | None = None
     passes: int | None = None
-    labels: Labels | None = None
+    labels: StoreLabels | None = None
 
     def files(self) -> Iterator[StoreFile | TableFile]:
         """Yields the files of all splits and of their provenance."""
@@ -209,7 +209,7 @@ VOCABULARY_SCHEMA = Record(
         "special": Record(
             {
                 **{"pad": _ID, "bos": _ID, "eos": _ID, "mask": OrNull(_ID)},
-                **{"sentinels": OrNull(Items(_ID, 2, 2)), "modes": OrNull(Table(_ID))},
+                **{"sentinels": OrNull(Items(_ID, 2, 2)), "modes": OrNull(MapOf(_ID))},
             },
             others=True,
         ),
@@ -231,10 +231,10 @@ _SCHEMA = Record(
         "window": Whole(1, MOST_TOKENS),
         "dtype": Text(DTYPES),
         "vocabulary": VOCABULARY_SCHEMA,
-        "splits": Table(_SPLIT, least=1, names=FileName()),
-        "source": Record({"token_bytes": OrNull(Table(Whole()))}, others=True),
+        "splits": MapOf(_SPLIT, least=1, names=FileName()),
+        "source": Record({"token_bytes": OrNull(MapOf(Whole()))}, others=True),
         "lengths": OrNull(Record({"inputs": Whole(0, MOST_TOKENS), "targets": Whole(0, MOST_TOKENS)})),
-        "provenance": OrNull(Table(Record({"documents": _TABLES, "pieces": _TABLES}))),
+        "provenance": OrNull(MapOf(Record({"documents": _TABLES, "pieces": _TABLES}))),
         "gap": OrNull(Whole(1, MOST_TOKENS)),
         "passes": OrNull(Whole(2, 2**20)),
         "labels": OrNull(
@@ -250,7 +250,7 @@ _SCHEMA = Record(
 )
 
 
-def read_manifest(store: Path) -> Manifest:
+def read_manifest(store: Path) -> StoreManifest:
     """Reads `store`/manifest.json.
 
     Raises:
@@ -263,7 +263,7 @@ def read_manifest(store: Path) -> Manifest:
         raise UserError(_no_store(store)) from None
     _check_version(path, fields)
     schema.check(fields, _SCHEMA, str(path))
-    manifest = Manifest(
+    manifest = StoreManifest(
         task=fields["task"],
         layout=fields["layout"],
         window=fields["window"],
@@ -325,23 +325,23 @@ def _split(fields: Mapping[str, Any]) -> Split:
     return Split(**{**fields, "files": tuple(StoreFile(**file) for file in fields["files"])})
 
 
-def _provenance(fields: Mapping[str, Any] | None) -> dict[str, SplitProvenance] | None:
+def _provenance(fields: Mapping[str, Any] | None) -> dict[str, ProvenanceFiles] | None:
     if fields is None:
         return None
     return {
-        split: SplitProvenance(**{table: tuple(TableFile(**file) for file in files) for table, files in tables.items()})
+        split: ProvenanceFiles(**{table: tuple(TableFile(**file) for file in files) for table, files in tables.items()})
         for split, tables in fields.items()
     }
 
 
-def _labels(fields: Mapping[str, Any] | None) -> Labels | None:
+def _labels(fields: Mapping[str, Any] | None) -> StoreLabels | None:
     if fields is None:
         return None
     names = fields.get("names")
-    return Labels(fields["kind"], None if names is None else tuple(names), fields.get("count"))
+    return StoreLabels(fields["kind"], None if names is None else tuple(names), fields.get("count"))
 
 
-def _check_counts(path: Path, manifest: Manifest) -> None:
+def _check_counts(path: Path, manifest: StoreManifest) -> None:
     """Makes sure that the counts fit each other."""
     names = [file.name for file in manifest.files()]
     if len(set(names)) < len(names):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from triarch.data.batches import Batches
-from triarch.data.streams import Features, Stream, Transform
+from triarch.data.features import Features, Transform
+from triarch.data.streams import Stream
 
 # Counts of rows are multiples of a batch's usual one by so much, so that few shapes are compiled.
 _STEPS = 16

@@ -18,7 +18,7 @@ from triarch.data import manifest as manifests
 from triarch.errors import UserError
 from triarch.files import write_whole
 from triarch.memory import shown
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.temporary import clear_leftovers
 
 # What took less than this is not worth a hidden folder that stays behind.
@@ -112,7 +112,7 @@ class PartialFolder:
         if self._job is None:
             return None
         try:
-            journal = schema.read(self.scratch / _JOURNAL, Table(Anything()))
+            journal = schema.read(self.scratch / _JOURNAL, MapOf(Anything()))
         except (OSError, UserError):
             return None
         return journal if (journal.get("version"), journal.get("job")) == (_VERSION, self._job) else None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from triarch.data.manifest import Manifest, TableFile
-from triarch.data.tables import Table
+from triarch.data.manifest import StoreManifest, TableFile
+from triarch.data.tables import ParquetTable
 from triarch.errors import UserError
 from triarch.files import sha256
 
@@ -56,7 +56,7 @@ class SplitProvenance:
       sources: the files' names as far as they were met, which `Pieces.source` counts in; it grows.
     """
 
-    def __init__(self, store: Path, split: str, manifest: Manifest):
+    def __init__(self, store: Path, split: str, manifest: StoreManifest):
         """Opens the provenance of a split of the store at `store`.
 
         Raises:
@@ -71,8 +71,8 @@ class SplitProvenance:
         self._window = manifest.window
         self._layout = manifest.layout
         self._lengths = manifest.lengths or {}
-        self._documents = Table(_checked(store, tables.documents), "first_token", "source")
-        self._pieces = Table(_checked(store, tables.pieces), "example")
+        self._documents = ParquetTable(_checked(store, tables.documents), "first_token", "source")
+        self._pieces = ParquetTable(_checked(store, tables.pieces), "example")
         counts = manifest.splits[split]
         self._examples = counts.examples
         expected = counts.documents

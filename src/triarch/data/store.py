@@ -21,6 +21,8 @@ from triarch.data.manifest import VOCABULARY
 from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError, nearest
 from triarch.files import check_regular, read_regular
+from triarch.remote import is_remote
+from triarch.remote.copies import kept_copy
 
 if TYPE_CHECKING:
     from triarch.data.provenance import SplitProvenance
@@ -53,7 +55,7 @@ class SplitReader:
     negatives], where a teacher's margins are known. Reading is thread-safe.
     """
 
-    def __init__(self, store: Path, name: str, manifest: manifests.Manifest):
+    def __init__(self, store: Path, name: str, manifest: manifests.StoreManifest):
         """The examples of split `name`.
 
         Raises:
@@ -133,17 +135,17 @@ class TokenStore:
     """
 
     path: Path
-    manifest: manifests.Manifest
+    manifest: manifests.StoreManifest
     token_bytes: TokenBytes
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TokenStore:
-        """Opens the store at `path`.
+        """Opens the store at `path`, a folder, or a URL such as gs://bucket/store, of which a local copy is kept.
 
         Raises:
           UserError: there is none, it is of another format or version, or it is not whole.
         """
-        path = Path(path)
+        path = kept_copy(str(path)) if is_remote(str(path)) else Path(path)
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
             _check_size(path / file.name, file.size, path)

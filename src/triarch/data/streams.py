@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import grain
 import numpy as np
 
+from triarch.data.features import Examples, Features, Transform
 from triarch.data.interleaving import Interleaving
 from triarch.errors import UserError
-
-Features = dict[str, np.ndarray]
-Transform = Callable[[Mapping[str, np.ndarray], np.random.Generator], Features]
-
-
-class Examples(Protocol):
-    """Anything with examples at random access: a `SplitReader`, or a list in a test."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]: ...
 
 
 class ExampleId(NamedTuple):

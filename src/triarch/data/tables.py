@@ -60,7 +60,7 @@ class TableFormat:
                 writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-class Table:
+class ParquetTable:
     """Rows of one or more Parquet files in a row; memory does not grow with them, beyond their footers.
 
     Attributes:

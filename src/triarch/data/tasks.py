@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from triarch import schema
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
-from triarch.schema import Table, Whole
+from triarch.schema import MapOf, Whole
 
-_TASKS = Table(Table(Whole()))
+_TASKS = MapOf(MapOf(Whole()))
 
 
 def tasks_in(store: TokenStore, split: str) -> Mapping[str, int] | None:

@@ -158,7 +158,7 @@ class StoreWriter:
         with explained(self.output):
             return tuple(manifests.StoreFile(*file) for file in self._spooled(_EXAMPLES, split).finish())
 
-    def finish_provenance(self, split: str) -> manifests.SplitProvenance:
+    def finish_provenance(self, split: str) -> manifests.ProvenanceFiles:
         """Completes the tables of `split`, gives them their final names and returns them."""
         with explained(self.output):
             documents, pieces = (
@@ -168,9 +168,9 @@ class StoreWriter:
                 )
                 for kind in (_DOCUMENTS, _PIECES)
             )
-        return manifests.SplitProvenance(documents, pieces)
+        return manifests.ProvenanceFiles(documents, pieces)
 
-    def finish(self, manifest: manifests.Manifest, token_bytes: TokenBytes) -> None:
+    def finish(self, manifest: manifests.StoreManifest, token_bytes: TokenBytes) -> None:
         """Writes the manifest last and moves the store into place."""
         with explained(self.output):
             np.save(self.folder / manifests.TOKEN_BYTES, token_bytes.rows(), allow_pickle=False)

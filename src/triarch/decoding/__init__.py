@@ -5,7 +5,7 @@ from triarch.decoding.generator import Generator, decoder_start, generate
 from triarch.decoding.mask_filling import fill_masks, generate_by_masks
 from triarch.decoding.scoring import Continuation, Score, rolling, score
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
+from triarch.decoding.stopping import StopTexts
 from triarch.decoding.writer import Writer
 
 __all__ = [

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from triarch.decoding.loop import next_logits
 from triarch.decoding.sampling import Forced
 from triarch.decoding.settings import GenerationSettings
 from triarch.decoding.stopping import Stops
@@ -140,7 +139,7 @@ def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tok
     first = dataclasses.replace(nothing, scores=nothing.scores.at[:, 0].set(0.0))
     everything = jnp.ones(prompts, bool)
     begun = Search(cache.rows(every_beam), first, nothing, everything, jnp.int32(0), jnp.bool_(False))
-    begun = _advanced(model, begun, next_logits(model, hidden)[every_beam], rules)
+    begun = _advanced(model, begun, model.next_logits(hidden)[every_beam], rules)
 
     def unfinished(search: Search) -> Array:
         return jnp.any(search.open) & ~search.stuck
@@ -150,7 +149,7 @@ def search(network: Callable[[], Decoding], batch: dict[str, jax.Array], new_tok
         newest = jax.lax.dynamic_slice_in_dim(search.running.tokens, column, 1, axis=2).reshape(-1, 1)
         model = network()
         hidden, cache = model.extend(newest, search.cache)
-        return _advanced(model, dataclasses.replace(search, cache=cache), next_logits(model, hidden), rules)
+        return _advanced(model, dataclasses.replace(search, cache=cache), model.next_logits(hidden), rules)
 
     return jax.lax.while_loop(unfinished, one_more, begun).finished
 

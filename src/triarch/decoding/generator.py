@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Array, Float, Int
 
-from triarch.decoding import beams, loop
-from triarch.decoding.prepared import prepare
+from triarch.decoding import beams
 from triarch.decoding.prompts import PromptLayout, bucket, in_batches, row_bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
-from triarch.decoding.stopping import Stops
+from triarch.decoding.stopping import Rows, Stops, StopTexts
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, StoredModel
 from triarch.interchange.huggingface.generation import labels_start
 from triarch.interchange.placement import host_values
+from triarch.models import Network, Transformer
+from triarch.models.assemblies import Decoding
+from triarch.models.attention.cache import Cache
+from triarch.models.network import Tree, flatten, unflatten
 
 
 class Generator:
@@ -150,13 +155,13 @@ class Generator:
 
     def _begin(self, new_tokens: int) -> Callable:
         def run(params, batch, numbers, sampler, stops):
-            return loop.begin(self.prepared.network(params), batch, numbers, sampler, stops, new_tokens)
+            return begin(self.prepared.network(params), batch, numbers, sampler, stops, new_tokens)
 
         return self.prepared.program(("begin", new_tokens), run)
 
     def _proceed(self) -> Callable:
         def run(params, progress, sampler, stops, until):
-            return loop.proceed(lambda: self.prepared.network(params), progress, sampler, stops, until)
+            return proceed(lambda: self.prepared.network(params), progress, sampler, stops, until)
 
         return self.prepared.program("proceed", run, donate_argnums=1)
 
@@ -171,7 +176,7 @@ class Snapshot:
     longest: int
 
     @classmethod
-    def of(cls, progress: loop.LoopState, longest: int) -> Snapshot:
+    def of(cls, progress: LoopState, longest: int) -> Snapshot:
         """Fetches it; `longest` is the length of the longest stop sequence."""
         tokens, lengths, stopped = map(host_values, (progress.tokens, progress.rows.lengths, progress.rows.stopped))
         return cls(tokens[:, longest:].tolist(), lengths.tolist(), stopped.tolist(), longest)
@@ -200,3 +205,118 @@ def decoder_start(model: LoadedModel | StoredModel) -> tuple[int, ...]:
     said = labels_start(model.origin)
     special = (model.vocabulary or {}).get("special", {})
     return (special.get("bos", model.config.pad_id) if said is None else said,)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LoopState:
+    """A batch between two steps.
+
+    Attributes:
+      cache: of all tokens but the last.
+      tokens: new ones, after `Stops.longest` columns of nothing.
+      rows: how far they are.
+    """
+
+    cache: Cache
+    tokens: Int[Array, "batch columns"]
+    rows: Rows
+
+
+def begin(
+    model: Decoding,
+    batch: dict[str, jax.Array],
+    numbers: Int[Array, " batch"],
+    sampler: Sampler,
+    stops: Stops,
+    new_tokens: int,
+) -> LoopState:
+    """Reads prompts and chooses the first new tokens.
+
+    Args:
+      model: one with a decoder.
+      batch: prompts as `Decoding.prefill` takes them.
+      numbers: of each row among all prompts; -1 for a row that only fills the batch.
+      sampler: chooses.
+      stops: what ends a row.
+      new_tokens: room for new tokens.
+    """
+    hidden, cache = model.prefill(batch, batch["decoder_input_tokens"].shape[1] + new_tokens)
+    progress = LoopState(cache, stops.empty(len(numbers), new_tokens), Rows.begin(numbers))
+    return _chosen(progress, model.next_logits(hidden), sampler, stops)
+
+
+def proceed(
+    network: Callable[[], Decoding], progress: LoopState, sampler: Sampler, stops: Stops, until: Int[Array, ""]
+) -> LoopState:
+    """Chooses tokens until rows have `until` of them, or all have stopped; `network` is made within the loop."""
+
+    def one_more(progress: LoopState) -> LoopState:
+        newest = jax.lax.dynamic_slice_in_dim(progress.tokens, progress.rows.step + stops.longest - 1, 1, axis=1)
+        model = network()
+        hidden, cache = model.extend(newest, progress.cache)
+        return _chosen(dataclasses.replace(progress, cache=cache), model.next_logits(hidden), sampler, stops)
+
+    return jax.lax.while_loop(lambda progress: progress.rows.unfinished(until), one_more, progress)
+
+
+def _chosen(progress: LoopState, logits: Float[Array, "batch vocab"], sampler: Sampler, stops: Stops) -> LoopState:
+    rows = progress.rows
+    token = sampler.choose(logits, rows.numbers, rows.step)
+    tokens = jax.lax.dynamic_update_slice_in_dim(progress.tokens, token[:, None], rows.step + stops.longest, axis=1)
+    last = jax.lax.dynamic_slice_in_dim(tokens, rows.step + 1, stops.longest, axis=1)
+    return dataclasses.replace(progress, tokens=tokens, rows=rows.after(last, stops))
+
+
+class PreparedModel:
+    """What generation needs of a loaded model.
+
+    On a CPU it holds the parameters a second time. A step reads all of them for the sake of a few tokens, so there the
+    layers lie apart, not stacked, and kernels transposed: XLA's product of few rows with a row-major kernel takes half
+    as long again.
+    """
+
+    def __init__(self, model: LoadedModel):
+        self.config = model.config
+        self.placement = model.placement
+        self._network, self._relaid = model.network, None
+        if jax.default_backend() == "cpu":
+            stacked, apart = model.network, model.network.unrolled()
+            self._network = apart
+            self._relaid = jax.jit(lambda params: _transposed(apart, stacked.unroll(params)))
+        self._programs: dict[Any, Callable] = {}
+        self.read(model)
+
+    def read(self, model: LoadedModel) -> None:
+        """Takes the model's parameters, unless it has them; programs stay compiled."""
+        if getattr(self, "_source", None) is model.params:
+            return
+        self._source = model.params
+        self.params = model.params if self._relaid is None else self._relaid(model.params)
+
+    def network(self, params: Tree) -> Transformer:
+        """Returns the network with `params`. Called within a loop's body it leaves kernels where they are."""
+        return self._network.merge(params if self._relaid is None else _transposed(self._network, params))
+
+    def program(self, key: Any, function: Callable, **options: Any) -> Callable:
+        """Returns `function(params, ...)` compiled; the first one given under `key`."""
+        if key not in self._programs:
+            self._programs[key] = jax.jit(function, **options)
+        return self._programs[key]
+
+
+_PREPARED: weakref.WeakKeyDictionary[LoadedModel, PreparedModel] = weakref.WeakKeyDictionary()
+
+
+def prepare(model: LoadedModel) -> PreparedModel:
+    """Returns the model prepared, the same object for as long as the model lives."""
+    if model not in _PREPARED:
+        _PREPARED[model] = PreparedModel(model)
+    _PREPARED[model].read(model)
+    return _PREPARED[model]
+
+
+def _transposed(network: Network, params: Tree) -> Tree:
+    """Transposes the kernels, back and forth."""
+    kernels = {name for name, spec in network.specs.items() if spec.kind == "kernel"}
+    return unflatten({name: x.swapaxes(-2, -1) if name in kernels else x for name, x in flatten(params).items()})

@@ -15,13 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from triarch.decoding.prepared import prepare
+from triarch.decoding.generator import prepare
 from triarch.decoding.prompts import bucket, in_batches, num_places, row_bucket
-from triarch.decoding.rows import Rows
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
-from triarch.decoding.stopping import Stops
+from triarch.decoding.stopping import Rows, Stops, StopTexts
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, require_tokens
 from triarch.interchange.placement import host_values

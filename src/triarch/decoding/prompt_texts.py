@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from triarch.errors import UserError
 from triarch.objectives import SpecialTokens
+from triarch.tokenizers import Tokenizer
 
 MASK_WORDS = ("[MASK]", "<mask>")
 # UTF-8's bytes that begin a character of several.
 _FIRST_OF_SEVERAL = 0xC2
 _SPECIAL = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer here: see `triarch.tokenizers`."""
-
-    @property
-    def token_texts(self) -> Sequence[bytes]: ...
-
-    def encode(self, text: str) -> np.ndarray: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 def check_text(text: str, name: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from triarch.data.features import Features
 from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
-from triarch.decoding.score_rows import Row
+from triarch.decoding.score_rows import ScoreRow
 from triarch.models import ModelConfig
-from triarch.objectives.base import Features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ScoreBatch:
 
 
 def joined_batches(
-    rows: Sequence[Row], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
+    rows: Sequence[ScoreRow], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
 ) -> Iterator[ScoreBatch]:
     """Yields batches, longest rows first, in which every row is read whole: those whose context no other row has."""
     alone = rows
@@ -46,13 +46,14 @@ def joined_batches(
 
 
 def shared_batches(
-    rows: Sequence[Row], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
+    rows: Sequence[ScoreRow], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
 ) -> Iterator[ScoreBatch]:
-    """Yields batches, longest contexts first, in which a context that several rows have is read once."""
+    """Yields batches, the widest contexts first, in which a context that several rows have is read once."""
     groups = [
         part for group in _by_context(rows) if len(group) > 1 for part in _chunks(_longest_first(group), batch_size)
     ]
-    groups.sort(key=lambda group: (len(group[0].context), len(group[0].tokens)), reverse=True)
+    # By the shapes they take, so that rows of one batch are padded little.
+    groups.sort(key=lambda group: (bucket(len(group[0].context)), len(group[0].tokens)), reverse=True)
     while groups:
         count = 1
         while count < len(groups) and _fit(groups[: count + 1], config, start, batch_size):
@@ -61,23 +62,23 @@ def shared_batches(
         groups = groups[count:]
 
 
-def _by_context(rows: Sequence[Row]) -> list[list[Row]]:
+def _by_context(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
     groups = defaultdict(list)
     for row in rows:
         groups[row.context].append(row)
     return list(groups.values())
 
 
-def _longest_first(rows: Sequence[Row]) -> list[Row]:
+def _longest_first(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     return sorted(rows, key=lambda row: len(row.tokens), reverse=True)
 
 
-def _chunks(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
+def _chunks(rows: Sequence[ScoreRow], size: int) -> Iterator[list[ScoreRow]]:
     for first in range(0, len(rows), size):
         yield list(rows[first : first + size])
 
 
-def _fit(groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int, ...], batch_size: int) -> bool:
+def _fit(groups: Sequence[Sequence[ScoreRow]], config: ModelConfig, start: tuple[int, ...], batch_size: int) -> bool:
     """Whether the rows of these contexts are few enough, and no context has more after it than the model has places."""
     if sum(map(len, groups)) > batch_size:
         return False
@@ -85,7 +86,7 @@ def _fit(groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int,
     return longest <= _room(groups, config, start)
 
 
-def _room(groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int, ...]) -> float:
+def _room(groups: Sequence[Sequence[ScoreRow]], config: ModelConfig, start: tuple[int, ...]) -> float:
     """Columns there may be after the longest context: positions beyond the model's would spoil their row."""
     places = num_places(config)
     if places is None:
@@ -93,17 +94,17 @@ def _room(groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int
     return places - max(len(_read_first(group[0], config, start)) for group in groups)
 
 
-def _read_first(row: Row, config: ModelConfig, start: tuple[int, ...]) -> tuple[int, ...]:
+def _read_first(row: ScoreRow, config: ModelConfig, start: tuple[int, ...]) -> tuple[int, ...]:
     """What the decoder reads before `row.tokens`."""
     return start if config.architecture == "encoder-decoder" else row.context
 
 
-def _state_before(row: Row, config: ModelConfig, start: tuple[int, ...]) -> int:
+def _state_before(row: ScoreRow, config: ModelConfig, start: tuple[int, ...]) -> int:
     return 0 if config.architecture == "encoder-only" else len(_read_first(row, config, start)) - 1
 
 
 def _joined_features(
-    rows: Sequence[Row], count: int, config: ModelConfig, start: tuple[int, ...], bidirectional: bool
+    rows: Sequence[ScoreRow], count: int, config: ModelConfig, start: tuple[int, ...], bidirectional: bool
 ) -> Features:
     if config.architecture == "encoder-only":
         return _side("encoder", [row.tokens for row in rows], count, config)
@@ -120,7 +121,7 @@ def _joined_features(
 
 
 def _shared_batch(
-    groups: Sequence[Sequence[Row]], config: ModelConfig, start: tuple[int, ...], bidirectional: bool
+    groups: Sequence[Sequence[ScoreRow]], config: ModelConfig, start: tuple[int, ...], bidirectional: bool
 ) -> ScoreBatch:
     rows = list(itertools.chain.from_iterable(groups))
     contexts, count = row_bucket(len(groups)), row_bucket(len(rows))
@@ -148,11 +149,11 @@ def _side(side: str, rows: Sequence[Sequence[int]], count: int, config: ModelCon
     return {f"{side}_input_tokens": tokens, f"{side}_segment_ids": real}
 
 
-def _owners(rows: Sequence[Row]) -> np.ndarray:
+def _owners(rows: Sequence[ScoreRow]) -> np.ndarray:
     return np.concatenate([np.array(row.owners, np.int64) for row in rows])
 
 
-def _scored(rows: Sequence[Row], shifts: Sequence[int]) -> Features:
+def _scored(rows: Sequence[ScoreRow], shifts: Sequence[int]) -> Features:
     """Returns where each target is scored; `shifts`: index of each row's state number 0."""
     row_of = np.repeat(np.arange(len(rows)), [len(row.places) for row in rows])
     places = np.concatenate([np.array(row.places) + shift for row, shift in zip(rows, shifts, strict=True)])

@@ -28,7 +28,7 @@ class Continuation:
 
 
 @dataclasses.dataclass
-class Row:
+class ScoreRow:
     """Tokens that are read, and what is scored there.
 
     Attributes:
@@ -55,16 +55,16 @@ class _Rows:
     """Rows, each of which is there once, whoever needs it."""
 
     def __init__(self) -> None:
-        self.by_tokens: dict[tuple, Row] = {}
+        self.by_tokens: dict[tuple, ScoreRow] = {}
 
     def add(self, context: tuple, tokens: tuple, owner: int, places: Sequence[int], targets: Sequence[int]) -> None:
-        row = self.by_tokens.setdefault((context, tokens), Row(context, tokens))
+        row = self.by_tokens.setdefault((context, tokens), ScoreRow(context, tokens))
         row.owners += [owner] * len(places)
         row.places += places
         row.targets += targets
 
 
-def decoder_rows(requests: Sequence[Continuation], max_length: int, architecture: str) -> list[Row]:
+def decoder_rows(requests: Sequence[Continuation], max_length: int, architecture: str) -> list[ScoreRow]:
     """Returns the rows of models with a decoder: continuations that differ in their last token share one."""
     rows = _Rows()
     for index, request in enumerate(requests):
@@ -76,7 +76,7 @@ def decoder_rows(requests: Sequence[Continuation], max_length: int, architecture
     return list(rows.by_tokens.values())
 
 
-def pseudo_rows(requests: Sequence[Continuation], max_length: int, mask: int, pseudo: str) -> list[Row]:
+def pseudo_rows(requests: Sequence[Continuation], max_length: int, mask: int, pseudo: str) -> list[ScoreRow]:
     """Returns the rows of an encoder: one for each token to be guessed, masked; see `scoring.score` for `pseudo`."""
     rows = _Rows()
     for index, request in enumerate(requests):

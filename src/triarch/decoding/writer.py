@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from triarch.decoding.conventions import Conventions
 from triarch.decoding.generator import Generator
 from triarch.decoding.mask_filling import check_texts, fill_masks, generate_by_masks, places_behind
-from triarch.decoding.prompt_texts import Tokenizer, encode, token_texts
+from triarch.decoding.prompt_texts import encode, token_texts
 from triarch.decoding.settings import GenerationSettings
-from triarch.decoding.stop_texts import StopTexts
+from triarch.decoding.stopping import StopTexts
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
+from triarch.tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Writer:
         stops: Sequence[str] = (),
         ignore_eos: bool = False,
         mode: str | None = None,
+        more_ends: Sequence[int] = (),
     ) -> Writer:
         """Returns the writer of a model.
 
@@ -57,13 +59,14 @@ class Writer:
           stops: texts that end an answer.
           ignore_eos: whether to go on when the model ends its text.
           mode: UL2's mode token before prompts; None for that of the model's prefix LM.
+          more_ends: ids that end an answer too, as those of a chat template.
 
         Raises:
           UserError: the model's special tokens are unknown, or it has no such mode.
         """
         conventions = Conventions.of(model, mode, getattr(tokenizer, "frame", None))
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
-        ends = () if ignore_eos else tuple((end,) for end in conventions.ends)
+        ends = () if ignore_eos else tuple((end,) for end in dict.fromkeys((*conventions.ends, *more_ends)))
         last = None if ignore_eos else conventions.last_token
         chosen = dataclasses.replace(settings, first_token=conventions.first_token, last_token=last, stop_tokens=ends)
         stop_texts = StopTexts.of(stops, token_texts(tokenizer, special)) if stops else None

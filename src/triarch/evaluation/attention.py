@@ -10,19 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from triarch.data.features import Features
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.evaluation import matrices
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.joined import JoinedWindows, join_windows
-from triarch.evaluation.observing import Kind, Observation, Site, observed, sites
+from triarch.evaluation.observing import AttentionSite, Kind, Observation, observed, sites
 from triarch.evaluation.sampling import draw
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.fields import Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import SpecialTokens
-from triarch.objectives.base import Features
 from triarch.progress import Progress
 
 # Measures of each head on each window.
@@ -68,7 +68,7 @@ class HeadMeasures:
     """One head, averaged over windows.
 
     Attributes:
-      kind, layer, head: which; see `observing.Site`.
+      kind, layer, head: which; see `observing.AttentionSite`.
       locality: mean attention mass on the nearest tokens; None in cross-attention, where none is near.
       entropy: of a query's distribution over keys, nats; mean over queries.
       query_dependence: mutual information of query and key, nats; 0 for vertical stripes.
@@ -102,7 +102,7 @@ class HeadMeasures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention:
+class AttentionSummary:
     """What was seen of one model.
 
     Attributes:
@@ -115,15 +115,15 @@ class Attention:
     """
 
     heads: tuple[HeadMeasures, ...]
-    locality: Mapping[Site, np.ndarray]
-    keys: Mapping[Site, np.ndarray]
-    maps: Mapping[tuple[Site, int], np.ndarray]
+    locality: Mapping[AttentionSite, np.ndarray]
+    keys: Mapping[AttentionSite, np.ndarray]
+    maps: Mapping[tuple[AttentionSite, int], np.ndarray]
     tokens: Mapping[str, np.ndarray]
 
 
 def analyse(
     model: LoadedModel, store: TokenStore, options: AttentionOptions | None = None, *, show_progress: bool = False
-) -> Attention:
+) -> AttentionSummary:
     """Looks at every attention of a model on windows of a store.
 
     An encoder-decoder reads the first half of a window in its encoder and the rest in its decoder, a decoder-only model
@@ -152,7 +152,7 @@ def analyse(
     example = _stacked(rows, windows, [options.example])
     shown = model.compiled(_maps(chosen))(example)
     measure = model.compiled(_measures(options))
-    totals: dict[Site, list[dict[str, np.ndarray]]] = {}
+    totals: dict[AttentionSite, list[dict[str, np.ndarray]]] = {}
     with Progress(show_progress) as progress:
         progress.start(f"attention of {model.path.name}", len(numbers))
         for batch, count in _batches(rows, windows, numbers, options.batch_size):
@@ -162,7 +162,7 @@ def analyse(
     joined = {site: _concatenated(totals[site]) for site in sites(model.config)}
     for found in joined.values():
         check_finite(found["entropy"], model, store)
-    return Attention(
+    return AttentionSummary(
         heads=tuple(one for site, found in joined.items() for one in _heads(site, found, shown["uniform"][site])),
         locality={site: found["locality"].mean((0, 1)) for site, found in joined.items() if site.kind != "cross"},
         keys={site: found["keys"].mean((0, 1)) for site, found in joined.items() if site.kind == "cross"},
@@ -175,7 +175,7 @@ def analyse(
     )
 
 
-def _chosen(model: LoadedModel, options: AttentionOptions) -> dict[Site, tuple[int, ...]]:
+def _chosen(model: LoadedModel, options: AttentionOptions) -> dict[AttentionSite, tuple[int, ...]]:
     """Returns the heads to be shown of each site to be shown."""
     config = model.config
     most = min(config.num_heads, config.of_side("decoder").num_heads)
@@ -189,7 +189,7 @@ def _chosen(model: LoadedModel, options: AttentionOptions) -> dict[Site, tuple[i
         if not 0 <= layer < deepest:
             raise UserError(f"--layers: {model.path} has layers 0 to {deepest - 1}, not {layer}")
 
-    def is_shown(site: Site) -> bool:
+    def is_shown(site: AttentionSite) -> bool:
         depth = depths["encoder" if site.kind == "encoder" else "decoder"]
         wanted = {0, depth // 2, depth - 1} if options.layers is None else set(options.layers)
         return site.layer in wanted
@@ -231,7 +231,7 @@ def _concatenated(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.nda
 
 
 def _measures(options: AttentionOptions) -> Callable[[Transformer, Mapping[str, jax.Array]], dict]:
-    def one(site: Site, observation: Observation) -> dict[str, jax.Array]:
+    def one(site: AttentionSite, observation: Observation) -> dict[str, jax.Array]:
         weights, values = observation.weights, matrices.singular_values(observation.weights)
         measured = {
             "entropy": jnp.mean(matrices.entropy(weights), axis=-1),
@@ -246,7 +246,7 @@ def _measures(options: AttentionOptions) -> Callable[[Transformer, Mapping[str, 
     return lambda model, batch: {site: one(site, seen) for site, seen in observed(model, batch).items()}
 
 
-def _maps(chosen: Mapping[Site, Sequence[int]]) -> Callable[[Transformer, Mapping[str, jax.Array]], dict]:
+def _maps(chosen: Mapping[AttentionSite, Sequence[int]]) -> Callable[[Transformer, Mapping[str, jax.Array]], dict]:
     def uniform(observation: Observation) -> dict[str, jax.Array]:
         queries, keys = observation.weights.shape[-2:]
         allowed = observation.mask.dense(queries, keys)
@@ -267,7 +267,9 @@ def _maps(chosen: Mapping[Site, Sequence[int]]) -> Callable[[Transformer, Mappin
     return function
 
 
-def _heads(site: Site, found: Mapping[str, np.ndarray], uniform: Mapping[str, np.ndarray]) -> Iterator[HeadMeasures]:
+def _heads(
+    site: AttentionSite, found: Mapping[str, np.ndarray], uniform: Mapping[str, np.ndarray]
+) -> Iterator[HeadMeasures]:
     by_window = {name: found[name] for name in MEASURES if name in found}
     if "locality" in by_window:
         by_window["locality"] = by_window["locality"].mean(axis=-1)

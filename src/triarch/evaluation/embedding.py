@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 import jax
 import numpy as np
@@ -21,16 +21,11 @@ from triarch.models.pooling import Pooling, normalized, pooled
 from triarch.models.shape import Side
 from triarch.objectives import SpecialTokens, objective_from
 from triarch.objectives.contrastive.groups import TextGroups
+from triarch.tokenizers import Tokenizer
 
 # Tokens whose mask says that pooling counts them; beside the names of SeqIO.
 _COUNTED = "pooled_tokens"
 _FINEST = 16
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer here: see `triarch.tokenizers`."""
-
-    def encode(self, text: str) -> np.ndarray: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import cast
 
 import numpy as np
 
+from triarch.data.features import Example
 from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.evaluation import scoring as scorings
 from triarch.evaluation.held_out import Loss, summarise
 from triarch.evaluation.joined import join_windows
 from triarch.evaluation.sampling import SampledWindows, Scored, sample_windows
-from triarch.evaluation.scoring import Example, Scoring
+from triarch.evaluation.scoring import Scoring
 from triarch.evaluation.store_sums import check_finite, check_vocabulary
 from triarch.evaluation.sums import Scorer, WindowSums
 from triarch.fields import Seed, Size, check_options

@@ -20,7 +20,7 @@ Kind = Literal["encoder", "decoder", "cross"]
 KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")
 
 
-class Site(NamedTuple):
+class AttentionSite(NamedTuple):
     """Where attention happens.
 
     Attributes:
@@ -64,17 +64,17 @@ class Observing(Execution):
         return attend
 
 
-def sites(config: ModelConfig) -> list[Site]:
+def sites(config: ModelConfig) -> list[AttentionSite]:
     """Returns where a network attends, in running order; layers with another mixer do not."""
     found = []
     for kind in ("encoder", "decoder"):
         for layer, spec in enumerate(config.layer_specs(kind)):
-            found += [Site(kind, layer)] * isinstance(spec.mixer, SelfAttention)
-            found += [Site("cross", layer)] * (spec.cross is not None)
+            found += [AttentionSite(kind, layer)] * isinstance(spec.mixer, SelfAttention)
+            found += [AttentionSite("cross", layer)] * (spec.cross is not None)
     return found
 
 
-def observed(model: Transformer, batch: Mapping[str, jax.Array]) -> dict[Site, Observation]:
+def observed(model: Transformer, batch: Mapping[str, jax.Array]) -> dict[AttentionSite, Observation]:
     """Runs a network on a batch and returns what each of its attentions did; may be traced.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +13,7 @@ import numpy as np
 
 from triarch.data.store import TokenStore
 from triarch.data.tasks import tasks_in
+from triarch.decoding.prompt_texts import Tokenizer
 from triarch.errors import UserError
 from triarch.training.record.config_json import read_json
 from triarch.training.record.fingerprint import CONFIG_JSON
@@ -49,6 +52,45 @@ def trained_stores(path: Path) -> tuple[list[TokenStore], str]:
         except (UserError, TypeError):
             continue
     return found, str(data.get("train_split", "train"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a run was trained on.
+
+    Attributes:
+      stores: those that are still there.
+      split: of them.
+      tasks: of each evaluated task, the trained ones of its name.
+    """
+
+    stores: list[TokenStore]
+    split: str
+    tasks: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, path: Path, evaluated: Iterable[str]) -> Trained:
+        """Returns what the run at a path was trained on; nothing of an export."""
+        stores, split = trained_stores(path)
+        return cls(stores, split, by_task(stores, split, evaluated))
+
+    @functools.cached_property
+    def inputs(self) -> set[bytes]:
+        """Digests of all inputs of pairs; see `trained_inputs`."""
+        return trained_inputs(self.stores, self.split)
+
+    def equal_inputs(self, prompts: Iterable[str], tokenizer: Tokenizer, end: int) -> int:
+        """Returns how many prompts are the very inputs of something trained on, whatever space is around them.
+
+        Args:
+          prompts: as a task asks them.
+          tokenizer: of the stores' vocabulary.
+          end: the id that ends inputs.
+        """
+        if not self.stores or not self.inputs:
+            return 0
+        forms = ({prompt, prompt.strip(), f"{prompt.strip()}\n"} for prompt in prompts)
+        return sum(any(digest(np.append(tokenizer.encode(one), end)) in self.inputs for one in own) for own in forms)
 
 
 def by_task(trained: Sequence[TokenStore], split: str, evaluated: Iterable[str]) -> dict[str, list[str]]:

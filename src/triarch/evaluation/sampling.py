@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from triarch.data.features import Example, Examples
 from triarch.data.manifest import LAYOUTS
 from triarch.data.store import TokenStore
 from triarch.evaluation.sums import WindowSums
-
-Example = Mapping[str, np.ndarray]
-
-
-class Examples(Protocol):
-    """Windows by their number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

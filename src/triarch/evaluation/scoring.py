@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from triarch.data.features import Example, Features
 from triarch.data.manifest import MOST_IDS
 from triarch.data.token_bytes import TokenBytes, text_starts
 from triarch.errors import UserError
@@ -32,10 +33,7 @@ from triarch.objectives import (
     documents,
     objective_from,
 )
-from triarch.objectives.base import Features
 from triarch.objectives.token_objective import TokenObjective
-
-Example = Mapping[str, np.ndarray]
 
 PAIRED, PSEUDO_LIKELIHOOD, NATIVE = "paired", "pseudo_likelihood", "native"
 KINDS = (PAIRED, NATIVE)

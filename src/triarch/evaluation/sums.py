@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from triarch.data.features import Example, Features
 from triarch.data.store import TokenStore
-from triarch.evaluation.scoring import Example, Scoring
+from triarch.evaluation.scoring import Scoring
 from triarch.interchange import LoadedModel
 from triarch.models import Transformer
 from triarch.objectives import cross_entropy
-from triarch.objectives.base import Features
 from triarch.progress import Progress
 
 # Logits held at once, in numbers: 256 MiB of float32.
 _LOGITS = 2**26
 
 
-class Windows(Protocol):
+class NumberedWindows(Protocol):
     """Windows to score: the number of each in its split, on which random choices depend, and its tokens."""
 
     def __len__(self) -> int: ...
@@ -75,7 +75,7 @@ class Scorer:
         """Takes them from a model, a split of a store of its vocabulary, and where the bar is."""
         return cls(model.compiled(scored_losses), store.text_bytes(split), batch_size, progress.advance)
 
-    def window_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
+    def window_sums(self, windows: NumberedWindows, scoring: Scoring) -> WindowSums:
         """Scores windows: numbers and examples of a store, at random access; `scoring` says what of them."""
         sums = WindowSums(*np.zeros((3, len(windows))))
         for owners, rows in self._scored(windows, scoring):
@@ -83,12 +83,12 @@ class Scorer:
                 np.add.at(total, owners, values.sum(axis=1))
         return sums
 
-    def token_sums(self, windows: Windows, scoring: Scoring) -> WindowSums:
+    def token_sums(self, windows: NumberedWindows, scoring: Scoring) -> WindowSums:
         """Scores windows token by token, float64 [windows, targets], for a scoring of a row a window."""
         rows = [sums for _, sums in self._scored(windows, scoring)]
         return WindowSums(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
-    def _scored(self, windows: Windows, scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
+    def _scored(self, windows: NumberedWindows, scoring: Scoring) -> Iterator[tuple[list[int], WindowSums]]:
         """Yields, batch by batch, whose window each row is, and the rows' numbers [rows, targets]."""
         owned = (
             (place, row) for place, (number, example) in enumerate(windows) for row in scoring.rows(example, number)

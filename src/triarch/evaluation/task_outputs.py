@@ -21,7 +21,7 @@ from triarch.interchange import LoadedModel
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class TaskRequest:
     """One example of a task, as a model meets it.
 
     Attributes:
@@ -85,7 +85,7 @@ class TaskOutputs:
         """The ids that each end a prediction."""
         return self._conventions.ends
 
-    def check(self, task: str, requests: Sequence[Request], predicts: bool, scores: bool) -> None:
+    def check(self, task: str, requests: Sequence[TaskRequest], predicts: bool, scores: bool) -> None:
         """Makes sure that the model can predict, or score the targets of, a task's examples.
 
         Raises:
@@ -113,7 +113,7 @@ class TaskOutputs:
                     f"targets, the model has positions for {places}: cut them with --seqio_lengths=inputs=N,targets=M"
                 )
 
-    def predictions(self, requests: Sequence[Request]) -> list[list[int]]:
+    def predictions(self, requests: Sequence[TaskRequest]) -> list[list[int]]:
         """Returns the predicted tokens of each request without what ended them: those of full `length` did not end."""
         if self.architecture == "encoder-only":
             raise UserError("an encoder makes no predictions")
@@ -146,7 +146,7 @@ class TaskOutputs:
             self._advance(len(chosen))
         return [self._answers.get("prediction", key) for key in keys]
 
-    def scores(self, requests: Sequence[Request]) -> list[float]:
+    def scores(self, requests: Sequence[TaskRequest]) -> list[float]:
         """Returns the log-likelihood of each request's targets given its inputs, in nats, over all of its tokens."""
         keys = [{"inputs": one.inputs, "targets": one.targets} for one in requests]
         pending = self._pending("score", keys)
@@ -179,7 +179,7 @@ class TaskOutputs:
     def _start(self) -> tuple[int, ...]:
         return self._conventions.decoder_start if self.architecture == "encoder-decoder" else ()
 
-    def _continuation(self, request: Request) -> Continuation:
+    def _continuation(self, request: TaskRequest) -> Continuation:
         frame = self._frame
         if self.architecture == "encoder-only":
             return Continuation(request.inputs, request.targets, None, frame.before, frame.after)

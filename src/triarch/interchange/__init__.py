@@ -2,13 +2,13 @@
 
 from triarch.interchange.export import read_export, write_export
 from triarch.interchange.loaded import LoadedModel, require_tokens
-from triarch.interchange.manifest import Manifest, Origin, is_export, model_config, read_manifest
+from triarch.interchange.manifest import ExportManifest, Origin, is_export, model_config, read_manifest
 from triarch.interchange.placement import Placement
 from triarch.interchange.streamed import StoredModel, open_export
 
 __all__ = [
+    "ExportManifest",
     "LoadedModel",
-    "Manifest",
     "Origin",
     "Placement",
     "StoredModel",

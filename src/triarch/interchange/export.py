@@ -39,7 +39,7 @@ from triarch.interchange import orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
 from triarch.interchange.loaded import LoadedModel
-from triarch.interchange.manifest import DTYPES, Manifest, Origin, Tensor
+from triarch.interchange.manifest import DTYPES, ExportManifest, Origin, Tensor
 from triarch.interchange.model_card import ORBAX, model_card
 from triarch.interchange.placement import Placement, host_values
 from triarch.models import Execution, MakeHead, Network, Transformer
@@ -61,7 +61,7 @@ def write_export(
     vocabulary_files: Path | None = None,
     overwrite: bool = False,
     make_head: MakeHead | None = None,
-) -> Manifest:
+) -> ExportManifest:
     """Writes the parameters of `model`, from any mesh of this process's devices.
 
     Args:
@@ -83,7 +83,7 @@ def write_export(
     network, params = split(model, make_head)
     tensors = {name: value.astype(jnp.dtype(dtype)) for name, value in flatten(params).items()}
     digests = _digests(tensors)
-    manifest = Manifest(
+    manifest = ExportManifest(
         config=model.config,
         origin=origin,
         tensors={name: Tensor(spec.shape, dtype, spec.axes, digests[name]) for name, spec in network.specs.items()},
@@ -148,7 +148,7 @@ def read_export(
     )
 
 
-def _check_digests(folder: Path, manifest: Manifest, tensors: Mapping[str, jax.Array]) -> None:
+def _check_digests(folder: Path, manifest: ExportManifest, tensors: Mapping[str, jax.Array]) -> None:
     for name, digest in _digests(tensors).items():
         if digest != manifest.tensors[name].sha256:
             raise UserError(f"{folder / PARAMETERS}: tensor {name!r} is damaged: it is not the one that was exported")

@@ -9,10 +9,10 @@ from pathlib import Path
 from triarch import schema
 from triarch.errors import UserError
 from triarch.files import check_regular, regular_files, sha256, write_synced
-from triarch.schema import Digest, FileName, Record, Table, Whole
+from triarch.schema import Digest, FileName, MapOf, Record, Whole
 
 FILE_NAME = "files.json"
-_SCHEMA = Table(Record({"size": Whole(), "sha256": Digest()}), least=1, names=FileName(below=True))
+_SCHEMA = MapOf(Record({"size": Whole(), "sha256": Digest()}), least=1, names=FileName(below=True))
 _THREADS = 4
 
 

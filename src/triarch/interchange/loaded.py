@@ -19,7 +19,7 @@ from triarch.models.network import Tree
 if TYPE_CHECKING:
     from triarch.interchange.streamed import StoredModel
 
-Batch = Mapping[str, np.ndarray]
+HostBatch = Mapping[str, np.ndarray]
 Function = Callable[[Transformer, Mapping[str, jax.Array]], Any]
 
 _INPUTS = {
@@ -50,7 +50,7 @@ class LoadedModel:
     origin: Origin
     placement: Placement
     vocabulary_files: Path | None = None
-    _compiled: dict[Function, Callable[[Batch], Any]] = dataclasses.field(default_factory=dict, repr=False)
+    _compiled: dict[Function, Callable[[HostBatch], Any]] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
     def config(self) -> ModelConfig:
@@ -67,7 +67,7 @@ class LoadedModel:
         """Kind, size, fingerprint and special tokens of its vocabulary; None if unknown."""
         return self.origin.vocabulary
 
-    def logits(self, batch: Batch) -> np.ndarray:
+    def logits(self, batch: HostBatch) -> np.ndarray:
         """Returns float32 logits [batch, length, vocab] of the decoder's side, or of an encoder without one.
 
         Args:
@@ -92,7 +92,7 @@ class LoadedModel:
             raise UserError(f"{self.path}: its parameters do not fit the changed ModelConfig, which needs others")
         return dataclasses.replace(self, network=network, _compiled={})
 
-    def compiled(self, function: Function) -> Callable[[Batch], Any]:
+    def compiled(self, function: Function) -> Callable[[HostBatch], Any]:
         """Returns `function(model, batch)` compiled, from numpy features to numpy arrays; once for each function."""
         if function not in self._compiled:
             merge = self.network.merge
@@ -102,7 +102,7 @@ class LoadedModel:
             )
         return self._compiled[function]
 
-    def _check(self, batch: Batch) -> None:
+    def _check(self, batch: HostBatch) -> None:
         for name in _INPUTS[self.config.architecture]:
             if name not in batch:
                 given = ", ".join(sorted(batch)) or "nothing"

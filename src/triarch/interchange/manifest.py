@@ -16,7 +16,7 @@ from triarch.interchange.parameters import check_distinct_layers
 from triarch.models import ModelConfig
 from triarch.models.choices import chosen_parts, to_plain
 from triarch.objectives import learns_labels
-from triarch.schema import Anything, Digest, Items, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Digest, Items, MapOf, OrNull, Record, Text, Whole
 
 FORMAT = "triarch.export"
 VERSION = 1
@@ -35,13 +35,13 @@ _TENSOR = Record(
 )
 _SCHEMA = Record(
     {
-        "config": Table(Anything()),
-        "objective": OrNull(Table(Anything())),
-        "vocabulary": OrNull(Table(Anything())),
+        "config": MapOf(Anything()),
+        "objective": OrNull(MapOf(Anything())),
+        "vocabulary": OrNull(MapOf(Anything())),
         "step": OrNull(Whole()),
-        "source": OrNull(Table(Anything())),
+        "source": OrNull(MapOf(Anything())),
         "fingerprint": Digest(),
-        "tensors": Table(_TENSOR, least=1),
+        "tensors": MapOf(_TENSOR, least=1),
     },
     others=True,
 )
@@ -110,7 +110,7 @@ class Origin:
 
 
 @dataclasses.dataclass(frozen=True)
-class Manifest:
+class ExportManifest:
     """An export's `manifest.json`.
 
     Attributes:
@@ -157,7 +157,7 @@ def is_export(folder: Path) -> bool:
     return isinstance(fields, dict) and fields.get("format") == FORMAT
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> ExportManifest:
     """Reads `folder`/manifest.json.
 
     Raises:
@@ -217,11 +217,11 @@ def _nested(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return nested
 
 
-def _manifest(path: Path, fields: Mapping[str, Any]) -> Manifest:
+def _manifest(path: Path, fields: Mapping[str, Any]) -> ExportManifest:
     origin = Origin(**{field.name: fields.get(field.name) for field in dataclasses.fields(Origin)})
     if origin.vocabulary is not None:
         parse_vocabulary(origin.vocabulary, f"{path}: vocabulary")
-    manifest = Manifest(
+    manifest = ExportManifest(
         config=model_config(fields["config"], str(path)),
         origin=origin,
         tensors={

@@ -14,7 +14,7 @@ from triarch.files import write_synced
 from triarch.interchange import export, manifest, orbax_folder, parameters
 from triarch.interchange.file_list import check_files, write_file_list
 from triarch.interchange.folders import whole_folder
-from triarch.interchange.manifest import Manifest, Origin, Tensor
+from triarch.interchange.manifest import ExportManifest, Origin, Tensor
 from triarch.interchange.model_card import ORBAX, model_card
 from triarch.interchange.orbax_folder import Leaf, StoredLeaf
 from triarch.models import MakeHead, ModelConfig, network
@@ -76,7 +76,7 @@ def write_leaves(
     fill: Callable[[Path], None],
     overwrite: bool = False,
     make_head: MakeHead | None = None,
-) -> Manifest:
+) -> ExportManifest:
     """Writes an export, the like of `write_export`'s, from parameters that are made part by part.
 
     Args:
@@ -99,7 +99,7 @@ def write_leaves(
         orbax_folder.save_leaves(folder / export.PARAMETERS, dict(sorted(hashed.items())))
         fill(folder)
         write_file_list(folder)
-        written = Manifest(
+        written = ExportManifest(
             config=config,
             origin=origin,
             tensors={

@@ -7,7 +7,6 @@ them decoder inputs are one document a row, encoder inputs likewise with `pad_id
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -89,8 +88,11 @@ class Transformer(nnx.Module):
         """Returns the map from hidden states to logits."""
         config = self.config.of_side("decoder")
         bias = None if self.logits_bias is None else self.logits_bias[...]
-        scale = 1 / math.sqrt(config.d_model) if config.logits_scale == "rsqrt_d_model" else config.logits_scale
-        return Unembedding(self.embedding.output_kernel, bias, scale, config.logits_softcap)
+        return Unembedding(self.embedding.output_kernel, bias, config.logits_factor, config.logits_softcap)
+
+    def next_logits(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch vocab"]:
+        """Returns float32 logits of the token after the last column."""
+        return self.unembedding().logits(hidden[:, -1])
 
     def __call__(self, batch: Batch) -> Float[Array, "batch length vocab"]:
         """Returns float32 logits."""

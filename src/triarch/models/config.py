@@ -124,6 +124,8 @@ class ModelConfig(Shape):
         require(self, "attention_layers", has_other, "has no effect without mixer")
         for spec in dict.fromkeys(spec for own, spec in self._all_layers() if own is self):
             spec.check(self)
+        is_known = self.parametrization == "standard" or (self.mixer is None and self.feed_forward is None)
+        require(self, "parametrization", is_known, "goes with attention and usual feed-forward layers only")
         check_ends(self)
         check_relative_bias(self)
         decoder = self.of_side("decoder")

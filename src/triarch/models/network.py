@@ -24,7 +24,7 @@ from triarch.models.execution import Execution
 from triarch.models.kinds import KINDS, LAYERS, Axes, Kind
 from triarch.models.layers.dropout_rates import NO_DROPOUT, Dropout
 from triarch.models.layers.stack import repeating
-from triarch.models.parameters import axes_of, kind_of
+from triarch.models.parameters import axes_of, kind_of, width_ratio_of
 from triarch.models.placing import Constrain, unconstrained
 from triarch.models.shape import Side
 
@@ -40,12 +40,14 @@ class ParameterSpec:
       axes: logical name of each dimension; None where it has none.
       kind: what it is, see `models.parameters`.
       dtype: of its values.
+      width_ratio: how many times as many inputs as in its base it has, if its learning rate is to fall with that.
     """
 
     shape: tuple[int, ...]
     axes: Axes
     kind: Kind
     dtype: jnp.dtype = dataclasses.field(default_factory=lambda: jnp.dtype(jnp.float32))
+    width_ratio: float = 1.0
 
     @property
     def stacked(self) -> bool:
@@ -252,7 +254,8 @@ def _beginnings(name: str) -> Iterable[str]:
 
 
 def _spec(variable: nnx.Variable) -> ParameterSpec:
-    return ParameterSpec(tuple(variable.shape), axes_of(variable), kind_of(variable), jnp.dtype(variable.dtype))
+    what = axes_of(variable), kind_of(variable), jnp.dtype(variable.dtype), width_ratio_of(variable)
+    return ParameterSpec(tuple(variable.shape), *what)
 
 
 def _name(path: tuple[Any, ...]) -> str:

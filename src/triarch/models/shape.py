@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from triarch.fields import Count, Limits, Positive, Size
 from triarch.models.attention.rope import Rope, RopeScaling
@@ -102,6 +102,13 @@ class Shape:
       embedding_init_std: standard deviation of the embedding; None means 0.25 / sqrt(d_model), which puts
         the initial loss within 1 % of ln(vocab_size) at every width although input and output share the matrix.
       pad_id: token taken for padding in encoder inputs that come without segment ids.
+      parametrization: what becomes of initial values, factors and learning rates as the network grows from its base, at
+        which all three are one. "standard": nothing; "mup" (arXiv 2203.03466): rates of hidden matrices fall with
+        width, and so do logits, so that the best rate of the base stays the best; "complete_p" (arXiv 2505.01618)
+        divides what sublayers add by depth too.
+      base_d_model: width of the base of "mup" and "complete_p"; heads and d_ff are taken to grow with it.
+      base_head_dim: width of the base's heads, where a head's width grows; None: it does not.
+      base_layers: layers of each side of the base of "complete_p".
     """
 
     vocab_size: Annotated[int, Limits(least=1, most=2**26)]
@@ -171,6 +178,11 @@ class Shape:
     embedding_init_std: Positive | None = None
     pad_id: int = 0
 
+    parametrization: Literal["standard", "mup", "complete_p"] = "standard"
+    base_d_model: Width | None = None
+    base_head_dim: HeadWidth | None = None
+    base_layers: Layers | None = None
+
     @property
     def architecture(self) -> Architecture:
         if self.num_encoder_layers and self.num_decoder_layers:
@@ -201,8 +213,44 @@ class Shape:
 
     @property
     def attention_factor(self) -> float:
-        """`attention_scale` as a number."""
-        return 1 / math.sqrt(self.head_dim) if self.attention_scale == "rsqrt_head_dim" else self.attention_scale
+        """`attention_scale` as a number, as the parametrization has it: under "mup" it falls with head_dim itself."""
+        base = self.base_head_dim or self.head_dim
+        at_base = 1 / math.sqrt(base) if self.attention_scale == "rsqrt_head_dim" else self.attention_scale
+        return at_base if base == self.head_dim else at_base * base / self.head_dim
+
+    @property
+    def width_ratio(self) -> float:
+        """How many times as wide as its base the network is; 1 under "standard"."""
+        return 1.0 if self.base_d_model is None else self.d_model / self.base_d_model
+
+    @property
+    def embedding_factor(self) -> float:
+        """`embedding_scale` as a number, as the parametrization has it."""
+        base = self.base_d_model or self.d_model
+        return math.sqrt(base) if self.embedding_scale == "sqrt_d_model" else self.embedding_scale
+
+    @property
+    def logits_factor(self) -> float:
+        """`logits_scale` as a number, as the parametrization has it."""
+        base = self.base_d_model or self.d_model
+        at_base = 1 / math.sqrt(base) if self.logits_scale == "rsqrt_d_model" else self.logits_scale
+        return at_base if base == self.d_model else at_base / self.width_ratio
+
+    def residual_factor(self, side: Side) -> float:
+        """Returns the factor on what each sublayer of a side adds to the residual stream."""
+        return 1.0 if self.base_layers is None else self.base_layers / self.num_layers(side)
+
+    def in_numbers(self) -> Self:
+        """Returns the shape that computes the same, `residual_factor` apart, in the standard parametrization."""
+        if self.parametrization == "standard":
+            return self
+        scales: dict[str, Any] = {
+            "attention_scale": self.attention_factor,
+            "embedding_scale": self.embedding_factor,
+            "logits_scale": self.logits_factor,
+        }
+        base: dict[str, Any] = {"base_d_model": None, "base_head_dim": None, "base_layers": None}
+        return dataclasses.replace(self, parametrization="standard", **scales, **base)
 
     @property
     def rope(self) -> Rope | None:

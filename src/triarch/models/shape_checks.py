@@ -8,6 +8,12 @@ from triarch.errors import UserError, nearest
 from triarch.fields import is_finite, require
 from triarch.models.shape import SIDE_SIZES, Shape
 
+# Which parametrizations have a use for each field of their base.
+_BASES = {
+    "base_d_model": ("mup", "complete_p"),
+    "base_head_dim": ("mup", "complete_p"),
+    "base_layers": ("complete_p",),
+}
 _DECODER_SIZES = tuple(f"decoder_{name}" for name in SIDE_SIZES)
 
 
@@ -23,6 +29,7 @@ def check_shape(shape: Shape) -> None:
     _check_norms(shape)
     _check_windows(shape)
     _check_rope(shape)
+    _check_parametrization(shape)
 
 
 def _check_norms(shape: Shape) -> None:
@@ -41,6 +48,20 @@ def _check_windows(shape: Shape) -> None:
     require(shape, "local_rope_base", shape.local_rope_base is None or has_window, without)
     in_group = 0 <= shape.first_global < shape.global_every
     require(shape, "first_global", in_group, f"must be below global_every = {shape.global_every}")
+
+
+def _check_parametrization(shape: Shape) -> None:
+    kind = shape.parametrization
+    for name, kinds in _BASES.items():
+        has_use = getattr(shape, name) is None or kind in kinds
+        require(shape, name, has_use, f"goes with parametrization = {' or '.join(map(repr, kinds))} only")
+    if kind == "standard":
+        return
+    require(shape, "base_d_model", shape.base_d_model is not None, f"must be set for parametrization = {kind!r}")
+    has_depth = kind != "complete_p" or bool(shape.base_layers)
+    require(shape, "base_layers", has_depth, "must be set, to 1 or more, for parametrization = 'complete_p'")
+    one_width = shape.of_side("decoder").d_model == shape.d_model
+    require(shape, "parametrization", one_width, "goes with sides of one d_model")
 
 
 def _check_rope(shape: Shape) -> None:

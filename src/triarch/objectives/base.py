@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from triarch.data.features import Transform
 from triarch.errors import UserError, nearest
 
 if TYPE_CHECKING:  # Features are made without jax.
@@ -18,8 +19,6 @@ if TYPE_CHECKING:  # Features are made without jax.
     from triarch.models.layers.parts import Convention
     from triarch.objectives.sums import Sums
 
-Features = dict[str, np.ndarray]
-Transform = Callable[[Mapping[str, np.ndarray], np.random.Generator], Features]
 PairFunction = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 _SUITABLE = {

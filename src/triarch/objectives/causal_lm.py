@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.objectives import documents
-from triarch.objectives.base import Features, SpecialTokens, Transform, require_architecture
+from triarch.objectives.base import SpecialTokens, require_architecture
 from triarch.objectives.token_objective import TokenObjective
 
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from triarch.data.features import Features
 from triarch.errors import UserError
-from triarch.objectives.base import Features, SpecialTokens
+from triarch.objectives.base import SpecialTokens
 
 # The most tokens that `framed` adds to a window, or to a packed row whose documents lie a token apart.
 FRAME = 2
@@ -25,7 +26,7 @@ def is_token(tokens: np.ndarray, segments: np.ndarray | None) -> np.ndarray:
     return np.ones(len(tokens), bool) if segments is None else segments > 0
 
 
-class Framed(NamedTuple):
+class FramedDocuments(NamedTuple):
     """An example with the start and end tokens of its documents.
 
     Attributes:
@@ -39,7 +40,7 @@ class Framed(NamedTuple):
     places: np.ndarray
 
 
-def framed(tokens: np.ndarray, segments: np.ndarray | None, special: SpecialTokens, length: int) -> Framed:
+def framed(tokens: np.ndarray, segments: np.ndarray | None, special: SpecialTokens, length: int) -> FramedDocuments:
     """Returns an example as tokenizers with [CLS] and [SEP] lay it out: bos, text, eos for each document.
 
     A document that ends with eos, as all whole ones do, gets no other; a window of running text is one document.
@@ -68,7 +69,7 @@ def framed(tokens: np.ndarray, segments: np.ndarray | None, special: SpecialToke
     framed_segments[places] = segments
     framed_segments[places[starts] - 1] = segments[starts]
     framed_segments[places[unended] + 1] = segments[unended]
-    return Framed(framed_tokens, framed_segments, places)
+    return FramedDocuments(framed_tokens, framed_segments, places)
 
 
 def require_frame(special: SpecialTokens, owner: str) -> None:

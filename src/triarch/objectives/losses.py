@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from triarch.models import Transformer
+from triarch.models.assemblies import Batch
 from triarch.objectives import cross_entropy as xent
 from triarch.objectives.spread import spread_of
 from triarch.objectives.sums import Sums, WeightedSum
-
-Batch = Mapping[str, jax.Array]
 
 
 def loss_fn(

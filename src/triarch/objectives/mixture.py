@@ -8,8 +8,9 @@ from typing import cast
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError
-from triarch.objectives.base import Features, Objective, PairFunction, PairObjective, SpecialTokens, Transform
+from triarch.objectives.base import Objective, PairFunction, PairObjective, SpecialTokens
 from triarch.objectives.token_objective import TokenObjective
 
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError
 from triarch.objectives import documents
-from triarch.objectives.base import Features, PairFunction, SpecialTokens, Transform, require_architecture
+from triarch.objectives.base import PairFunction, SpecialTokens, require_architecture
 
 ARCHITECTURES = ("encoder-decoder", "decoder-only")
 

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError, nearest
 from triarch.objectives import documents
-from triarch.objectives.base import Features, PairFunction, SpecialTokens, Transform
+from triarch.objectives.base import PairFunction, SpecialTokens
 from triarch.objectives.pairs import PairLengths, document_lengths, packed_features, pair_transform
 from triarch.objectives.token_objective import TokenObjective
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from triarch.data.features import Transform
 from triarch.errors import UserError
-from triarch.objectives.base import PairFunction, SpecialTokens, Transform
+from triarch.objectives.base import PairFunction, SpecialTokens
 from triarch.objectives.pairs import PairLengths, pair_transform
 from triarch.objectives.token_objective import TokenObjective
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError
 from triarch.objectives import documents
-from triarch.objectives.base import Features, SpecialTokens, Transform
+from triarch.objectives.base import SpecialTokens
 from triarch.objectives.pairs import PairLengths, packed_features, pair_features
 from triarch.objectives.token_objective import TokenObjective
 

@@ -7,7 +7,8 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens, Transform
+from triarch.data.features import Transform
+from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from triarch.decoding import loop
-from triarch.decoding.loop import LoopState
+from triarch.decoding import generator
+from triarch.decoding.generator import LoopState
 from triarch.decoding.prompts import PromptLayout, bucket
 from triarch.decoding.sampling import Sampler
 from triarch.decoding.settings import GenerationSettings
@@ -52,7 +52,7 @@ class Lengths:
 
 
 def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.Lowered:
-    """Lowers `decoding.loop`: the reading of a batch of prompts, or the loop that writes a token a round, greedily.
+    """Lowers `begin` of `decoding.generator` for a batch of prompts, or its `proceed`, a token a round, greedily.
 
     Raises:
       UserError: the lengths do not suit the model.
@@ -68,13 +68,13 @@ def lowered(run: Program, kind: GenerationKind, lengths: Lengths) -> jax.stages.
     if kind == "prefill":
 
         def begin(params: Any, batch: dict, numbers: jax.Array, sampler: Sampler, stops: Stops) -> LoopState:
-            return loop.begin(_decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
+            return generator.begin(_decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens))
 
         batch, numbers = _prompts(run, lengths)
         return jax.jit(begin, out_shardings=layouts).lower(run.target.params, batch, numbers, sampler, stops)
 
     def proceed(params: Any, progress: LoopState, sampler: Sampler, stops: Stops, until: jax.Array) -> LoopState:
-        return loop.proceed(lambda: _decoding(run, params), progress, sampler, stops, until)
+        return generator.proceed(lambda: _decoding(run, params), progress, sampler, stops, until)
 
     until = jax.ShapeDtypeStruct((), jnp.int32, sharding=whole)
     # An encoder is not run again, but stays where it is.
@@ -125,7 +125,7 @@ def _progress(run: Program, lengths: Lengths) -> LoopState:
     batch, numbers = _prompts(run, lengths)
     sampler, stops = Sampler.of(GenerationSettings(), run.config.model.vocab_size), Stops.of(())
     progress = jax.eval_shape(
-        lambda params, batch, numbers: loop.begin(
+        lambda params, batch, numbers: generator.begin(
             _decoding(run, params), batch, numbers, sampler, stops, bucket(lengths.new_tokens)
         ),
         run.target.params,

@@ -14,7 +14,7 @@ from triarch.errors import UserError
 from triarch.prepare.corpora.documents import BadRecordError, LeftOut
 from triarch.prepare.corpora.origins import TOKENS
 from triarch.prepare.corpora.splits import TEST
-from triarch.prepare.layouts import WINDOWS, Examples, Layout
+from triarch.prepare.layouts import WINDOWS, ExampleArrays, Layout
 from triarch.prepare.tokenization import TokenizedChunk, TokenizedSplit
 
 _SHOWN_PLACES = 3
@@ -205,7 +205,7 @@ class Counts:
         return cls(counts, LeftOutCounts.from_json(fields["left_out"]), fields["records"], fields["progress"])
 
 
-def _write(examples: Examples, writer: StoreWriter, split: str) -> None:
+def _write(examples: ExampleArrays, writer: StoreWriter, split: str) -> None:
     writer.write(split, examples.tokens, examples.segment_ids)
     if examples.pieces is not None:
         writer.write_pieces(split, examples.pieces)

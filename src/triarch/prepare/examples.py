@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest
+from triarch.data.manifest import LAYOUTS, VOCABULARY, StoreManifest
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -46,7 +46,7 @@ class Side(NamedTuple):
         return Side(self.tokens[ends[first] : ends[end]], self.lengths[first:end])
 
 
-class Block(NamedTuple):
+class ExampleBlock(NamedTuple):
     """Consecutive examples.
 
     Attributes:
@@ -66,7 +66,7 @@ class Block(NamedTuple):
         """How many they are."""
         return len(self.sides[0].lengths)
 
-    def part(self, first: int, most: int | None = None) -> Block:
+    def part(self, first: int, most: int | None = None) -> ExampleBlock:
         """Returns the examples from `first` on, at most `most`."""
         if first == 0 and (most is None or most >= self.examples):
             return self
@@ -112,7 +112,7 @@ class Examples(Protocol):
         """What changes when the examples may have."""
         ...
 
-    def blocks(self, split: str, first: int) -> Iterator[Block]:
+    def blocks(self, split: str, first: int) -> Iterator[ExampleBlock]:
         """Yields the examples of a split from number `first` on."""
         ...
 
@@ -207,7 +207,7 @@ class _Preparation:
                     writer.checkpoint({"counts": counts.to_json(), "done": done})
                     saved = time.monotonic()
             self._check(split, counts, done[split])
-        manifest = Manifest(
+        manifest = StoreManifest(
             task=self._examples.name,
             layout=self._layout,
             window=self._window,
@@ -240,7 +240,7 @@ class _Preparation:
                 "a smaller --window, or leave the split out with --split"
             )
 
-    def _chunk(self, split: str, block: Block) -> TokenizedChunk:
+    def _chunk(self, split: str, block: ExampleBlock) -> TokenizedChunk:
         names = ("inputs", "targets")[-len(block.sides) :]
         for side, name in zip(block.sides, names, strict=True):
             self._check_ids(side, name, block)
@@ -277,7 +277,7 @@ class _Preparation:
         starts[np.append(0, np.cumsum(lengths[lengths > 0]))[:-1]] = True
         return self._examples.tokenizer.token_bytes.count(tokens, starts)
 
-    def _check_ids(self, side: Side, name: str, block: Block) -> None:
+    def _check_ids(self, side: Side, name: str, block: ExampleBlock) -> None:
         wrong = np.flatnonzero((side.tokens < 0) | (side.tokens >= self._info.size))
         if len(wrong):
             example = block.first + int(np.searchsorted(np.cumsum(side.lengths), wrong[0], side="right"))

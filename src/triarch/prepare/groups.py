@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.data.manifest import GROUPS, MARGINS, VOCABULARY, Labels, Manifest, Split
+from triarch.data.manifest import GROUPS, MARGINS, VOCABULARY, Split, StoreLabels, StoreManifest
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -205,7 +205,7 @@ def prepare_groups(
         del settings["paths"], settings["skip_bad_records"]
         if not has_scores:
             del settings["score_fields"]
-        manifest = Manifest(
+        manifest = StoreManifest(
             task=task,
             layout=GROUPS,
             window=window,
@@ -219,7 +219,7 @@ def prepare_groups(
                 "left_out": left_out.to_json(),
             },
             provenance={name: writer.finish_provenance(name) for name in counts},
-            labels=Labels(MARGINS, count=files.num_negatives) if has_scores else None,
+            labels=StoreLabels(MARGINS, count=files.num_negatives) if has_scores else None,
         )
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)

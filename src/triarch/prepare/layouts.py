@@ -25,7 +25,7 @@ _MAX_SEGMENTS = 2**16 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Examples:
+class ExampleArrays:
     """Examples of `window` tokens.
 
     Attributes:
@@ -50,15 +50,15 @@ class Layout(Protocol):
         """Tokens that are in no example so far."""
         ...
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
+    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> ExampleArrays:
         """Takes documents of `lengths` tokens each, one after another in `tokens`; returns examples that are done."""
         ...
 
-    def add_part(self, tokens: np.ndarray) -> Examples:
+    def add_part(self, tokens: np.ndarray) -> ExampleArrays:
         """Takes the first tokens of the next document of one text; the others come by `add`."""
         ...
 
-    def finish(self) -> Examples:
+    def finish(self) -> ExampleArrays:
         """Returns the examples that waited for more documents."""
         ...
 
@@ -82,18 +82,18 @@ class Windows:
     def left_over(self) -> int:
         return len(self.rest)
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
+    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> ExampleArrays:
         return self.add_part(tokens)
 
-    def add_part(self, tokens: np.ndarray) -> Examples:
+    def add_part(self, tokens: np.ndarray) -> ExampleArrays:
         stream = np.concatenate([self.rest, tokens])
         count = len(stream) // self._window
         self.rest = stream[count * self._window :].copy()
-        return Examples(stream[: count * self._window].reshape(count, self._window))
+        return ExampleArrays(stream[: count * self._window].reshape(count, self._window))
 
-    def finish(self) -> Examples:
+    def finish(self) -> ExampleArrays:
         """Returns nothing: what does not fill a window is left over."""
-        return Examples(np.zeros((0, self._window), np.int32))
+        return ExampleArrays(np.zeros((0, self._window), np.int32))
 
     def state(self) -> dict[str, Any]:
         return {"rest": self.rest.tolist()}
@@ -156,7 +156,7 @@ class FirstFit:
     def left_over(self) -> int:
         return sum(row.used for row in self._rows)
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
+    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> ExampleArrays:
         done: list[_Row] = []
         start = 0
         for texts in lengths.reshape(-1, len(self._sides)).tolist():
@@ -171,14 +171,14 @@ class FirstFit:
             self._documents += 1
         return self._laid_out(done)
 
-    def add_part(self, tokens: np.ndarray) -> Examples:
+    def add_part(self, tokens: np.ndarray) -> ExampleArrays:
         done: list[_Row] = []
         part, first = self._with_begun(tokens)
         end = self._fill_rows(part, first, done)
         self._begun, self._begun_at = part[end:].copy(), first + end
         return self._laid_out(done)
 
-    def finish(self) -> Examples:
+    def finish(self) -> ExampleArrays:
         rows, self._rows, self._free = self._rows, [], [free[:0] for free in self._free]
         return self._laid_out(rows)
 
@@ -232,7 +232,7 @@ class FirstFit:
         shares = [free / most for free, most in zip(self._free, self._most, strict=True)]
         return int(np.min(shares, axis=0).argmin())
 
-    def _laid_out(self, rows: list[_Row]) -> Examples:
+    def _laid_out(self, rows: list[_Row]) -> ExampleArrays:
         tokens = np.full((len(rows), self._window), self._pad, np.int32)
         segment_ids = np.zeros(tokens.shape, np.int32)
         pieces: list[tuple[int, int, int, int]] = []
@@ -243,7 +243,7 @@ class FirstFit:
             segment_ids[index, :used] = np.repeat(np.arange(1, len(lengths) + 1), lengths)
             pieces += [(self._examples + index, document, start, sum(texts)) for document, start, *texts in row.pieces]
         self._examples += len(rows)
-        return Examples(tokens, segment_ids, np.array(pieces, np.int64).reshape(-1, 4))
+        return ExampleArrays(tokens, segment_ids, np.array(pieces, np.int64).reshape(-1, 4))
 
 
 @dataclasses.dataclass
@@ -279,7 +279,7 @@ class Pairs:
         self._window = window
         self._pad = pad
 
-    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> Examples:
+    def add(self, tokens: np.ndarray, lengths: np.ndarray) -> ExampleArrays:
         ends = np.cumsum(lengths)
         count = len(lengths) // 2
         padded = np.full((count, self._window), self._pad, np.int32)
@@ -289,15 +289,15 @@ class Pairs:
             padded[index, : inputs + targets] = tokens[end - inputs - targets : end]
             segment_ids[index, :inputs] = 1
             segment_ids[index, inputs : inputs + targets] = 2
-        return Examples(padded, segment_ids)
+        return ExampleArrays(padded, segment_ids)
 
-    def add_part(self, tokens: np.ndarray) -> Examples:
+    def add_part(self, tokens: np.ndarray) -> ExampleArrays:
         raise TypeError("pairs come whole, for they may have to be cut")
 
-    def finish(self) -> Examples:
+    def finish(self) -> ExampleArrays:
         """Returns nothing: no example waits."""
         nothing = np.zeros((0, self._window), np.int32)
-        return Examples(nothing, nothing)
+        return ExampleArrays(nothing, nothing)
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch import schema
-from triarch.data.manifest import LAYOUTS, VOCABULARY, Manifest, parse_vocabulary
+from triarch.data.manifest import LAYOUTS, VOCABULARY, StoreManifest, parse_vocabulary
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -176,7 +176,7 @@ class _Preparation:
         tokenizer = self._given or self._trained(writer, duplicates, progress)
         counts = self._tokenize(writer, tokenizer, duplicates, workers, progress)
         counts.check(self._task, self._layout, self._window)
-        manifest = Manifest(
+        manifest = StoreManifest(
             task=self._task,
             layout=self._layout,
             window=self._window,

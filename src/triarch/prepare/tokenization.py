@@ -79,7 +79,7 @@ class TokenizedChunk:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class DocumentPart:
     """A part of a long document: the parts' ids, one after another, are the document's.
 
     Attributes:
@@ -93,7 +93,7 @@ class Part:
     last: Document | None
 
 
-Record = Document | LeftOut | Part
+Record = Document | LeftOut | DocumentPart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ChunkTokenizer:
         return Splitting(self.validation_fraction, self.hold_out)
 
     def __call__(self, records: list[Record]) -> TokenizedChunk:
-        if records and isinstance(records[0], Part):
+        if records and isinstance(records[0], DocumentPart):
             return self._tokenize_part(records[0])
         by_split: dict[str, list[Document]] = collections.defaultdict(list)
         left_out: list[LeftOut] = []
@@ -132,7 +132,10 @@ class ChunkTokenizer:
                 by_split[self.splitting.of(record)].append(record)
         splits = {split: self._tokenize(documents) for split, documents in by_split.items()}
         return TokenizedChunk(
-            splits, left_out, len(records), sum(record.progress for record in records if not isinstance(record, Part))
+            splits,
+            left_out,
+            len(records),
+            sum(record.progress for record in records if not isinstance(record, DocumentPart)),
         )
 
     def takes_apart(self, document: Document) -> bool:
@@ -141,17 +144,17 @@ class ChunkTokenizer:
             return False
         return self.lengths is None and len(document.text) + len(document.inputs or "") > _LONG_CHARACTERS
 
-    def parts(self, document: Document) -> Iterator[Part]:
+    def parts(self, document: Document) -> Iterator[DocumentPart]:
         """Yields the parts of `document`."""
         split = self.splitting.of(document)
         texts = iter(self.tokenizer.parts(document.whole))
         text = next(texts)
         for following in texts:
-            yield Part(text, split, None)
+            yield DocumentPart(text, split, None)
             text = following
-        yield Part(text, split, dataclasses.replace(document, text="", key="", inputs=None))
+        yield DocumentPart(text, split, dataclasses.replace(document, text="", key="", inputs=None))
 
-    def _tokenize_part(self, part: Part) -> TokenizedChunk:
+    def _tokenize_part(self, part: DocumentPart) -> TokenizedChunk:
         ids = self.tokenizer.encode_part(part.text)
         num_bytes = len(part.text.text.encode())
         token_bytes = self._num_bytes(part.text, ids)

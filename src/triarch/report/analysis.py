@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.report.study import Corpus, StudyFolder, StudyRun
+from triarch.report.study import ScoredCorpus, StudyFolder, StudyRun
 from triarch.scaling.checks.comparison import Difference, loss_gap
 from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.fitting.options import FitOptions
@@ -28,7 +28,7 @@ class FamilyLaw:
     """The power law of one family on one axis for one corpus; `fit` is None where there are too few sizes."""
 
     family: str
-    corpus: Corpus
+    corpus: ScoredCorpus
     axis: str
     scoring: str
     runs: tuple[StudyRun, ...]

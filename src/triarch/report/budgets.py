@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from triarch.errors import UserError
-from triarch.report.study import Evaluation, StudyFolder, StudyRun
+from triarch.report.study import ScoredRun, StudyFolder, StudyRun
 from triarch.scaling.checks.comparison import Comparison
 from triarch.scaling.checks.frontier import Frontier
 from triarch.scaling.figures.chinchilla_figures import slices_panel
@@ -20,10 +20,10 @@ from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.costs import costs_of
-from triarch.scaling.laws.law import Law, Part
+from triarch.scaling.laws.law import FittedPart, Law
 from triarch.scaling.laws.optima.isoflop import Isoflop
 from triarch.scaling.requests.outcome import Outcome, fit_table
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.requests.text import describe_comparison
 from triarch.scaling.tables.table import Table
 from triarch.scaling.words import join, scientific, short_number, signed
@@ -81,8 +81,8 @@ def analyse_budgets(study: StudyFolder, bootstraps: int, seed: int) -> BudgetAna
             groups.setdefault(_scoring(study, family), []).append(family)
     outcomes: list[tuple[str, Outcome]] = []
     warnings: dict[str, list[str]] = {}
-    parabolas: list[tuple[str, Part]] = []
-    surfaces: list[tuple[str, Part]] = []
+    parabolas: list[tuple[str, FittedPart]] = []
+    surfaces: list[tuple[str, FittedPart]] = []
     for scoring, families in groups.items():
         for law, found in ((Isoflop(), parabolas), (Chinchilla(), surfaces)):
             try:
@@ -120,7 +120,7 @@ def _scoring(study: StudyFolder, family: str) -> str:
     return next((one for one in ("paired", "native", "pseudo_likelihood") if one in scorings), "")
 
 
-def _of_main_corpus(study: StudyFolder, run: StudyRun) -> list[Evaluation]:
+def _of_main_corpus(study: StudyFolder, run: StudyRun) -> list[ScoredRun]:
     return [e for e in run.evaluations if study.main_corpus and e.corpus == study.main_corpus.name]
 
 
@@ -143,7 +143,7 @@ def _fitted(study: StudyFolder, families: Sequence[str], law: Law, bootstraps: i
                 })  # fmt: skip
     table = Table.from_rows(rows, "results.csv")
     options = FitOptions(bootstraps=bootstraps, seed=seed)
-    request = Request(law, _COLUMNS, group="family", options=options, held_out=0.0)
+    request = FitRequest(law, _COLUMNS, group="family", options=options, held_out=0.0)
     if len(families) > 1:
         return fit_table(table, request)
     # Alone it has nothing to be compared with, but keeps its name.
@@ -154,7 +154,7 @@ def _fitted(study: StudyFolder, families: Sequence[str], law: Law, bootstraps: i
 
 
 def _sections(
-    found: Sequence[tuple[str, Part]], surfaces: Sequence[tuple[str, Part]]
+    found: Sequence[tuple[str, FittedPart]], surfaces: Sequence[tuple[str, FittedPart]]
 ) -> tuple[tuple[str, str, list[Panel]], ...]:
     curves = [
         isoflop_panel(f"isoflop-{index}", part.fit, f"{part.group} ({_spelt(scoring)})")
@@ -178,7 +178,7 @@ def _sections(
     )
 
 
-def _law_panels(parts: Sequence[tuple[str, Part]]) -> list[Panel]:
+def _law_panels(parts: Sequence[tuple[str, FittedPart]]) -> list[Panel]:
     found = [(scoring, part, costs_of(part.columns)[0]) for scoring, part in parts]
     panels = [
         slices_panel(f"law-{index}", part.fit, cost, f"{part.group} ({_spelt(scoring)})")
@@ -195,7 +195,7 @@ def _spelt(scoring: str) -> str:
     return scoring.replace("_", "-")
 
 
-def _row(scoring: str, part: Part) -> dict[str, str]:
+def _row(scoring: str, part: FittedPart) -> dict[str, str]:
     fit = part.fit
     exponent, drawn = fit.exponents()["N"]
     interval = None if drawn is None else fit.options.interval(drawn)
@@ -209,7 +209,7 @@ def _row(scoring: str, part: Part) -> dict[str, str]:
     }
 
 
-def _optima(part: Part) -> list[tuple[str, ...]]:
+def _optima(part: FittedPart) -> list[tuple[str, ...]]:
     rows = []
     for row in part.result["optima"]:
         cells = [part.group, scientific(row["flops"])]
@@ -229,7 +229,7 @@ def _headline_comparisons(outcomes: Sequence[tuple[str, Outcome]]) -> list[Compa
     return [one for found in chosen.values() for one in found]
 
 
-def _findings(parabolas: Sequence[tuple[str, Part]], comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
+def _findings(parabolas: Sequence[tuple[str, FittedPart]], comparisons: Sequence[Comparison]) -> list[tuple[str, str]]:
     found = []
     lines = [part for _, part in parabolas]
     if lines:

@@ -17,8 +17,9 @@ from triarch.report.attention_figures import attention_panels
 from triarch.report.length_figures import length_panels, quality_panels
 from triarch.report.study import StudyFolder
 from triarch.report.task_figures import task_panels
-from triarch.report.tasks_table import TASKS, Question, TaskPoint, read_tasks, tasks_of_runs
+from triarch.report.tasks_table import TASKS, TaskPoint, TaskVariant, read_tasks, tasks_of_runs
 from triarch.report.throughput_figures import THROUGHPUT, throughput_panels
+from triarch.report.tuning_figures import RANKS, TEXT, read_rankers, tuning_panels
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.tables.table import Table
 
@@ -52,7 +53,7 @@ class TaskTable:
     """The results of each run's last checkpoint, questions downwards and runs across; (value, standard error)."""
 
     runs: tuple[str, ...]
-    rows: tuple[tuple[Question, tuple[tuple[float, float] | None, ...]], ...]
+    rows: tuple[tuple[TaskVariant, tuple[tuple[float, float] | None, ...]], ...]
 
 
 def analysis_sections(study: StudyFolder, tasks: Sequence[TaskPoint]) -> list[tuple[str, str, list[Panel]]]:
@@ -67,6 +68,7 @@ def analysis_sections(study: StudyFolder, tasks: Sequence[TaskPoint]) -> list[tu
     """
     folder = study.folder / FOLDER
     suite = quality_panels(Table.read_csv(folder / SUITE)) if (folder / SUITE).exists() else []
+    rankers = read_rankers(folder) if (folder / RANKS).exists() else []
     quality = (
         "Mean loss over the suite's sources against what reading one window costs, and against parameters, with 95%"
         " intervals. The paper convention counts the whole attention square and embeddings as products; the train"
@@ -92,6 +94,7 @@ def analysis_sections(study: StudyFolder, tasks: Sequence[TaskPoint]) -> list[tu
     return [
         ("Tasks along training", along, task_panels(tasks)),
         ("Quality against inference cost", quality, suite),
+        ("Before and after tuning", TEXT, tuning_panels(rankers)),
         ("Throughput of generation", measured, throughput),
         ("Beyond the trained length", length, length_panels(folder)),
         ("Attention", attention, attention_panels(folder, _MAP_SIZE)),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at
-from triarch.report.study import FINISHED, OUTDATED, Corpus, StudyFolder, StudyRun
+from triarch.report.study import FINISHED, OUTDATED, ScoredCorpus, StudyFolder, StudyRun
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, join, scientific, short_number, signed
 
@@ -61,7 +61,7 @@ def _best(study: StudyFolder) -> list[Finding]:
     return found
 
 
-def _lead(study: StudyFolder, first: StudyRun, second: StudyRun, corpus: Corpus) -> str:
+def _lead(study: StudyFolder, first: StudyRun, second: StudyRun, corpus: ScoredCorpus) -> str:
     (a, first_error), (b, second_error) = first.score(corpus), second.score(corpus)
     spread = math.hypot(first_error, second_error)
     names = f"{study.label(first.family)} and {study.label(second.family)}"
@@ -184,16 +184,16 @@ def _unfinished(study: StudyFolder) -> list[Finding]:
     ]
 
 
-def _sentence(corpus: Corpus) -> str:
+def _sentence(corpus: ScoredCorpus) -> str:
     return corpus.words[0].upper() + corpus.words[1:]
 
 
-def _score_text(run: StudyRun, corpus: Corpus) -> str:
+def _score_text(run: StudyRun, corpus: ScoredCorpus) -> str:
     value, error = run.score(corpus)
     return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
 
 
-def _largest(study: StudyFolder, family: str, corpus: Corpus | None) -> StudyRun | None:
+def _largest(study: StudyFolder, family: str, corpus: ScoredCorpus | None) -> StudyRun | None:
     runs = [run for run in study.of_family(family) if math.isfinite(run.score(corpus)[0])]
     return runs[-1] if runs else None
 

@@ -17,7 +17,8 @@ from triarch.report.budgets import analyse_budgets, has_budgets
 from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
 from triarch.report.explorer import explorer_data, packed_plotly
 from triarch.report.findings import Finding, findings
-from triarch.report.study import ROLE_WORDS, Corpus, StudyFolder, StudyRun, read_study
+from triarch.report.study import ROLE_WORDS, ScoredCorpus, StudyFolder, StudyRun, read_study
+from triarch.report.tuning_figures import TEXT, read_rankers, tuning_panels
 from triarch.scaling.figures.panels import Curve, Series, frontier_panel, scaling_panel, training_panel
 from triarch.scaling.figures.style import SERIES, SERIES_DARK, Panel, write_output
 from triarch.scaling.fitting.result import Fit
@@ -119,15 +120,37 @@ def _segment_warnings(study: StudyFolder) -> list[tuple[str, list[str]]]:
     return list(about.items())
 
 
+def render_tuning(folders: Sequence[str | Path]) -> Report:
+    """Renders what `triarch evaluate --rank_file` found of models before and after tuning.
+
+    Args:
+      folders: each the --output of an evaluation; models are compared with those of all.
+
+    Raises:
+      UserError: a table is missing or misshapen.
+    """
+    rankers = [one for folder in folders for one in read_rankers(Path(folder))]
+    panels = tuning_panels(rankers)
+    page = (
+        _environment()
+        .get_template("tuning.html.j2")
+        .render(panels=panels, rankers=rankers, text=TEXT, palette=list(zip(SERIES, SERIES_DARK, strict=True)))
+    )
+    return Report(page, tuple(panels), (), ())
+
+
 def write_report(
-    folder: str | Path,
+    folder: str | Path | None,
     output: str | Path,
     *,
     bootstraps: int = 1000,
     seed: int = 0,
     figures_folder: str | Path | None = None,
+    ranks: Sequence[str | Path] = (),
 ) -> Report:
     """Renders a study's report into one HTML file, and its figures (.svg, .png, .csv each) into a folder if asked.
+
+    Without a study, that of `ranks`; see `render_tuning`.
 
     Raises:
       UserError: as `render_report`; or the output is no .html path or cannot be written.
@@ -137,7 +160,7 @@ def write_report(
         raise UserError(f"{output}: expected an output path that ends in .html")
     if seed < 0:
         raise UserError(f"--seed={seed}: expected a whole number from 0 on")
-    report = render_report(folder, bootstraps=bootstraps, seed=seed)
+    report = render_tuning(ranks) if folder is None else render_report(folder, bootstraps=bootstraps, seed=seed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         if figures_folder is not None:
@@ -237,7 +260,9 @@ def _scaling_section(study: StudyFolder, laws: Sequence[FamilyLaw], kind: str) -
     return Section("Loss against compute", explained + conventions, panels)
 
 
-def _series(study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: Corpus, axis: str) -> Series | None:
+def _series(
+    study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: ScoredCorpus, axis: str
+) -> Series | None:
     for law in laws:
         if (law.family, law.corpus, law.axis) == (family, corpus, axis):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]

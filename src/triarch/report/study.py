@@ -31,7 +31,7 @@ METRICS = ("step", "loss", "tokens", "flops_paper", "flops_train")
 
 
 @dataclasses.dataclass(frozen=True)
-class Corpus:
+class ScoredCorpus:
     """What runs are evaluated on: one text, or several domains of which the mean counts."""
 
     name: str
@@ -54,7 +54,7 @@ class Corpus:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class ScoredRun:
     """One run scored on one domain.
 
     Attributes:
@@ -97,7 +97,7 @@ class StudyRun:
     numbers: Mapping[str, float]
     metrics: Mapping[str, np.ndarray]
     config: str
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[ScoredRun, ...]
     tasks: Mapping[str, Mapping[float, float]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -109,7 +109,7 @@ class StudyRun:
         own = {evaluation.scoring for evaluation in self.evaluations}
         return next((scoring for scoring in ("paired", "pseudo_likelihood", "native") if scoring in own), "")
 
-    def score(self, corpus: Corpus | None) -> tuple[float, float]:
+    def score(self, corpus: ScoredCorpus | None) -> tuple[float, float]:
         """Returns the mean nats per token over a corpus's domains in the comparable scoring, and its standard error."""
         scoring = self.comparable_scoring()
         own = [e for e in self.evaluations if corpus and e.corpus == corpus.name and e.scoring == scoring]
@@ -135,13 +135,13 @@ class StudyFolder:
     runs: tuple[StudyRun, ...]
 
     @property
-    def corpora(self) -> tuple[Corpus, ...]:
+    def corpora(self) -> tuple[ScoredCorpus, ...]:
         """What runs were evaluated on, in the order of the table, in-domain corpora first."""
-        found = dict.fromkeys(Corpus(e.corpus, e.role) for run in self.runs for e in run.evaluations)
+        found = dict.fromkeys(ScoredCorpus(e.corpus, e.role) for run in self.runs for e in run.evaluations)
         return tuple(sorted(found, key=lambda corpus: ROLES.index(corpus.role)))
 
     @property
-    def main_corpus(self) -> Corpus | None:
+    def main_corpus(self) -> ScoredCorpus | None:
         """The text that runs are trained on, which is evaluated first."""
         return next((corpus for corpus in self.corpora if corpus.role == "in_domain"), None)
 
@@ -223,7 +223,7 @@ def _read_runs(folder: Path) -> tuple[StudyRun, ...]:
     return tuple(runs)
 
 
-def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
+def _read_evaluations(path: Path, runs: Sequence[str]) -> list[ScoredRun]:
     table = Table.read_csv(path)
     columns: dict[str, Any] = {
         "run": table.text("run"),
@@ -243,7 +243,7 @@ def _read_evaluations(path: Path, runs: Sequence[str]) -> list[Evaluation]:
         for i, value in enumerate(columns[key]):
             if value not in allowed:
                 raise UserError(f"{path}, {table.row(i)}: unknown {key} {value!r}{nearest(value, allowed)}")
-    return [Evaluation(*row) for row in zip(*columns.values(), strict=True)]
+    return [ScoredRun(*row) for row in zip(*columns.values(), strict=True)]
 
 
 def _made_with(table: Table) -> list[str]:

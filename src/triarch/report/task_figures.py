@@ -9,7 +9,7 @@ import matplotlib.ticker
 import numpy as np
 
 from triarch.report.length_figures import DASHES
-from triarch.report.tasks_table import READ_SO_FAR, Question, TaskPoint
+from triarch.report.tasks_table import READ_SO_FAR, TaskPoint, TaskVariant
 from triarch.scaling.figures.style import MARKERS, SERIES, Panel, log_axis, new_axes, styled
 from triarch.scaling.words import power_of_ten, short_number
 
@@ -43,7 +43,7 @@ def task_panels(points: Sequence[TaskPoint]) -> list[Panel]:
     return panels
 
 
-def _panel(name: str, question: Question, points: Sequence[TaskPoint], axis: str) -> Panel:
+def _panel(name: str, question: TaskVariant, points: Sequence[TaskPoint], axis: str) -> Panel:
     points = sorted((one for one in points if math.isfinite(_place(one, axis))), key=lambda one: _place(one, axis))
     architectures = list(dict.fromkeys(one.architecture for one in sorted(points, key=lambda one: one.architecture)))
     with styled():

@@ -17,7 +17,7 @@ READ_SO_FAR = ("tokens", "flops_paper", "flops_train")
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class TaskVariant:
     """What was asked, and how it was counted. `shots` and `examples` are text, empty where a group's tasks differ."""
 
     task: str
@@ -53,7 +53,7 @@ class TaskPoint:
     scoring: str
     step: float
     so_far: dict[str, float]
-    question: Question
+    question: TaskVariant
     value: float
     standard_error: float
 
@@ -74,7 +74,7 @@ def read_tasks(path: Path, runs: Sequence[StudyRun] = ()) -> list[TaskPoint]:
         return []
     names, architectures, scorings = (table.text(name) for name in ("run", "architecture", "scoring"))
     asked = zip(*(table.text(n) for n in ("task", "metric", "filter", "num_fewshot", "num_examples")), strict=True)
-    questions = [Question(*words) for words in asked]
+    questions = [TaskVariant(*words) for words in asked]
     steps = table.numbers("step", positive=False, optional=True)
     so_far = {name: table.numbers(name, positive=False, optional=True) for name in READ_SO_FAR}
     values = table.numbers("value", positive=False)
@@ -97,7 +97,7 @@ def tasks_of_runs(runs: Sequence[StudyRun]) -> list[TaskPoint]:
         scoring = "pseudo-log-likelihood" if run.architecture == "encoder-only" else "log-likelihood"
         for name, values in run.tasks.items():
             task, _, metric = name.partition("/")
-            question = Question(task, metric, "none", "", "")
+            question = TaskVariant(task, metric, "none", "", "")
             for step, value in sorted(values.items()):
                 trained = run.name, run.architecture, scoring, step, at_step(run.metrics, step)
                 points.append(TaskPoint(*trained, question, value, math.nan))

@@ -29,8 +29,8 @@ class Ledger:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def record(self, owner: str, stage: str, status: str, seconds: float = 0.0) -> None:
-        """Appends one line; `status` is "started", "done", "failed" or "stopped"."""
+    def record(self, owner: str, stage: str, status: str, seconds: float = 0.0, **more: str) -> None:
+        """Appends one line; `status` is "started", "done", "failed", "stopped", or "submitted" to a fleet."""
         entry = {
             "owner": owner,
             "stage": stage,
@@ -38,6 +38,7 @@ class Ledger:
             "seconds": round(seconds, 2),
             "time": round(time.time(), 2),
             "process": f"{socket.gethostname()}:{os.getpid()}",
+            **more,
         }
         with open(self._path, "a+b") as file:
             with contextlib.suppress(OSError):  # Without locks two lines may, at worst, tear one another.

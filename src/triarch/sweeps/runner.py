@@ -27,7 +27,7 @@ class Failure:
 
     stage: str
     reason: str
-    log: Path
+    log: Path | str
 
 
 def described(failures: Mapping[str, Failure]) -> list[str]:
@@ -251,10 +251,11 @@ def _problem(stage: Stage, status: int) -> str:
     """Returns why a command that has ended did not do its stage."""
     if status == 0 and stage.result.exists():
         return f"{stage.result} was made with something else than the study asks for: a checkpoint or store changed"
-    return _last_line(stage.log)
+    return last_line(stage.log)
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """Returns the last line that a command printed."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "printed nothing"

@@ -11,7 +11,7 @@ from typing import Any
 from triarch import schema
 from triarch.errors import UserError
 from triarch.evaluation import Domain, Options, open_corpus
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.sweeps.design import PlannedRun
 from triarch.sweeps.study import Corpus, Study
 
@@ -46,7 +46,7 @@ class Stage:
         if self.made_with is None or not self.result.exists():
             return self.result.exists()
         try:
-            said = schema.read(self.result, Table(Anything()))
+            said = schema.read(self.result, MapOf(Anything()))
             return all(_at(said, key) == value for key, value in self.made_with.items())
         except (OSError, UserError, TypeError, KeyError):
             return False

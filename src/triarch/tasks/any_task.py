@@ -15,9 +15,9 @@ import seqio
 import tensorflow as tf
 
 from triarch.errors import UserError, nearest
-from triarch.prepare.examples import Block
+from triarch.prepare.examples import ExampleBlock
 from triarch.tasks.any_vocabulary import tokenizer_of
-from triarch.tasks.reading import Processes, Reading, takes
+from triarch.tasks.reading import Processes, SplitReading, takes
 from triarch.tasks.registry import INPUTS, TARGETS
 from triarch.tasks.source_sizes import num_examples
 from triarch.tasks.user_errors import told
@@ -41,7 +41,7 @@ class TaskOptions:
       use_cached: whether to read what `seqio_cache_tasks` wrote, where there is any of the task.
       extra: ids to put behind the vocabulary's own.
       shards: into how many `seqio.ShardInfo` takes a split apart; their examples come in blocks of 128 by turns. None:
-        see `Reading.worthwhile_shards`; 1: all examples in the order of `get_dataset` without `shard_info`.
+        see `SplitReading.worthwhile_shards`; 1: all examples in the order of `get_dataset` without `shard_info`.
     """
 
     splits: tuple[str, ...] = ()
@@ -116,14 +116,14 @@ class TaskExamples:
             return None
         return None if count is None else int(count) * self._options.num_epochs
 
-    def blocks(self, split: str, first: int) -> Iterator[Block]:
+    def blocks(self, split: str, first: int) -> Iterator[ExampleBlock]:
         reading = self._readings[split]
         end = self._options.max_examples
         counts = [0] * reading.shards
         done = skipped = 0
         for shard, (sides, read) in reading.blocks(self._task, self._processes):
             place = split if reading.shards == 1 else f"{split}, shard {shard} of {reading.shards}"
-            block = Block(sides, skipped + read, f"{self.name}[{place}]", counts[shard])
+            block = ExampleBlock(sides, skipped + read, f"{self.name}[{place}]", counts[shard])
             counts[shard] += block.examples
             start, done = done, done + block.examples
             if done <= first:
@@ -160,9 +160,9 @@ class TaskExamples:
                         found = tf.io.gfile.stat(file)
                         yield file, found.length, found.mtime_nsec
 
-    def _reading(self, split: str) -> Reading:
+    def _reading(self, split: str) -> SplitReading:
         options = self._options
-        reading = Reading(
+        reading = SplitReading(
             task=self.name,
             split=self._chosen[split],
             features=(INPUTS, TARGETS) if self.has_inputs else (TARGETS,),

@@ -18,7 +18,7 @@ import seqio
 import tensorflow as tf
 
 from triarch.errors import UserError, nearest
-from triarch.evaluation.task_outputs import Request, TaskOutputs
+from triarch.evaluation.task_outputs import TaskOutputs, TaskRequest
 from triarch.tasks.metric_values import plain_metrics
 from triarch.tasks.user_errors import told
 from triarch.tasks.vocabulary_check import check_vocabularies
@@ -51,7 +51,7 @@ class ReadOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskResult:
+class SeqioTaskResult:
     """What a task came to.
 
     Attributes:
@@ -104,7 +104,7 @@ class EvaluatedTask:
         longest = max(map(len, ids["targets"]))
         length = max((options.lengths or {}).get("targets", longest), 1)
         inputs = ids.get("inputs", [()] * len(self.examples))
-        self.requests = [Request(*pair, length) for pair in zip(inputs, ids["targets"], strict=True)]
+        self.requests = [TaskRequest(*pair, length) for pair in zip(inputs, ids["targets"], strict=True)]
         self.left_out: list[str] = []
         self._targets: list[Any] = []
 
@@ -166,7 +166,7 @@ class EvaluatedTask:
         predictions: Sequence[Sequence[int]] | None,
         scores: Sequence[float] | None,
         prediction_scores: Sequence[float] | None,
-    ) -> TaskResult:
+    ) -> SeqioTaskResult:
         """Returns the metrics of what a model put out, an entry for each example; None for what none asks for.
 
         Raises:
@@ -194,7 +194,7 @@ class EvaluatedTask:
                     raise UserError(f"task {self.name}: two of its metrics are called {name!r}")
                 found[name] = value
             inferences |= inferred
-        return TaskResult(plain_metrics(found), self._rows(inferences, given))
+        return SeqioTaskResult(plain_metrics(found), self._rows(inferences, given))
 
     def _computed(self, metric: Any, given: Mapping[Kind, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Returns a metric's values, and what it made of outputs and targets, as `seqio.Evaluator` computes them."""
@@ -272,7 +272,7 @@ def find_tasks(names: Sequence[str], modules: Sequence[str], split: str) -> tupl
     return list(tasks.values()), left_out
 
 
-def evaluate(tasks: Sequence[EvaluatedTask], outputs: TaskOutputs) -> dict[str, TaskResult]:
+def evaluate(tasks: Sequence[EvaluatedTask], outputs: TaskOutputs) -> dict[str, SeqioTaskResult]:
     """Returns the results of tasks by name; their examples share batches.
 
     Raises:

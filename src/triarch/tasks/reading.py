@@ -50,7 +50,7 @@ class Processes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class SplitReading:
     """How a split is read.
 
     Attributes:
@@ -194,7 +194,7 @@ class Turns(Generic[T]):
         self.done += 1
 
 
-def _send(reading: Reading, numbers: Sequence[int], skip: int, connection: Connection) -> None:
+def _send(reading: SplitReading, numbers: Sequence[int], skip: int, connection: Connection) -> None:
     """Sends the blocks of some shards but the first few, in the order in which they are asked for; None at each end."""
 
     def ended(stream: Iterator[Read]) -> Iterator[Read | None]:

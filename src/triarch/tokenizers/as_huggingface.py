@@ -57,7 +57,7 @@ _MADE_TEXTS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class TextReading:
     """How a model reads text.
 
     Attributes:
@@ -76,7 +76,7 @@ class Reading:
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
+class TokenizerFiles:
     """What AutoTokenizer needs.
 
     Attributes:
@@ -90,7 +90,7 @@ class Files:
     tried: int = 0
 
 
-def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading: Reading) -> Files:
+def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading: TextReading) -> TokenizerFiles:
     """Returns what AutoTokenizer needs to give the ids of `tokenizer`.
 
     The ids are those of every text, but for what `tokenizers` cannot express: normalizers of given SentencePiece models
@@ -117,7 +117,7 @@ def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading:
         if TOKENIZER_CONFIG in files:
             config = json.loads(files[TOKENIZER_CONFIG])
             if not names.extra and base.frame == (tuple(reading.before), tuple(reading.after)):
-                return Files(files)
+                return TokenizerFiles(files)
         made = tokenizers.Tokenizer.from_buffer(files[TOKENIZER_FILE])
         made.no_truncation()
         made.no_padding()
@@ -149,7 +149,7 @@ def huggingface_files(tokenizer: Tokenizer, files: Mapping[str, bytes], reading:
         TOKENIZER_FILE: (content + "\n").encode(),
         TOKENIZER_CONFIG: (json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode(),
     }
-    return Files(contents, *_differing(tokenizer, content, not_text))
+    return TokenizerFiles(contents, *_differing(tokenizer, content, not_text))
 
 
 class _Names:
@@ -196,7 +196,7 @@ class _Names:
         own = {index for index in self._own_special() if index not in made.get_added_tokens_decoder()}
         return sorted(own | self._fixed | set(self.extra))
 
-    def in_text(self, reading: Reading) -> set[int]:
+    def in_text(self, reading: TextReading) -> set[int]:
         """Returns the ids whose names are found in texts."""
         mask = {self._special["mask"]} if reading.mask else set()
         return mask | (set(self._sentinels()) if reading.sentinels else set())
@@ -331,7 +331,7 @@ def _decoder(rules: model_pb2.NormalizerSpec, space: str) -> decoders.Decoder:
     return decoders.Sequence(steps)
 
 
-def _template(reading: Reading, names: _Names) -> processors.TemplateProcessing:
+def _template(reading: TextReading, names: _Names) -> processors.TemplateProcessing:
     before, after = ([names.of[i] for i in ids] for ids in (reading.before, reading.after))
     around = {names.of[i]: i for i in (*reading.before, *reading.after)}
     single, second = [*before, "$A", *after], ["$B", *after]

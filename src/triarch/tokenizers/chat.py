@@ -145,8 +145,18 @@ class ChatTemplate:
     special: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ends: frozenset[str] = frozenset()
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> tuple[str, list[Span]]:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool = False,
+        today: datetime.datetime | None = None,
+    ) -> tuple[str, list[Span]]:
         """Returns the text of a conversation, and the spans that the template marks as the assistant's, if it does.
+
+        Args:
+          messages: the conversation.
+          add_generation_prompt: whether to ask for the assistant's next message.
+          today: what the template is told that today is; None for one day, whenever that is.
 
         Raises:
           TemplateError: the template cannot.
@@ -157,6 +167,7 @@ class ChatTemplate:
             "tools": None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
+            **({} if today is None else {"strftime_now": today.strftime}),
         }
         return _Marks().removed(rendered(self._template, values))
 

@@ -9,7 +9,7 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as model_pb2
 
 from triarch.tokenizers.base import SPACE_SYMBOL
-from triarch.tokenizers.words import Encoder, WordIds, word_pattern
+from triarch.tokenizers.words import WordEncoder, WordIds, word_pattern
 
 _IDENTITY = model_pb2.NormalizerSpec(add_dummy_prefix=False, remove_extra_whitespaces=False, escape_whitespaces=True)
 
@@ -52,7 +52,7 @@ class SentencePieceWords:
         without_rules = model_pb2.ModelProto()
         without_rules.CopyFrom(proto)
         without_rules.normalizer_spec.CopyFrom(_IDENTITY)
-        return cls(proto, WordIds(cast(Encoder, _processor(without_rules)), pattern))
+        return cls(proto, WordIds(cast(WordEncoder, _processor(without_rules)), pattern))
 
     def encode(self, text: str) -> np.ndarray:
         """Returns int32[tokens], read-only."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from triarch import schema
 from triarch.errors import UserError
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
@@ -120,7 +120,7 @@ def _fields(name: str, file: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     if file not in files:
         return {}
     where = f"{name}: its {file}"
-    return schema.check(schema.parse(files[file], where), Table(Anything()), where)
+    return schema.check(schema.parse(files[file], where), MapOf(Anything()), where)
 
 
 def _named(

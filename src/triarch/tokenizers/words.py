@@ -50,7 +50,7 @@ def word_pattern(pieces: Iterable[str]) -> re.Pattern[str] | None:
     return next((pattern for pattern in _PATTERNS if all(map(pattern.fullmatch, pieces))), None)
 
 
-class Encoder(Protocol):
+class WordEncoder(Protocol):
     """What makes ids of words and of running text: a SentencePieceProcessor."""
 
     def encode(self, input: str, out_type: type | str = int) -> Any:
@@ -66,7 +66,7 @@ class WordIds(dict[str, bytes]):
     on credit, and while that is used up running text is tokenized as it is. No answer depends on it.
     """
 
-    def __init__(self, encoder: Encoder, pattern: re.Pattern[str]):
+    def __init__(self, encoder: WordEncoder, pattern: re.Pattern[str]):
         """Remembers what `encoder` returns for the words that `pattern` finds."""
         super().__init__()
         self._encoder = encoder

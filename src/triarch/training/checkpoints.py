@@ -24,14 +24,14 @@ from triarch.errors import UserError
 from triarch.files import regular_files
 from triarch.interchange import literal_names
 from triarch.runtime.consistency import from_all
-from triarch.schema import FileName, OrNull, Record, Table, Whole
+from triarch.schema import FileName, MapOf, OrNull, Record, Whole
 from triarch.training.config import CheckpointConfig
 from triarch.training.state import TrainState
 
 RECORD = "triarch_files.json"
 PARAMS, OPTIMIZER = "params", "optimizer"
 _ENTRY = Record({"size": Whole(), "crc32": OrNull(Whole(0, 2**32 - 1))})
-_SCHEMA = Table(_ENTRY, least=1, names=FileName(below=True))
+_SCHEMA = MapOf(_ENTRY, least=1, names=FileName(below=True))
 _BLOCK = 1 << 22
 literal_names.install()
 # Hosts wait for one another this long; that one is gone is noticed otherwise. Hundreds of gigabytes to a bucket, read

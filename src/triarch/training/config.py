@@ -19,6 +19,7 @@ from triarch.training.data_config import DataConfig
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.optimizers.frozen import trained_names
 from triarch.training.optimizers.optimizer import Optimizer
+from triarch.training.optimizers.width import width_exponent
 from triarch.training.phases.phase import Phase
 from triarch.training.phases.stages import check_phases, num_steps
 
@@ -232,6 +233,8 @@ def validate(config: RunConfig) -> None:
         check_phases(config, validate)
     else:
         optimizers.validate(config.optimizer, config.steps)
+        if config.model.parametrization != "standard":
+            width_exponent(config.optimizer)
     if config.adapter is not None:
         if config.phases:
             raise UserError("RunConfig.adapter: a run in phases trains no adapters: expected RunConfig.phases = ()")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from triarch.data.batches import Batches
+from triarch.data.features import Features, Transform
 from triarch.data.manifest import Vocabulary
 from triarch.data.mixture import MixturePhase, StoreMixture, whole_phases
 from triarch.data.packed_batches import PackedBatches
 from triarch.data.source_order import SourceOrder
 from triarch.data.store import TokenStore
-from triarch.data.streams import Epochs, Features, Interleaved
+from triarch.data.streams import Epochs, Interleaved
 from triarch.data.tasks import check_held_out
 from triarch.errors import UserError
 from triarch.models.layers.parts import Convention
-from triarch.objectives.base import BoundObjective, SpecialTokens, Transform, require_layout
+from triarch.objectives.base import BoundObjective, SpecialTokens, require_layout
 from triarch.training.config import RunConfig
 from triarch.training.record.segments import Segment, flops_per_sequence
 
@@ -50,6 +52,13 @@ class Inputs:
     def window(self) -> int:
         """Tokens of one example, over both sides."""
         return self.config.data.window
+
+    def least_rows(self, size: int) -> int:
+        """Returns the rows of a batch of `size` examples; of such that share rows, what their mean length allows."""
+        if not self.config.data.pack_batches:
+            return size
+        splits = [store.manifest.splits[self.config.data.train_split] for store in self.stores]
+        return math.ceil(size * min(split.tokens / split.examples for split in splits) / self.window)
 
     @property
     def segment(self) -> Segment:

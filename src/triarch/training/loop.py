@@ -32,7 +32,7 @@ from triarch.training.config import RunConfig, validate
 from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
 from triarch.training.logs.metrics import MetricsLog, read_lines
-from triarch.training.logs.profiling import Profile
+from triarch.training.logs.profiling import StepTrace
 from triarch.training.logs.reporter import Pending, Reporter
 from triarch.training.logs.status import StatusLine
 from triarch.training.logs.trackers import open_trackers
@@ -133,7 +133,7 @@ def train(
             state, start = run.completed(restored[0], base), restored[1]
         if teacher is not None:
             state = taught(run, state, teacher)
-        trace = stack.enter_context(Profile(profile, workdir, progress.say))
+        trace = stack.enter_context(StepTrace(profile, workdir, progress.say))
         trace.check(start, config.steps)
         if change is not None:
             course = change.at(start)
@@ -193,7 +193,7 @@ def _loop(
     tasks: TaskEvaluation | None,
     interruption: Interruption,
     watchdog: Watchdog,
-    trace: Profile,
+    trace: StepTrace,
 ) -> tuple[TrainState, int]:
     """Updates from `step` on to `until`; returns the state, which is saved, and the step after the last update."""
     config = run.config

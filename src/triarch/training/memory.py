@@ -16,10 +16,10 @@ def least_bytes(run: Run) -> dict[str, int]:
     """Returns bytes over all devices by what they are for, "state", "gradients" and "batch", none of them avoidable.
 
     The first two are exact. Of a batch only its integer features are counted, and for the rows of one microbatch the
-    hidden states of one layer: activations take many times that.
+    hidden states of one layer: activations take many times that. Examples that share rows count by their mean length.
     """
     config = run.config
-    tokens = config.batch_size * sum(run.objective.lengths.values())
+    tokens = run.inputs.least_rows(config.batch_size) * sum(run.objective.lengths.values())
     features = 3 * np.dtype(np.int32).itemsize * tokens
     # A layer's input, at two bytes a number at least.
     width = min(config.model.d_model, config.model.of_side("decoder").d_model)

@@ -23,7 +23,7 @@ from triarch.models.network import Tree, flatten, specs, unflatten
 from triarch.models.shape import Side
 from triarch.objectives import TokenObjective
 from triarch.objectives.labels.classifier_head import is_headless
-from triarch.schema import Anything, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, MapOf, OrNull, Record, Text, Whole
 from triarch.training.adaptation import SIDES, Adaptation, adaptation, is_adaptation
 from triarch.training.checkpoints import OPTIMIZER, PARAMS, RECORD, find_faults
 from triarch.training.config import RunConfig
@@ -423,7 +423,7 @@ def _segment_at(folder: Path, step: int, last: RunConfig, with_data: bool) -> Se
 
 def _imported(run: Path) -> dict[str, Any] | None:
     path = run / f"{TUNED_FROM}.json"
-    return schema.read(path, Table(Anything())) if path.is_file() else None
+    return schema.read(path, MapOf(Anything())) if path.is_file() else None
 
 
 def _stored_part(folder: Path, target: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from triarch.models import Network
+from triarch.models.assemblies import Batch
 from triarch.models.layers.dropout import example_keys
 from triarch.objectives.base import BoundObjective
 from triarch.objectives.sums import Sums
@@ -19,7 +20,6 @@ from triarch.training.config import RunConfig
 from triarch.training.optimizers import optimizer as optimizers
 from triarch.training.state import TrainState
 
-Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 # "drop": far from the numbers of the parameters, which count up.
 _DROPOUT_STREAM = 0x64726F70

@@ -18,7 +18,7 @@ from tests.models import tiny
 from tests.training import tiny as training_runs
 from tests.training.tiny import python
 from triarch.cli.main import main
-from triarch.data.manifest import Manifest, Split
+from triarch.data.manifest import Split, StoreManifest
 from triarch.data.writer import StoreWriter
 from triarch.interchange import Origin
 from triarch.report.tasks_table import read_tasks
@@ -261,7 +261,7 @@ def trained(folder):
         for name in ("train", "validation"):
             writer.write(name, windows)
             splits[name] = Split(64, 64, windows.size, 0, windows.size, writer.finish_files(name))
-        manifest = Manifest("tiny", "windows", 16, "uint16", ByteTokenizer().info, splits, {})
+        manifest = StoreManifest("tiny", "windows", 16, "uint16", ByteTokenizer().info, splits, {})
         writer.finish(manifest, ByteTokenizer().token_bytes)
     config = training_runs.run_config(
         folder / "store", model=dataclasses.replace(tiny.DECLLM, vocab_size=260), steps=4, batch_size=2,

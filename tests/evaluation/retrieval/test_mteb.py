@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import triarch
-from tests.interchange.huggingface import parity, test_bert
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.encoders import test_bert
 from tests.tokenizers import huggingface
 from triarch.cli.main import main
 from triarch.errors import UserError

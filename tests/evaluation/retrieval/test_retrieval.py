@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import triarch
-from tests.cli.test_embed import write_model
+from tests.cli.verbs.test_embed import write_model
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.evaluation.retrieval.beir import read_collection

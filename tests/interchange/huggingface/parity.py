@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from tests.models import tiny
 from triarch.interchange import LoadedModel, read_export
-from triarch.interchange.huggingface import Opened, choose_family, open_folder, write_huggingface, write_import
+from triarch.interchange.huggingface import OpenedFolder, choose_family, open_folder, write_huggingface, write_import
 from triarch.interchange.streamed import open_export
 from triarch.models.network import flatten, parameters_of
 
@@ -39,6 +39,12 @@ def cases(names: Iterable[str], *slow: str):
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
     )
+
+
+def first_quick(names: Iterable[str]):
+    """Parametrises a test by the names of its cases, all but the first left to `make slow-test`."""
+    names = list(names)
+    return cases(names, *names[1:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Imported:
 
     model: Any
     folder: Path
-    opened: Opened
+    opened: OpenedFolder
     export: Path
     loaded: LoadedModel
 

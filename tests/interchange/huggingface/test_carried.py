@@ -10,7 +10,8 @@ import pytest
 
 import triarch
 from tests.interchange import exports
-from tests.interchange.huggingface import folders, parity, test_bart
+from tests.interchange.huggingface import folders, parity
+from tests.interchange.huggingface.families.encoder_decoders import test_bart
 from tests.interchange.huggingface.parity import torch
 from tests.interchange.huggingface.test_special_ids import our_loss, their_loss
 from tests.models import tiny as models
@@ -85,6 +86,7 @@ def test_an_import_says_again_what_it_said(folder, imported, tmp_path):
     assert their_loss(folder, PAD) == pytest.approx(our_loss(loaded, BOS), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_changes_the_start_alone(folder, tuned, tmp_path):
     config, generation = give(tuned, tmp_path / "again")
     special = tiny_special()

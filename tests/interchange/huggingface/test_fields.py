@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from triarch.errors import UserError
-from triarch.interchange.huggingface.fields import Fields
+from triarch.interchange.huggingface.fields import ConfigFields
 
 
 def evenly(num_layers: int) -> dict[tuple[bool, ...], tuple[int, int]]:
@@ -24,7 +24,7 @@ def test_global_layers(num_layers):
     expected = evenly(num_layers)
     for pattern in itertools.product((False, True), repeat=num_layers):
         types = ["full_attention" if is_global else "sliding_attention" for is_global in pattern]
-        fields = Fields({"layer_types": types}, "config.json", "Class")
+        fields = ConfigFields({"layer_types": types}, "config.json", "Class")
         if all(pattern):
             assert fields.global_layers(num_layers, ()) is None
         elif pattern in expected:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interchange.huggingface import (
-    parity,
-    test_bart,
-    test_gpt2,
-    test_llama,
-    test_modernbert_decoder,
-    test_t5,
-    test_t5gemma,
-)
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.decoders import test_gpt2, test_llama
+from tests.interchange.huggingface.families.encoder_decoders import test_bart, test_t5, test_t5gemma
+from tests.interchange.huggingface.families.encoders import test_modernbert_decoder
 from tests.interchange.huggingface.parity import torch
 from triarch.decoding import GenerationSettings, generate
 from triarch.interchange.huggingface.generation import Generation
@@ -81,6 +76,7 @@ def test_tokens_are_the_same(name, tmp_path):
         assert found == theirs(model, PROMPTS, beams, length_penalty), (beams, length_penalty)
 
 
+@pytest.mark.slow
 @parity.cases(MODELS, "bart")
 def test_a_forced_end_is_the_same(name, tmp_path):
     """As `forced_eos_token_id` has it: what is as long as it may be ends with it, in beams at no cost."""

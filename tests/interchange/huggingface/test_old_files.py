@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.interchange.huggingface import parity, test_bart, test_bert, test_gpt2, test_llama, test_t5
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.decoders import test_gpt2, test_llama
+from tests.interchange.huggingface.families.encoder_decoders import test_bart, test_t5
+from tests.interchange.huggingface.families.encoders import test_bert
 from triarch.interchange import read_manifest
 from triarch.interchange.huggingface import open_folder, write_import
 

@@ -10,24 +10,17 @@ import pytest
 from scipy.special import log_softmax
 
 from tests.interchange import exports
-from tests.interchange.huggingface import (
-    parity,
-    test_bart,
-    test_bert,
-    test_gemma3,
-    test_gpt2,
-    test_gpt_neox,
-    test_modernbert,
-    test_t5,
-    test_t5gemma,
-)
+from tests.interchange.huggingface import parity
+from tests.interchange.huggingface.families.decoders import test_gemma3, test_gpt2, test_gpt_neox
+from tests.interchange.huggingface.families.encoder_decoders import test_bart, test_t5, test_t5gemma
+from tests.interchange.huggingface.families.encoders import test_bert, test_modernbert
 from tests.interchange.huggingface.folders import LLAMA
 from tests.interchange.huggingface.parity import torch
 from tests.models import tiny
 from triarch.decoding import GenerationSettings, decoder_start, generate
 from triarch.interchange import Origin, read_export, write_export
 from triarch.interchange.huggingface import FAMILIES, open_folder, write_huggingface, write_import
-from triarch.interchange.huggingface.fields import Fields
+from triarch.interchange.huggingface.fields import ConfigFields
 from triarch.interchange.streamed import open_export
 
 # None is what a class has by itself.
@@ -64,7 +57,7 @@ def trained(name, folder, **source):
     """
     family = FAMILIES[name]
     fields = {key: value for key, value in FIELDS[name].items() if not key.endswith("_token_id")}
-    config = family.read(Fields(fields, "config.json", family.class_name))
+    config = family.read(ConfigFields(fields, "config.json", family.class_name))
     config = dataclasses.replace(config, pad_id=SPECIAL["pad"])
     vocabulary = exports.VOCABULARY | {"size": config.vocab_size, "special": SPECIAL}
     origin = Origin({"class": "PrefixLM"}, vocabulary, 7, {"run": "tiny", **source})

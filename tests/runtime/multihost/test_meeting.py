@@ -12,7 +12,7 @@ from tests.processes import free_port
 from triarch.errors import UserError
 from triarch.runtime.multihost import meeting
 from triarch.runtime.multihost.meeting import meet
-from triarch.runtime.multihost.place import Place, this_host
+from triarch.runtime.multihost.place import ProcessPlace, this_host
 
 
 def gather(places, timeout=20.0, say=lambda text: None):
@@ -30,7 +30,7 @@ def gather(places, timeout=20.0, say=lambda text: None):
 
 def places(count, numbers, coordinator=None):
     coordinator = coordinator or f"localhost:{free_port()}"
-    return [Place(coordinator, count, number) for number in numbers]
+    return [ProcessPlace(coordinator, count, number) for number in numbers]
 
 
 def test_all_come_in_any_order():
@@ -72,7 +72,7 @@ def test_the_first_does_not_come(monkeypatch):
 )
 def test_processes_that_were_started_wrongly(numbers, changes, message):
     first, *others = places(3, numbers)
-    others = [Place(**(vars(other) | changes)) for other in others]
+    others = [ProcessPlace(**(vars(other) | changes)) for other in others]
     found = gather([first, *others], timeout=2.0)
     assert any(re.search(message, str(one)) for one in found)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from triarch.errors import UserError
-from triarch.runtime.multihost import Place, find_place, place
+from triarch.runtime.multihost import ProcessPlace, find_place, place
 
 JAX = {"JAX_COORDINATOR_ADDRESS": "c:1", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 
@@ -21,8 +21,8 @@ def test_a_single_machine_has_no_place():
 
 
 def test_flags_go_before_variables():
-    assert find_place(environ=JAX) == Place("c:1", 4, 3)
-    assert find_place("h:2", environ=JAX) == Place("h:2", 4, 3)
+    assert find_place(environ=JAX) == ProcessPlace("c:1", 4, 3)
+    assert find_place("h:2", environ=JAX) == ProcessPlace("h:2", 4, 3)
     assert find_place("[::1]:2", 8, 0, environ=JAX).address == ("::1", 2)
 
 
@@ -71,10 +71,10 @@ def test_two_slices_on_gke(monkeypatch):
     monkeypatch.setenv("MEGASCALE_COORDINATOR_ADDRESS", "localhost:8080")
     monkeypatch.setenv("MEGASCALE_NUM_SLICES", "2")
     monkeypatch.setenv("MEGASCALE_SLICE_ID", "1")
-    assert find_place() == Place("localhost:8482", 4, 3)
+    assert find_place() == ProcessPlace("localhost:8482", 4, 3)
     monkeypatch.setenv("MEGASCALE_NUM_SLICES", "1")
     monkeypatch.setenv("MEGASCALE_SLICE_ID", "0")
-    assert find_place() == Place("localhost:8482", 2, 1, None, ("localhost", "w1"))
+    assert find_place() == ProcessPlace("localhost:8482", 2, 1, None, ("localhost", "w1"))
 
 
 def test_a_cluster_that_does_not_answer(monkeypatch):
@@ -89,8 +89,8 @@ def test_a_cluster_that_does_not_answer(monkeypatch):
 
 
 def test_names():
-    here = Place("h:1", 4, 0, None, ("a", "b", "c", "d"))
+    here = ProcessPlace("h:1", 4, 0, None, ("a", "b", "c", "d"))
     assert here.describe([1], {}) == "process 1 (host b)"
     assert here.describe([1, 2, 3], {2: "z"}) == "processes 1 (host b), 2 (host z) and 3 (host d)"
-    assert Place("h:1", 4, 0).describe([1, 3], {}) == "processes 1 and 3"
+    assert ProcessPlace("h:1", 4, 0).describe([1, 3], {}) == "processes 1 and 3"
     assert place.this_host()

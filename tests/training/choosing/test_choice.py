@@ -59,6 +59,7 @@ class TestByMemory:
         assert choice.applied(wide(batch_size=8192)).microbatches == 2
         assert on(0.001, facts).advice == "take more devices, or a smaller batch_size"
 
+    @pytest.mark.slow
     def test_a_mesh_that_does_not_fit_is_answered_with_one_that_does(self):
         own = wide(mesh=MeshConfig(data=-1), execution=Execution(remat="none"), batch_size=8192)
         machine = dataclasses.replace(EIGHT, memory_bytes=int(0.9 * 2**30))
@@ -111,6 +112,7 @@ class TestLaptop:
             texts.append(run.train_step.lower(run.target, batch).as_text())
         assert texts[0] == texts[1]
 
+    @pytest.mark.slow
     def test_a_run_records_and_tells_it(self, config, tmp_path, capfd):
         workdir = tmp_path / "run"
         train(dataclasses.replace(config, steps=6), workdir, "")

@@ -19,7 +19,7 @@ from triarch.files import write_whole
 from triarch.progress import Progress
 
 if TYPE_CHECKING:
-    from triarch.tasks.evaluation import EvaluatedTask, TaskResult
+    from triarch.tasks.evaluation import EvaluatedTask, SeqioTaskResult
 
 RESULTS = "seqio_tasks.json"
 _KEPT = "seqio_tasks"
@@ -192,7 +192,7 @@ def _able(tasks: Sequence[EvaluatedTask], outputs: Any, tokenizer: Any) -> list[
     return able
 
 
-def _table(tasks: Sequence[EvaluatedTask], results: Mapping[str, TaskResult]) -> str:
+def _table(tasks: Sequence[EvaluatedTask], results: Mapping[str, SeqioTaskResult]) -> str:
     counts = {task.name: f"{len(task.examples):,}" for task in tasks}
     rows = [
         (name, metric, "-" if value is None else f"{value:.6g}" if isinstance(value, float) else value, counts[name])
@@ -202,7 +202,7 @@ def _table(tasks: Sequence[EvaluatedTask], results: Mapping[str, TaskResult]) ->
     return aligned(("task", "metric", "value", "examples"), rows, words=2)
 
 
-def _write_events(folder: Path, results: Mapping[str, TaskResult], step: int) -> None:
+def _write_events(folder: Path, results: Mapping[str, SeqioTaskResult], step: int) -> None:
     from triarch.training.logs.trackers import TensorBoard
 
     with contextlib.closing(TensorBoard(folder)) as tracker:

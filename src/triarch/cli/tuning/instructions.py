@@ -14,8 +14,9 @@ from triarch.files import read_given
 
 if TYPE_CHECKING:
     from triarch.prepare.corpora.instructions import Instructions
-    from triarch.prepare.corpora.instructions.flan import Part
+    from triarch.prepare.corpora.instructions.flan import FlanPart
     from triarch.prepare.vocabulary_choice import VocabularyChoice
+    from triarch.tokenizers import Tokenizer
     from triarch.tokenizers.chat import ChatTemplate
 
 ROWS, FLAN = "instructions", "flan2022"
@@ -50,6 +51,7 @@ def rows_corpus(args: argparse.Namespace, choice: VocabularyChoice) -> Instructi
     Raises:
       UserError: there are none; a template is no Jinja; flags that are for FLAN alone.
     """
+    from triarch.decoding.chat import own_template
     from triarch.prepare.corpora.files import matching
     from triarch.prepare.corpora.instructions import Instructions, RowTemplates
 
@@ -63,30 +65,26 @@ def rows_corpus(args: argparse.Namespace, choice: VocabularyChoice) -> Instructi
             raise UserError("--inputs_template and --targets_template belong together: give both")
         templates = RowTemplates(args.inputs_template, args.targets_template)
     paths = dict.fromkeys(path for pattern in args.files for path in matching(pattern))
-    return Instructions(
-        tuple(paths), _chat_template(args.chat_template, choice), templates, cap=args.task_cap
-    )  # fmt: skip
-
-
-def _chat_template(file: Path | None, choice: VocabularyChoice) -> ChatTemplate | None:
-    """Returns the template of --chat_template, or the vocabulary's own; None where there is none."""
-    from triarch.tokenizers.chat import ChatTemplate
-
     tokenizer = choice.existing()
-    base = getattr(tokenizer, "base", tokenizer)
-    own = base.chat_template() if hasattr(base, "chat_template") else None
-    if file is None:
-        return own
+    template = own_template(tokenizer) if args.chat_template is None else read_template(args.chat_template, tokenizer)
+    return Instructions(tuple(paths), template, templates, cap=args.task_cap)
+
+
+def read_template(file: Path, tokenizer: Tokenizer | None) -> ChatTemplate:
+    """Returns the template of --chat_template, which knows the special tokens of a tokenizer.
+
+    Raises:
+      UserError: it cannot be read, or is no text.
+    """
+    from triarch.decoding.chat import given_template
+
     try:
         source = read_given(file, _MOST_BYTES).decode()
     except OSError as error:
         raise UserError(f"--chat_template={file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"--chat_template={file}: is not UTF-8 text: {error.reason}") from None
-    name = f"--chat_template={file}"
-    if own is not None:
-        return dataclasses.replace(own, source=source, name=name)
-    return ChatTemplate(source, name, base.special_texts() if hasattr(base, "special_texts") else {})
+    return given_template(source, f"--chat_template={file}", tokenizer)
 
 
 def prepare_flan(args: argparse.Namespace, choice: VocabularyChoice, options: dict[str, Any]) -> dict[str, Any]:
@@ -142,12 +140,12 @@ def prepare_flan(args: argparse.Namespace, choice: VocabularyChoice, options: di
     }
 
 
-def _with_options(part: Part, args: argparse.Namespace) -> Part:
+def _with_options(part: FlanPart, args: argparse.Namespace) -> FlanPart:
     corpus = dataclasses.replace(part.corpus, skip_bad_records=args.skip_bad_records)
     return dataclasses.replace(part, corpus=corpus)
 
 
-def _held_out(patterns: list[str], found: list[Part]) -> dict[str, tuple[str, ...]]:
+def _held_out(patterns: list[str], found: list[FlanPart]) -> dict[str, tuple[str, ...]]:
     """Returns the patterns that hold tasks out, by part: a store has no empty split."""
     by_part = {
         part.name: tuple(

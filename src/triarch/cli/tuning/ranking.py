@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
     ).add_argument(
         "--rank_file", action="append", default=[], type=Path, metavar="FILE",
         help="JSON lines of inputs, choices (a list) and targets (the right one, or its number from 0), and the names "
-        "of their task and cluster; repeatable",
+        "of their task, their cluster, and the item that several may be about (it counts once in errors); repeatable",
     )  # fmt: skip
 
 
@@ -115,10 +115,38 @@ def _asked(
     overlap = _overlap(path, model, tokenizer, questions)
     return ranked, {
         **model_facts(name, model),
+        **_costs(model, tokenizer, ranked),
         "path": str(path),
         "results": [dataclasses.asdict(one) for one in summaries],
         "trained_on": overlap,
     }
+
+
+def _costs(model: LoadedModel, tokenizer: Any, ranked: Sequence[Ranked]) -> dict[str, Any]:
+    """Returns whether a model was tuned on inputs and targets, how it reads inputs, and what reading a choice costs.
+
+    The FLOPs are those of a forward pass over the mean number of tokens of the questions' inputs and choices.
+    """
+    from triarch.decoding import Conventions
+
+    config = model.config
+    lengths = [len(tokenizer.encode(one.question.inputs)) for one in ranked]
+    choices = [count for one in ranked for count in one.tokens]
+    inputs, choice = round(sum(lengths) / len(lengths)), round(sum(choices) / len(choices))
+    sides = (inputs, choice) if config.architecture == "encoder-decoder" else (0, inputs + choice)
+    return {
+        "is_tuned": _is_supervised(model.origin.objective),
+        "bidirectional_prompt": Conventions.of(model).bidirectional_prompt,
+        "forward_flops_paper": config.flops(*sides, "paper"),
+        "forward_flops_train": config.flops(*sides, "train", choice) / 3,
+    }
+
+
+def _is_supervised(objective: Any) -> bool:
+    """Returns whether an objective, by its fields, or a part of it learns targets of inputs."""
+    if isinstance(objective, Mapping):
+        return objective.get("class") == "Supervised" or any(map(_is_supervised, objective.values()))
+    return isinstance(objective, list | tuple) and any(map(_is_supervised, objective))
 
 
 def _lines(summaries: Sequence[Summary]) -> list[str]:
@@ -132,21 +160,16 @@ def _lines(summaries: Sequence[Summary]) -> list[str]:
 
 def _overlap(path: Path, model: LoadedModel, tokenizer: Any, questions: Sequence[Question]) -> dict[str, Any]:
     """Returns, and warns of, what of the questions a run was trained on: tasks of such names, and equal inputs."""
-    import numpy as np
+    from triarch.evaluation.overlap import Trained
 
-    from triarch.evaluation.overlap import by_task, digest, trained_inputs, trained_stores
-
-    stores, split = trained_stores(path)
-    if not stores:
-        return {"tasks": {}, "equal_inputs": {}}
-    tasks = by_task(stores, split, dict.fromkeys(question.task for question in questions))
-    known, end = trained_inputs(stores, split), model.vocabulary["special"]["eos"]
-    equal: dict[str, int] = {}
-    for question in questions if known else ():
-        if digest(np.append(tokenizer.encode(question.inputs), end)) in known:
-            equal[question.task] = equal.get(question.task, 0) + 1
-    warn(path, tasks, equal)
-    return {"tasks": tasks, "equal_inputs": equal}
+    prompts: dict[str, list[str]] = {}
+    for question in questions:
+        prompts.setdefault(question.task, []).append(question.inputs)
+    trained, end = Trained.of(path, prompts), model.vocabulary["special"]["eos"]
+    found = {task: trained.equal_inputs(own, tokenizer, end) for task, own in prompts.items()}
+    equal = {task: count for task, count in found.items() if count}
+    warn(path, trained.tasks, equal)
+    return {"tasks": trained.tasks, "equal_inputs": equal}
 
 
 def warn(path: Path, tasks: dict[str, list[str]], equal: dict[str, int]) -> None:

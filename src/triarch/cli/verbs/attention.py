@@ -23,7 +23,7 @@ from triarch.errors import UserError
 
 if TYPE_CHECKING:
     from triarch.data.store import TokenStore
-    from triarch.evaluation.attention import Attention
+    from triarch.evaluation.attention import AttentionSummary
 
 _TOKENS = "tokens.csv"
 
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _write(output: Path, found: dict[str, tuple[dict[str, Any], Attention]]) -> None:
+def _write(output: Path, found: dict[str, tuple[dict[str, Any], AttentionSummary]]) -> None:
     from triarch.report.attention_figures import HEADS, KEYS, LOCALITY, MAPS, attention_panels
 
     for old in output.glob(MAPS):
@@ -124,7 +124,7 @@ def _write(output: Path, found: dict[str, tuple[dict[str, Any], Attention]]) -> 
     save_panels(attention_panels(output), output)
 
 
-def _token_rows(store: TokenStore, found: dict[str, tuple[dict[str, Any], Attention]]) -> list[dict[str, Any]]:
+def _token_rows(store: TokenStore, found: dict[str, tuple[dict[str, Any], AttentionSummary]]) -> list[dict[str, Any]]:
     """Returns what stands at each place of a map's axes; text where the store's vocabulary can be read."""
     try:
         from triarch.tokenizers import load_tokenizer
@@ -141,7 +141,7 @@ def _token_rows(store: TokenStore, found: dict[str, tuple[dict[str, Any], Attent
     ]
 
 
-def _map_rows(seen: Attention, kind: str) -> list[dict[str, Any]]:
+def _map_rows(seen: AttentionSummary, kind: str) -> list[dict[str, Any]]:
     return [
         {"layer": site.layer, "head": head, "query": query}
         | {f"key_{key}": f"{weight:.4g}" for key, weight in enumerate(weights)}
@@ -151,7 +151,7 @@ def _map_rows(seen: Attention, kind: str) -> list[dict[str, Any]]:
     ]
 
 
-def _print(found: dict[str, Attention]) -> None:
+def _print(found: dict[str, AttentionSummary]) -> None:
     columns = (
         "locality",
         "entropy",

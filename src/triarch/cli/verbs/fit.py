@@ -15,7 +15,7 @@ from triarch.scaling.laws.law import Law
 from triarch.scaling.laws.registry import LAWS, OWN_LAWS, make
 from triarch.scaling.requests.outcome import fit_table
 from triarch.scaling.requests.output import SUFFIXES, main_panel, write_folder
-from triarch.scaling.requests.request import LOSSES, Request
+from triarch.scaling.requests.request import LOSSES, FitRequest
 from triarch.scaling.requests.text import describe
 from triarch.scaling.tables.joining import join
 from triarch.scaling.tables.roles import ROLES
@@ -160,11 +160,11 @@ def _table(args: argparse.Namespace) -> tuple[Table, list[str]]:
     return join(table, read_table(args.join), [name.strip() for name in args.on.split(",") if name.strip()])
 
 
-def _request(args: argparse.Namespace) -> Request:
+def _request(args: argparse.Namespace) -> FitRequest:
     given = {name: getattr(args, name) for name in SETTINGS}
     settings = {name: value for name, value in given.items() if value is not None}
     law = make(args.law, settings | dict(_pairs(args.setting, "setting")))
-    return Request(
+    return FitRequest(
         law=law,
         columns=_columns(args, law),
         units=_units(args),

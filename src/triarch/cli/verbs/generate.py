@@ -18,7 +18,9 @@ from triarch.decoding.prompt_texts import check_stops, decode, encode, unfinishe
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
+    from triarch.cli.conversations import Conversation
     from triarch.decoding import GenerationSettings
+    from triarch.decoding.chat import Chat
     from triarch.interchange import LoadedModel
     from triarch.tokenizers import Tokenizer
 
@@ -27,9 +29,16 @@ it in its encoder and answers, an encoder fills the masks of a prompt ("[MASK]")
 
 Prompts come from --prompt, from --prompts_file, or from standard input, one a line. One prompt alone is answered as the
 tokens come, several in one batch. What a model's training puts around its inputs is put around a prompt: the decoder's
-first token, the end of an encoder's input, UL2's mode token. Sentinels are written <extra_id_0>, <extra_id_1>, ..."""
+first token, the end of an encoder's input, UL2's mode token. Sentinels are written <extra_id_0>, <extra_id_1>, ...
+
+With --chat prompts are conversations, written by the chat template of the model's tokenizer, and an answer ends where
+the template ends a message. Each --prompt, or line of a file, is a user's message; a line of a .jsonl file may hold a
+whole conversation ({"messages": [{"role": "user", "content": TEXT}, ...]}). Without either, each line of standard input
+is the next message of one conversation."""
 EXAMPLE = """  triarch generate --model=runs/decllm --prompt='def main(' --max_new_tokens=64
   triarch generate --model=runs/redllm --prompts_file=prompts.jsonl --num_beams=4 --json=answers.json
+  triarch generate --model=exports/smollm2 --chat --system='Be brief.'
+  triarch generate --model=exports/smollm2 --chat --prompts_file=chats.jsonl --json=answers.json
   triarch generate --model=exports/ettin --prompt='The capital of France is [MASK].'
   echo 'Once upon a time' | triarch generate --model=exports/llama --temperature=0.8 --top_p=0.95 --seed=1"""
 
@@ -54,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of sampling (default: %(default)s)")
     add("--mode", help="UL2's mode token before prompts: R, S or X (default: that of the model's prefix LM)")
     add("--batch_size", type=int, default=8, help="prompts computed at once (default: %(default)s)")
+    add("--chat", action="store_true", help="prompts are conversations, for a model that was tuned on them")
+    add("--system", metavar="TEXT", help="with --chat: the system's message, first in conversations without one")
+    add(
+        "--chat_template", type=Path, metavar="FILE", help="with --chat: Jinja in place of the tokenizer's own template"
+    )
     add("--step", type=steps.one_step, metavar="STEP", help=steps.HELP)
 
 
@@ -66,13 +80,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.batch_size < 1:
         raise UserError(f"--batch_size={args.batch_size}: expected at least 1")
-    texts = read_prompts(args.prompt, args.prompts_file)
+    from triarch.cli import conversations
+
+    conversations.check(args)
+    typed = args.chat and not args.prompt and args.prompts_file is None
+    begun = conversations.read(args) if args.chat and not typed else []
+    texts = [] if args.chat else read_prompts(args.prompt, args.prompts_file)
     _settings(args).validate()
     from triarch.loading import load, tokenizer_of
 
     model = load(args.model, step=args.step)
-    printer = _Printer(args, model, tokenizer_of(model))
-    answers = printer.answer(texts)
+    tokenizer = tokenizer_of(model)
+    chat = conversations.chat_of(args, model, tokenizer) if args.chat else None
+    printer = _Printer(args, model, tokenizer, chat)
+    if typed:
+        answers = list(conversations.typed(args, printer.converse))
+    else:
+        answers = printer.converse(begun) if args.chat else printer.answer(texts)
     settings = dataclasses.asdict(printer.writer.settings) | {"stop": args.stop}
     return {"model": str(args.model), "settings": settings, "completions": answers}
 
@@ -96,13 +120,20 @@ def _settings(args: argparse.Namespace) -> GenerationSettings:
 class _Printer:
     """Generates with a model and prints as it goes."""
 
-    def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer):
+    def __init__(self, args: argparse.Namespace, model: LoadedModel, tokenizer: Tokenizer, chat: Chat | None = None):
         from triarch.decoding import Writer
 
         check_stops(args.stop, tokenizer)
-        self.args = args
+        self.args, self.chat = args, chat
+        self.stops = args.stop if chat is None else chat.cuts(args.stop, args.ignore_eos)
         self.writer = Writer.of(
-            model, tokenizer, _settings(args), stops=args.stop, ignore_eos=args.ignore_eos, mode=args.mode
+            model,
+            tokenizer,
+            _settings(args),
+            stops=self.stops,
+            ignore_eos=args.ignore_eos,
+            mode=args.mode,
+            more_ends=() if chat is None else chat.ends,
         )
         self.decode = functools.partial(decode, tokenizer=tokenizer, special=self.writer.special)
         self.probes = unfinished(tokenizer)
@@ -113,6 +144,19 @@ class _Printer:
         if self.writer.fills(prompts):
             filled = self.writer.write(prompts, self.args.batch_size)
             return [self._filled(*one) for one in zip(texts, prompts, filled, strict=True)]
+        return self._written(texts, prompts)
+
+    def converse(self, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
+        """Answers conversations: one as its tokens come, several by batches."""
+        assert self.chat is not None
+        prompts = [self.chat.prompt(one.messages, one.place) for one in conversations]
+        answers = self._written([one.last for one in conversations], prompts)
+        return [
+            {"messages": list(one.messages), **{name: value for name, value in answer.items() if name != "prompt"}}
+            for one, answer in zip(conversations, answers, strict=True)
+        ]
+
+    def _written(self, texts: Sequence[str], prompts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
         self.writer.check(prompts)  # Before the first answer is printed.
         has_decoder = self.writer.model.config.architecture != "encoder-only"
         if len(texts) == 1 and self.args.num_beams == 1 and has_decoder:
@@ -133,9 +177,9 @@ class _Printer:
     def _streamed(self, text: str, pieces: Iterable[list[int]]) -> dict[str, Any]:
         """Prints an answer as its tokens come, and returns it."""
         writer = self.writer
-        continues = writer.model.config.architecture == "decoder-only"
+        continues = writer.model.config.architecture == "decoder-only" and self.chat is None
         context = encode(text, writer.tokenizer, writer.special).tolist() if continues else []
-        stream = TextStream(self.decode, context, self.args.stop, self.probes)
+        stream = TextStream(self.decode, context, self.stops, self.probes)
         count = 0
         for piece in pieces:
             count += len(piece)

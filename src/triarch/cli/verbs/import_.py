@@ -13,7 +13,7 @@ from triarch.cli.outputs import check_new_folder
 from triarch.errors import UserError
 
 if TYPE_CHECKING:
-    from triarch.interchange import Manifest
+    from triarch.interchange import ExportManifest
 
 HELP = """Takes a model from a Hugging Face folder (config.json and safetensors) as an export, which `triarch evaluate`
 and `triarch.load` read like any other; parameters keep the types that they have. Known are BERT, ModernBERT, Ettin,
@@ -139,7 +139,7 @@ def _import_adapters(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _open(args: argparse.Namespace) -> tuple[Any, Callable[..., Manifest], Vocabulary]:
+def _open(args: argparse.Namespace) -> tuple[Any, Callable[..., ExportManifest], Vocabulary]:
     """Returns what the folder holds, what writes it as an export, and its vocabulary."""
     from triarch.interchange import huggingface, t5x
 

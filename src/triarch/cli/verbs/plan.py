@@ -114,6 +114,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--search_seconds={args.search_seconds}: expected a positive number of seconds")
     if args.search and not args.full and args.hlo is not None:
         raise UserError("--hlo: a search keeps the program of the best, which takes --full")
+    if config.data.pack_batches and args.program in ("train", "evaluate"):
+        from triarch.planning.packing import by_rows
+
+        config, told = by_rows(config, topology)
+        args.packed = True
+        print(told)
     prompt = config.data.window if args.prompt_length is None else args.prompt_length
     lengths = Lengths(prompt, args.new_tokens)
     if args.hlo is not None:

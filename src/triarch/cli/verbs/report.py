@@ -5,20 +5,29 @@ from __future__ import annotations
 import argparse
 
 from triarch.cli.outputs import check_file, check_folder
+from triarch.errors import UserError
 from triarch.report.page import write_report
 
 HELP = "one self-contained HTML page with the figures and tables of an experiment"
-EXAMPLE = "triarch report --study=runs/laptop --output=runs/laptop/report.html"
+EXAMPLE = """  triarch report --study=runs/laptop --output=runs/laptop/report.html
+  triarch report --ranks=runs/tuning/ranks --output=runs/tuning/report.html --figures=runs/tuning/figures"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--study",
-        required=True,
         metavar="DIR",
         help="study folder: study.json, results.csv, evaluations.csv, runs/; where it is, analysis/ (the --output of "
-        "evaluate --suite, evaluate --tasks, extrapolate and attention, and the --json of "
+        "evaluate --suite, --tasks and --rank_file, extrapolate and attention, and the --json of "
         "benchmarks/generation_throughput.py, by its name generation_throughput.json)",
+    )
+    parser.add_argument(
+        "--ranks",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="in place of a study, the --output of evaluate --rank_file: quality of models before and after tuning, "
+        "against size and inference cost; repeatable",
     )
     parser.add_argument("--output", required=True, metavar="PATH.html", help="the page to write")
     parser.add_argument(
@@ -39,8 +48,15 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     check_file("output", args.output, make=True)
     if args.figures is not None:
         check_folder("figures", args.figures)
+    if (args.study is None) != bool(args.ranks):
+        raise UserError("give a study with --study=DIR, or results of evaluate --rank_file with --ranks=DIR")
     report = write_report(
-        args.study, args.output, bootstraps=args.bootstraps, seed=args.seed, figures_folder=args.figures
+        args.study,
+        args.output,
+        bootstraps=args.bootstraps,
+        seed=args.seed,
+        figures_folder=args.figures,
+        ranks=args.ranks,
     )
     if getattr(args, "json", None) != "-":
         print("\n".join(f"- {finding}" for finding in report.findings))

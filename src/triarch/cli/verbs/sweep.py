@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from triarch.cli import label_suites
+from triarch.cli.fleets import check_fleet_flags, chosen_runs, open_fleet, run_fleet
 from triarch.cli.gin import files as gin_files
 from triarch.cli.gin.files import add_binding_argument
 from triarch.cli.outputs import check_file, check_folder
@@ -29,7 +30,11 @@ What is finished stays finished: a sweep that was interrupted or killed resumes 
 study may change: runs are known by what they compute, whatever they are called, so that another size, rate or seed
 trains only what is new, and evaluations are made anew where settings, text or measures changed. A run that fails is
 tried again, as often as Study.attempts says. Several sweeps of one study may run at once, in one folder, and share its
-runs. --commands writes the commands for a fleet of machines instead of running them; `triarch describe
+runs. --commands writes the commands for a fleet of machines instead of running them. --fleet hands the runs to SLURM,
+Kueue or Ray, one machine a run, all on one shared file system, and watches them: what is lost with its machine is
+handed in again, and the same command watches runs that were handed in before. --fleet_option is, for slurm, an option
+of sbatch (partition=tpu, time=24:00:00); for kueue image, claim (the persistent volume), mount, queue, namespace,
+accelerator (v5e-8), spot, cpu, memory; for ray address, cpus, gpus, resources (TPU=4), program. `triarch describe
 --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file FAMILY/SIZE.gin beside the
 study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the study too. Modules named in
 Study.modules must be named with --module as well: a gin file imports nothing.
@@ -39,6 +44,7 @@ epochs and seeds, and prints mean and spread over seeds."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
   triarch sweep --study=suites/glue.gin --gin.LabelSuite.data=glue --gin.LabelSuite.models="('exports/modernbert',)" \\
       --output=runs/glue
+  triarch sweep --study=study.gin --output=/shared/study --fleet=slurm --fleet_option=partition=tpu
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
 
@@ -52,7 +58,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--train_changed", action="store_true",
         help="where a run's config changed under its name, train it beside the run that is there",
     )  # fmt: skip
+    parser.add_argument("--runs", metavar="NAME,...", help="only these runs of the study")
     parser.add_argument("--commands", metavar="FILE", help="write the commands here, one a line, and run nothing")
+    parser.add_argument("--fleet", metavar="ENGINE", help="hand the runs to slurm, kueue or ray, and watch them there")
+    parser.add_argument(
+        "--fleet_option", action="append", default=[], metavar="NAME=VALUE", help="of the engine; repeatable"
+    )
+    parser.add_argument(
+        "--fleet_poll", type=float, default=15.0, metavar="SECONDS", help="between looks at the engine; 15 by default"
+    )
+    parser.add_argument("--detach", action="store_true", help="with --fleet: return once the runs are handed in")
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -68,19 +83,23 @@ def run(args: argparse.Namespace) -> dict:
     gin_files.parse([args.study], args.gin_bindings)
     if gin_files.is_bound(f"{label_suites.SUITE}.tasks"):
         return label_suites.run(args)
+    check_fleet_flags(args)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
     prepare = _with_modules(stages.prepare_stages(study, output), args)
     # Cheap runs first: what there is to see is seen early.
     runs = tuple(sorted(runs, key=lambda run: run.flops("train")))
+    chosen = chosen_runs(args.runs, [run.name for run in runs])
     if args.commands:
         found = check_study(study, runs, None)
         found.refuse()
         _say(found.notes)
-        chains = {run.name: _with_modules(stages.run_stages(study, run, output), args) for run in runs}
+        chains = {
+            run.name: _with_modules(stages.run_stages(study, run, output), args) for run in runs if run.name in chosen
+        }
         return _write_commands(args.commands, prepare, chains)
     check_study(study, runs, output).refuse()
-    return _run(study, runs, prepare, output, args)
+    return _run(study, runs, chosen, prepare, output, args)
 
 
 def _with_modules(chain: Sequence[Stage], args: argparse.Namespace) -> list[Stage]:
@@ -109,7 +128,12 @@ def _write_commands(path: str, prepare: list, chains: dict) -> dict:
 
 
 def _run(
-    study: Study, runs: Sequence[PlannedRun], prepare: list[Stage], output: Path, args: argparse.Namespace
+    study: Study,
+    runs: Sequence[PlannedRun],
+    chosen: Collection[str],
+    prepare: list[Stage],
+    output: Path,
+    args: argparse.Namespace,
 ) -> dict:
     from triarch.cli.studies import check_study
     from triarch.cli.views.sweep_table import SweepTable
@@ -119,6 +143,7 @@ def _run(
     from triarch.sweeps.workers import Worker
 
     _make_folder(output)
+    engine = open_fleet(args, output)
     ledger = Ledger(output / "ledger.jsonl")
 
     def sweep(title: str, work: dict, chains: dict, parallel: int) -> None:
@@ -136,22 +161,28 @@ def _run(
     store = TokenStore.open(stages.store_folder(study.corpora[0], output))
     runs = identity.settled(runs, output / "runs", [store], args.train_changed)
     made_with = _made_with(study, runs, store, output)
-    chains = {
-        run.owner: _with_modules(stages.run_stages(study, run, output, made_with[run.name]), args) for run in runs
-    }
+    every = {run.owner: _with_modules(stages.run_stages(study, run, output, made_with[run.name]), args) for run in runs}
+    names = {run.owner: run.name for run in runs if run.name in chosen}
+    chains = {owner: chain for owner, chain in every.items() if owner in names}
     parallel = args.parallel or study.parallel
     done = sum(all(stage.done for stage in chain) for chain in chains.values())
     trained = sum(chain[0].done for chain in chains.values())
-    left = (trained - done, len(runs) - trained)
-    title = f"{len(runs)} runs: {done} finished, {left[0]} to evaluate or export, {left[1]} to train"
+    left = (trained - done, len(chains) - trained)
+    title = f"{len(chains)} runs: {done} finished, {left[0]} to evaluate or export, {left[1]} to train"
     try:
-        work = {run.owner: run.flops("train") for run in runs}
-        sweep(f"{title}; {parallel} at a time", work, chains, parallel)
+        work = {run.owner: run.flops("train") for run in runs if run.name in chosen}
+        if engine is None:
+            sweep(f"{title}; {parallel} at a time", work, chains, parallel)
+        else:
+            with SweepTable(f"{title}; by {engine.name}", output) as table:
+                run_fleet(engine, args, study.attempts, ledger, table.show, chains, names, work)
     finally:
         tables.write_tables(study, runs, output, made_with)
     seconds = sum(ledger.seconds().values())
-    _describe(study, runs, prepare, chains, made_with, output, seconds)
-    print(f"\nstudy finished; its stages took {seconds:.0f} s one after another, all attempts together")
+    _describe(study, runs, prepare, every, made_with, output, seconds)
+    whole = all(stage.done for chain in every.values() for stage in chain)
+    ending = "study finished" if whole else "the rest of the study is still to come" if not args.detach else "handed in"
+    print(f"\n{ending}; its stages took {seconds:.0f} s one after another, all attempts together")
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
     exports = [str(stages.export_folder(run, output)) for run in runs] if study.exports else []
     if exports:

@@ -78,7 +78,7 @@ class OrderFile(abc.ABC):
         """Completes the file."""
 
 
-class JsonLines(OrderFile):
+class JsonLinesOrder(OrderFile):
     """One object a line."""
 
     def __init__(self, path: Path, table: OrderTable):
@@ -150,7 +150,7 @@ def check_output(path: Path) -> None:
 def written(path: Path, table: OrderTable) -> Iterator[OrderFile]:
     """Gives a file to append to, which is at `path` once all went well."""
     with whole(path) as temporary:
-        file = JsonLines(temporary, table) if path.suffix == ".jsonl" else ArrowFile(temporary, table, path.suffix)
+        file = JsonLinesOrder(temporary, table) if path.suffix == ".jsonl" else ArrowFile(temporary, table, path.suffix)
         try:
             yield file
             file.close()

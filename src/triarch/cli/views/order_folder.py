@@ -12,7 +12,7 @@ from triarch import schema
 from triarch.cli.views.order_files import SUFFIXES, OrderTable, written
 from triarch.errors import UserError, nearest
 from triarch.files import write_whole
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.training.inputs import Inputs
 from triarch.training.record.order import DataOrder
 
@@ -92,7 +92,7 @@ def _begin(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes the manifest, or makes sure that the one that is there is the same."""
     path = folder / MANIFEST
     if path.exists():
-        there = schema.read(path, Table(Anything(), least=1))
+        there = schema.read(path, MapOf(Anything(), least=1))
         other = [name for name, value in manifest.items() if there.get(name) != value]
         if other:
             raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triarch.data.manifest import Labels, Manifest, Split
+    from triarch.data.manifest import Split, StoreLabels, StoreManifest
     from triarch.data.store import TokenStore
 
 
@@ -53,7 +53,7 @@ def summary(store: TokenStore) -> list[str]:
     return lines + [_left_out(reason, **entry) for reason, entry in manifest.source.get("left_out", {}).items()]
 
 
-def _layout(manifest: Manifest) -> str:
+def _layout(manifest: StoreManifest) -> str:
     if manifest.layout == "groups":
         told = manifest.source["groups"]
         negatives = f", {told['num_negatives']} hard negatives" if told["num_negatives"] else ""
@@ -69,14 +69,14 @@ def _layout(manifest: Manifest) -> str:
     return f"rows of packed pairs, {sides}" if manifest.layout == "packed_pairs" else f"pairs, at most {sides}"
 
 
-def _labels(labels: Labels) -> str:
+def _labels(labels: StoreLabels) -> str:
     if labels.names is None:
         return "labels are numbers"
     shown = ", ".join(labels.names[:10]) + (", ..." if len(labels.names) > 10 else "")
     return f"{len(labels.names)} {'classes of words' if labels.kind == 'token_classes' else 'classes'} ({shown})"
 
 
-def _rest(manifest: Manifest, split: Split) -> str:
+def _rest(manifest: StoreManifest, split: Split) -> str:
     if manifest.layout == "windows":
         return f"{split.dropped_tokens:,} tokens left over"
     padding = f"{1 - split.tokens / (split.examples * manifest.window):.1%} padding"

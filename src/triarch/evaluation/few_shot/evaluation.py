@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 import os
 import sys
@@ -17,12 +18,13 @@ from triarch.decoding.prompts import num_places
 from triarch.decoding.scoring import PSEUDO, Pseudo
 from triarch.errors import UserError, nearest
 from triarch.evaluation.checksums import parameter_checksums
-from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
+from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.few_shot.suites import TaskSuite
 from triarch.fields import Count, Limits, Size, check_options
 from triarch.interchange import LoadedModel
 from triarch.objectives import SpecialTokens
 from triarch.progress import Progress
+from triarch.tokenizers import Tokenizer
 
 # What the harness takes for a model that does not say, and where those of Hugging Face do.
 _MAX_LENGTH = 2048
@@ -107,6 +109,7 @@ def evaluate_tasks(
     show_progress: bool = False,
     label: str = "",
     report: Callable[[list[TaskResult]], None] = lambda results: None,
+    asked_about: Callable[[str, list[str]], None] = lambda task, prompts: None,
 ) -> list[TaskResult]:
     """Puts tasks to a model.
 
@@ -119,6 +122,7 @@ def evaluate_tasks(
       show_progress: draw a bar with the time left on stderr, where that is a terminal.
       label: what the bar calls the model.
       report: called with the results of each task of the suite as soon as they are known.
+      asked_about: called with each task's name and the prompts of its examples, without others before them.
 
     Raises:
       UserError: lm_eval is not installed; there is no such task, or its data are missing or lack fields; a task asks
@@ -153,6 +157,8 @@ def evaluate_tasks(
         )
         for name, shots in suite.tasks.items():
             found = finder.find(name, shots if options.num_fewshot is None else options.num_fewshot)
+            for task in found.loaded["tasks"].values():
+                asked_about(task.task_name, _prompts(task, options.limit))
             with contextlib.redirect_stdout(sys.stderr), _finite(name):  # The harness prints.
                 output = evaluate(
                     asked,
@@ -166,6 +172,12 @@ def evaluate_tasks(
             report(rows)
             results += rows
     return results
+
+
+def _prompts(task: Any, limit: int | None) -> list[str]:
+    """Returns what a task asks of each example, as text; nothing of those whose question is another for each choice."""
+    prompts = (task.doc_to_text(document) for document in itertools.islice(task.eval_docs, limit))
+    return [prompt for prompt in prompts if isinstance(prompt, str)]
 
 
 @contextlib.contextmanager

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
 
 from triarch.decoding import Conventions, decoder_start
 from triarch.decoding.score_rows import cut_left
@@ -21,19 +18,9 @@ from triarch.decoding.scoring import Continuation
 from triarch.errors import UserError
 from triarch.interchange import LoadedModel, StoredModel
 from triarch.objectives import SpecialTokens
+from triarch.tokenizers import Tokenizer
 
 Tokens = list[int]
-
-
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer here: see `triarch.tokenizers`."""
-
-    @property
-    def token_texts(self) -> Sequence[bytes]: ...
-
-    def encode(self, text: str) -> np.ndarray: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ _INPUTS = ("inputs", "inputs_pretokenized", "prompt", "question", "source")
 _CHOICES = ("choices", "options", "answer_choices")
 _TARGETS = ("targets", "targets_pretokenized", "target", "answer", "label", "completion")
 _TASKS = ("_task_name", "task_name", "task", "template")
-_CLUSTER = "cluster"
+_CLUSTER, _ITEM = "cluster", "item"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Question:
       right: which one does.
       task: that it is of.
       cluster: of tasks; the task's own name where the row names none.
+      item: what it is about, which other questions may be about too; None where the row does not say.
     """
 
     inputs: str
@@ -36,13 +37,15 @@ class Question:
     right: int
     task: str
     cluster: str
+    item: str | None = None
 
 
 def read_questions(file: Path, limit: int | None = None) -> list[Question]:
     """Returns the questions of a file of JSON lines.
 
-    A row has inputs, a list of choices, and the right one, by its text or its number from 0 on; it may name its task
-    and its cluster of tasks. Tasks are called after the file where rows name none.
+    A row has inputs, a list of choices, and the right one, by its text or its number from 0 on; it may name its task,
+    its cluster of tasks, and its item: the text, say, that several templates ask about. Tasks are called after the file
+    where rows name none.
 
     Args:
       file: of rows.
@@ -89,8 +92,8 @@ def _question(row: Mapping[str, Any], where: str, name: str) -> Question:
         shown = ", ".join(map(repr, choices))[:120]
         raise UserError(f"{where}: the right choice is {target!r}, expected one of {shown}, or its number from 0 on")
     task = next((row[key] for key in _TASKS if isinstance(row.get(key), str) and row[key]), name)
-    cluster = row.get(_CLUSTER)
-    return Question(inputs, tuple(choices), right, task, cluster if isinstance(cluster, str) and cluster else task)
+    cluster, item = (row[name] if isinstance(row.get(name), str) and row[name] else None for name in (_CLUSTER, _ITEM))
+    return Question(inputs, tuple(choices), right, task, cluster or task, item)
 
 
 def _field(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> Any:

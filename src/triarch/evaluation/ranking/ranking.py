@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 from triarch.decoding import Conventions
 from triarch.decoding.scoring import Continuation, score
 from triarch.evaluation.few_shot.evaluation import max_length_of
-from triarch.evaluation.few_shot.reading import Frame, Reader, Tokenizer
+from triarch.evaluation.few_shot.reading import Frame, Reader
 from triarch.evaluation.ranking.questions import Question
 from triarch.interchange import LoadedModel
+from triarch.means import error_of_mean, standard_error
+from triarch.tokenizers import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Summary:
       name: of it.
       num_examples: questions.
       accuracy: share whose right choice is the likeliest.
-      standard_error: of the accuracy over questions, None of one question; of the mean, from its clusters' errors.
+      standard_error: of the accuracy over questions, those of one item counted together, None of one item; of the
+        mean, from its clusters' errors.
       accuracy_by_token: by the likelihood of a token.
       chance: what drawing a choice would have.
       majority: what the most frequent answer of each task would have, by its text.
@@ -137,7 +139,7 @@ def summarise(ranked: Sequence[Ranked]) -> list[Summary]:
         name: float(np.mean([getattr(one, name) for one in clusters]))
         for name in ("accuracy", "accuracy_by_token", "chance", "majority")
     }
-    error = _of_mean([one.standard_error for one in clusters])
+    error = error_of_mean([one.standard_error for one in clusters])
     return [*found, Summary("mean of clusters", "all", len(ranked), standard_error=error, **mean)]
 
 
@@ -148,7 +150,7 @@ def _summary(level: str, name: str, ranked: Sequence[Ranked]) -> Summary:
         name=name,
         num_examples=len(ranked),
         accuracy=float(right.mean()),
-        standard_error=_error(right),
+        standard_error=standard_error(right, _items(ranked)),
         accuracy_by_token=float(np.mean([one.is_right_by_token for one in ranked])),
         chance=float(np.mean([1 / len(one.question.choices) for one in ranked])),
         majority=_majority([one.question for one in ranked]),
@@ -171,26 +173,22 @@ def differences(one: Sequence[Ranked], other: Sequence[Ranked]) -> dict[str, tup
     Paired over questions, which both must have been asked in the same order; "all" is the mean of clusters.
     """
     gains: dict[str, list[float]] = {}
+    asked: dict[str, list[Ranked]] = {}
     for before, after in zip(one, other, strict=True):
         assert before.question == after.question
         gains.setdefault(before.question.cluster, []).append(float(after.is_right) - float(before.is_right))
+        asked.setdefault(before.question.cluster, []).append(before)
     found: dict[str, tuple[float, float | None]] = {
-        name: (float(np.mean(values)), _error(np.array(values))) for name, values in gains.items()
+        name: (float(np.mean(values)), standard_error(values, _items(asked[name]))) for name, values in gains.items()
     }
     means, errors = zip(*found.values(), strict=True)
-    found["all"] = (float(np.mean(means)), _of_mean(errors))
+    found["all"] = (float(np.mean(means)), error_of_mean(errors))
     return found
 
 
-def _error(values: np.ndarray) -> float | None:
-    """Returns the standard error of a mean; None of one value."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-def _of_mean(errors: Sequence[float | None]) -> float | None:
-    """Returns the standard error of the mean of independent values; None where one's is unknown."""
-    known = [error for error in errors if error is not None]
-    return math.hypot(*known) / len(known) if len(known) == len(errors) else None
+def _items(ranked: Sequence[Ranked]) -> list[str | int]:
+    """Returns what each question is about; one that does not say is about something of its own."""
+    return [number if one.question.item is None else one.question.item for number, one in enumerate(ranked)]
 
 
 def as_row(ranked: Ranked, number: int) -> dict[str, Any]:
@@ -200,6 +198,7 @@ def as_row(ranked: Ranked, number: int) -> dict[str, Any]:
         "number": number,
         "task": question.task,
         "cluster": question.cluster,
+        "item": question.item,
         "right": question.right,
         "log_likelihoods": list(ranked.log_likelihoods),
         "is_right": ranked.is_right,

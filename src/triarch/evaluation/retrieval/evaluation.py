@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.evaluation.embedding import Tokenizer, embed
+from triarch.evaluation.embedding import embed
 from triarch.evaluation.retrieval.beir import Collection
 from triarch.evaluation.retrieval.lexical import bm25_ranking
 from triarch.evaluation.retrieval.metrics import DEPTH, METRICS, interval, measured
@@ -16,6 +16,7 @@ from triarch.evaluation.retrieval.search import nearest_passages
 from triarch.interchange import LoadedModel
 from triarch.interchange.embedder import Embedder
 from triarch.progress import Progress
+from triarch.tokenizers import Tokenizer
 
 # Names under which sentence-transformers folders have a prompt for queries, and for passages.
 _QUERY, _PASSAGE = ("query",), ("document", "passage", "corpus")

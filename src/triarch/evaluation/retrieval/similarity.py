@@ -11,11 +11,12 @@ import numpy as np
 import scipy.stats
 
 from triarch.errors import UserError
-from triarch.evaluation.embedding import Tokenizer, embed
+from triarch.evaluation.embedding import embed
 from triarch.interchange import LoadedModel
 from triarch.interchange.embedder import Embedder
 from triarch.prepare.corpora.documents import BadRecordError
 from triarch.prepare.corpora.files.rows import rows
+from triarch.tokenizers import Tokenizer
 
 FIELDS = ("sentence1", "sentence2", "score")
 _RESAMPLES = 1000
@@ -23,7 +24,7 @@ _SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class ScoredPairs:
     """Pairs of texts with a score each."""
 
     first: Sequence[str]
@@ -31,7 +32,7 @@ class Pairs:
     scores: Sequence[float]
 
 
-def read_pairs(path: Path, fields: Sequence[str] = FIELDS) -> Pairs:
+def read_pairs(path: Path, fields: Sequence[str] = FIELDS) -> ScoredPairs:
     """Reads a TSV, CSV, JSON lines or Parquet file.
 
     Args:
@@ -54,13 +55,13 @@ def read_pairs(path: Path, fields: Sequence[str] = FIELDS) -> Pairs:
         scores.append(_number(row.values[fields[2]], fields[2], row.place))
     if len(set(scores)) < 2:
         raise UserError(f"{path}: has {len(scores)} pairs of {len(set(scores))} scores: ranks need at least two scores")
-    return Pairs(*texts, scores)
+    return ScoredPairs(*texts, scores)
 
 
 def evaluate_similarity(
     model: LoadedModel,
     tokenizer: Tokenizer,
-    pairs: Pairs,
+    pairs: ScoredPairs,
     embedder: Embedder,
     *,
     prompt: str = "",

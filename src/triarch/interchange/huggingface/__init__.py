@@ -2,13 +2,13 @@
 
 from triarch.interchange.huggingface.exporting import MAX_SHARD_BYTES, choose_family, num_bytes, write_huggingface
 from triarch.interchange.huggingface.families import FAMILIES
-from triarch.interchange.huggingface.importing import Opened, open_folder, write_import
+from triarch.interchange.huggingface.importing import OpenedFolder, open_folder, write_import
 from triarch.interchange.huggingface.in_memory import read_folder
 
 __all__ = [
     "FAMILIES",
     "MAX_SHARD_BYTES",
-    "Opened",
+    "OpenedFolder",
     "choose_family",
     "num_bytes",
     "open_folder",

@@ -9,7 +9,7 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, TensorFacts
+from triarch.interchange.huggingface.fields import ConfigFields, TensorFacts
 from triarch.interchange.huggingface.table import LAYER
 from triarch.models import ModelConfig
 from triarch.models.attention.attention_parts import SelfAttention
@@ -34,7 +34,7 @@ def differences(config: ModelConfig, family: Family, fields: Mapping[str, Any] |
     written = json.loads(json.dumps(family.write(config) if fields is None else fields))
     facts = TensorFacts(frozenset(_tensor_names(config, family)))
     try:
-        back = family.read(Fields(written, "config.json", family.class_name, facts))
+        back = family.read(ConfigFields(written, "config.json", family.class_name, facts))
         back.validate()
     except UserError as error:
         return [str(error).removeprefix("config.json: ")]
@@ -67,7 +67,9 @@ def _tensor_names(config: ModelConfig, family: Family) -> Iterator[str]:
 
 def _effective(config: ModelConfig) -> dict[str, Any]:
     """Returns every option that has an effect on what the network computes, in one spelling."""
-    values = dataclasses.asdict(config)
+    residual = {side: config.residual_factor(side) for side in ("encoder", "decoder") if config.num_layers(side)}
+    config = config.in_numbers()
+    values = dataclasses.asdict(config) | {"residual_factor": residual}
     for name in _INITIAL:
         del values[name]
     mixers = {side: [spec.mixer for spec in config.layer_specs(side)] for side in ("encoder", "decoder")}
@@ -77,7 +79,7 @@ def _effective(config: ModelConfig) -> dict[str, Any]:
         "num_kv_heads": config.kv_heads,
         "decoder_num_kv_heads": decoder.kv_heads,
         **_scales(config),
-        "logits_scale": _number(config.logits_scale, {"rsqrt_d_model": decoder.d_model**-0.5}),
+        "logits_scale": _number(decoder.logits_factor),
         "mixer": _resolved(config),
         "feed_forward": _without_losses(config.feed_forward),
         "windows": {side: [getattr(mixer, "window", None) for mixer in found] for side, found in mixers.items()},
@@ -117,8 +119,8 @@ def _resolved(config: ModelConfig) -> MixerPart | None:
 def _scales(config: ModelConfig) -> dict[str, float]:
     """Returns the factors that a side of these sizes has, as numbers."""
     return {
-        "attention_scale": _number(config.attention_factor, {}),
-        "embedding_scale": _number(config.embedding_scale, {"sqrt_d_model": config.d_model**0.5}),
+        "attention_scale": _number(config.attention_factor),
+        "embedding_scale": _number(config.embedding_factor),
     }
 
 
@@ -127,6 +129,6 @@ def _without_losses(part: FeedForwardPart | None) -> FeedForwardPart | None:
     return dataclasses.replace(part, balance_loss=0.0, router_z_loss=0.0) if isinstance(part, Experts) else part
 
 
-def _number(value: float | str, words: Mapping[str, float]) -> float:
+def _number(value: float) -> float:
     """Returns a factor rounded so far that ways to compute it do not matter."""
-    return float(f"{words[value] if isinstance(value, str) else value:.12g}")
+    return float(f"{value:.12g}")

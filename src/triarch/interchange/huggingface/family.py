@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule
 from triarch.models import MakeHead, ModelConfig
 
 
@@ -50,9 +50,9 @@ class Family:
     name: str
     model_type: str
     class_name: str
-    read: Callable[[Fields], ModelConfig]
+    read: Callable[[ConfigFields], ModelConfig]
     write: Callable[[ModelConfig], dict[str, Any]]
-    rules: Callable[[ModelConfig], Sequence[Rule]]
+    rules: Callable[[ModelConfig], Sequence[TensorRule]]
     objective: Mapping[str, Any] | None = None
     also: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ()

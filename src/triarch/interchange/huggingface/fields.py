@@ -50,7 +50,7 @@ class TensorFacts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fields:
+class ConfigFields:
     """Values by key; a key that is absent has the class's default, which is given with each question.
 
     Attributes:
@@ -73,11 +73,11 @@ class Fields:
             raise UserError(f"{self.where}: {key!r} is missing")
         return default
 
-    def with_defaults(self, defaults: Mapping[str, Any]) -> Fields:
+    def with_defaults(self, defaults: Mapping[str, Any]) -> ConfigFields:
         """Returns the fields with a class's own values for keys that are absent."""
         return dataclasses.replace(self, values={**defaults, **self.values})
 
-    def without(self, key: str) -> Fields:
+    def without(self, key: str) -> ConfigFields:
         """Returns the fields as if a key were absent."""
         return dataclasses.replace(self, values={name: value for name, value in self.values.items() if name != key})
 
@@ -125,14 +125,14 @@ class Fields:
         if value not in allowed:
             raise self.no_equivalent(key, value, allowed)
 
-    def inner(self, key: str) -> Fields:
+    def inner(self, key: str) -> ConfigFields:
         """Returns the fields of an object in the object."""
         value = self.get(key)
         if not isinstance(value, Mapping):
             raise UserError(f"{self.where}: {key} = {value!r}: expected an object")
         return dataclasses.replace(self, values=value, where=f"{self.where}: {key}")
 
-    def _inner_or_empty(self, key: str) -> Fields:
+    def _inner_or_empty(self, key: str) -> ConfigFields:
         is_there = self.get(key, None) is not None
         return self.inner(key) if is_there else dataclasses.replace(self, values={}, where=f"{self.where}: {key}")
 
@@ -245,7 +245,7 @@ def layer_types(num_layers: int, every: int, first: int) -> list[str]:
 
 
 def rope_parameters(base: float, scaling: RopeScaling | None) -> dict[str, Any]:
-    """Returns what `Fields.rope` reads."""
+    """Returns what `ConfigFields.rope` reads."""
     if scaling is None:
         return {"rope_type": "default", "rope_theta": base}
     fields = {"rope_type": scaling.kind, "rope_theta": base, "factor": scaling.factor}

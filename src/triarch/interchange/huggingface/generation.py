@@ -14,7 +14,7 @@ from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.manifest import Origin
 from triarch.models import ModelConfig
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 
 GENERATION_CONFIG = "generation_config.json"
 _ENDS, _START = "eos_token_id", "decoder_start_token_id"
@@ -79,7 +79,7 @@ def read_generation_config(
     fields = None
     if path.exists():
         check_regular(path, folder)
-        fields = schema.read(path, Table(Anything()))
+        fields = schema.read(path, MapOf(Anything()))
     files = {folder / "config.json": {**_from_config(config), _START: family.labels_start(config)}}
     files |= {} if fields is None else {path: fields}
     for where, said in files.items():

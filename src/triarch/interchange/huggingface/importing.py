@@ -19,14 +19,14 @@ from triarch.interchange.embedder import EMBEDDER, Embedder
 from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.families import FAMILIES
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, TensorFacts
+from triarch.interchange.huggingface.fields import ConfigFields, TensorFacts
 from triarch.interchange.huggingface.generation import read_generation_config
 from triarch.interchange.huggingface.naming import with_prefix, with_tied, without_ignored
-from triarch.interchange.huggingface.reader import INDEX, Tensors, check_kind, open_tensors
+from triarch.interchange.huggingface.reader import INDEX, FolderTensors, check_kind, open_tensors
 from triarch.interchange.huggingface.sentence_transformers import read_embedder
 from triarch.interchange.huggingface.table import Link, links
 from triarch.interchange.huggingface.variants import class_names, imported
-from triarch.interchange.manifest import Manifest, Origin
+from triarch.interchange.manifest import ExportManifest, Origin
 from triarch.interchange.orbax_folder import DTYPES, Leaf
 from triarch.interchange.parameters import check_distinct_layers
 from triarch.interchange.streamed import write_leaves
@@ -91,7 +91,7 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
+class OpenedFolder:
     """A Hugging Face folder that was found to be whole.
 
     Attributes:
@@ -112,7 +112,7 @@ class Opened:
     fields: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     config: ModelConfig
-    tensors: Tensors
+    tensors: FolderTensors
     links: Sequence[Link]
     left_out: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -143,7 +143,7 @@ def network_bytes(source: Source) -> int:
     return sum(math.prod(tensors.entries[name].shape) * tensors.dtype(name).itemsize for name in names)
 
 
-def open_folder(folder: Path) -> Opened:
+def open_folder(folder: Path) -> OpenedFolder:
     """Reads a folder's config.json and the headers of its tensors, and makes sure that they fit.
 
     Raises:
@@ -169,18 +169,18 @@ def open_folder(folder: Path) -> Opened:
     assert bounded == config
     generation = read_generation_config(folder, fields, family, config)
     notes = _notes(folder, fields, tensors)
-    return Opened(folder, family, fields, generation, config, tensors, found, left_out, notes, embedder)
+    return OpenedFolder(folder, family, fields, generation, config, tensors, found, left_out, notes, embedder)
 
 
 def write_import(
-    opened: Opened,
+    opened: OpenedFolder,
     output: Path,
     *,
     vocabulary: Mapping[str, Any] | None = None,
     fill: Callable[[Path], None] | None = None,
     overwrite: bool = False,
     advance: Advance = lambda num_bytes: None,
-) -> Manifest:
+) -> ExportManifest:
     """Writes an export with the parameters of a Hugging Face folder, in the types that they have there.
 
     Args:
@@ -261,7 +261,7 @@ def _classes(fields: Mapping[str, Any], family: Family) -> list[Any]:
     return fields.get("architectures") or [family.class_name]
 
 
-def _notes(folder: Path, fields: Mapping[str, Any], tensors: Tensors) -> tuple[str, ...]:
+def _notes(folder: Path, fields: Mapping[str, Any], tensors: FolderTensors) -> tuple[str, ...]:
     notes = []
     if fields.get(CODE):
         notes.append(f"{CONFIG} names code of the model's own ({CODE}): never run, the class is triarch's own")
@@ -270,7 +270,7 @@ def _notes(folder: Path, fields: Mapping[str, Any], tensors: Tensors) -> tuple[s
     return tuple(notes)
 
 
-def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tensors: Tensors) -> ModelConfig:
+def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tensors: FolderTensors) -> ModelConfig:
     facts = TensorFacts(
         names=frozenset(tensors.entries),
         equal=lambda first, second: _equal(tensors.read(first), tensors.read(second)),
@@ -278,7 +278,7 @@ def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tenso
     )
     where = str(folder / CONFIG)
     try:
-        config = family.read(Fields(fields, where, family.class_name, facts))
+        config = family.read(ConfigFields(fields, where, family.class_name, facts))
         config.validate()
         check_distinct_layers(config)
     except UserError as error:
@@ -289,7 +289,7 @@ def _read_network(folder: Path, family: Family, fields: Mapping[str, Any], tenso
     return config
 
 
-def _bounded(config: ModelConfig, tensors: Tensors) -> ModelConfig:
+def _bounded(config: ModelConfig, tensors: FolderTensors) -> ModelConfig:
     """Returns the network, or where it has more layers than there are tensors for, its first layers that lack one.
 
     Names have the layer's number between dots: what is found missing takes no longer for a million layers than for ten.
@@ -303,7 +303,9 @@ def _bounded(config: ModelConfig, tensors: Tensors) -> ModelConfig:
     return dataclasses.replace(config, **layers)
 
 
-def _check(tensors: Tensors, family: Family, fields: Mapping[str, Any], found: Sequence[Link], zeros: Shapes) -> None:
+def _check(
+    tensors: FolderTensors, family: Family, fields: Mapping[str, Any], found: Sequence[Link], zeros: Shapes
+) -> None:
     """Makes sure that the tensors are those of the class, of the right shapes."""
     entries = tensors.entries
     expected = {link.theirs: link.shape for link in found}

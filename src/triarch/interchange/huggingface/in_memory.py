@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from triarch.interchange.huggingface.importing import Opened, make_leaves
+from triarch.interchange.huggingface.importing import OpenedFolder, make_leaves
 from triarch.interchange.loaded import LoadedModel
 from triarch.interchange.manifest import Origin
 from triarch.interchange.parameters import of_network
@@ -18,7 +18,7 @@ from triarch.models.network import unflatten
 
 
 def read_folder(
-    opened: Opened,
+    opened: OpenedFolder,
     *,
     vocabulary: Mapping[str, Any] | None = None,
     execution: Execution | None = None,

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.reader import Entry, Tensors
+from triarch.interchange.huggingface.reader import FolderTensors, TensorEntry
 
 
-def without_ignored(tensors: Tensors, family: Family) -> tuple[Tensors, tuple[str, ...]]:
+def without_ignored(tensors: FolderTensors, family: Family) -> tuple[FolderTensors, tuple[str, ...]]:
     """Returns the tensors under the names of newer files, and the names of those that are no part of the network.
 
     Raises:
@@ -20,7 +20,7 @@ def without_ignored(tensors: Tensors, family: Family) -> tuple[Tensors, tuple[st
     patterns = [re.compile(pattern) for pattern in family.ignored]
     left_out: list[str] = []
 
-    def kept() -> Iterator[tuple[str, Entry]]:
+    def kept() -> Iterator[tuple[str, TensorEntry]]:
         for name, entry in tensors.entries.items():
             renamed = name
             for old, new in family.renamed:
@@ -34,7 +34,7 @@ def without_ignored(tensors: Tensors, family: Family) -> tuple[Tensors, tuple[st
     return dataclasses.replace(tensors, entries=entries), tuple(sorted(left_out))
 
 
-def with_tied(tensors: Tensors, family: Family) -> Tensors:
+def with_tied(tensors: FolderTensors, family: Family) -> FolderTensors:
     """Returns the tensors and, where only a copy of a tied one is stored, the copy under the other's name as well.
 
     As transformers does it, the first copy there is stands for the tensor.
@@ -48,7 +48,7 @@ def with_tied(tensors: Tensors, family: Family) -> Tensors:
     return dataclasses.replace(tensors, entries=entries)
 
 
-def with_prefix(tensors: Tensors, prefix: str, known: Iterable[str]) -> Tensors:
+def with_prefix(tensors: FolderTensors, prefix: str, known: Iterable[str]) -> FolderTensors:
     """Returns the tensors, those of a body that was saved alone under the names that they have in the whole class.
 
     Raises:
@@ -64,8 +64,8 @@ def with_prefix(tensors: Tensors, prefix: str, known: Iterable[str]) -> Tensors:
     )
 
 
-def _by_name(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+def _by_name(entries: Iterable[tuple[str, TensorEntry]]) -> dict[str, TensorEntry]:
+    found: dict[str, TensorEntry] = {}
     for name, entry in entries:
         if name in found:
             both = f"{found[name].stored_name!r} and {entry.stored_name!r}"

@@ -31,7 +31,7 @@ from triarch.interchange.manifest import is_export, read_manifest
 from triarch.interchange.streamed import StoredModel
 from triarch.models.kinds import LAYERS
 from triarch.models.network import specs
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # Of the base, in the header of the tensors: peft passes over it.
@@ -264,7 +264,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         check_regular(path, folder)
-        fields = schema.read(path, Table(Anything()))
+        fields = schema.read(path, MapOf(Anything()))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: holds no adapter: there is no {CONFIG}") from None
     if fields.get("peft_type") != "LORA":

@@ -13,13 +13,13 @@ import numpy as np
 from triarch.files import regular_files
 from triarch.interchange.export import VOCABULARY
 from triarch.interchange.huggingface.peft import Update, is_stacked, read_peft, summed
-from triarch.interchange.manifest import TUNED_FROM, Manifest, Origin
+from triarch.interchange.manifest import TUNED_FROM, ExportManifest, Origin
 from triarch.interchange.orbax_folder import Leaf
 from triarch.interchange.streamed import StoredModel, write_leaves
 from triarch.models.network import specs
 
 
-def write_with_peft(folder: Path, base: StoredModel, output: Path, overwrite: bool = False) -> Manifest:
+def write_with_peft(folder: Path, base: StoredModel, output: Path, overwrite: bool = False) -> ExportManifest:
     """Writes an export of a base with adapters added to its kernels, float32 where there are some.
 
     Args:

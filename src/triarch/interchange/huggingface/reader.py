@@ -15,17 +15,17 @@ from triarch import schema
 from triarch.errors import UserError, brief
 from triarch.files import check_regular
 from triarch.interchange.orbax_folder import DTYPES
-from triarch.schema import FileName, Record, Table
+from triarch.schema import FileName, MapOf, Record
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 STORED_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_INDEX_SCHEMA = Record({"weight_map": Table(FileName(), least=1)}, others=True)
+_INDEX_SCHEMA = Record({"weight_map": MapOf(FileName(), least=1)}, others=True)
 _PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """Where a tensor lies, and what it is.
 
     Attributes:
@@ -42,11 +42,11 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensors:
+class FolderTensors:
     """A folder's tensors by name, and the file that has or lists them; `read` reads one."""
 
     source: Path
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, TensorEntry]
 
     def dtype(self, name: str) -> np.dtype:
         """Returns the type of a tensor.
@@ -76,7 +76,7 @@ class Tensors:
             raise _damaged(file, error) from None
 
 
-def open_tensors(folder: Path, named: Any = None) -> Tensors:
+def open_tensors(folder: Path, named: Any = None) -> FolderTensors:
     """Reads the headers of a folder's safetensors files, the very ones that transformers takes.
 
     These are the file that config.json names, or else model.safetensors, or else those that the index lists.
@@ -95,7 +95,7 @@ def open_tensors(folder: Path, named: Any = None) -> Tensors:
     names = (WEIGHTS, INDEX) if named is None else (named,)
     source = next((folder / name for name in names if (folder / name).exists()), None)
     if source is not None:
-        return _open_shards(source) if source.suffix == ".json" else Tensors(source, _entries(source))
+        return _open_shards(source) if source.suffix == ".json" else FolderTensors(source, _entries(source))
     check_kind(folder)
     raise UserError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}" if named is None else f"{folder / named}: missing")
 
@@ -137,11 +137,11 @@ def _is_name(name: Any) -> bool:
     return isinstance(name, str) and Path(name).name == name
 
 
-def _open_shards(path: Path) -> Tensors:
+def _open_shards(path: Path) -> FolderTensors:
     folder = path.parent
     places = schema.read(path, _INDEX_SCHEMA)["weight_map"]
     names = sorted(set(places.values()))
-    entries: dict[str, Entry] = {}
+    entries: dict[str, TensorEntry] = {}
     for name in names:
         if not (folder / name).exists():
             raise UserError(f"{folder / name}: missing, although {path.name} lists it")
@@ -149,15 +149,17 @@ def _open_shards(path: Path) -> Tensors:
     for tensor, name in places.items():
         if tensor not in entries:
             raise UserError(f"{folder / name}: tensor {tensor!r} is missing, although {path.name} lists it")
-    return Tensors(path, entries)
+    return FolderTensors(path, entries)
 
 
-def _entries(file: Path) -> dict[str, Entry]:
+def _entries(file: Path) -> dict[str, TensorEntry]:
     try:
         check_regular(file, file.parent)
         with safetensors.safe_open(file, framework="np", backend="pread") as opened:
             found = {name: opened.get_slice(name) for name in opened.offset_keys()}
-            return {name: Entry(file, name, tuple(one.get_shape()), one.get_dtype()) for name, one in found.items()}
+            return {
+                name: TensorEntry(file, name, tuple(one.get_shape()), one.get_dtype()) for name, one in found.items()
+            }
     except (OSError, safetensors.SafetensorError) as error:
         raise _damaged(file, error) from None
 

@@ -11,7 +11,7 @@ from triarch import schema
 from triarch.errors import UserError, nearest
 from triarch.interchange.embedder import SIMILARITIES, Embedder
 from triarch.models.pooling import Pooling
-from triarch.schema import Anything, Flag, Items, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Flag, Items, MapOf, OrNull, Record, Text, Whole
 
 MODULES = "modules.json"
 _PLACES = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
@@ -39,7 +39,7 @@ _POOLING_SCHEMA = Record(
 )
 _SETTINGS_SCHEMA = Record(
     {
-        "prompts": OrNull(Table(OrNull(Text()))),
+        "prompts": OrNull(MapOf(OrNull(Text()))),
         "default_prompt_name": OrNull(Text()),
         "similarity_fn_name": OrNull(Text()),
         "truncate_dim": OrNull(Whole(1)),

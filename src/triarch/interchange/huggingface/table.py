@@ -1,10 +1,10 @@
 """Which tensor of a Hugging Face class is which parameter of ours, and what lies between them.
 
-A family's table is a list of `Rule`s. All differences in shape come down to three things, each of which can be undone
-without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join several
-matrices side by side in one, whole or head by head; they keep axes of length one. Layers are numbered in a name by
-`{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says; experts by `{expert}`: ours
-lie in one parameter.
+A family's table is a list of `TensorRule`s. All differences in shape come down to three things, each of which can be
+undone without rounding: their matrices map inputs (columns) to outputs (rows), ours the other way round; they join
+several matrices side by side in one, whole or head by head; they keep axes of length one. Layers are numbered in a name
+by `{layer}`: where ours stand, single or stacked, `triarch.models.network.layer_place` says; experts by `{expert}`:
+ours lie in one parameter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXPERT = "{expert}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class TensorRule:
     """One line of a table: their tensor is made of our parameters.
 
     Attributes:
@@ -44,23 +44,23 @@ class Rule:
     groups: int = 1
 
 
-def same(theirs: str, *ours: str) -> Rule:
+def same(theirs: str, *ours: str) -> TensorRule:
     """Vectors, tables of embeddings, and matrices that map rows to columns as ours do."""
-    return Rule(theirs, ours)
+    return TensorRule(theirs, ours)
 
 
-def transposed(theirs: str, *ours: str) -> Rule:
+def transposed(theirs: str, *ours: str) -> TensorRule:
     """The weight of a torch `Linear`."""
-    return Rule(theirs, ours, transposed=True)
+    return TensorRule(theirs, ours, transposed=True)
 
 
-def linear(theirs: str, *ours: str, groups: int = 1) -> tuple[Rule, Rule]:
+def linear(theirs: str, *ours: str, groups: int = 1) -> tuple[TensorRule, TensorRule]:
     """Weight and bias of a torch `Linear`."""
-    weight = Rule(f"{theirs}.weight", ours, transposed=True, groups=groups)
-    return weight, Rule(f"{theirs}.bias", tuple(f"{name}_bias" for name in ours), groups=groups)
+    weight = TensorRule(f"{theirs}.weight", ours, transposed=True, groups=groups)
+    return weight, TensorRule(f"{theirs}.bias", tuple(f"{name}_bias" for name in ours), groups=groups)
 
 
-def norm(theirs: str, ours: str) -> tuple[Rule, Rule]:
+def norm(theirs: str, ours: str) -> tuple[TensorRule, TensorRule]:
     """Gain and bias of a norm."""
     return same(f"{theirs}.weight", f"{ours}/scale"), same(f"{theirs}.bias", f"{ours}/bias")
 
@@ -90,7 +90,7 @@ class Slot:
 class Link:
     """A rule made out for one layer: their one tensor and the slots it is made of."""
 
-    rule: Rule
+    rule: TensorRule
     theirs: str
     slots: tuple[Slot, ...]
 
@@ -136,7 +136,9 @@ class Link:
         return np.expand_dims(tensor, self.rule.ones) if self.rule.ones else tensor
 
 
-def links(config: ModelConfig, rules: Sequence[Rule], where: str, make_head: MakeHead | None = None) -> list[Link]:
+def links(
+    config: ModelConfig, rules: Sequence[TensorRule], where: str, make_head: MakeHead | None = None
+) -> list[Link]:
     """Makes out every rule for the parameters that the network of `config` and its head have, layer by layer.
 
     A rule for parameters that this network does not have (biases, say) is passed over.
@@ -153,7 +155,7 @@ def links(config: ModelConfig, rules: Sequence[Rule], where: str, make_head: Mak
     return found
 
 
-def _made_out(config: ModelConfig, shapes: Specs, rule: Rule) -> Iterator[Link]:
+def _made_out(config: ModelConfig, shapes: Specs, rule: TensorRule) -> Iterator[Link]:
     if LAYER not in rule.theirs:
         if all(name in shapes for name in rule.ours):
             yield Link(rule, rule.theirs, tuple(Slot(name, None, shapes[name].shape) for name in rule.ours))

@@ -10,8 +10,8 @@ from typing import Any
 from triarch.errors import UserError
 from triarch.interchange import orbax_folder
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import Rule, linear, norm, same, transposed
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import TensorRule, linear, norm, same, transposed
 from triarch.interchange.manifest import Origin
 from triarch.interchange.streamed import StoredModel
 from triarch.models import ModelConfig
@@ -40,7 +40,7 @@ class Variant:
 
     class_name: str
     kind: str
-    head: tuple[Rule, ...] = ()
+    head: tuple[TensorRule, ...] = ()
     prefix: str = ""
     inner: str = ""
     form: Form = "tanh"
@@ -49,7 +49,7 @@ class Variant:
 
 
 def _bert_like(
-    name: str, prefix: str, texts: Sequence[Rule], pooler: Sequence[Rule] = (), form: Form = "tanh"
+    name: str, prefix: str, texts: Sequence[TensorRule], pooler: Sequence[TensorRule] = (), form: Form = "tanh"
 ) -> tuple[Variant, ...]:
     return (
         Variant(f"{name}Model", BODY, tuple(pooler), prefix),
@@ -74,7 +74,7 @@ def _classification_head(name: str, prefix: str, inner: str = "") -> tuple[Varia
     return (Variant(f"{name}ForSequenceClassification", TEXTS, head, prefix, inner),)
 
 
-def _modern_head(ours: str) -> tuple[Rule, ...]:
+def _modern_head(ours: str) -> tuple[TensorRule, ...]:
     dense = transposed("head.dense.weight", f"{ours}/dense"), same("head.dense.bias", f"{ours}/dense_bias")
     return (*dense, *norm("head.norm", f"{ours}/norm"))
 
@@ -184,7 +184,7 @@ def exported(family: Family, model: StoredModel) -> Family | None:
 def _bare(family: Family) -> Family:
     """Returns a body as transformers writes it, its tensors without the prefix that they have in larger classes."""
 
-    def rules(config: ModelConfig) -> Sequence[Rule]:
+    def rules(config: ModelConfig) -> Sequence[TensorRule]:
         return [
             dataclasses.replace(rule, theirs=rule.theirs.removeprefix(family.prefix)) for rule in family.rules(config)
         ]
@@ -236,10 +236,10 @@ def _derived(
 ) -> Family:
     inner = variant.inner
 
-    def read(fields: Fields) -> ModelConfig:
+    def read(fields: ConfigFields) -> ModelConfig:
         return headless(family.read(fields), keep_prediction_head=form == "prediction")
 
-    def rules(config: ModelConfig) -> Sequence[Rule]:
+    def rules(config: ModelConfig) -> Sequence[TensorRule]:
         body = [rule for rule in family.rules(config) if not any(map(is_headless, rule.ours))]
         return (*(dataclasses.replace(rule, theirs=inner + rule.theirs) for rule in body), *variant.head)
 

@@ -19,7 +19,7 @@ import tensorstore as ts
 from triarch import schema
 from triarch.errors import UserError
 from triarch.files import regular_files
-from triarch.interchange.t5x.index import Index, Place
+from triarch.interchange.t5x.index import ArrayPlace, Index
 from triarch.schema import Anything, Items, Record, Text, Whole
 
 _ZARRAY = ".zarray"
@@ -115,12 +115,12 @@ def open_arrays(index: Index) -> dict[str, Array]:
       UserError: one is missing, incomplete, or not the zarr array that it should be; a link leaves the folder.
     """
     return {
-        name: _stored(index.path.parent, name, leaf) if isinstance(leaf, Place) else InIndex(index.path, leaf)
+        name: _stored(index.path.parent, name, leaf) if isinstance(leaf, ArrayPlace) else InIndex(index.path, leaf)
         for name, leaf in index.parameters.items()
     }
 
 
-def _stored(home: Path, name: str, place: Place) -> Stored:
+def _stored(home: Path, name: str, place: ArrayPlace) -> Stored:
     folder = home / place.name
     if not folder.is_dir():
         raise UserError(f"{folder}: the array {name!r} is missing, although the index lists it")

@@ -12,12 +12,12 @@ from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
 from triarch.interchange.huggingface.importing import CONFIG, Advance, make_leaves, network_bytes
 from triarch.interchange.huggingface.table import Link, links
-from triarch.interchange.manifest import Manifest, Origin
+from triarch.interchange.manifest import ExportManifest, Origin
 from triarch.interchange.streamed import write_leaves
 from triarch.interchange.t5x import network
 from triarch.interchange.t5x.arrays import open_arrays
 from triarch.interchange.t5x.index import Index, index_path, is_without_index, read_index
-from triarch.interchange.t5x.layout import Tensors, by_layer, with_shared_biases
+from triarch.interchange.t5x.layout import T5xTensors, by_layer, with_shared_biases
 from triarch.interchange.t5x.network import Said
 from triarch.models import ModelConfig
 
@@ -25,7 +25,7 @@ _STEP = re.compile("checkpoint_([0-9]{1,18})")
 
 
 @dataclasses.dataclass(frozen=True)
-class Opened:
+class OpenedCheckpoint:
     """A T5X checkpoint that was found to be whole.
 
     Attributes:
@@ -44,7 +44,7 @@ class Opened:
     fields: Mapping[str, Any]
     config: ModelConfig
     index: Index
-    tensors: Tensors
+    tensors: T5xTensors
     links: Sequence[Link]
     notes: tuple[str, ...]
 
@@ -72,7 +72,7 @@ def newest_within(folder: Path) -> Path | None:
     return steps[max(steps)] if steps else None
 
 
-def open_checkpoint(folder: Path, said: Said | None = None) -> Opened:
+def open_checkpoint(folder: Path, said: Said | None = None) -> OpenedCheckpoint:
     """Reads a checkpoint's index and what its arrays say of their shapes, and makes sure that they are a T5's.
 
     Args:
@@ -98,18 +98,18 @@ def open_checkpoint(folder: Path, said: Said | None = None) -> Opened:
     config = network.network_of(family, fields, str(path))
     found = links(config, network.rules(config), "a T5X checkpoint")
     _check(tensors, found, config.num_heads)
-    return Opened(folder, family, fields, config, index, tensors, found, notes)
+    return OpenedCheckpoint(folder, family, fields, config, index, tensors, found, notes)
 
 
 def write_import(
-    opened: Opened,
+    opened: OpenedCheckpoint,
     output: Path,
     *,
     vocabulary: Mapping[str, Any] | None = None,
     fill: Callable[[Path], None] = lambda making: None,
     overwrite: bool = False,
     advance: Advance = lambda num_bytes: None,
-) -> Manifest:
+) -> ExportManifest:
     """Writes an export with the parameters of a T5X checkpoint, in the types that they have there.
 
     Args:
@@ -135,7 +135,7 @@ def write_import(
     return write_leaves(output, opened.config, origin, leaves, fill, overwrite)
 
 
-def _check(tensors: Tensors, found: Sequence[Link], heads: int) -> None:
+def _check(tensors: T5xTensors, found: Sequence[Link], heads: int) -> None:
     """Makes sure that the parameters are those of the network, of the right shapes."""
     entries, expected = tensors.entries, {link.theirs: link.shape for link in found}
     for name, shape in expected.items():

@@ -53,7 +53,7 @@ _TYPES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """An array that lies beside the index.
 
     Attributes:
@@ -79,7 +79,7 @@ class Index:
 
     path: Path
     version: int
-    parameters: Mapping[str, np.ndarray | Place]
+    parameters: Mapping[str, np.ndarray | ArrayPlace]
     left_out: tuple[str, ...]
     step: int | None
 
@@ -113,7 +113,7 @@ def read_index(path: Path) -> Index:
     target = state.get("target") if isinstance(state, Mapping) else None
     if not isinstance(target, Mapping) or not target:
         raise UserError(f'{path}: not the index of a T5X checkpoint: expected parameters under "optimizer", "target"')
-    found: dict[str, np.ndarray | Place] = {}
+    found: dict[str, np.ndarray | ArrayPlace] = {}
     for name, leaf in _leaves(target, str(path)):
         found[name] = _placed(leaf, f"{path}: {name}")
     left_out = tuple(sorted(name for name, value in state.items() if name != "target" and value not in ({}, None)))
@@ -189,17 +189,17 @@ def _leaves(tree: Mapping[str, Any], where: str, prefix: str = "", level: int = 
             yield name, value
 
 
-def _placed(leaf: Any, where: str) -> np.ndarray | Place:
+def _placed(leaf: Any, where: str) -> np.ndarray | ArrayPlace:
     if isinstance(leaf, np.ndarray):
         return leaf
     if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER):
-        return Place(_folder_name(leaf.removeprefix(_PLACEHOLDER), where), None)
+        return ArrayPlace(_folder_name(leaf.removeprefix(_PLACEHOLDER), where), None)
     if isinstance(leaf, Mapping):
         return _joined(leaf, where) if _CHUNKED in leaf else _of_spec(leaf, where)
     raise UserError(f"{where}: expected an array or where it lies, found {type(leaf).__name__}")
 
 
-def _of_spec(spec: Mapping[str, Any], where: str) -> Place:
+def _of_spec(spec: Mapping[str, Any], where: str) -> ArrayPlace:
     """Returns where a TensorStore spec's array lies: below the folder, on whatever system it was written."""
     store = spec["kvstore"]
     driver = spec.get("driver")
@@ -210,7 +210,7 @@ def _of_spec(spec: Mapping[str, Any], where: str) -> Place:
     shape = metadata.get("shape") if isinstance(metadata, Mapping) else None
     if shape is not None and not _is_shape(shape):
         raise UserError(f"{where}: metadata.shape = {str(shape)[:60]}: expected the sizes of an array")
-    return Place(_folder_name(path, where), None if shape is None else tuple(shape))
+    return ArrayPlace(_folder_name(path, where), None if shape is None else tuple(shape))
 
 
 def _folder_name(path: Any, where: str) -> str:

@@ -35,7 +35,7 @@ _ATTENTION = re.compile(r"/(self_|encoder_decoder_)?attention/(query|key|value|o
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class LayoutEntry:
     """A parameter as the minimal layout has it.
 
     Attributes:
@@ -61,11 +61,11 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Tensors:
+class T5xTensors:
     """A checkpoint's parameters by their names in the minimal layout, and its index; `read` reads one."""
 
     source: Path
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, LayoutEntry]
 
     def dtype(self, name: str) -> np.dtype:
         """Returns the type of a parameter.
@@ -96,18 +96,18 @@ class Tensors:
         return whole if rows is None else whole[rows]
 
 
-def by_layer(arrays: Mapping[str, Array], source: Path) -> Tensors:
+def by_layer(arrays: Mapping[str, Array], source: Path) -> T5xTensors:
     """Returns the parameters as the minimal layout has them, in whichever layout they are stored.
 
     Raises:
       UserError: an array has not as many layers as the others.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, LayoutEntry] = {}
     scanned = {side: _layer_axis(arrays, side) for side in SIDES}
     for name, array in arrays.items():
         side, _, rest = name.partition("/")
         if side not in SIDES or not rest.startswith(f"{side}/"):
-            entries[name] = Entry(array, name, *_flat(name, array.shape))
+            entries[name] = LayoutEntry(array, name, *_flat(name, array.shape))
             continue
         axis, num_layers = scanned[side]
         if len(array.shape) <= axis or array.shape[axis] != num_layers:
@@ -118,11 +118,11 @@ def by_layer(arrays: Mapping[str, Array], source: Path) -> Tensors:
             flat = _flat(one, (*array.shape[:axis], *array.shape[axis + 1 :]))
             if one in arrays:
                 raise UserError(f"{array.file}: {name!r} holds layer {layer}, which is also there as {one!r}")
-            entries[one] = Entry(array, name, *flat, axis, layer)
-    return Tensors(source, entries)
+            entries[one] = LayoutEntry(array, name, *flat, axis, layer)
+    return T5xTensors(source, entries)
 
 
-def with_shared_biases(tensors: Tensors) -> Tensors:
+def with_shared_biases(tensors: T5xTensors) -> T5xTensors:
     """Returns the parameters, with one table of relative biases a side where all its layers have the same."""
     entries = dict(tensors.entries)
     for side in SIDES:

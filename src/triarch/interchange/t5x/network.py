@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from triarch.errors import UserError
-from triarch.interchange.huggingface.families import t5
+from triarch.interchange.huggingface.families.encoder_decoders import t5
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields, TensorFacts
-from triarch.interchange.huggingface.table import LAYER, Rule, same, transposed
-from triarch.interchange.t5x.layout import BIASES, SIDES, Tensors
+from triarch.interchange.huggingface.fields import ConfigFields, TensorFacts
+from triarch.interchange.huggingface.table import LAYER, TensorRule, same, transposed
+from triarch.interchange.t5x.layout import BIASES, SIDES, T5xTensors
 from triarch.models import ModelConfig
 
 EMBEDDING = "token_embedder/embedding"
@@ -62,7 +62,7 @@ class Said:
     where: str
 
 
-def fields_of(tensors: Tensors, said: Said | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+def fields_of(tensors: T5xTensors, said: Said | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Returns a network as Hugging Face's config.json, and what was assumed of it, a line each.
 
     Args:
@@ -121,7 +121,7 @@ def fields_of(tensors: Tensors, said: Said | None) -> tuple[dict[str, Any], tupl
     return fields, notes
 
 
-def family_of(tensors: Tensors) -> Family:
+def family_of(tensors: T5xTensors) -> Family:
     """Returns Hugging Face's class of the network."""
     return t5.FAMILY if _biases(tensors) == f"encoder/{BIASES}" else t5.UMT5
 
@@ -135,7 +135,7 @@ def network_of(family: Family, fields: Mapping[str, Any], where: str) -> ModelCo
     is_tied = fields["tie_word_embeddings"]
     names = {"shared.weight"} if is_tied else {"shared.weight", "lm_head.weight"}
     try:
-        config = family.read(Fields(fields, where, family.class_name, TensorFacts(frozenset(names))))
+        config = family.read(ConfigFields(fields, where, family.class_name, TensorFacts(frozenset(names))))
         config.validate()
     except UserError as error:
         text = str(error)
@@ -143,12 +143,12 @@ def network_of(family: Family, fields: Mapping[str, Any], where: str) -> ModelCo
     return config
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of T5X's parameters: which of ours each is."""
     return (same(EMBEDDING, "embedding/table"), transposed(LOGITS, "embedding/output"), *_both_sides(config))
 
 
-def _both_sides(config: ModelConfig) -> Iterator[Rule]:
+def _both_sides(config: ModelConfig) -> Iterator[TensorRule]:
     branches = {"wi_0": "gate", "wi_1": "up"} if config.gated_mlp else {"wi": "up"}
     for side in SIDES:
         theirs, ours = f"{side}/layers_{LAYER}", f"{side}/{LAYER}"
@@ -166,13 +166,13 @@ def _both_sides(config: ModelConfig) -> Iterator[Rule]:
         yield same(f"{side}/{side}_norm/scale", f"{side}/final_norm/scale")
 
 
-def _biases(tensors: Tensors) -> str:
+def _biases(tensors: T5xTensors) -> str:
     """Returns the name of the first table of relative biases; of the one that all layers share, if there is none."""
     own = f"encoder/layers_0/{BIASES}"
     return own if own in tensors.entries else f"encoder/{BIASES}"
 
 
-def _shape(tensors: Tensors, name: str) -> tuple[int, int]:
+def _shape(tensors: T5xTensors, name: str) -> tuple[int, int]:
     """Returns the sizes of a matrix that every T5 has."""
     if name not in tensors.entries:
         raise UserError(f"{tensors.source}: {name!r} is missing: only encoder-decoder T5 checkpoints of T5X are read")
@@ -182,7 +182,7 @@ def _shape(tensors: Tensors, name: str) -> tuple[int, int]:
     return entry.shape
 
 
-def _num_layers(tensors: Tensors) -> dict[str, int]:
+def _num_layers(tensors: T5xTensors) -> dict[str, int]:
     layers: dict[str, set[str]] = {side: set() for side in SIDES}
     for name in tensors.entries:
         found = _LAYER.match(name)

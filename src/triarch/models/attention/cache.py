@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from triarch.models.layers.context import Columns
+from triarch.models.layers.context import CacheColumns
 from triarch.models.layers.mixer import Kept
 
 
@@ -74,9 +74,9 @@ class Cache:
         chosen = jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0), shared)
         return dataclasses.replace(self, layers=self.layers.rows(indices), **chosen)
 
-    def extended(self, count: int) -> tuple[Cache, Columns]:
+    def extended(self, count: int) -> tuple[Cache, CacheColumns]:
         """Returns the cache of `count` columns more, layers apart, and where those stand."""
         columns = jnp.arange(self.capacity) - self.length
         real = self.real | ((columns >= 0) & (columns < count))
         later = dataclasses.replace(self, real=real, length=self.length + count, positions=self.positions + count)
-        return later, Columns(self.length, real)
+        return later, CacheColumns(self.length, real)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from triarch.models.attention.scores import MASKED, Scores
-from triarch.models.layers.context import Columns
+from triarch.models.layers.context import CacheColumns
 from triarch.models.precision import at_least_float32
 
 Heads = Float[Array, "batch length heads head_dim"]
@@ -47,7 +47,7 @@ class KeyValues:
 
 
 def attend_and_keep(
-    query: Heads, new: KeyValues, kept: KeyValues, columns: Columns, window: int | None, scores: Scores
+    query: Heads, new: KeyValues, kept: KeyValues, columns: CacheColumns, window: int | None, scores: Scores
 ) -> tuple[Heads, KeyValues]:
     """Returns what new tokens attend to among the kept and themselves, and the kept with them.
 
@@ -108,7 +108,7 @@ def _columns_of(slots: int, newest: Int[Array, ""]) -> Int[Array, " slots"]:
 
 
 def _attend_within(
-    query: Heads, kept: KeyValues, held: Int[Array, " slots"], columns: Columns, window: int | None, scores: Scores
+    query: Heads, kept: KeyValues, held: Int[Array, " slots"], columns: CacheColumns, window: int | None, scores: Scores
 ) -> Heads:
     """Attends to slots that hold the given columns, as far as window and padding let it."""
     distances = columns.start + jnp.arange(query.shape[1])[:, None] - held

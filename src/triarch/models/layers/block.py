@@ -13,7 +13,7 @@ from triarch.models.attention.attention_parts import num_relative_biases
 from triarch.models.attention.cache import BlockCache
 from triarch.models.attention.relative_bias import RelativeBias, relative_bias_table
 from triarch.models.layers.context import StackContext
-from triarch.models.layers.dropout import Place, dropped
+from triarch.models.layers.dropout import DropoutPlace, dropped
 from triarch.models.layers.layer import LayerSpec
 from triarch.models.layers.mixer import Kept, Mixer
 from triarch.models.layers.norms import Norm
@@ -49,6 +49,7 @@ class Block(nnx.Module):
         self.constrain = site.constrain
         self.norm_position = shape.norm_position
         self.parallel = shape.parallel_residual
+        self.residual_factor = shape.residual_factor(site.side)
         before = shape.norm_position != "output"
         after = shape.norm_position in ("pre_and_post", "output")
         has_biases = num_relative_biases(shape, per_layer=True) > 0
@@ -132,11 +133,12 @@ class Block(nnx.Module):
         norm: Norm | None,
         post_norm: Norm | None,
         context: StackContext,
-        place: Place,
+        place: DropoutPlace,
     ) -> jax.Array:
         """Returns the residual stream after a sublayer's update."""
         update = update if post_norm is None else post_norm(update)
         update = dropped(update, context.dropout, place)
+        update = update if self.residual_factor == 1.0 else update * self.residual_factor
         if self.norm_position == "post":
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
         return self.constrain(x + update, ("batch", "length", "embed"))

@@ -34,7 +34,7 @@ class Memory:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class CacheColumns:
     """Where new tokens stand among those that are kept.
 
     Columns count the tokens of a row, padding on the left included, so that all rows of a batch stand at the same
@@ -70,7 +70,7 @@ class StackContext:
     angles: dict[Rope, Angles]
     bias: RelativeBias | None = None
     memory: Memory | None = None
-    columns: Columns | None = None
+    columns: CacheColumns | None = None
     dropout: DropoutKeys | None = None
     losses: dict[str, Array] | None = None
 

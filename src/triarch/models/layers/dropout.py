@@ -20,7 +20,7 @@ _PLACES = {
     "final": ("final", 4),
     "adapter": ("adapter", 5),
 }
-Place = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final", "adapter"]
+DropoutPlace = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final", "adapter"]
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class DropoutKeys:
         """Returns the keys of one of several parts, as of a side or a layer."""
         return dataclasses.replace(self, keys=_folded(self.keys, number))
 
-    def apply(self, x: Float[Array, "batch ..."], place: Place) -> Float[Array, "batch ..."]:
+    def apply(self, x: Float[Array, "batch ..."], place: DropoutPlace) -> Float[Array, "batch ..."]:
         """Returns `x` with some of its numbers 0 and the others divided by the share of those that are kept."""
         name, number = _PLACES[place]
         rate = getattr(self.rates, name)
@@ -51,7 +51,7 @@ class DropoutKeys:
         return jnp.where(kept, x / (1 - rate), 0)
 
 
-def dropped(x: Float[Array, "batch ..."], keys: DropoutKeys | None, place: Place) -> Float[Array, "batch ..."]:
+def dropped(x: Float[Array, "batch ..."], keys: DropoutKeys | None, place: DropoutPlace) -> Float[Array, "batch ..."]:
     """Returns `x` after the dropout of a place; without keys as it is."""
     return x if keys is None else keys.apply(x, place)
 

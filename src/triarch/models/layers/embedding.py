@@ -55,10 +55,7 @@ class Embedding(nnx.Module):
         self.table = matrix("decoder")
         self.encoder_table = None if config.shared_embeddings else matrix("encoder")
         self.output = None if config.tied_embeddings else matrix("decoder")
-        given = config.embedding_scale
-        self.scales = {
-            side: math.sqrt(own.d_model) if given == "sqrt_d_model" else given for side, own in sides.items()
-        }
+        self.scales = {side: own.embedding_factor for side, own in sides.items()}
 
     def __call__(
         self, tokens: Int[Array, "batch length"], side: Side, dtype: jnp.dtype
@@ -117,8 +114,8 @@ class PredictionHead(nnx.Module):
 
     def __init__(self, config: Shape, rngs: nnx.Rngs):
         shape = (config.d_model, config.d_model)
-        std = config.init_std if config.kernel_init == "fixed" else 1 / math.sqrt(config.d_model)
-        self.dense = parameters.normal(rngs, shape, std, ("embed", None))
+        std = parameters.kernel_std(config, config.d_model)
+        self.dense = parameters.normal(rngs, shape, std, ("embed", None), width_ratio=config.width_ratio)
         has_bias = config.prediction_head_bias
         self.dense_bias = parameters.constant(0.0, shape[1:], ("embed",)) if has_bias else None
         self.activation = ACTIVATIONS[config.activation]
@@ -130,6 +127,6 @@ class PredictionHead(nnx.Module):
 
 
 def embedding_std(config: Shape) -> float:
-    """Returns the initial standard deviation of embeddings."""
+    """Returns the initial standard deviation of embeddings: that of the base of a parametrization."""
     std = config.embedding_init_std
-    return 0.25 / math.sqrt(config.d_model) if std is None else std
+    return 0.25 / math.sqrt(config.base_d_model or config.d_model) if std is None else std

@@ -55,18 +55,23 @@ class Site:
 
     def kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
         """Returns a matrix [..., inputs, outputs]."""
-        is_fixed = self.shape.kernel_init == "fixed"
-        return parameters.normal(self.rngs, shape, self.shape.init_std if is_fixed else 1 / math.sqrt(shape[-2]), axes)
+        return self._kernel(shape, axes, 1.0)
 
     def residual_kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...]) -> nnx.Param:
-        """Returns a matrix back into the residual stream, smaller under "fixed" the more layers there are."""
-        is_fixed = self.shape.kernel_init == "fixed"
-        fixed = self.shape.init_std / math.sqrt(2 * self.shape.num_layers(self.side))
-        return parameters.normal(self.rngs, shape, fixed if is_fixed else 1 / math.sqrt(shape[-2]), axes)
+        """Returns a matrix back into the residual stream, smaller under "fixed" the more layers there are.
+
+        Not under "complete_p", which makes what sublayers add smaller instead.
+        """
+        is_smaller = self.shape.kernel_init == "fixed" and self.shape.parametrization != "complete_p"
+        return self._kernel(shape, axes, math.sqrt(2 * self.shape.num_layers(self.side)) if is_smaller else 1.0)
 
     def bias(self, size: int, axis: str | None) -> nnx.Param:
         """Returns a vector of zeros."""
         return parameters.constant(0.0, (size,), (axis,))
+
+    def _kernel(self, shape: tuple[int, ...], axes: tuple[str | None, ...], divisor: float) -> nnx.Param:
+        std = parameters.kernel_std(self.shape, shape[-2]) / divisor
+        return parameters.normal(self.rngs, shape, std, axes, width_ratio=self.shape.width_ratio)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError
 from triarch.fields import Count, Size, check
 from triarch.models.pooling import Pooling
-from triarch.objectives.base import Features, SpecialTokens, Transform
+from triarch.objectives.base import SpecialTokens
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax

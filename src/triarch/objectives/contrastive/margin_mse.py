@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from triarch.data.manifest import MARGINS, Labels
+from triarch.data.features import Features
+from triarch.data.manifest import MARGINS, StoreLabels
 from triarch.errors import UserError
 from triarch.fields import Size
-from triarch.objectives.base import PLAIN, Features, LossOptions, SpecialTokens
+from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens
 from triarch.objectives.contrastive.groups import BoundGroups, TextGroups
 
 if TYPE_CHECKING:  # Features are made without jax.
@@ -46,7 +47,7 @@ class MarginMSE(TextGroups):
     name = "margin_mse"
     splits_into_microbatches = True
 
-    def check_labels(self, labels: Labels | None, store: str) -> None:
+    def check_labels(self, labels: StoreLabels | None, store: str) -> None:
         """Raises UserError unless a store, whose labels are these, has a teacher's scores."""
         if labels is None or labels.kind != MARGINS:
             raise UserError(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from triarch import schema
+from triarch.data.features import Features, Transform
 from triarch.errors import UserError
 from triarch.fields import Limits, Positive, check
-from triarch.objectives.base import PLAIN, Features, LossOptions, Objective, SpecialTokens, Transform
+from triarch.objectives.base import PLAIN, LossOptions, Objective, SpecialTokens
 from triarch.objectives.token_objective import BoundTokens, TokenObjective
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -175,7 +176,7 @@ def teacher_network(distill: Distill) -> ModelConfig:
     if is_export(folder):
         return read_manifest(folder).config
     try:
-        fields = schema.read(folder / _RUN, Table(Anything()))
+        fields = schema.read(folder / _RUN, MapOf(Anything()))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"Distill.teacher = {distill.teacher!r}: no run or export is there") from None
     if not isinstance(fields.get("model"), Mapping):

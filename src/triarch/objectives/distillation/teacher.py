@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from triarch.models import Execution, ModelConfig, Transformer, build
+from triarch.models.assemblies import Batch
 from triarch.objectives.base import LossOptions
 from triarch.objectives.cross_entropy import _chunk_size, _chunked
 from triarch.objectives.losses import scored_features
 from triarch.objectives.sums import Sums, WeightedSum
-
-Batch = Mapping[str, jax.Array]
 
 
 class Teacher(nnx.Module):

@@ -8,7 +8,6 @@ that the network has before its vocabulary ("prediction").
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import jax
@@ -75,15 +74,18 @@ class ClassifierHead(nnx.Module):
     def __init__(self, config: ModelConfig, form: HeadForm, rngs: nnx.Rngs):
         shape = config.of_side("decoder")
         d_model = shape.d_model
-        std = shape.init_std if shape.kernel_init == "fixed" else 1 / math.sqrt(d_model)
+        std = parameters.kernel_std(shape, d_model)
         self.form = form.form
         self.activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}.get(form.form, ACTIVATIONS[shape.activation])
         has_dense, has_bias = form.form in ("tanh", "relu", "norm"), form.form in ("tanh", "relu")
-        self.dense = parameters.normal(rngs, (d_model, d_model), std, ("embed", None)) if has_dense else None
+        ratio = shape.width_ratio
+        size = d_model, d_model
+        self.dense = parameters.normal(rngs, size, std, ("embed", None), width_ratio=ratio) if has_dense else None
         self.dense_bias = parameters.constant(0.0, (d_model,), ("embed",)) if has_bias else None
         self.norm = Norm(shape) if form.form == "norm" else None
         outputs = form.num_outputs
-        self.output = parameters.normal(rngs, (d_model, outputs), std, ("embed", None)) if outputs else None
+        size = d_model, outputs
+        self.output = parameters.normal(rngs, size, std, ("embed", None), width_ratio=ratio) if outputs else None
         self.output_bias = parameters.constant(0.0, (outputs,), (None,)) if outputs and form.bias else None
 
     def hidden(self, model: Transformer, states: Float[Array, "batch length d_model"]) -> jax.Array:

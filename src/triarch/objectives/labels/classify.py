@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from triarch.data.manifest import CLASSES, VALUES, Labels
+from triarch.data.manifest import CLASSES, VALUES, StoreLabels
 from triarch.errors import UserError
 from triarch.fields import BelowOne, NotNegative, Size
 from triarch.models.pooling import Pooling, pooled
@@ -96,7 +96,7 @@ class Classify(LabelObjective):
         """Returns the objective for one architecture, vocabulary and window."""
         return BoundClassify(self, architecture, special, window)
 
-    def check_labels(self, labels: Labels | None, store: str) -> None:
+    def check_labels(self, labels: StoreLabels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
         _ = self.lengths("encoder-only", 1)
         super().check_labels(labels, store)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from triarch.data.manifest import CLASSES, TOKEN_CLASSES, VALUES, Labels
+from triarch.data.features import Features, Transform
+from triarch.data.manifest import CLASSES, TOKEN_CLASSES, VALUES, StoreLabels
 from triarch.errors import UserError
 from triarch.fields import check
 from triarch.objectives import documents
-from triarch.objectives.base import Features, SpecialTokens, Transform
+from triarch.objectives.base import SpecialTokens
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -57,7 +58,7 @@ class LabelObjective:
                 "not all 0, or ()"
             )
 
-    def check_labels(self, labels: Labels | None, store: str) -> None:
+    def check_labels(self, labels: StoreLabels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
         owner, found = type(self).__name__, None if labels is None else labels.kind
         if found != self.kind:

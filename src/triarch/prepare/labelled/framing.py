@@ -12,7 +12,7 @@ from triarch.tokenizers import Tokenizer
 from triarch.tokenizers.huggingface import HuggingFaceTokenizer
 
 
-class Framed(NamedTuple):
+class FramedRow(NamedTuple):
     """A row's tokens.
 
     Attributes:
@@ -31,7 +31,7 @@ class Framed(NamedTuple):
 
 # A row's text, or its words; and its second text.
 Text = str | Sequence[str]
-Frame = Callable[[Sequence[tuple[Text, str | None]]], Iterator[Framed]]
+Frame = Callable[[Sequence[tuple[Text, str | None]]], Iterator[FramedRow]]
 
 
 def framing(tokenizer: Tokenizer, window: int) -> Frame:
@@ -43,15 +43,15 @@ def framing(tokenizer: Tokenizer, window: int) -> Frame:
     if isinstance(tokenizer, HuggingFaceTokenizer):
         framer = tokenizer.framer(window)
 
-        def by_library(rows: Sequence[tuple[Text, str | None]]) -> Iterator[Framed]:
+        def by_library(rows: Sequence[tuple[Text, str | None]]) -> Iterator[FramedRow]:
             for encoding in framer(rows):
                 words = [-1 if index is None else index for index in encoding.word_ids]
-                yield Framed(*_arrays(encoding.ids, encoding.type_ids, words), bool(encoding.overflowing))
+                yield FramedRow(*_arrays(encoding.ids, encoding.type_ids, words), bool(encoding.overflowing))
 
         return by_library
     start, end = map(list, ends(tokenizer))
 
-    def by_ends(rows: Sequence[tuple[Text, str | None]]) -> Iterator[Framed]:
+    def by_ends(rows: Sequence[tuple[Text, str | None]]) -> Iterator[FramedRow]:
         for first, second in rows:
             if not isinstance(first, str):
                 raise UserError("words with labels need a Hugging Face tokenizer: name a tokenizer.json")
@@ -61,7 +61,7 @@ def framing(tokenizer: Tokenizer, window: int) -> Frame:
             for number, text in enumerate(kept):
                 ids += [*text, *end]
                 types += [number] * (len(text) + len(end))
-            yield Framed(*_arrays(ids, types, [-1] * len(ids)), kept != texts)
+            yield FramedRow(*_arrays(ids, types, [-1] * len(ids)), kept != texts)
 
     return by_ends
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.data.manifest import CLASSES, TOKEN_CLASSES, VALUES, Labels
+from triarch.data.manifest import CLASSES, TOKEN_CLASSES, VALUES, StoreLabels
 from triarch.errors import nearest
 from triarch.prepare.corpora.documents import BadRecordError
 
@@ -29,7 +29,7 @@ class LabelReader:
     """
 
     field: str
-    labels: Labels
+    labels: StoreLabels
 
     def number(self, raw: Any, place: str) -> int | float:
         """Returns a label as a number.
@@ -74,10 +74,10 @@ def find_labels(
     if regression:
         if of_words:
             raise BadRecordError("not a number", training[0][1], f"field {field!r} is a list, expected a number")
-        return LabelReader(field, Labels(VALUES))
+        return LabelReader(field, StoreLabels(VALUES))
     kind = TOKEN_CLASSES if of_words else CLASSES
     if names is not None:
-        return LabelReader(field, Labels(kind, tuple(names)))
+        return LabelReader(field, StoreLabels(kind, tuple(names)))
     found = _found_names(_flat(training), field)
     everywhere = _found_names((item for split in raw.values() for item in _flat(split)), field)
     # A class that training lacks is no error where numbers say how many there are.
@@ -93,7 +93,7 @@ def find_labels(
     ordered = list(map(str, numbered)) if numbered is not None else sorted(found)
     if len(ordered) > _MOST_CLASSES:
         raise BadRecordError("too many classes", field, f"{len(ordered):,} classes: give --regression for numbers")
-    return LabelReader(field, Labels(kind, tuple(ordered)))
+    return LabelReader(field, StoreLabels(kind, tuple(ordered)))
 
 
 def class_names_of(raw: Any, field: str, place: str) -> set[str]:

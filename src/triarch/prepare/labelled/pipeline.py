@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from triarch.data.manifest import LABELLED, TOKEN_CLASSES, VOCABULARY, Manifest, Split
+from triarch.data.manifest import LABELLED, TOKEN_CLASSES, VOCABULARY, Split, StoreManifest
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -22,7 +22,7 @@ from triarch.prepare.corpora.files.rows import Row, rows
 from triarch.prepare.corpora.origins import Origins
 from triarch.prepare.corpora.splits import split_names, split_of
 from triarch.prepare.counts import LeftOutCounts
-from triarch.prepare.labelled.framing import Framed, Text, framing
+from triarch.prepare.labelled.framing import FramedRow, Text, framing
 from triarch.prepare.labelled.labels import NO_LABEL, LabelReader, as_array, class_names_of, find_labels
 from triarch.prepare.layouts import check_window
 from triarch.prepare.pipeline import UINT16_IDS
@@ -260,7 +260,7 @@ def _write(
         "left_out": read.left_out.to_json(),
         "cut_documents": cut,
     }
-    manifest = Manifest(
+    manifest = StoreManifest(
         task=task,
         layout=LABELLED,
         window=window,
@@ -292,7 +292,7 @@ def _num_bytes(texts: tuple[Text, str | None]) -> int:
 
 
 def _laid_out(
-    framed: Sequence[Framed], labels: Sequence[Any], kind: str, window: int, pad: int
+    framed: Sequence[FramedRow], labels: Sequence[Any], kind: str, window: int, pad: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns tokens and segment ids, int32[examples, window], and labels."""
     tokens = np.full((len(framed), window), pad, np.int32)

@@ -5,6 +5,6 @@ and `joining.py` puts `jax.distributed` between the two. A single process passes
 """
 
 from triarch.runtime.multihost.joining import at_step, behind, describe, joined
-from triarch.runtime.multihost.place import Place, find_place
+from triarch.runtime.multihost.place import ProcessPlace, find_place
 
-__all__ = ["Place", "at_step", "behind", "describe", "find_place", "joined"]
+__all__ = ["ProcessPlace", "at_step", "behind", "describe", "find_place", "joined"]

@@ -10,7 +10,7 @@ import jax
 
 from triarch.errors import UserError, exit_status
 from triarch.runtime.multihost.meeting import Say, meet
-from triarch.runtime.multihost.place import Place
+from triarch.runtime.multihost.place import ProcessPlace
 from triarch.runtime.multihost.watch import Watch, end_at_exit
 
 # jax's own heartbeat ends a process without naming anyone: it is to speak only if the watch is itself dead.
@@ -23,7 +23,7 @@ _watch: Watch | None = None
 
 @contextlib.contextmanager
 def joined(
-    place: Place | None,
+    place: ProcessPlace | None,
     *,
     startup_timeout: float,
     heartbeat_timeout: float,
@@ -90,4 +90,4 @@ def behind() -> str | None:
 
 def describe(*processes: int) -> str:
     """Names processes, with their hosts where they have met."""
-    return Place("", 0, 0).describe(processes, {}) if _watch is None else _watch.describe(*processes)
+    return ProcessPlace("", 0, 0).describe(processes, {}) if _watch is None else _watch.describe(*processes)

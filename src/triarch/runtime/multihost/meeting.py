@@ -19,7 +19,7 @@ from typing import cast
 
 from triarch.errors import UserError
 from triarch.runtime.multihost.messages import Connection, Message, Stranger
-from triarch.runtime.multihost.place import Place, this_host
+from triarch.runtime.multihost.place import ProcessPlace, this_host
 
 Say = Callable[[str], None]
 
@@ -40,12 +40,12 @@ class Meeting:
       connections: of process 0 to every other one, by process; of the others to process 0.
     """
 
-    place: Place
+    place: ProcessPlace
     hosts: dict[int, str]
     connections: dict[int, Connection]
 
 
-def meet(place: Place, timeout: float, say: Say) -> Meeting:
+def meet(place: ProcessPlace, timeout: float, say: Say) -> Meeting:
     """Waits until all processes are there.
 
     Args:
@@ -59,7 +59,7 @@ def meet(place: Place, timeout: float, say: Say) -> Meeting:
     return _Hub(place, timeout, say).wait() if place.process_id == 0 else _call(place, timeout, say)
 
 
-def _hello(place: Place) -> Message:
+def _hello(place: ProcessPlace) -> Message:
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("triarch", "jax"))
     return {
         "process": place.process_id,
@@ -92,7 +92,7 @@ class _Waiting:
 class _Hub:
     """Process 0 while it waits for the others."""
 
-    def __init__(self, place: Place, timeout: float, say: Say):
+    def __init__(self, place: ProcessPlace, timeout: float, say: Say):
         self._place = place
         self._timeout = timeout
         self._waiting = _Waiting(timeout, say)
@@ -191,7 +191,7 @@ class _Hub:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _call(place: Place, timeout: float, say: Say) -> Meeting:
+def _call(place: ProcessPlace, timeout: float, say: Say) -> Meeting:
     waiting = _Waiting(timeout + _MARGIN_SECONDS, say)
     failure = "nobody answered"
     while waiting.left > 0:
@@ -213,7 +213,7 @@ def _call(place: Place, timeout: float, say: Say) -> Meeting:
     )
 
 
-def _await_all(connection: Connection, place: Place, waiting: _Waiting) -> list[str] | None:
+def _await_all(connection: Connection, place: ProcessPlace, waiting: _Waiting) -> list[str] | None:
     """Returns all hosts once everybody is there; None if the other end has gone or is no process of a run."""
     connection.send(_hello(place))
     with selectors.DefaultSelector() as selector:

@@ -18,7 +18,7 @@ _HOST_LISTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """One of several processes.
 
     Attributes:
@@ -56,7 +56,7 @@ def find_place(
     *,
     timeout: float = 300.0,
     environ: Mapping[str, str] | None = None,
-) -> Place | None:
+) -> ProcessPlace | None:
     """Returns this process's place among several, or None if it is the only one.
 
     What is not given comes from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, and what these leave
@@ -89,10 +89,10 @@ def find_place(
         given = ", ".join(f"{_FLAGS[name]}={value}" for name, value in found.items() if value is not None)
         needed = ", ".join(f"{_FLAGS[name]} (or {name})" for name in missing)
         raise UserError(f"{given} is not enough to join several processes: give {needed} too")
-    return _checked(Place(coordinator, count, number, devices, _names(count, environ)))
+    return _checked(ProcessPlace(coordinator, count, number, devices, _names(count, environ)))
 
 
-def _checked(place: Place) -> Place:
+def _checked(place: ProcessPlace) -> ProcessPlace:
     if place.num_processes < 1:
         raise UserError(f"--num_processes={place.num_processes}: expected at least 1")
     if not 0 <= place.process_id < place.num_processes:

@@ -14,7 +14,7 @@ DRAWS = 2000
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
+class RivalForm:
     """A form that some columns allow.
 
     Attributes:
@@ -60,7 +60,7 @@ class Rival:
 
 
 def compare_laws(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[RivalForm],
     loss: np.ndarray,
     by: str,
     column: np.ndarray,

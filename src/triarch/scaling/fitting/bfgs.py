@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from triarch.scaling.fitting.problem import Objective
+from triarch.scaling.fitting.problem import FitObjective
 
 ARMIJO = 1e-4
 CURVATURE = 0.9
@@ -36,7 +36,7 @@ class Minima:
 
 
 def minimize(
-    objective: Objective,
+    objective: FitObjective,
     starts: np.ndarray,
     weights: np.ndarray | None = None,
     noise: np.ndarray | None = None,
@@ -136,7 +136,7 @@ def _update(inverse: np.ndarray, fresh: np.ndarray, rows: np.ndarray, s: np.ndar
     inverse[rows] = matrix
 
 
-def polish(objective: Objective, theta: np.ndarray, *, max_steps: int = 100) -> np.ndarray:
+def polish(objective: FitObjective, theta: np.ndarray, *, max_steps: int = 100) -> np.ndarray:
     """Brings one minimum to rounding error by damped Newton steps; never returns a worse point than it was given."""
     value, gradient = objective.value_and_gradient(theta[None])
     damping = 0.0

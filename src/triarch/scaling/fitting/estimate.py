@@ -19,7 +19,7 @@ from triarch.scaling.fitting.bootstrap import (
 )
 from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.fitting.problem import Objective, Problem
+from triarch.scaling.fitting.problem import FitObjective, Problem
 from triarch.scaling.fitting.result import Fit
 
 # Bootstraps also start at this many of the other minima the grid found, if they are nearly as good.
@@ -211,7 +211,9 @@ def _rivals(minima: bfgs.Minima, order: np.ndarray, best: np.ndarray) -> list[np
     return [far[0]] if len(far) else []
 
 
-def _resampled(objective: Objective, best: np.ndarray, rivals: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+def _resampled(
+    objective: FitObjective, best: np.ndarray, rivals: Sequence[np.ndarray], weights: np.ndarray
+) -> np.ndarray:
     """Returns the minimum of each resample, float64[bootstraps, parameters], about the minimum of all rows."""
     centre = bfgs.polish(objective, bfgs.minimize(objective, best[None]).theta[0])
     results = [

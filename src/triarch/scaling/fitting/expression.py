@@ -66,7 +66,7 @@ class Expression(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Number(Expression):
+class Constant(Expression):
     """A number as it was written."""
 
     number: float
@@ -293,7 +293,7 @@ class _Parser:
             if not np.isfinite(float(text)):
                 raise self.wrong("expected a number that a float holds")
             self.place += 1
-            return Number(float(text), text)
+            return Constant(float(text), text)
         if kind == "name":
             self.place += 1
             return self.call(text) if self.mark() == "(" else Name(text)

@@ -16,7 +16,7 @@ from triarch.errors import UserError, nearest
 SMALLEST_SHARE = 1e-13
 
 
-class Objective(Protocol):
+class FitObjective(Protocol):
     """A sum of Huber losses, divided by delta, for many parameter vectors at once."""
 
     @property
@@ -109,7 +109,7 @@ class Bounded(Coordinate):
 class Problem:
     """An objective with its starts (float64[starts, parameters]) and its published parameters."""
 
-    objective: Objective
+    objective: FitObjective
     starts: np.ndarray
     coordinates: tuple[Coordinate, ...]
 
@@ -159,7 +159,7 @@ class Problem:
 class Pinned:
     """An objective in coordinates phi, theta = change @ phi, of which those `held` stay where a start puts them."""
 
-    objective: Objective
+    objective: FitObjective
     change: np.ndarray
     held: tuple[int, ...]
 

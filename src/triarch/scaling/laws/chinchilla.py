@@ -10,7 +10,7 @@ import numpy as np
 from triarch.errors import UserError
 from triarch.scaling.checks.comparison import Comparison, compare_chinchilla
 from triarch.scaling.checks.frontier import Frontier
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.figures.chinchilla_figures import contour_panel, slices_panel
 from triarch.scaling.figures.panels import parametric_panel
 from triarch.scaling.figures.style import Panel
@@ -20,7 +20,7 @@ from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import check_varies, checked, doubts
 from triarch.scaling.laws.costs import cost_warnings, costs_of, flops_of
-from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.laws.law import FittedPart, setting
 from triarch.scaling.laws.optima.optimum import Optima, Optimum, budgets_or_usual
 from triarch.scaling.laws.parametric import ParametricLaw
 from triarch.scaling.laws.power_sum import PowerSum
@@ -60,31 +60,31 @@ class Chinchilla(ParametricLaw):
         rows = [row for cost in costs for row in optima(fit, cost, wanted)]
         return Optima.checked(rows, cost_warnings(columns, costs))
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the law with and without offset."""
         if not {"params", "tokens"} <= columns.values.keys():
             return []
         inputs = tuple(self.inputs(columns).values())
         return [
-            Candidate("chinchilla", PowerSum(("N", "D")), inputs),
-            Candidate("chinchilla without offset", PowerSum(("N", "D"), offset=False), inputs),
+            RivalForm("chinchilla", PowerSum(("N", "D")), inputs),
+            RivalForm("chinchilla without offset", PowerSum(("N", "D"), offset=False), inputs),
         ]
 
-    def frontiers(self, part: Part) -> list[Frontier]:
+    def frontiers(self, part: FittedPart) -> list[Frontier]:
         """Returns the least loss for a budget in each convention of FLOPs."""
         return [Frontier.of_chinchilla(part.fit, cost) for cost in costs_of(part.columns)]
 
-    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+    def compare(self, names: tuple[str, str], first: FittedPart, second: FittedPart, pairs: int) -> Comparison:
         """Compares parameters, losses at equal N and at equal D, and frontiers."""
         costs = list(zip(costs_of(first.columns), costs_of(second.columns), strict=True))
         return compare_chinchilla(names, first.fit, second.fit, costs, pairs)
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws loss against tokens, with lines of equal size."""
         params, tokens = part.fit.values.T
         return parametric_panel(name, self.title(part), part.fit, params, tokens, part.fit.target)
 
-    def own_panels(self, part: Part, stem: str) -> list[Panel]:
+    def own_panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns contours and slices, where the law has a compute optimum."""
         fit = part.fit
         if min(fit.parameters["alpha"], fit.parameters["beta"]) <= 0:

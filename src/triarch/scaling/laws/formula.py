@@ -10,7 +10,7 @@ import numpy as np
 
 from triarch.errors import UserError, nearest
 from triarch.scaling.checks.comparison import Comparison, compare_inputs
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.expression import Expression, parse
 from triarch.scaling.fitting.formula_form import FormulaForm
@@ -19,7 +19,7 @@ from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.fitting.starts import FREE, POSITIVE, Domain
 from triarch.scaling.laws.costs import costs_of, flops_of
-from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.laws.law import FittedPart, setting
 from triarch.scaling.laws.optima.optimum import Optima, budgets_or_usual
 from triarch.scaling.laws.optima.searched_optimum import searched_optimum
 from triarch.scaling.laws.parametric import ParametricLaw
@@ -107,7 +107,7 @@ class FormulaLaw(ParametricLaw):
             form, values, target, options, judge=lambda fit: form.doubts(fit.parameters, values, options.fixed)
         )
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the law itself, where the columns have its inputs, and losses, which its starts are found from."""
         return super().candidates(columns) if "loss" in columns.values else []
 
@@ -118,7 +118,7 @@ class FormulaLaw(ParametricLaw):
         wanted = budgets_or_usual(budgets, flops_of(columns))
         return Optima.checked([searched_optimum(fit, cost, flops) for cost in costs_of(columns) for flops in wanted])
 
-    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+    def compare(self, names: tuple[str, str], first: FittedPart, second: FittedPart, pairs: int) -> Comparison:
         """Compares parameters, and what is predicted along each input."""
         return compare_inputs(names, first.fit, second.fit, pairs)
 
@@ -240,7 +240,7 @@ class Formula(FormulaLaw):
         own = {role: column for role, column in columns.names.items() if _role(role).letter in names}
         return self.bind(own, ())[0].roles_bound
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the formula, where there is one."""
         return super().candidates(columns) if self.formula and self.roles_bound else []
 

@@ -12,7 +12,7 @@ import numpy as np
 from triarch.scaling.checks.comparison import Comparison, compare_frontiers
 from triarch.scaling.checks.diagnosis import Diagnosis
 from triarch.scaling.checks.frontier import Frontier
-from triarch.scaling.checks.rivals import Candidate, Rival
+from triarch.scaling.checks.rivals import Rival, RivalForm
 from triarch.scaling.figures.comparison_figures import comparison_panels
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.options import FitOptions
@@ -36,7 +36,7 @@ class AnyFit(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FittedPart:
     """One law fitted to one set of rows.
 
     Attributes:
@@ -170,7 +170,7 @@ class Law(abc.ABC):
         """Returns the best runs for budgets (without any: for the usual ones); None for a law that knows of none."""
         return None
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns what it offers to a ranking of laws of the loss; empty where the columns do not allow it."""
         return []
 
@@ -194,24 +194,24 @@ class Law(abc.ABC):
         """
         return {group: own.text(column) for group, own in tables.items()}
 
-    def frontiers(self, part: Part) -> list[Frontier]:
+    def frontiers(self, part: FittedPart) -> list[Frontier]:
         """Returns the least loss along each axis that two fits are compared on."""
         return []
 
-    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+    def compare(self, names: tuple[str, str], first: FittedPart, second: FittedPart, pairs: int) -> Comparison:
         """Compares fits of two groups; `pairs` were drawn together, 0 if each group was resampled by itself."""
         frontiers = list(zip(self.frontiers(first), self.frontiers(second), strict=True))
         return compare_frontiers(names, (first.fit, second.fit), frontiers, pairs)
 
     @abc.abstractmethod
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws the law over its data."""
 
-    def panels(self, part: Part, stem: str) -> list[Panel]:
+    def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns every figure of a fit, `panel` first; their names begin with `stem`."""
         return [self.panel(part, f"{stem}law")]
 
-    def comparison_panels(self, parts: Sequence[Part], comparisons: Sequence[Comparison]) -> list[Panel]:
+    def comparison_panels(self, parts: Sequence[FittedPart], comparisons: Sequence[Comparison]) -> list[Panel]:
         """Returns the figures that show several groups."""
         return comparison_panels(comparisons)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from triarch.scaling.checks.diagnosis import Diagnosis, diagnose
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.figures.fit_figures import agreement_panel, check_panels, curve_panel
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.estimate import estimate
@@ -17,7 +17,7 @@ from triarch.scaling.fitting.form import Form
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import check_varies, checked, doubts
-from triarch.scaling.laws.law import Law, Part, Units
+from triarch.scaling.laws.law import FittedPart, Law, Units
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import Role
 
@@ -53,11 +53,11 @@ class ParametricLaw(Law):
         """Returns profiles, influence of rows and the error on the largest runs."""
         return diagnose(fit, held_out, numbers)
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the law itself, if it is one of the loss and the columns have its inputs."""
         if self.target().name != "loss" or not all(role.name in columns.values for role in self.needs[:-1]):
             return []
-        return [Candidate(self.name, self.form(columns), tuple(self.inputs(columns).values()))]
+        return [RivalForm(self.name, self.form(columns), tuple(self.inputs(columns).values()))]
 
     def units(self, columns: Columns) -> Units:
         """Returns the rows."""
@@ -68,22 +68,22 @@ class ParametricLaw(Law):
         """Returns how many parameters the law has."""
         return len(self.form(columns).names)
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws the law's curve; of several inputs, predicted against observed."""
         draw = curve_panel if len(part.fit.inputs) == 1 else agreement_panel
         return draw(name, self.title(part), part.fit, part.fit.form.output)
 
-    def panels(self, part: Part, stem: str) -> list[Panel]:
+    def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns the law, figures of its own, and those of its checks."""
         own = [self.panel(part, f"{stem}law"), *self.own_panels(part, stem)]
         return own + check_panels(stem, part.fit, part.diagnosis)
 
-    def own_panels(self, part: Part, stem: str) -> list[Panel]:
+    def own_panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns figures that only this law has."""
         return []
 
     @staticmethod
-    def title(part: Part) -> str:
+    def title(part: FittedPart) -> str:
         """Returns the title of a figure of the law."""
         return f"{part.label}: {part.fit.formula()}" if part.label else part.fit.formula()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from triarch.errors import UserError
 from triarch.scaling.checks.frontier import Frontier
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.figures.panels import law_panel
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.cost import Cost
@@ -16,7 +16,7 @@ from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import OFFSET_AT_BOUND, check_varies, checked, doubts
-from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.laws.law import FittedPart, setting
 from triarch.scaling.laws.parametric import ParametricLaw
 from triarch.scaling.laws.power_sum import PowerSum
 from triarch.scaling.tables.columns import Columns
@@ -61,29 +61,29 @@ class Power(ParametricLaw):
         """Returns those that it has at least: the offset may turn out not to be identified."""
         return 2
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the law in x with and without offset; where there are N and D instead, laws in these and in 6 N D."""
         v = columns.values
         if "x" in v:
             both = (("power with offset", True), ("pure power", False))
-            return [Candidate(label, PowerSum(("x",), offset), (v["x"],)) for label, offset in both]
+            return [RivalForm(label, PowerSum(("x",), offset), (v["x"],)) for label, offset in both]
         if not {"params", "tokens"} <= v.keys():
             return []
         n, d = v["params"], v["tokens"]
         flops = Cost().flops(n, d)
         return [
-            Candidate("power in N with offset", PowerSum(("N",)), (n,)),
-            Candidate("pure power in N", PowerSum(("N",), offset=False), (n,)),
-            Candidate("power in D with offset", PowerSum(("D",)), (d,)),
-            Candidate("power in C = 6ND with offset", PowerSum(("C",)), (flops,)),
-            Candidate("pure power in C = 6ND", PowerSum(("C",), offset=False), (flops,)),
+            RivalForm("power in N with offset", PowerSum(("N",)), (n,)),
+            RivalForm("pure power in N", PowerSum(("N",), offset=False), (n,)),
+            RivalForm("power in D with offset", PowerSum(("D",)), (d,)),
+            RivalForm("power in C = 6ND with offset", PowerSum(("C",)), (flops,)),
+            RivalForm("pure power in C = 6ND", PowerSum(("C",), offset=False), (flops,)),
         ]
 
-    def frontiers(self, part: Part) -> list[Frontier]:
+    def frontiers(self, part: FittedPart) -> list[Frontier]:
         """Returns the law along its input."""
         return [Frontier.of_power(part.fit, part.x)]
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws loss against the input."""
         return law_panel(name, self.title(part), part.fit, part.fit.values[:, 0], part.fit.target)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from triarch.errors import UserError, nearest
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.laws.chinchilla import Chinchilla
 from triarch.scaling.laws.formula import Formula
 from triarch.scaling.laws.law import Law, truth
@@ -84,7 +84,7 @@ def make(name: str, settings: Mapping[str, Any]) -> Law:
     return law(**values)
 
 
-def candidates(columns: Columns, asked: Law | None = None) -> list[Candidate]:
+def candidates(columns: Columns, asked: Law | None = None) -> list[RivalForm]:
     """Returns every form of the loss that these columns allow, of all laws; `asked` with its settings."""
     laws = [asked if asked is not None and isinstance(asked, law) else law() for law in LAWS.values()]
     return [one for law in laws for one in law.candidates(columns)]

@@ -15,7 +15,7 @@ STEP = Role("step", "the step of a logged point, from the run's first on", usual
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class RateCurve:
     """The learning rate of one run, straight between the points where it is known.
 
     Attributes:
@@ -38,7 +38,7 @@ class Schedule:
     peak: float
 
 
-def schedules(columns: Columns, warmup: float) -> dict[str, Schedule]:
+def schedules(columns: Columns, warmup: float) -> dict[str, RateCurve]:
     """Returns each run's schedule, from its rows of the columns "step" and "learning_rate".
 
     Args:
@@ -68,19 +68,19 @@ def schedules(columns: Columns, warmup: float) -> dict[str, Schedule]:
     return found
 
 
-def _schedule(rows: np.ndarray, steps: np.ndarray, rates: np.ndarray, warmup: float) -> Schedule:
+def _schedule(rows: np.ndarray, steps: np.ndarray, rates: np.ndarray, warmup: float) -> RateCurve:
     # What came before the first point: the warm-up, then the learning rate of that point.
     before = rates[0] * (steps[0] - 0.5 * warmup)
     length, mean = np.diff(steps), 0.5 * (rates[1:] + rates[:-1])
     total = before + np.concatenate([[0.0], np.cumsum(length * mean)])
     # A quarter of an interval has the mean of its ends' and its middle's rates: at half the way, half of half.
     middle_total = total[:-1] + 0.5 * length * 0.5 * (rates[:-1] + mean)
-    return Schedule(
+    return RateCurve(
         rows, steps, total, 0.5 * (steps[1:] + steps[:-1]), middle_total, mean, rates[:-1] - rates[1:], warmup, rates[0]
     )
 
 
-def spread_over_rows(found: Sequence[Schedule], parts: Sequence[np.ndarray]) -> np.ndarray:
+def spread_over_rows(found: Sequence[RateCurve], parts: Sequence[np.ndarray]) -> np.ndarray:
     """Returns float64[rows] of what there is for each point of each schedule."""
     values = np.empty(sum(len(one.rows) for one in found))
     for one, part in zip(found, parts, strict=True):

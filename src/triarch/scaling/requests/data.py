@@ -12,7 +12,7 @@ from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.laws.law import Law
 from triarch.scaling.laws.registry import make
 from triarch.scaling.requests.outcome import Outcome, fit_table
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.tables.table import Table
 from triarch.scaling.tables.table_files import read_table
 
@@ -28,17 +28,17 @@ def fit_data(
       law: its name, "chinchilla" for one, or a law with its settings.
       columns: what the columns are, as flags say: {"params": "num_params", "tokens": "D", "loss": "val_loss"}.
       settings: of a law given by name: {"formula": "E + A / N^alpha"}.
-      options: as `Request` and `FitOptions` have them: group, pair, run, bootstraps, fixed, ...
+      options: as `FitRequest` and `FitOptions` have them: group, pair, run, bootstraps, fixed, ...
 
     Raises:
       UserError: an option that there is not, or what `triarch fit` refuses.
     """
     own = {field.name for field in dataclasses.fields(FitOptions)}
-    asked = {field.name for field in dataclasses.fields(Request)} - {"law", "columns", "options"}
+    asked = {field.name for field in dataclasses.fields(FitRequest)} - {"law", "columns", "options"}
     for name in options:
         if name not in own | asked:
             raise UserError(f"fit has no option {name!r}{nearest(name, own | asked)}")
-    request = Request(
+    request = FitRequest(
         law=make(law, settings or {}) if isinstance(law, str) else law,
         columns=columns,
         options=FitOptions(**{name: value for name, value in options.items() if name in own}),

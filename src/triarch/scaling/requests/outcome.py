@@ -14,11 +14,11 @@ from triarch.errors import UserError
 from triarch.scaling.checks.comparison import Comparison
 from triarch.scaling.checks.rivals import Rival, compare_laws
 from triarch.scaling.fitting.options import FitOptions
-from triarch.scaling.laws.law import AnyFit, Law, Part
+from triarch.scaling.laws.law import AnyFit, FittedPart, Law
 from triarch.scaling.laws.registry import candidates
 from triarch.scaling.requests.pairing import pair
 from triarch.scaling.requests.reading import chosen_rows, read_columns
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.requests.runs import by_run, runs_of
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.table import Table
@@ -30,14 +30,14 @@ Key = TypeVar("Key", bound=Hashable)
 class Outcome:
     """What came of a request: its parts, comparisons between groups, and all of it as JSON."""
 
-    request: Request
-    parts: tuple[Part, ...]
+    request: FitRequest
+    parts: tuple[FittedPart, ...]
     comparisons: tuple[Comparison, ...]
     result: dict[str, Any]
 
 
 def fit_table(
-    table: Table, request: Request, step: Callable[[str], None] = lambda phase: None, notes: Sequence[str] = ()
+    table: Table, request: FitRequest, step: Callable[[str], None] = lambda phase: None, notes: Sequence[str] = ()
 ) -> Outcome:
     """Fits what a request asks for to a table.
 
@@ -108,9 +108,9 @@ def fit_groups(
 def _parts(
     tables: Mapping[str | None, Table],
     options: Mapping[str | None, FitOptions],
-    request: Request,
+    request: FitRequest,
     step: Callable[[str], None],
-) -> tuple[Part, ...]:
+) -> tuple[FittedPart, ...]:
     law = request.law
     inputs = {group: law.split(read_columns(table, request)) for group, table in tables.items()}
     groups = {(group, x): own for group, columns in inputs.items() for x, own in columns.items()}
@@ -137,9 +137,9 @@ def _part(
     x: str | None,
     columns: Columns,
     fit: AnyFit,
-    request: Request,
+    request: FitRequest,
     step: Callable[[str], None],
-) -> Part:
+) -> FittedPart:
     law = request.law
     rivals: tuple[Rival, ...] = ()
     result = fit.to_json()
@@ -162,10 +162,10 @@ def _part(
     if group is not None:
         result["group"] = group
     result["warnings"] = list(dict.fromkeys(warnings))
-    return Part(label, group, x, columns, fit, diagnosis, rivals, result)
+    return FittedPart(label, group, x, columns, fit, diagnosis, rivals, result)
 
 
-def _rivals(columns: Columns, request: Request) -> list[Rival]:
+def _rivals(columns: Columns, request: FitRequest) -> list[Rival]:
     law, options = request.law, request.options
     if not law.candidates(columns):
         raise UserError(f"--compare_laws ranks laws of the loss in N and D, or in x; --law={law.name} is none")
@@ -177,7 +177,7 @@ def _rivals(columns: Columns, request: Request) -> list[Rival]:
     )  # fmt: skip
 
 
-def _split(table: Table, request: Request) -> dict[str, Table]:
+def _split(table: Table, request: FitRequest) -> dict[str, Table]:
     cells = table.text(request.group)
     names = list(dict.fromkeys(cells))
     if len(names) < 2:
@@ -185,7 +185,7 @@ def _split(table: Table, request: Request) -> dict[str, Table]:
     return {name: table.select([i for i, cell in enumerate(cells) if cell == name]) for name in names}
 
 
-def residual_table(part: Part) -> tuple[list[str], list[list[object]]]:
+def residual_table(part: FittedPart) -> tuple[list[str], list[list[object]]]:
     """Returns each row's inputs, observed and predicted value, residual and influence; empty for laws without."""
     fit = part.fit
     if part.diagnosis is None:
@@ -203,7 +203,7 @@ def residual_table(part: Part) -> tuple[list[str], list[list[object]]]:
     return header, rows
 
 
-def sample_table(part: Part) -> tuple[list[str], list[list[object]]]:
+def sample_table(part: FittedPart) -> tuple[list[str], list[list[object]]]:
     """Returns the bootstrap's estimates, a row for each resample; empty without bootstraps."""
     samples = part.fit.samples
     if not samples:

@@ -11,13 +11,13 @@ from triarch.errors import UserError
 from triarch.scaling.fitting.bootstrap import is_few, paired_weights
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.requests.reading import read_columns
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.requests.runs import Runs, by_run, runs_of
 from triarch.scaling.tables.table import Table
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairs:
+class PairedRuns:
     """Groups of runs, each with its partners.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pairs:
     warnings: tuple[str, ...]
 
 
-def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
+def pair(tables: Mapping[str, Table], request: FitRequest) -> PairedRuns:
     """Pairs the runs of groups by the request's pair column.
 
     A pair of the learning-rate law is a cell, one N and D, of each group: those that share a value of the column.
@@ -47,7 +47,7 @@ def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
     if request.pair is None:
         found = {name: by_run(own, request, apart[name], runs[name]) for name, own in tables.items()}
         notes = [f"{name}: {note}" for name, (_, warnings) in found.items() for note in warnings]
-        return Pairs(tables, {name: own for name, (own, _) in found.items()}, 0, tuple(notes))
+        return PairedRuns(tables, {name: own for name, (own, _) in found.items()}, 0, tuple(notes))
     keys = law.pair_keys(request.pair, tables, lambda own: read_columns(own, request))
     keys = _with_runs(keys, runs)
     common = set.intersection(*(set(own) for own in keys.values()))
@@ -67,24 +67,24 @@ def pair(tables: Mapping[str, Table], request: Request) -> Pairs:
     units = {name: law.units(own) for name, own in columns.items()}
     if any(own is None for own in units.values()):
         together = {name: dataclasses.replace(options, keys=keys[name]) for name in kept}
-        return Pairs(kept, together, len(common) if options.bootstraps else 0, tuple(warnings))
+        return PairedRuns(kept, together, len(common) if options.bootstraps else 0, tuple(warnings))
     if not options.bootstraps:
-        return Pairs(kept, apart, 0, tuple(warnings))
+        return PairedRuns(kept, apart, 0, tuple(warnings))
     drawn_by = [[keys[name][row] for row in own.rows] for name, own in units.items()]
     parameters = law.num_parameters(next(iter(columns.values())))
     values = [own.values for own in units.values()]
     if all(len(set(own)) == len(own) and is_few(rows, parameters) for own, rows in zip(drawn_by, values, strict=True)):
         together = {name: dataclasses.replace(options, keys=own) for name, own in zip(kept, drawn_by, strict=True)}
-        return Pairs(kept, together, len(common), tuple(warnings))
+        return PairedRuns(kept, together, len(common), tuple(warnings))
     drawn = paired_weights(drawn_by, values, options.bootstraps, parameters - len(options.fixed), options.seed)
     if drawn is None:
         warnings.append(f"too few pairs by {request.pair} for {parameters} parameters: groups are resampled apart")
-        return Pairs(kept, apart, 0, tuple(warnings))
+        return PairedRuns(kept, apart, 0, tuple(warnings))
     freedom = None if all(own is None for own in runs.values()) else len(common) - 1
     together = {
         name: dataclasses.replace(options, weights=own, freedom=freedom) for name, own in zip(kept, drawn, strict=True)
     }
-    return Pairs(kept, together, len(common), tuple(warnings))
+    return PairedRuns(kept, together, len(common), tuple(warnings))
 
 
 def _with_runs(keys: Mapping[str, list[str]], runs: Mapping[str, Runs | None]) -> dict[str, list[str]]:

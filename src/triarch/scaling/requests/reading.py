@@ -10,7 +10,7 @@ import numpy as np
 
 from triarch.errors import MOST_LISTED, UserError, nearest
 from triarch.scaling.checks import data_checks
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import Role
 from triarch.scaling.tables.table import Table, is_empty, parse_number
@@ -20,7 +20,7 @@ TRAINING_FLOPS = 6.0
 PERPLEXITY = re.compile(r"ppl|perplex", re.IGNORECASE)
 
 
-def chosen_rows(table: Table, request: Request) -> tuple[Table, list[str]]:
+def chosen_rows(table: Table, request: FitRequest) -> tuple[Table, list[str]]:
     """Returns the rows a request is about, and warnings on those left out for an empty cell.
 
     Raises:
@@ -42,7 +42,7 @@ def chosen_rows(table: Table, request: Request) -> tuple[Table, list[str]]:
     return table.select(sorted(set(range(len(table))) - {*empty, *endless})) if notes else table, notes
 
 
-def read_columns(table: Table, request: Request) -> Columns:
+def read_columns(table: Table, request: FitRequest) -> Columns:
     """Reads and checks the columns that a request names; of N, D and C = 6 N D, one not named follows from the others.
 
     Raises:
@@ -72,7 +72,7 @@ def read_columns(table: Table, request: Request) -> Columns:
     return Columns(table, request.columns, values, several, (*warnings, *_warnings(table, request, values)))
 
 
-def _in_nats(table: Table, request: Request, loss: np.ndarray) -> np.ndarray:
+def _in_nats(table: Table, request: FitRequest, loss: np.ndarray) -> np.ndarray:
     if request.loss_in == "nats":
         return loss
     if request.loss_in == "bits":
@@ -85,12 +85,12 @@ def _in_nats(table: Table, request: Request, loss: np.ndarray) -> np.ndarray:
     return np.log(loss)
 
 
-def _named(request: Request) -> list[str]:
+def _named(request: FitRequest) -> list[str]:
     named = [name for role, given in request.columns.items() if given for name in request.names(role)]
     return list(dict.fromkeys([*named, *(name for name in (request.group, request.pair) if name)]))
 
 
-def _check_named(table: Table, request: Request) -> None:
+def _check_named(table: Table, request: FitRequest) -> None:
     missing = request.missing()
     if missing:
         role, flops = request.role(missing[0]), ""
@@ -124,7 +124,7 @@ def _is_endless(cell: object) -> bool:
     return number is not None and not math.isfinite(number)
 
 
-def _warnings(table: Table, request: Request, values: Mapping[str, np.ndarray]) -> list[str]:
+def _warnings(table: Table, request: FitRequest, values: Mapping[str, np.ndarray]) -> list[str]:
     given = [role for role in ("params", "tokens", "flops") if request.columns.get(role)]
     known = {role: (request.names(role)[0], values[role]) for role in given}
     return [*data_checks.duplicates(table, _named(request)), *data_checks.units(table, known)]

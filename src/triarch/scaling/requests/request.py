@@ -16,7 +16,7 @@ LOSSES = ("nats", "bits", "perplexity")
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class FitRequest:
     """What to fit and how.
 
     Attributes:
@@ -52,7 +52,7 @@ class Request:
     compare_laws: bool = False
     budgets: tuple[float, ...] = ()
 
-    def bound(self, columns: Collection[str] = ()) -> Request:
+    def bound(self, columns: Collection[str] = ()) -> FitRequest:
         """Returns the request with a law that finds some columns by their names bound to those of a table."""
         law, named = self.law.bind(self.columns, columns)
         return dataclasses.replace(self, law=law, columns=named)

@@ -12,7 +12,7 @@ from triarch.errors import UserError
 from triarch.scaling.fitting.bootstrap import paired_weights
 from triarch.scaling.fitting.options import FitOptions
 from triarch.scaling.requests.reading import read_columns
-from triarch.scaling.requests.request import Request
+from triarch.scaling.requests.request import FitRequest
 from triarch.scaling.tables.roles import PARAMS
 from triarch.scaling.tables.table import Table, parse_number
 
@@ -54,7 +54,7 @@ class Runs:
         ]
 
 
-def runs_of(table: Table, request: Request) -> Runs | None:
+def runs_of(table: Table, request: FitRequest) -> Runs | None:
     """Returns the runs that the rows belong to; None where each row is one, or the law does not resample rows.
 
     Raises:
@@ -85,7 +85,7 @@ def runs_of(table: Table, request: Request) -> Runs | None:
     return Runs(found, f"rising {steps} at one {size}", True) if found else None
 
 
-def by_run(table: Table, request: Request, options: FitOptions, runs: Runs | None) -> tuple[FitOptions, list[str]]:
+def by_run(table: Table, request: FitRequest, options: FitOptions, runs: Runs | None) -> tuple[FitOptions, list[str]]:
     """Returns options whose resamples draw whole runs of a table, and warnings; as they are where rows are runs."""
     if runs is None or not options.bootstraps:
         return options, []

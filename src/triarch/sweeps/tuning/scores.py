@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from triarch import schema
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.sweeps.tuning.grid import TuningRun, result_file
 from triarch.sweeps.tuning.suite import METRICS
 
@@ -43,7 +43,7 @@ def read_results(run: TuningRun, output: Path) -> dict[str, dict[str, Any]] | No
     paths = {split: result_file(output, run, split) for split in run.task.splits}
     if not all(path.exists() for path in paths.values()):
         return None
-    return {split: dict(schema.read(path, Table(Anything(), least=1))) for split, path in paths.items()}
+    return {split: dict(schema.read(path, MapOf(Anything(), least=1))) for split, path in paths.items()}
 
 
 def scores_by_setting(runs: Sequence[TuningRun], output: Path) -> dict[tuple[str, ...], dict[int, float]]:

@@ -14,7 +14,7 @@ from triarch.errors import UserError
 FOLDER = "profile"
 
 
-class Profile:
+class StepTrace:
     """Within this context, writes a trace of chosen steps; ended early, of those that were made."""
 
     def __init__(self, steps: range | None, workdir: Path, say: Callable[[str], None]):
@@ -42,7 +42,7 @@ class Profile:
             jax.block_until_ready(results)
             self._stop()
 
-    def __enter__(self) -> Profile:
+    def __enter__(self) -> StepTrace:
         return self
 
     def __exit__(

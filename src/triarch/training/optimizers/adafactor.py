@@ -58,6 +58,11 @@ class Adafactor:
     max_grad_norm: Positive | None = 1.0
 
     @property
+    def width_exponent(self) -> float:
+        """As `Optimizer` has it; a matrix's RMS, by which steps are multiplied, falls with the root of its inputs."""
+        return 0.5 if self.parameter_scale else 1.0
+
+    @property
     def numbers_per_parameter(self) -> int | None:
         """Numbers kept for each parameter: its second moment; None if factored, where it depends on shapes."""
         return None if self.factored else 1

@@ -59,6 +59,11 @@ class Muon:
     weight_decay: NotNegative = 0.1
     max_grad_norm: Positive | None = 1.0
 
+    @property
+    def width_exponent(self) -> float:
+        """As `Optimizer` has it; updates of size sqrt(max(1, out / in)) need no other rate in a wider network."""
+        return 0.0 if self.update_rms is None else 1.0
+
     def validate(self) -> None:
         """Raises UserError, naming the field, for a value out of range."""
         check(self)

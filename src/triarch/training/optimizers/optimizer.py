@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from triarch import lazy, registry
 from triarch.errors import UserError
@@ -16,6 +16,7 @@ from triarch.training.optimizers.optax_chain import OptaxChain
 from triarch.training.optimizers.per_layer import decayed
 from triarch.training.optimizers.schedules import Schedule
 from triarch.training.optimizers.stable_adamw import StableAdamW
+from triarch.training.optimizers.width import by_width
 
 if TYPE_CHECKING:
     import jax
@@ -27,7 +28,11 @@ else:
 
 
 class Optimizer(Protocol):
-    """A frozen dataclass that describes an optimizer, such as `AdamW`."""
+    """A frozen dataclass that describes an optimizer, such as `AdamW`.
+
+    One that also has a number `width_exponent` trains networks of other parametrizations than "standard": the learning
+    rate of matrices whose inputs are m times as many as their base's is divided by m to that power.
+    """
 
     @property
     def learning_rate(self) -> Schedule: ...
@@ -70,6 +75,8 @@ class AdamW:
     epsilon: NotNegative = 1e-8
     weight_decay: NotNegative = 0.1
     max_grad_norm: Positive | None = 1.0
+
+    width_exponent: ClassVar[float] = 1.0
 
     @property
     def numbers_per_parameter(self) -> int:
@@ -125,7 +132,7 @@ def at_rate(
     norm = optimizer.max_grad_norm
     # In two parts also without clipping: the state keeps its shape when a run goes on with or without it.
     clip = optax.identity() if norm is None else optax.clip_by_global_norm(norm)
-    return optax.chain(clip, optimizer.transformation(learning_rate, specs))
+    return optax.chain(clip, by_width(optimizer, learning_rate, specs))
 
 
 def validate(optimizer: Optimizer, total_steps: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from triarch import lazy
 from triarch.fields import BelowOne, NotNegative, Positive, check
@@ -52,6 +52,8 @@ class StableAdamW:
     weight_decay: NotNegative = 1e-5
     decoupled_decay: bool = True
     max_grad_norm: Positive | None = None
+
+    width_exponent: ClassVar[float] = 1.0
 
     @property
     def numbers_per_parameter(self) -> int:

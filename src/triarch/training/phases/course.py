@@ -11,7 +11,7 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.training.config import RunConfig
 from triarch.training.inputs import Inputs, fresh_order, mixture_phases, next_order, open_inputs
-from triarch.training.phases.stages import Stage, phase_starts, stages, whole_stages
+from triarch.training.phases.stages import PhaseStage, phase_starts, stages, whole_stages
 from triarch.training.record.segments import PHASE_STARTS, Segment, history, optimizer_shapes
 
 
@@ -76,7 +76,7 @@ class Course:
         stage = next(stage for stage in stages(self.config) if step < stage.end or stage.end == self.config.steps)
         return self._of(stage, step)
 
-    def _of(self, stage: Stage, step: int) -> Inputs:
+    def _of(self, stage: PhaseStage, step: int) -> Inputs:
         """Returns what a stage reads from `step` on; only at its first step may its optimizer be fresh."""
         fresh = stage.fresh_optimizer and step == stage.first_step
         return dataclasses.replace(

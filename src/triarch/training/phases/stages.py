@@ -25,7 +25,7 @@ _FIELDS = ("model", "objective", "data", "optimizer", "batch_size", "microbatche
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class PhaseStage:
     """Steps of a run from `first_step` up to `end`.
 
     Attributes:
@@ -48,15 +48,15 @@ def num_steps(phases: Sequence[Phase], batch_size: int, window: int) -> int:
     return sum(level.steps for phase in phases for level in phase.levels(batch_size, window))
 
 
-def stages(config: RunConfig) -> tuple[Stage, ...]:
+def stages(config: RunConfig) -> tuple[PhaseStage, ...]:
     """Returns the stages of a run in order; a run without phases is one.
 
     Raises:
       UserError: naming the field of a phase that is out of range.
     """
     if not config.phases:
-        return (Stage("", config, 0, config.steps),)
-    found: list[Stage] = []
+        return (PhaseStage("", config, 0, config.steps),)
+    found: list[PhaseStage] = []
     for phase in config.phases:
         found += _stages_of(config, phase, found[-1].end if found else 0)
     return tuple(found)
@@ -70,7 +70,7 @@ def phase_starts(config: RunConfig) -> dict[str, int]:
     return starts
 
 
-def whole_stages(config: RunConfig) -> tuple[Stage, ...]:
+def whole_stages(config: RunConfig) -> tuple[PhaseStage, ...]:
     """Returns the last stage of each phase, in which batches have their full size; raises as `stages`."""
     last = {stage.phase: stage for stage in stages(config)}
     return tuple(last.values())
@@ -130,7 +130,7 @@ def _full_steps(levels: Sequence[Level]) -> int:
     return round(sum(level.batch_size * level.steps for level in levels) / levels[-1].batch_size)
 
 
-def _stages_of(config: RunConfig, phase: Phase, first_step: int) -> list[Stage]:
+def _stages_of(config: RunConfig, phase: Phase, first_step: int) -> list[PhaseStage]:
     levels = phase.levels(config.batch_size, config.data.window)
     full = levels[-1].batch_size
     end = first_step + sum(level.steps for level in levels)
@@ -144,7 +144,7 @@ def _stages_of(config: RunConfig, phase: Phase, first_step: int) -> list[Stage]:
         optimizer: Any = own.optimizer
         own = dataclasses.replace(own, optimizer=dataclasses.replace(optimizer, learning_rate=schedule))
         is_fresh = start == first_step > 0 and not phase.keep_optimizer
-        found.append(Stage(phase.name, own, start, start + level.steps, is_fresh))
+        found.append(PhaseStage(phase.name, own, start, start + level.steps, is_fresh))
         start, sequences = start + level.steps, sequences + level.batch_size * level.steps
     return found
 
@@ -171,7 +171,7 @@ def _later(data: DataConfig, first_step: int) -> DataConfig:
     return dataclasses.replace(data, store=dataclasses.replace(data.store, phases=later))
 
 
-def _first_and_last(found: Sequence[Stage]) -> list[Stage]:
+def _first_and_last(found: Sequence[PhaseStage]) -> list[PhaseStage]:
     """Returns of each phase's stages the first and the last: what lies between differs in batch size alone."""
     names = [stage.phase for stage in found]
     return [

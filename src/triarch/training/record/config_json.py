@@ -11,7 +11,7 @@ from typing import Any
 
 from triarch import registry, schema
 from triarch.errors import UserError, brief, nearest
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.training.config import RunConfig
 from triarch.training.record.config_classes import config_classes
 from triarch.training.record.fingerprint import CONFIG_JSON
@@ -38,7 +38,7 @@ def read_json(workdir: Path) -> dict[str, Any]:
     """
     path = workdir / CONFIG_JSON
     try:
-        fields = schema.read(path, Table(Anything()))
+        fields = schema.read(path, MapOf(Anything()))
     except (FileNotFoundError, NotADirectoryError):
         there = f"holds no run: there is no {CONFIG_JSON}" if workdir.is_dir() else "no such run folder"
         raise UserError(f"{workdir}: {there}") from None

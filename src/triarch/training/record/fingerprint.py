@@ -19,7 +19,7 @@ from triarch.data.store import TokenStore
 from triarch.errors import UserError
 from triarch.files import copy_regular, write_whole
 from triarch.interchange.manifest import TUNED_FROM
-from triarch.schema import Anything, Items, OrNull, Record, Table, Text, Whole
+from triarch.schema import Anything, Items, MapOf, OrNull, Record, Text, Whole
 from triarch.sharding.mesh import AXES
 from triarch.temporary import temporary_folder
 from triarch.training.config import FREE_KEYS, RunConfig
@@ -197,7 +197,7 @@ def _saved(workdir: Path) -> dict[str, Any] | None:
         raise UserError(f"{workdir}: holds a token store or an export, not a run: choose another --workdir")
     if not saved.exists():
         return None
-    config = schema.read(saved, Table(Anything()))
+    config = schema.read(saved, MapOf(Anything()))
     if config.get("class") != RunConfig.__name__:
         raise UserError(f"{saved}: is not the config of a run: choose another --workdir")
     return config

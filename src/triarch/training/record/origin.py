@@ -9,7 +9,7 @@ from typing import Any
 from triarch import schema
 from triarch.interchange import Origin
 from triarch.interchange.manifest import TUNED_FROM
-from triarch.schema import Anything, Table
+from triarch.schema import Anything, MapOf
 from triarch.training.record.fingerprint import checkpoint_id
 
 
@@ -28,5 +28,5 @@ def run_origin(workdir: Path, fields: Mapping[str, Any], step: int) -> Origin:
     source |= {"checkpoint": checkpoint_id(fields["fingerprint"], step)}
     source |= {"labels": fields["labels"]} if fields.get("labels") else {}
     path = workdir / f"{TUNED_FROM}.json"
-    source |= {TUNED_FROM: schema.read(path, Table(Anything()))} if path.is_file() else {}
+    source |= {TUNED_FROM: schema.read(path, MapOf(Anything()))} if path.is_file() else {}
     return Origin(objective=fields["objective"], vocabulary=fields["vocabulary"], step=step, source=source)

@@ -1,28 +1,19 @@
 """The families, one small file each: config.json both ways, and the table of tensors."""
 
-from triarch.interchange.huggingface.families import (
-    bamba,
-    bart,
-    bert,
-    distilbert,
+from triarch.interchange.huggingface.families import own, redllm
+from triarch.interchange.huggingface.families.decoders import (
     gemma3,
     gpt2,
     gpt_neox,
     llama,
-    mamba2,
     mixtral,
-    modernbert,
     olmo2,
     olmoe,
-    own,
     qwen3,
-    redllm,
-    roberta,
-    rwkv,
-    switch,
-    t5,
-    t5gemma,
 )
+from triarch.interchange.huggingface.families.encoder_decoders import bart, switch, t5, t5gemma
+from triarch.interchange.huggingface.families.encoders import bert, distilbert, modernbert, roberta
+from triarch.interchange.huggingface.families.recurrent import bamba, mamba2, rwkv
 
 FAMILIES = {
     family.name: family

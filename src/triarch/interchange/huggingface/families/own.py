@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import LAYER, Rule, same
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import LAYER, TensorRule, same
 from triarch.interchange.manifest import model_config
 from triarch.models import ModelConfig
 from triarch.models.choices import to_plain
@@ -33,7 +33,7 @@ No class of transformers expresses this network, so the files describe it themse
 - whatever else there is belongs to the tokenizer."""
 
 
-def read(fields: Fields) -> ModelConfig:
+def read(fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     return model_config(fields.inner("model").values, fields.where)
 
@@ -43,14 +43,14 @@ def write(config: ModelConfig) -> dict[str, Any]:
     return {"architecture": config.architecture, "model": to_plain(config)}
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors."""
     sides: dict[str, Side] = {
         layer_place(config, side, layer)[0]: side
         for side in ("encoder", "decoder")
         for layer in range(config.num_layers(side))
     }
-    found: dict[str, Rule] = {}
+    found: dict[str, TensorRule] = {}
     for name in specs(config):
         module, rest = "/".join(name.split("/")[:3]), name.split("/")[3:]
         if module in sides:

@@ -13,8 +13,8 @@ from typing import Any
 
 from triarch.errors import UserError
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import Fields
-from triarch.interchange.huggingface.table import LAYER, Rule, linear, norm, same
+from triarch.interchange.huggingface.fields import ConfigFields
+from triarch.interchange.huggingface.table import LAYER, TensorRule, linear, norm, same
 from triarch.interchange.manifest import model_config
 from triarch.models import ModelConfig
 from triarch.models.choices import to_plain
@@ -33,7 +33,7 @@ _SCALINGS = ("linear", "llama3")
 _NORMS = ("attention_norm", "post_attention_norm", "cross_norm", "post_cross_norm", "mlp_norm", "post_mlp_norm")
 
 
-def _read(architecture: Architecture, fields: Fields) -> ModelConfig:
+def _read(architecture: Architecture, fields: ConfigFields) -> ModelConfig:
     """Returns the network that a config.json describes."""
     inner = fields.inner("model")
     config = model_config(inner.values, fields.where)
@@ -59,9 +59,9 @@ def not_held(config: ModelConfig) -> list[str]:
     return found
 
 
-def rules(config: ModelConfig) -> Sequence[Rule]:
+def rules(config: ModelConfig) -> Sequence[TensorRule]:
     """Returns the table of tensors: our names, as torch's modules have them."""
-    found: list[Rule] = [
+    found: list[TensorRule] = [
         same("embedding.weight", "embedding/table"),
         same("encoder_embedding.weight", "embedding/encoder_table"),
         same("lm_head.weight", "embedding/output"),
@@ -90,7 +90,7 @@ def _family(name: str, architecture: Architecture, class_name: str, auto_class: 
         is_pair = architecture == "encoder-decoder"
         tied = config.tied_embeddings
         own = {"auto_map": auto_map, "is_encoder_decoder": is_pair, "tie_word_embeddings": tied}
-        return {"model": to_plain(config), **own}
+        return {"model": to_plain(config.in_numbers()), **own}
 
     return Family(
         name=name,

@@ -10,7 +10,7 @@ from typing import IO, Any
 from triarch.errors import UserError, nearest
 from triarch.prepare.corpora.documents import EMPTY, BadRecordError, Document, LeftOut
 from triarch.prepare.corpora.files import storage
-from triarch.prepare.corpora.files.records import Fields, Record, Records, json_records, text_records
+from triarch.prepare.corpora.files.records import Fields, Records, TextRecord, json_records, text_records
 from triarch.prepare.corpora.files.tables import table_records
 from triarch.prepare.corpora.origins import place
 
@@ -120,6 +120,6 @@ class Files:
             yield error
 
 
-def _document(record: Record, progress: int) -> Document:
+def _document(record: TextRecord, progress: int) -> Document:
     document = Document(record.text, record.text, progress, record.inputs, record.origin, record.id)
     return document if record.inputs is None else dataclasses.replace(document, key=document.whole)

@@ -34,7 +34,7 @@ class Fields:
         return [self.text] if self.inputs is None else [self.inputs, self.text]
 
 
-class Record(NamedTuple):
+class TextRecord(NamedTuple):
     """A record's texts and where they stand."""
 
     text: str
@@ -43,7 +43,7 @@ class Record(NamedTuple):
     id: str | None = None
 
 
-Records = Iterator[Record | BadRecordError]
+Records = Iterator[TextRecord | BadRecordError]
 
 
 def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
@@ -60,7 +60,7 @@ def json_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
         yield _json_record(path, number, start, held, fields)
 
 
-def _json_record(path: str, number: int, start: int, held: list[bytes], fields: Fields) -> Record | BadRecordError:
+def _json_record(path: str, number: int, start: int, held: list[bytes], fields: Fields) -> TextRecord | BadRecordError:
     """Returns the record of the line in `held`, which is taken out: parsing a long one takes memory enough."""
     line = held.pop()
     try:
@@ -76,7 +76,7 @@ def _json_record(path: str, number: int, start: int, held: list[bytes], fields: 
         own_id = id_of(record, fields)
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end), own_id)
+    return TextRecord(texts[-1], None if fields.inputs is None else texts[0], (path, number, start, end), own_id)
 
 
 def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
@@ -97,7 +97,7 @@ def text_records(path: str, raw: IO[bytes], unit: str) -> Records:
         else:
             end = start + len(content)
             del content
-            yield Record(text, None, (path, first, start, end))
+            yield TextRecord(text, None, (path, first, start, end))
             del text
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet
 
 from triarch.errors import nearest
 from triarch.prepare.corpora.documents import BadRecordError
-from triarch.prepare.corpora.files.records import Fields, Record, Records, checked_text, id_of
+from triarch.prepare.corpora.files.records import Fields, Records, TextRecord, checked_text, id_of
 from triarch.prepare.corpora.origins import Origin, named, place
 
 _BATCH_ROWS = 256
@@ -38,7 +38,7 @@ def table_records(path: str, raw: IO[bytes], fields: Fields) -> Records:
         raise BadRecordError("damaged file", path, f"cut short or damaged after row {row}: {reason}") from None
 
 
-def _record(origin: Origin, values: dict[str, pa.Scalar], fields: Fields) -> Record | BadRecordError:
+def _record(origin: Origin, values: dict[str, pa.Scalar], fields: Fields) -> TextRecord | BadRecordError:
     try:
         record = {name: value.as_py() for name, value in values.items()}
         texts = [checked_text(record, name, place(origin)) for name in fields.names]
@@ -46,7 +46,7 @@ def _record(origin: Origin, values: dict[str, pa.Scalar], fields: Fields) -> Rec
         return BadRecordError("not UTF-8", place(origin), f"not UTF-8: {error.reason} at byte {error.start} of a text")
     except BadRecordError as error:
         return error
-    return Record(texts[-1], None if fields.inputs is None else texts[0], origin, id_of(record, fields))
+    return TextRecord(texts[-1], None if fields.inputs is None else texts[0], origin, id_of(record, fields))
 
 
 def _columns(schema: pa.Schema, fields: Fields) -> list[str]:

@@ -17,7 +17,7 @@ from triarch.prepare.corpora.documents import BadRecordError, Document, LeftOut
 from triarch.prepare.corpora.files import storage
 from triarch.prepare.corpora.files.objects import rows_of
 from triarch.prepare.corpora.files.records import checked_string
-from triarch.prepare.corpora.instructions.rows import Example, Labels, Row, examples_of, labels_of
+from triarch.prepare.corpora.instructions.rows import Example, Row, RowLabels, examples_of, labels_of
 from triarch.prepare.corpora.origins import Origin, place
 from triarch.tokenizers.chat import ChatTemplate, TemplateError, compiled, rendered, sandbox
 
@@ -174,7 +174,7 @@ class Instructions:
             raise error
         return LeftOut(error.reason, error.place, progress)
 
-    def _wanted(self, labels: Labels) -> bool:
+    def _wanted(self, labels: RowLabels) -> bool:
         if self.sources is not None and labels.source is not None and labels.source.lower() not in self.sources:
             return False
         return self.style is None or labels.style is None or labels.style == self.style

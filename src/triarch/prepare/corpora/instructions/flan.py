@@ -52,7 +52,7 @@ _STYLE = re.compile(r"(zs|fs)_?(noopt|opt)", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FlanPart:
     """Rows of one submixture and one kind of prompt.
 
     Attributes:
@@ -66,7 +66,7 @@ class Part:
     corpus: Instructions
 
 
-def parts(paths: Sequence[str], folder: str, only: Sequence[str] = ()) -> tuple[list[Part], list[str]]:
+def parts(paths: Sequence[str], folder: str, only: Sequence[str] = ()) -> tuple[list[FlanPart], list[str]]:
     """Returns the parts of the mixture that there are files for, and the names of the others.
 
     A file's path below its folder may say its submixture (`flan2021_submix_original/...`) and its kind of prompt too
@@ -98,7 +98,7 @@ def parts(paths: Sequence[str], folder: str, only: Sequence[str] = ()) -> tuple[
             corpus = Instructions(
                 own, sources=one.sources, style=style, cap=one.cap, inverted_share=one.inverted_share
             )  # fmt: skip
-            found.append(Part(name, one.rate / len(one.styles), corpus))
+            found.append(FlanPart(name, one.rate / len(one.styles), corpus))
     if not found:
         raise UserError(f"{folder}: no file of it is one of FLAN 2022: expected names as cot_zs_opt_train.jsonl.gz")
     return found, missing

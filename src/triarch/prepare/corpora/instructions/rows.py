@@ -33,7 +33,7 @@ _OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model"
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class RowLabels:
     """What a row calls itself; None where it does not say.
 
     Attributes:
@@ -62,13 +62,13 @@ class Example:
     rendered: bool = False
 
 
-def labels_of(row: Row) -> Labels:
+def labels_of(row: Row) -> RowLabels:
     """Returns what a row calls itself."""
 
     def first(names: Sequence[str]) -> str | None:
         return next((row[name] for name in names if isinstance(row.get(name), str) and row[name]), None)
 
-    return Labels(first(_TASK), first(_SOURCE), first(_STYLE))
+    return RowLabels(first(_TASK), first(_SOURCE), first(_STYLE))
 
 
 def is_conversation(row: Row) -> bool:
@@ -130,9 +130,22 @@ def _text(row: Row, name: str, place: str) -> str:
     return checked_string(value, name, place)
 
 
+def messages_of(row: Row, place: str) -> list[dict[str, Any]]:
+    """Returns the messages of a row that is a conversation, their roles by the names that templates know.
+
+    Raises:
+      BadRecordError: one is no message, or its role is unknown.
+    """
+    name = _conversation_field(row)
+    return [_message(message, f"{name}[{number}]", place) for number, message in enumerate(row[name])]
+
+
+def _conversation_field(row: Row) -> str:
+    return next(name for name in _CONVERSATIONS if isinstance(row.get(name), list))
+
+
 def _conversation(row: Row, place: str, template: ChatTemplate | None) -> Iterator[Example]:
-    name = next(name for name in _CONVERSATIONS if isinstance(row.get(name), list))
-    messages = [_message(message, f"{name}[{number}]", place) for number, message in enumerate(row[name])]
+    name, messages = _conversation_field(row), messages_of(row, place)
     if not any(message["role"] == "assistant" for message in messages):
         raise BadRecordError("no targets", place, f"{name} hold no message of the assistant, which would be learned")
     if template is None:

@@ -16,7 +16,7 @@ from triarch.scaling.fitting.bootstrap import places
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.laws.checked import checked
 from triarch.scaling.laws.costs import flops_of
-from triarch.scaling.laws.law import Part
+from triarch.scaling.laws.law import FittedPart
 from triarch.scaling.laws.optima.found_optima import FoundOptima
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import FLOPS, LOSS, PARAMS, RUN, TOKENS
@@ -41,7 +41,7 @@ class Envelope(FoundOptima):
         v = columns.values
         return fit_envelope(columns.text("run"), v["params"], v["tokens"], v["loss"], flops_of(columns), options)
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws the curves and their envelope."""
         return envelope_panel(name, part.fit)
 

@@ -11,7 +11,7 @@ from triarch.scaling.figures.optimum_figures import line_panel
 from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.allocation import LINES, Allocation
 from triarch.scaling.laws.costs import costs_of, flops_of
-from triarch.scaling.laws.law import Law, Part
+from triarch.scaling.laws.law import FittedPart, Law
 from triarch.scaling.laws.optima.optimum import Optima, Optimum, budgets_or_usual
 from triarch.scaling.tables.columns import Columns
 
@@ -25,18 +25,18 @@ class FoundOptima(Law):
         wanted = budgets_or_usual(budgets, flops_of(columns))
         return Optima.checked([_on_lines(fit, cost.name, budget) for budget in wanted])
 
-    def frontiers(self, part: Part) -> list[Frontier]:
+    def frontiers(self, part: FittedPart) -> list[Frontier]:
         """Returns the line through the losses of the optima."""
         return [Frontier.of_allocation(part.fit, next(iter(part.columns.several.get("flops", {})), "6ND"))]
 
-    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+    def compare(self, names: tuple[str, str], first: FittedPart, second: FittedPart, pairs: int) -> Comparison:
         """Compares exponents and frontiers; of pairs, by those resamples alone that both have."""
         if pairs:
             a, b = first.fit.together(second.fit)
             first, second = dataclasses.replace(first, fit=a), dataclasses.replace(second, fit=b)
         return super().compare(names, first, second, pairs)
 
-    def panels(self, part: Part, stem: str) -> list[Panel]:
+    def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns the law and each of its lines."""
         lines = [line_panel(f"{stem}optimal-{which}", part.fit, which) for which in LINES]
         return [self.panel(part, f"{stem}law"), *lines]

@@ -16,7 +16,7 @@ from triarch.scaling.figures.style import Panel
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.checked import checked
-from triarch.scaling.laws.law import Law, Part, Units, setting
+from triarch.scaling.laws.law import FittedPart, Law, Units, setting
 from triarch.scaling.laws.log_linear import fit_log_linear
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import BATCH, LEARNING_RATE, LOSS, PARAMS, TOKENS
@@ -166,21 +166,21 @@ class Hyperparameters(Law):
                 )
         return cells
 
-    def compare(self, names: tuple[str, str], first: Part, second: Part, pairs: int) -> Comparison:
+    def compare(self, names: tuple[str, str], first: FittedPart, second: FittedPart, pairs: int) -> Comparison:
         """Compares parameters, and the best settings of runs of equal N and D."""
         laws = {what: (law, second.fit.laws[what]) for what, law in first.fit.laws.items()}
         return compare_settings(names, laws, pairs)
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws the best learning rates, predicted against observed."""
         title = f"{part.label}: best learning rate" if part.label else "best learning rate"
         return agreement_panel(name, title, part.fit.learning_rate, "learning rate")
 
-    def panels(self, part: Part, stem: str) -> list[Panel]:
+    def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns both laws."""
         return [self.panel(part, f"{stem}law"), curve_panel(f"{stem}batch", "Best batch", part.fit.batch, "batch")]
 
-    def comparison_panels(self, parts: Sequence[Part], comparisons: Sequence[Comparison]) -> list[Panel]:
+    def comparison_panels(self, parts: Sequence[FittedPart], comparisons: Sequence[Comparison]) -> list[Panel]:
         """Returns all groups' best settings, along each input."""
         panels = []
         for what, law in parts[0].fit.laws.items():

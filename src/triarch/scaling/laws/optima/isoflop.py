@@ -14,7 +14,7 @@ from triarch.scaling.fitting.bootstrap import places, student_factors
 from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.laws.checked import checked
 from triarch.scaling.laws.costs import flops_of
-from triarch.scaling.laws.law import Part, setting
+from triarch.scaling.laws.law import FittedPart, setting
 from triarch.scaling.laws.optima.found_optima import FoundOptima
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import FLOPS, LOSS, PARAMS, TOKENS
@@ -45,7 +45,7 @@ class Isoflop(FoundOptima):
         v = columns.values
         return fit_isoflop(v["params"], v["tokens"], v["loss"], flops_of(columns), options, window=self.window)
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws each budget's runs with its parabola."""
         return isoflop_panel(name, part.fit)
 

@@ -14,7 +14,7 @@ from triarch.scaling.fitting.options import DEFAULTS, FitOptions
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.laws.chinchilla import fit_chinchilla, optima
 from triarch.scaling.laws.costs import costs_of, flops_of
-from triarch.scaling.laws.law import Law, Part, Units
+from triarch.scaling.laws.law import FittedPart, Law, Units
 from triarch.scaling.laws.optima.optimum import Optima, budgets_or_usual
 from triarch.scaling.laws.published.downstream import ACCURACY, fit_downstream
 from triarch.scaling.tables.columns import Columns
@@ -140,11 +140,11 @@ class Bhagia(Law):
         wanted = budgets_or_usual(budgets, flops_of(columns))
         return Optima.checked([row for cost in costs_of(columns) for row in optima(fit.loss, cost, wanted)])
 
-    def panel(self, part: Part, name: str) -> Panel:
+    def panel(self, part: FittedPart, name: str) -> Panel:
         """Draws accuracy against the task's loss."""
         return curve_panel(name, f"{part.label}: accuracy" if part.label else "accuracy", part.fit.accuracy, "accuracy")
 
-    def panels(self, part: Part, stem: str) -> list[Panel]:
+    def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns both steps."""
         return [self.panel(part, f"{stem}law"), agreement_panel(f"{stem}loss", "Task loss", part.fit.loss, "loss")]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.fitting.curve_objective import CurveObjective
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.form import Form
@@ -94,7 +94,7 @@ class DataConstrained(ParametricLaw):
         v = columns.values
         return fit_data_constrained(v["params"], v["tokens"], v["unique_tokens"], v["loss"], options)
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns the law, where different tokens are told."""
         return [dataclasses.replace(one, label="data-constrained") for one in super().candidates(columns)]
 

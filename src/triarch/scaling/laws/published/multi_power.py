@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from triarch.errors import UserError
-from triarch.scaling.checks.rivals import Candidate
+from triarch.scaling.checks.rivals import RivalForm
 from triarch.scaling.fitting.curve_objective import MetricObjective
 from triarch.scaling.fitting.estimate import estimate
 from triarch.scaling.fitting.form import Form
@@ -20,7 +20,7 @@ from triarch.scaling.laws.checked import checked
 from triarch.scaling.laws.law import setting
 from triarch.scaling.laws.parametric import ParametricLaw
 from triarch.scaling.laws.published.tissue import WARMUP_HELP
-from triarch.scaling.laws.schedules import STEP, Schedule, schedules, spread_over_rows
+from triarch.scaling.laws.schedules import STEP, RateCurve, schedules, spread_over_rows
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import LEARNING_RATE, LOSS, RUN
 
@@ -163,12 +163,12 @@ class MultiPowerLaw(ParametricLaw):
         values, loss = checked(list(self.inputs(columns).values()), columns.values["loss"], form.inputs, fewest)
         return estimate(form, values, loss, options)
 
-    def candidates(self, columns: Columns) -> list[Candidate]:
+    def candidates(self, columns: Columns) -> list[RivalForm]:
         """Returns nothing: a curve is not a law of finished runs."""
         return []
 
 
-def _falls(run: Schedule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _falls(run: RateCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the sum of the learning rate at, the learning rate at, and the size of each fall of a run.
 
     As in the published code a warm-up counts, as falls below zero: L_0 is what is left of the loss without it.

@@ -9,7 +9,7 @@ import numpy as np
 from triarch.errors import UserError
 from triarch.scaling.laws.formula import FormulaLaw
 from triarch.scaling.laws.law import setting
-from triarch.scaling.laws.schedules import STEP, Schedule, schedules, spread_over_rows
+from triarch.scaling.laws.schedules import STEP, RateCurve, schedules, spread_over_rows
 from triarch.scaling.tables.columns import Columns
 from triarch.scaling.tables.roles import LEARNING_RATE, LOSS, RUN
 
@@ -39,7 +39,7 @@ class Tissue(FormulaLaw):
             "S2": spread_over_rows(found, [self._annealed(one) for one in found]),
         }
 
-    def _annealed(self, run: Schedule) -> np.ndarray:
+    def _annealed(self, run: RateCurve) -> np.ndarray:
         """Returns the sum over steps of m_i = lambda m_(i-1) + eta_(i-1) - eta_i, float64[points]."""
         # A fall from one step to the next is remembered from the second on: half a step longer than from the middle.
         since = np.maximum(run.steps[:, None] - run.middle_step + 0.5, 0.0) * (run.steps[:, None] > run.middle_step)
