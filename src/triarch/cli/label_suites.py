@@ -40,6 +40,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from triarch.sweeps.tuning import grid, scores
     from triarch.sweeps.workers import Worker
 
+    for flag in ("fleet", "runs"):
+        if getattr(args, flag):
+            raise UserError(f"--{flag} is for a Study: a LabelSuite runs here, and LabelSuite.only narrows it")
     if args.commands:
         raise UserError(
             "--commands: later runs of a suite begin from the best of earlier ones: run it with --output alone"
@@ -108,7 +111,7 @@ def _begin(suite: LabelSuite, output: Path) -> None:
     from triarch import schema
     from triarch.schema import Anything, MapOf
 
-    made_of = {
+    made_of: dict[str, Any] = {
         "data": os.path.abspath(suite.data),
         "window": suite.window,
         "warmup_fraction": suite.warmup_fraction,
