@@ -359,11 +359,11 @@ def _check_counts(path: Path, manifest: StoreManifest) -> None:
                 f"{path}: damaged manifest: splits.{name}.tokens = {split.tokens:,}, its windows make it {expected:,}"
             )
     for name, tables in (manifest.provenance or {}).items():
-        split = manifest.splits.get(name)
         rows = sum(table.rows for table in tables.documents)
-        if split is None or rows != split.documents:
-            has = "no such split" if split is None else f"the split has {split.documents:,}"
+        if name not in manifest.splits or rows != manifest.splits[name].documents:
+            has = f"the split has {manifest.splits[name].documents:,}" if name in manifest.splits else "no such split"
             raise UserError(f"{path}: damaged manifest: provenance.{name} has {rows:,} documents, {has}")
+        split = manifest.splits[name]
         if bool(tables.pieces) != (manifest.layout.startswith("packed") and split.examples > 0):
             wanted = "no" if tables.pieces else "a"
             raise UserError(

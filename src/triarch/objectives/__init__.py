@@ -111,7 +111,7 @@ def kept_head(fields: Mapping[str, Any] | None, config: ModelConfig, owner: str)
     Raises:
       UserError: a field of the objective is unknown or out of range.
     """
-    if not learns_labels(fields):
+    if fields is None or not learns_labels(fields):
         return None
     special, size = SpecialTokens.placeholders(config.vocab_size, 1), config.vocab_size
     return objective_from(fields, owner).bind(config.architecture, special, size, 1).make_head
@@ -119,5 +119,5 @@ def kept_head(fields: Mapping[str, Any] | None, config: ModelConfig, owner: str)
 
 def learns_labels(fields: Mapping[str, Any] | None) -> bool:
     """Returns whether an objective, given as of `objective_from`, is one whose head tells labels."""
-    cls = {cls.__name__: cls for cls in OBJECTIVES.values()}.get((fields or {}).get("class"))
+    cls = {cls.__name__: cls for cls in OBJECTIVES.values()}.get((fields or {}).get("class", ""))
     return getattr(cls, "keeps_head", False)
