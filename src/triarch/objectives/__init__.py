@@ -10,6 +10,7 @@ from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.contrastive.contrast import Contrast
+from triarch.objectives.contrastive.margin_mse import MarginMSE
 from triarch.objectives.distillation.distill import Distill
 from triarch.objectives.labels.classify import Classify
 from triarch.objectives.labels.classify_tokens import ClassifyTokens
@@ -29,7 +30,7 @@ OBJECTIVES = {
     objective.name: objective
     for objective in (
         *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture, Distill),
-        *(Classify, ClassifyTokens, Contrast),
+        *(Classify, ClassifyTokens, Contrast, MarginMSE),
     )
 }
 
@@ -45,6 +46,7 @@ __all__ = [
     "Contrast",
     "Distill",
     "LossOptions",
+    "MarginMSE",
     "MaskedLM",
     "Mixture",
     "Objective",
