@@ -82,9 +82,8 @@ def estimated_seconds(step: Measured) -> float:
 
 def main() -> None:
     """Prints a row a published step."""
-    print(
-        "| slice | model | rows a chip | fsdp x tensor; remat | measured s | estimated s | off by |\n|---|---|---|---|---|---|---|"
-    )
+    print("| slice | model | rows a chip | fsdp x tensor; remat | measured s | estimated s | off by |")
+    print("|---|---|---|---|---|---|---|")
     for step in STEPS:
         measured, estimated = measured_seconds(step), estimated_seconds(step)
         mesh = f"{parse(step.topology).machine.num_devices // step.tensor} x {step.tensor}; {step.remat}"
