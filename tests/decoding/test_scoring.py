@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.interchange import exports
 from tests.models import tiny
 from tests.models.reference import Reference
-from triarch.decoding.score_batches import shared_batches
+from triarch.decoding import score_shapes
+from triarch.decoding.score_batches import joined_batches, shared_batches
 from triarch.decoding.score_rows import decoder_rows
 from triarch.decoding.scoring import Continuation, rolling, score
 from triarch.errors import UserError
@@ -128,6 +129,31 @@ def test_encoders_guess_every_token(name, pseudo):
         wanted.append((total, greedy))
     found = score(exports.loaded(config), made, max_length=MAX_LENGTH, pseudo=pseudo, batch_size=12)
     assert_equal(found, wanted)
+
+
+@pytest.mark.parametrize("spare", [0, 2e5, 1e15])
+def test_batches_take_fewer_shapes_where_padding_costs_less_than_a_program(spare, monkeypatch):
+    """Of a small model all batches of a kind take one shape; where programs cost nothing each keeps its own."""
+    config, rng = DECODERS["decllm"], np.random.default_rng(0)
+    monkeypatch.setitem(score_shapes._COMPILATION, "cpu", spare)
+    lengths = [(context, count) for context in (5, 20, 60, 150) for count in (3, 30)]
+    made = []
+    for length, count in lengths:
+        context = tuple(rng.integers(4, 20, length))
+        made += [Continuation(context, rng.integers(4, 20, count - i)) for i in range(3)]
+        made.append(Continuation(context[1:], rng.integers(4, 20, count)))
+    rows = decoder_rows(made, 200, config.architecture)
+    own = [*shared_batches(rows, config, (), False, 3), *joined_batches(rows, config, (), False, 3)]
+    found = score_shapes.of_fewer_shapes(own, config, "cpu")
+    shapes = {score_shapes._shape(batch) for batch in found}
+    count = len({score_shapes._shape(batch) for batch in own})
+    assert {0: len(shapes) == count, 2e5: 2 < len(shapes) < count, 1e15: len(shapes) <= 2}[spare]
+    for before, after in zip(own, found, strict=True):
+        np.testing.assert_array_equal(after.owners, before.owners)
+        for name in ("scored_rows", "scored_places", "scored_targets", "context_of_row"):
+            if name in before.features:
+                end = len(before.features[name])
+                np.testing.assert_array_equal(after.features[name][:end], before.features[name])
 
 
 def test_a_shared_context_is_read_once():

@@ -48,11 +48,12 @@ def joined_batches(
 def shared_batches(
     rows: Sequence[ScoreRow], config: ModelConfig, start: tuple[int, ...], bidirectional: bool, batch_size: int
 ) -> Iterator[ScoreBatch]:
-    """Yields batches, longest contexts first, in which a context that several rows have is read once."""
+    """Yields batches, the widest contexts first, in which a context that several rows have is read once."""
     groups = [
         part for group in _by_context(rows) if len(group) > 1 for part in _chunks(_longest_first(group), batch_size)
     ]
-    groups.sort(key=lambda group: (len(group[0].context), len(group[0].tokens)), reverse=True)
+    # By the shapes they take, so that rows of one batch are padded little.
+    groups.sort(key=lambda group: (bucket(len(group[0].context)), len(group[0].tokens)), reverse=True)
     while groups:
         count = 1
         while count < len(groups) and _fit(groups[: count + 1], config, start, batch_size):

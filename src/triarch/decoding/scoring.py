@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
+import jax
 import numpy as np
 
 from triarch.decoding.generator import decoder_start
@@ -20,6 +21,7 @@ from triarch.decoding.prompts import num_places
 from triarch.decoding.score_batches import ScoreBatch, joined_batches, shared_batches
 from triarch.decoding.score_programs import joined_scores, shared_scores
 from triarch.decoding.score_rows import Continuation, decoder_rows, pseudo_rows
+from triarch.decoding.score_shapes import of_fewer_shapes
 from triarch.errors import UserError, nearest
 from triarch.interchange import LoadedModel, require_tokens
 from triarch.objectives import SpecialTokens
@@ -91,7 +93,7 @@ def score(
             *shared_batches(rows, config, start, bidirectional_context, batch_size),
             *joined_batches(rows, config, start, bidirectional_context, batch_size),
         ]
-    return _run(model, requests, batches, done)
+    return _run(model, requests, of_fewer_shapes(batches, config, jax.default_backend()), done)
 
 
 def _run(

@@ -3,6 +3,7 @@
 import logging
 import typing
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from triarch.models.attention.relative_bias import RelativeBias
 from triarch.models.attention.scores import Scores
 from triarch.models.kernels import by_platform
 from triarch.models.kernels.by_platform import KERNELS, attending
-from triarch.models.kernels.kernel import blocked_attention
+from triarch.models.kernels.kernel import blocked_attention, dense_attention
 from triarch.models.placing import unconstrained
 
 
@@ -44,6 +45,24 @@ def test_a_bias_by_distance_falls_back_with_one_notice(name, caplog):
     assert [record.message for record in caplog.records] == [
         f"attention kernel {name} cannot do relative position biases: blocked attention does"
     ]
+
+
+@pytest.mark.parametrize("mask", [Mask(causal=True, window=3), Mask(window=3), Mask(causal=True), Mask()])
+def test_cudnn_is_asked_for_windows_it_has_only(mask, monkeypatch):
+    """The kernel runs on GPUs only; what it is asked for is computed by XLA here, under the kernel's own condition."""
+    plain = jax.nn.dot_product_attention
+
+    def asked(*values, local_window_size, implementation, **others):
+        assert implementation == "cudnn"
+        assert local_window_size is None or local_window_size[1] == 0
+        return plain(*values, local_window_size=local_window_size, implementation="xla", **others)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", asked)
+    rng = np.random.default_rng(0)
+    query, key, value = (jnp.asarray(rng.normal(size=(2, 9, 2, 8)), jnp.bfloat16) for _ in range(3))
+    attended = attending("cudnn", unconstrained)(query, key, value, mask, Scores(0.3))
+    expected = dense_attention(*(x.astype(jnp.float32) for x in (query, key, value)), mask, Scores(0.3))
+    np.testing.assert_allclose(attended.astype(jnp.float32), expected, atol=0.03)
 
 
 def test_a_config_may_name_every_kernel():

@@ -188,6 +188,7 @@ def _with_record(origin: Origin, workdir: Path) -> Origin:
 
     if not ((workdir / CONFIG_JSON).is_file() and (workdir / CHECKPOINTS).is_dir()):
         return origin
+    assert origin.step is not None  # It is of a checkpoint of the run.
     return dataclasses.replace(origin, source={**(origin.source or {}), RECORD: run_record(workdir, origin.step)})
 
 

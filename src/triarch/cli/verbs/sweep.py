@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triarch.cli import label_suites
 from triarch.cli.fleets import check_fleet_flags, chosen_runs, open_fleet, run_fleet
+from triarch.cli.gin import files as gin_files
 from triarch.cli.gin.files import add_binding_argument
 from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
@@ -35,8 +37,13 @@ of sbatch (partition=tpu, time=24:00:00); for kueue image, claim (the persistent
 accelerator (v5e-8), spot, cpu, memory; for ray address, cpus, gpus, resources (TPU=4), program. `triarch describe
 --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file FAMILY/SIZE.gin beside the
 study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the study too. Modules named in
-Study.modules must be named with --module as well: a gin file imports nothing."""
+Study.modules must be named with --module as well: a gin file imports nothing.
+
+A file that describes a LabelSuite (suites/glue.gin, suites/glue_grid.gin) tunes models on labelled tasks over rates,
+epochs and seeds, and prints mean and spread over seeds."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
+  triarch sweep --study=suites/glue.gin --gin.LabelSuite.data=glue --gin.LabelSuite.models="('exports/modernbert',)" \\
+      --output=runs/glue
   triarch sweep --study=study.gin --output=/shared/study --fleet=slurm --fleet_option=partition=tpu
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
@@ -73,6 +80,9 @@ def run(args: argparse.Namespace) -> dict:
     if args.commands:
         check_file("commands", args.commands)
     check_folder("output", args.output)
+    gin_files.parse([args.study], args.gin_bindings)
+    if gin_files.is_bound(f"{label_suites.SUITE}.tasks"):
+        return label_suites.run(args)
     check_fleet_flags(args)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)

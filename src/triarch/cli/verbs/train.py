@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workdir",
         required=True,
         metavar="FOLDER",
-        help="run folder, created if missing: config.gin, metrics.jsonl, checkpoints/, tensorboard/, summary.json. "
-        "SIGTERM or Ctrl-C saves after the current step and exits with status 0",
+        help="run folder, or its URL (gs://bucket/run), created if missing: config.gin, metrics.jsonl, checkpoints/, "
+        "tensorboard/, summary.json. SIGTERM or Ctrl-C saves after the current step and exits with status 0",
     )
     parser.add_argument(
         "--continue_with",

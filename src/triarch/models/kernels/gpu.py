@@ -13,10 +13,12 @@ _LARGEST_HEAD = 128
 
 
 def cudnn_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
-    """Runs the kernel: causal masks and windows are its own, documents and prefixes cost it a square of bits."""
-    whole = mask.query_segments is None and mask.prefix is None
+    """Runs the kernel: causal masks and their windows are its own; all else that hides keys costs it a square of bits.
+
+    It knows no window that also reaches to the right.
+    """
+    whole = mask.query_segments is None and mask.prefix is None and (mask.causal or mask.window is None)
     allowed = None if whole else mask.dense(query.shape[1], key.shape[1])
-    left, right = mask.window, 0 if mask.causal else mask.window
     attended = jax.nn.dot_product_attention(
         query,
         key,
@@ -24,7 +26,7 @@ def cudnn_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: 
         mask=allowed,
         scale=scores.scale,
         is_causal=whole and mask.causal,
-        local_window_size=(left, right) if whole and mask.window is not None else None,
+        local_window_size=(mask.window, 0) if whole and mask.window is not None else None,
         implementation="cudnn",
     )
     if allowed is None:

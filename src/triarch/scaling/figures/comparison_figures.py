@@ -25,12 +25,12 @@ def frontiers_panel(name: str, title: str, frontiers: Sequence[tuple[str, Fronti
         for index, (label, one) in enumerate(frontiers):
             colour = SERIES[index % len(SERIES)]
             bottom, top = _band(one, x)
-            if bottom is not None:
+            if bottom is not None and top is not None:
                 axes.fill_between(x, bottom, top, color=colour, alpha=0.15, linewidth=0)
             inside = (x >= one.low * 0.999) & (x <= one.high * 1.001)
             axes.plot(x, one.loss(x), color=colour, linestyle="--", linewidth=1.1)
             axes.plot(x[inside], one.loss(x[inside]), color=colour, linewidth=2.2, label=label)
-            ends = (bottom, top) if bottom is not None else (np.full(POINTS, np.nan),) * 2
+            ends = (bottom, top) if bottom is not None and top is not None else (np.full(POINTS, np.nan),) * 2
             rows += [(label, *map(float, row)) for row in zip(x, one.loss(x), *ends, strict=True)]
         axes.set_xscale("log")
         loss_axis(axes)
