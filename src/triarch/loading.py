@@ -110,11 +110,11 @@ def load_text_model(path: str | os.PathLike[str], **options: Any) -> Model:
     try:
         from triarch.tokenizers import given_tokenizer
 
-        tokenizer = given_tokenizer(folder)
-        vocabulary = dataclasses.asdict(tokenizer.info)
+        tokenizer: Tokenizer | None = given_tokenizer(folder)
     except (UserError, ImportError) as error:
         print(f"triarch: {folder}: without a vocabulary: {error}", file=sys.stderr)
-        tokenizer = vocabulary = None
+        tokenizer = None
+    vocabulary = None if tokenizer is None else dataclasses.asdict(tokenizer.info)
     return Model.of(read_folder(open_folder(folder), vocabulary=vocabulary, **options), tokenizer)
 
 

@@ -61,17 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     itself, 128 + its number for a signal.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    verb, *flags = argv or [None]
+    verb, flags = (argv[0], argv[1:]) if argv else (None, [])
     args = argparse.Namespace()
     try:
-        if verb in VERBS:
+        if verb is not None and verb in VERBS:
             _run(verb, flags, args)
             return 0
         return _without_verb(verb)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, OSError) and streams.output_failed(error) and isinstance(error, BrokenPipeError):
             return READER_LEFT
-        return faults.report(verb, error, flags, args)
+        return faults.report(verb or "", error, flags, args)
 
 
 def _without_verb(word: str | None) -> int:
