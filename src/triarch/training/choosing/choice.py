@@ -255,9 +255,9 @@ def _next(
     """
     least_refused = min(needed_bytes(facts.under(_in(facts.config, one)), one) for one in refused)
     limit = least_refused * (1 - _LESS)
-    smaller = [one for one in _estimated(facts, machine, left_open, found) if one.needed_bytes <= limit]
+    smaller = [one for one in _estimated(facts, machine, left_open, found) if _needed(one) <= limit]
     if smaller:
-        return min(smaller, key=lambda one: one.seconds)
+        return min(smaller, key=_seconds)
     in_parts = _in_parts(facts, machine, left_open, limit)
     if in_parts is not None:
         return in_parts
