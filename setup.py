@@ -23,6 +23,8 @@ BEAM = ["apache-beam>=2.77,<3"]
 GCS = ["gcsfs>=2025.9,<2027"]
 # Its BM25 is the baseline of retrieval.
 RETRIEVAL = ["bm25s>=0.3,<0.4"]
+# Its tasks measure embeddings; it brings torch.
+MTEB = ["mteb>=2.20,<3"]
 # What exports are opened with, and measured against, by the parity tests.
 HF = [
     "torch==2.13.0",
@@ -99,6 +101,7 @@ setup(
         "hf": HF,
         "eval": EVAL,
         "retrieval": RETRIEVAL,
+        "mteb": MTEB,
         "docs": DOCS,
         "wandb": WANDB,
         "classification": CLASSIFICATION,

@@ -121,12 +121,16 @@ hold() {
 }
 
 # One line: complete, running SECONDS_SINCE_ITS_LAST_WORD, exited STATUS, lost (killed with its machine) or absent.
+is_there() {
+  if [[ $1 == gs://* ]]; then gcloud storage ls "$1" >/dev/null 2>&1; else [[ -e $1 ]]; fi
+}
+
 status() {
   local job=$root/jobs/$1 done_file=$2
-  [[ $done_file == /* ]] || done_file=$HOME/$done_file
+  [[ $done_file == /* || $done_file == gs://* ]] || done_file=$HOME/$done_file
   if is_running "$job"; then
     report "running $(($(date +%s) - $(stat --format %Y "$job/log")))"
-  elif [[ -e $done_file ]]; then
+  elif is_there "$done_file"; then
     report complete
   elif [[ -e $job/exit_status ]]; then
     report "exited $(<"$job/exit_status")"

@@ -206,10 +206,12 @@ done_file() {
   misuse 'the command has no --workdir, so --done-file must name the file that it writes when it is complete'
 }
 
-# bucket_address PATH: the gs:// address of a path below the mount, or nothing.
+# bucket_address PATH: the gs:// address of such an address or of a path below the mount, or nothing.
 bucket_address() {
   local mount=${OPTION[mount]%/}
-  if [[ -n ${OPTION[bucket]} && $1 == "$mount"/* ]]; then
+  if [[ $1 == gs://* ]]; then
+    printf '%s' "$1"
+  elif [[ -n ${OPTION[bucket]} && $1 == "$mount"/* ]]; then
     printf 'gs://%s/%s' "${OPTION[bucket]#gs://}" "${1#"$mount"/}"
   fi
 }

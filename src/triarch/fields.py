@@ -61,12 +61,12 @@ class Limits:
             return "a positive number"
         start = f"above {_written(self.above)}" if self.above is not None else ""
         start = f"from {_written(self.least)}" if self.least is not None else start
-        if most is None and self.below is None:
-            return f"{noun} {start}{' on' if self.least is not None else ''}"
-        if not start:
-            return f"{noun} up to {_written(most)}" if self.below is None else f"{noun} below {_written(self.below)}"
         if self.below is None:
-            return f"{noun} {start} to {_written(most)}"
+            if most is None:
+                return f"{noun} {start}{' on' if self.least is not None else ''}"
+            return f"{noun} {start} to {_written(most)}" if start else f"{noun} up to {_written(most)}"
+        if not start:
+            return f"{noun} below {_written(self.below)}"
         return f"{noun} {start} {'to' if self.least is not None else 'and'} below {_written(self.below)}"
 
 

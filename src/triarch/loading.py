@@ -30,6 +30,7 @@ from triarch.interchange import parameters as tensors
 from triarch.models import Execution, ModelConfig, Network
 from triarch.models.network import Specs, specs, unflatten
 from triarch.objectives import kept_head
+from triarch.remote import was_remote
 from triarch.schema import Anything, MapOf, OrNull, Record, Text, Whole
 
 if TYPE_CHECKING:
@@ -109,11 +110,11 @@ def load_text_model(path: str | os.PathLike[str], **options: Any) -> Model:
     try:
         from triarch.tokenizers import given_tokenizer
 
-        tokenizer = given_tokenizer(folder)
-        vocabulary = dataclasses.asdict(tokenizer.info)
+        tokenizer: Tokenizer | None = given_tokenizer(folder)
     except (UserError, ImportError) as error:
         print(f"triarch: {folder}: without a vocabulary: {error}", file=sys.stderr)
-        tokenizer = vocabulary = None
+        tokenizer = None
+    vocabulary = None if tokenizer is None else dataclasses.asdict(tokenizer.info)
     return Model.of(read_folder(open_folder(folder), vocabulary=vocabulary, **options), tokenizer)
 
 
@@ -184,6 +185,8 @@ def _is_run(folder: Path, step: Step) -> bool:
     if _has_checkpoints(folder):
         return True
     if not folder.is_dir():
+        if was_remote(folder):
+            raise UserError(f"{folder}: only flags of the command line read from buckets: copy it to a local folder")
         siblings = [sibling.name for sibling in folder.parent.glob("*/") if not sibling.name.startswith(".")]
         raise UserError(f"{folder}: no such run or export{nearest(folder.name, siblings)}")
     if not is_export(folder):

@@ -54,8 +54,8 @@ def register(cls: type, kind: str, protocol: type, own: Iterable[str]) -> type:
     if missing := missing_members(cls, protocol):
         raise UserError(f"{module}.{name}: for a class of kind {kind} it lacks {', '.join(missing)}")
     other = _REGISTERED.get(name)
-    if name in own or (other is not None and other.module != module):
-        owner = "triarch" if name in own else f"module {other.module}"
+    owner = "triarch" if name in own else f"module {other.module}" if other and other.module != module else None
+    if owner is not None:
         raise UserError(f"{module}.{name}: {owner} has a class of that name: choose another")
     file = getattr(sys.modules.get(module), "__file__", None)
     _REGISTERED[name] = _Registered(cls, kind, module, sha256(Path(file)) if file else None)

@@ -71,6 +71,19 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
+def this_writer() -> str:
+    """Returns a word for this process, by which any other can ask whether it still lives."""
+    return f"{_machine()}-{os.getpid()}-{_started(os.getpid()) or 0}"
+
+
+def writer_lives(writer: str) -> bool | None:
+    """Returns whether the process of such a word lives; None where it is another machine's, or no word at all."""
+    name = re.fullmatch(r"([0-9a-f]{8})-(\d{1,10})-(\d{1,20})", writer)
+    if name is None or name[1] != _machine() or not int(name[3]):
+        return None
+    return _started(int(name[2])) == int(name[3])
+
+
 def _may_live(path: Path, machine: str, process: int, started: int) -> bool:
     if machine == _machine() and started:
         return _started(process) == started

@@ -57,7 +57,8 @@ def train(argv: list[str]) -> int:
     actions = json.loads((ROOT / "training.json").read_text())
     action = actions[min(starts, len(actions) - 1)]
     print(f"start {starts}: {action}", flush=True)
-    workdir = Path(next(word for word in argv if word.startswith("--workdir=")).removeprefix("--workdir="))
+    named = next(word for word in argv if word.startswith("--workdir=")).removeprefix("--workdir=")
+    workdir = Path(named.replace("gs://my-bucket", str(ROOT / "bucket")))
     if action == "complete":
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "summary.json").write_text('{"status": "complete"}')

@@ -44,6 +44,14 @@ def test_a_run_without_incidents(stage):
     assert sorted(path.name for path in (stage.root / "logs/redllm").iterdir()) == ["0-0.log", "0-1.log"]
 
 
+def test_a_workdir_in_a_bucket(stage):
+    stage.scene(workers=2)
+    result = watch(stage, command=("triarch", "train", "--workdir=gs://my-bucket/runs/first"))
+    assert result.status == 0, result.err
+    assert "train is complete: gs://my-bucket/runs/first/summary.json" in result.err
+    assert verbs(stage)[-1] == "delete"
+
+
 def test_preemption_in_the_middle_goes_on_with_the_same_command(stage):
     stage.scene(training=("hang", "complete"), workers=2, preempt_at_looks=[2])
     result = watch(stage, "--spot")

@@ -51,7 +51,7 @@ def report(verb: str, error: BaseException, argv: Sequence[str], args: argparse.
 def describe(error: BaseException) -> str:
     """Returns what to tell a user of an error that comes from the input, the machine, or a signal."""
     if isinstance(error, KeyboardInterrupt):
-        return f"{WORDS.get(getattr(error, 'number', None), 'interrupted')}{_notes(error)}"
+        return f"{WORDS.get(getattr(error, 'number', 0), 'interrupted')}{_notes(error)}"
     if isinstance(error, UserError):
         return f"{error}{_notes(error)}"
     paths = [_name(path) for path in (getattr(error, "filename", None), getattr(error, "filename2", None)) if path]

@@ -9,11 +9,11 @@ import keyword
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from triarch.cli import environment, faults, outputs, streams
+from triarch.cli import environment, faults, outputs, remote, streams
 from triarch.cli.modules import add_module_argument, import_modules
 from triarch.errors import nearest
 from triarch.files import write_whole
@@ -61,17 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     itself, 128 + its number for a signal.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    verb, *flags = argv or [None]
+    verb, flags = (argv[0], argv[1:]) if argv else (None, [])
     args = argparse.Namespace()
     try:
-        if verb in VERBS:
+        if verb is not None and verb in VERBS:
             _run(verb, flags, args)
             return 0
         return _without_verb(verb)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, OSError) and streams.output_failed(error) and isinstance(error, BrokenPipeError):
             return READER_LEFT
-        return faults.report(verb, error, flags, args)
+        return faults.report(verb or "", error, flags, args)
 
 
 def _without_verb(word: str | None) -> int:
@@ -114,21 +114,22 @@ def _run(verb: str, argv: list[str], args: argparse.Namespace) -> None:
     args.gin_bindings = [binding.removeprefix("--gin.") for binding in bindings]
     outputs.check_values(parser, argv)
     outputs.check_numbers(args)
-    if args.json is not None and args.json != "-":
-        outputs.check_file("json", args.json)
     environment.configure()
-    os.environ.update(getattr(module, "ENVIRONMENT", {}))
-    if args.module and hasattr(module, "before_modules"):
-        module.before_modules()
-    import_modules(args.module)
-    result = module.run(args)
-    if args.json and result is not None:  # Of several processes the first has a result.
-        _write_json(result, args.json)
-    sys.stdout.flush()
+    with remote.staged(verb, args) as places:
+        if args.json is not None and args.json != "-":
+            outputs.check_file("json", args.json)
+        os.environ.update(getattr(module, "ENVIRONMENT", {}))
+        if args.module and hasattr(module, "before_modules"):
+            module.before_modules()
+        import_modules(args.module)
+        result = module.run(args)
+        if args.json and result is not None:  # Of several processes the first has a result.
+            _write_json(result, args.json, places.named)
+        sys.stdout.flush()
 
 
-def _write_json(result: dict, path: str) -> None:
-    text = json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str) + "\n"
+def _write_json(result: dict, path: str, named: Callable[[str], str]) -> None:
+    text = named(json.dumps(_without_nan(result), indent=2, allow_nan=False, default=str)) + "\n"
     if path == "-":
         print(text, end="")
         return

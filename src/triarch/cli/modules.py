@@ -104,6 +104,7 @@ def _import_file(name: str) -> None:
         sys.path.append(str(path.parent))
     registry.forget(stem)
     spec = importlib.util.spec_from_file_location(stem, path)
+    assert spec is not None and spec.loader is not None  # Its name ends in .py.
     module = sys.modules[stem] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -18,9 +18,10 @@ from triarch.schema import Anything, Digest, FileName, Items, MapOf, OrNull, Rec
 FORMAT = "triarch.token_store"
 VERSION = 1
 LABELLED = "labelled"
-LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED, "groups")
+GROUPS = "groups"
+LAYOUTS = ("windows", "packed", "pairs", "packed_pairs", LABELLED, GROUPS)
 # What labels are, see `StoreLabels`.
-CLASSES, VALUES, TOKEN_CLASSES = "classes", "values", "token_classes"
+CLASSES, VALUES, TOKEN_CLASSES, MARGINS = "classes", "values", "token_classes", "margins"
 DTYPES = ("uint16", "int32")
 KINDS = ("bytes", "sentencepiece", "huggingface", "ids")
 # Far above what is published: vocabularies have up to 2^18 ids, windows 2^24 tokens.
@@ -120,12 +121,15 @@ class StoreLabels:
 
     Attributes:
       kind: "classes", one number from 0 on for each example; "values", one number with a fraction; "token_classes", a
-        class for each token, negative for those without.
+        class for each token, negative for those without; "margins", of groups, for each hard negative by how much a
+        teacher scores the passage higher.
       names: of the classes, in their order; None of values.
+      count: of margins, how many each example has; None of the others.
     """
 
     kind: str
     names: tuple[str, ...] | None = None
+    count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +155,7 @@ class StoreManifest:
       gap: of the layout "packed", how many tokens are left free for each document of a row but one; None for none.
       passes: how many passes over what the store was made from lie one after another in each split, with random choices
         of their own; None for one. A run reads one in each epoch, see `streams.Epochs`.
-      labels: of the layout "labelled", what they are; None in the others.
+      labels: of the layout "labelled", what they are, and of "groups" with a teacher's scores; None in the others.
     """
 
     task: str
@@ -233,7 +237,15 @@ _SCHEMA = Record(
         "provenance": OrNull(MapOf(Record({"documents": _TABLES, "pieces": _TABLES}))),
         "gap": OrNull(Whole(1, MOST_TOKENS)),
         "passes": OrNull(Whole(2, 2**20)),
-        "labels": OrNull(Record({"kind": Text((CLASSES, VALUES, TOKEN_CLASSES)), "names": OrNull(Items(Text()))})),
+        "labels": OrNull(
+            Record(
+                {
+                    "kind": Text((CLASSES, VALUES, TOKEN_CLASSES, MARGINS)),
+                    "names": OrNull(Items(Text())),
+                    "count": OrNull(Whole(1, MOST_TOKENS)),
+                }
+            )
+        ),
     }
 )
 
@@ -326,7 +338,7 @@ def _labels(fields: Mapping[str, Any] | None) -> StoreLabels | None:
     if fields is None:
         return None
     names = fields.get("names")
-    return StoreLabels(fields["kind"], None if names is None else tuple(names))
+    return StoreLabels(fields["kind"], None if names is None else tuple(names), fields.get("count"))
 
 
 def _check_counts(path: Path, manifest: StoreManifest) -> None:
@@ -347,20 +359,26 @@ def _check_counts(path: Path, manifest: StoreManifest) -> None:
                 f"{path}: damaged manifest: splits.{name}.tokens = {split.tokens:,}, its windows make it {expected:,}"
             )
     for name, tables in (manifest.provenance or {}).items():
-        split = manifest.splits.get(name)
         rows = sum(table.rows for table in tables.documents)
-        if split is None or rows != split.documents:
-            has = "no such split" if split is None else f"the split has {split.documents:,}"
+        if name not in manifest.splits or rows != manifest.splits[name].documents:
+            has = f"the split has {manifest.splits[name].documents:,}" if name in manifest.splits else "no such split"
             raise UserError(f"{path}: damaged manifest: provenance.{name} has {rows:,} documents, {has}")
+        split = manifest.splits[name]
         if bool(tables.pieces) != (manifest.layout.startswith("packed") and split.examples > 0):
             wanted = "no" if tables.pieces else "a"
             raise UserError(
                 f"{path}: damaged manifest: provenance.{name}.pieces: expected {wanted} table in the layout "
                 f"{manifest.layout!r}"
             )
-    if (manifest.labels is None) == (manifest.layout == LABELLED):
-        kind = "an object" if manifest.labels is None else "null"
+    labels = manifest.labels
+    has_margins = labels is not None and labels.kind == MARGINS and manifest.layout == GROUPS
+    if (labels is None) == (manifest.layout == LABELLED) and not has_margins:
+        kind = "an object" if labels is None else "null"
         raise UserError(f"{path}: labels: expected {kind} in the layout {manifest.layout!r}")
+    if labels is not None and (labels.kind == MARGINS) != has_margins:
+        raise UserError(f"{path}: labels: {labels.kind} do not go with the layout {manifest.layout!r}")
+    if labels is not None and (labels.count is None) == has_margins:
+        raise UserError(f"{path}: labels.count: expected {'a number' if has_margins else 'null'} of {labels.kind}")
     if (manifest.lengths is None) == manifest.layout.endswith("pairs"):
         kind = "an object" if manifest.lengths is None else "null"
         raise UserError(f"{path}: lengths: expected {kind} in the layout {manifest.layout!r}")

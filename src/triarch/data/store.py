@@ -10,7 +10,7 @@ import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grain
 import numpy as np
@@ -21,6 +21,8 @@ from triarch.data.manifest import VOCABULARY
 from triarch.data.token_bytes import TokenBytes
 from triarch.errors import UserError, nearest
 from triarch.files import check_regular, read_regular
+from triarch.remote import is_remote
+from triarch.remote.copies import kept_copy
 
 if TYPE_CHECKING:
     from triarch.data.provenance import SplitProvenance
@@ -49,7 +51,8 @@ class SplitReader:
     that of a packed store, each pair being a document, and "num_inputs", int32[pairs]: with how many tokens of inputs
     each of them begins. Of a labelled store it is a text's tokens, "segment_ids", int32[window], 1 + the tokens' types
     and 0 for padding, and "label": int32 or float32, or int32[window] where tokens have labels. Of groups it is that
-    of a packed store, whose documents are a query (1), its passage (2) and hard negatives. Reading is thread-safe.
+    of a packed store, whose documents are a query (1), its passage (2) and hard negatives, and "label", float32[hard
+    negatives], where a teacher's margins are known. Reading is thread-safe.
     """
 
     def __init__(self, store: Path, name: str, manifest: manifests.StoreManifest):
@@ -66,10 +69,12 @@ class SplitReader:
         self._segments = manifest.layout != "windows"
         self._record_bytes = self._token_bytes + self._segments * self.window * manifests.SEGMENT_DTYPE.itemsize
         self._segments_end = self._record_bytes
+        self._label_dtype: np.dtype[Any] | None = None
         if manifest.labels is not None:
-            self._label_dtype = np.dtype("<f4" if manifest.labels.kind == manifests.VALUES else "<i4")
-            self._of_tokens = manifest.labels.kind == manifests.TOKEN_CLASSES
-            self._record_bytes += 4 * (self.window if self._of_tokens else 1)
+            kind, count = manifest.labels.kind, manifest.labels.count
+            self._label_dtype = np.dtype("<f4" if kind in (manifests.VALUES, manifests.MARGINS) else "<i4")
+            self._is_one_label = kind in (manifests.CLASSES, manifests.VALUES)
+            self._record_bytes += 4 * (1 if self._is_one_label else count or self.window)
         files = [file for file in manifest.splits[name].files if file.examples]
         self._paths = [store / file.name for file in files]
         self._ends = list(itertools.accumulate(file.examples for file in files))
@@ -106,10 +111,10 @@ class SplitReader:
             return {"tokens": tokens}
         segments = record[self._token_bytes : self._segments_end]
         segment_ids = np.frombuffer(segments, manifests.SEGMENT_DTYPE).astype(np.int32)
-        if self._layout == manifests.LABELLED:
+        if self._label_dtype is not None:
             labels = np.frombuffer(record[self._segments_end :], self._label_dtype)
             labels = labels.astype(self._label_dtype.newbyteorder("="))
-            return {"tokens": tokens, "segment_ids": segment_ids, "label": labels if self._of_tokens else labels[0]}
+            return {"tokens": tokens, "segment_ids": segment_ids, "label": labels[0] if self._is_one_label else labels}
         if self._layout in ("packed", "groups"):
             return {"tokens": tokens, "segment_ids": segment_ids}
         if self._layout == "pairs":
@@ -135,12 +140,12 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TokenStore:
-        """Opens the store at `path`.
+        """Opens the store at `path`, a folder, or a URL such as gs://bucket/store, of which a local copy is kept.
 
         Raises:
           UserError: there is none, it is of another format or version, or it is not whole.
         """
-        path = Path(path)
+        path = kept_copy(str(path)) if is_remote(str(path)) else Path(path)
         manifest = manifests.read_manifest(path)
         for file in manifest.files():
             _check_size(path / file.name, file.size, path)

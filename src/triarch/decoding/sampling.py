@@ -96,6 +96,7 @@ class Sampler:
 
     def filtered(self, logits: Float[Array, "batch vocab"]) -> Float[Array, "batch vocab"]:
         """Returns logits over the temperature, -inf where a filter leaves a token out."""
+        assert self.temperature is not None
         logits = logits.astype(jnp.float32) / self.temperature
         least = jnp.full_like(logits[:, :1], -jnp.inf)
         if self.top_k is not None or self.top_p is not None:

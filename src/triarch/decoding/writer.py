@@ -65,7 +65,7 @@ class Writer:
           UserError: the model's special tokens are unknown, or it has no such mode.
         """
         conventions = Conventions.of(model, mode, getattr(tokenizer, "frame", None))
-        special = SpecialTokens.from_manifest(model.vocabulary["special"])
+        special = SpecialTokens.from_manifest(model.known_vocabulary["special"])
         ends = () if ignore_eos else tuple((end,) for end in dict.fromkeys((*conventions.ends, *more_ends)))
         last = None if ignore_eos else conventions.last_token
         chosen = dataclasses.replace(settings, first_token=conventions.first_token, last_token=last, stop_tokens=ends)
@@ -113,6 +113,8 @@ class Writer:
         if self.model.config.architecture != "encoder-only":
             return self._generator.generate(prompts, self.settings, batch_size, first_row)
         mask = self.special.mask
+        if mask is None:
+            raise UserError(f"{self.model.path}: its vocabulary has no mask token, which an encoder writes with")
         if self.fills(prompts):
             return fill_masks(self.model, prompts, mask, self.settings, batch_size)
         before, after = self._open(prompts), self.conventions.after

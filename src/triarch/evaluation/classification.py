@@ -82,10 +82,16 @@ class Classifier:
 
         self._scores: Callable[[Transformer, Mapping[str, jax.Array]], Any] = scores
 
+    @property
+    def _kind(self) -> str:
+        labels = self.store.manifest.labels
+        assert labels is not None  # `check_labels` has seen them.
+        return labels.kind
+
     def __call__(self, advance: Callable[[int], None] = lambda examples: None) -> Classification:
         """Returns how well the model tells the labels; `advance` is told of every batch."""
         told, labels = self.told(advance)
-        kind = self.store.manifest.labels.kind
+        kind = self._kind
         found = label_metrics(kind, self.objective.num_labels, told, labels)
         counted = len(labels) if kind == VALUES else int((labels >= 0).sum())
         fingerprint = self.store.manifest.fingerprint
@@ -99,7 +105,7 @@ class Classifier:
 
     def told(self, advance: Callable[[int], None] = lambda examples: None) -> tuple[np.ndarray, np.ndarray]:
         """Returns what the model says, classes or values, and what is so: one of each text, or of each token."""
-        kind = self.store.manifest.labels.kind
+        kind = self._kind
         length = (len(self._reader), self.store.manifest.window) if kind == TOKEN_CLASSES else (len(self._reader),)
         labels = np.full(length, -1, np.float32 if kind == VALUES else np.int32)
         told = np.zeros_like(labels)
@@ -147,7 +153,7 @@ def labels_objective(model: LoadedModel) -> Classify | ClassifyTokens:
       UserError: it tells none.
     """
     fields = model.origin.objective
-    if not learns_labels(fields):
+    if fields is None or not learns_labels(fields):
         name = (fields or {}).get("class")
         told = "has no head of a classifier" if name is None else f"was trained with {name}"
         raise UserError(

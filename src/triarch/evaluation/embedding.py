@@ -14,12 +14,13 @@ from triarch.decoding.prompts import bucket, num_places, padded, row_bucket
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.reading import Frame
 from triarch.interchange import LoadedModel, StoredModel
-from triarch.interchange.embedder import CONTRAST, Embedder
+from triarch.interchange.embedder import TRAINS_EMBEDDERS, Embedder
 from triarch.interchange.loaded import Function
 from triarch.models import Transformer
 from triarch.models.pooling import Pooling, normalized, pooled
 from triarch.models.shape import Side
-from triarch.objectives import Contrast, SpecialTokens, objective_from
+from triarch.objectives import SpecialTokens, objective_from
+from triarch.objectives.contrastive.groups import TextGroups
 from triarch.tokenizers import Tokenizer
 
 # Tokens whose mask says that pooling counts them; beside the names of SeqIO.
@@ -102,16 +103,16 @@ def frame_of(
     """Returns the ids that stand before and after a text that is to be embedded.
 
     They are those of the model's training, or what an imported model's tokenizer puts around texts. A decoder's text
-    has an end only where the tokenizer puts one, or where it was trained to embed texts (`Contrast`).
+    has an end only where the tokenizer puts one, or where it was trained to embed texts (`Contrast`, `MarginMSE`).
 
     Raises:
       UserError: the vocabulary is unknown.
     """
     objective = None if model.origin.is_imported else model.origin.objective
     architecture = model.config.architecture
-    if objective is not None and objective.get("class") == CONTRAST:
-        contrast = cast(Contrast, objective_from(objective, str(model.path)))
-        return contrast.frame(architecture, SpecialTokens.from_manifest((model.vocabulary or {})["special"]))
+    if objective is not None and objective.get("class") in TRAINS_EMBEDDERS:
+        of_groups = cast(TextGroups, objective_from(objective, str(model.path)))
+        return of_groups.frame(architecture, SpecialTokens.from_manifest((model.vocabulary or {})["special"]))
     is_headless = model.origin.headless is not None
     if tokenizer_frame is not None and (model.origin.is_imported or is_headless):
         return tuple(tokenizer_frame[0]), tuple(tokenizer_frame[1])

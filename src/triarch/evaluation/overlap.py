@@ -47,9 +47,11 @@ def trained_stores(path: Path) -> tuple[list[TokenStore], str]:
     folders = store.get("stores", ()) if isinstance(store, Mapping) else [store]
     found = []
     for folder in folders:
+        if not isinstance(folder, str):
+            continue
         try:
             found.append(TokenStore.open(folder))
-        except (UserError, TypeError):
+        except UserError:
             continue
     return found, str(data.get("train_split", "train"))
 

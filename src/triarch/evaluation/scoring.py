@@ -200,6 +200,7 @@ def pseudo_likelihood(
             return []
         weight = len(candidates) / len(places)
         tokens, features, moved = _as_encoder_reads(laid, special if add_special_tokens else None)
+        assert special.mask is not None
         return [
             {
                 **features,

@@ -122,7 +122,8 @@ def _scorings(model: LoadedModel, store: TokenStore, options: Options) -> Iterat
     token_bytes, window, seed = store.token_bytes, manifest.window, options.seed
     wanted: dict[Objective, list[str]] = {}
     for kind in _kinds(options, native, manifest.layout):
-        objective: Objective = paired if kind == scorings.PAIRED else native
+        objective = paired if kind == scorings.PAIRED else native
+        assert objective is not None  # `_native` was told that it is needed.
         require_layout(objective, manifest.layout, str(store.path), manifest.lengths, manifest.gap)
         if kind == scorings.PAIRED and architecture == "encoder-only":
             count = options.pseudo_positions

@@ -113,12 +113,12 @@ def _loss(loss: Loss, scoring: str, average: str, source: str | None = None, dom
 def _mean(losses: Sequence[Loss]) -> Loss:
     """Returns the mean of losses on separate texts; perplexity is that of the mean nats."""
     nats = float(np.mean([loss.nats_per_token for loss in losses]))
-    bits = [loss.bits_per_byte for loss in losses]
+    bits = [loss.bits_per_byte for loss in losses if loss.bits_per_byte is not None]
     return Loss(
         nats_per_token=nats,
         standard_error=_error_of_mean([loss.standard_error for loss in losses]),
         split_error=_error_of_mean([loss.split_error for loss in losses]),
-        bits_per_byte=None if None in bits else float(np.mean(bits)),
+        bits_per_byte=float(np.mean(bits)) if len(bits) == len(losses) else None,
         perplexity=perplexity(nats),
         num_tokens=sum(loss.num_tokens for loss in losses),
         num_bytes=sum(loss.num_bytes for loss in losses),
@@ -129,7 +129,8 @@ def _mean(losses: Sequence[Loss]) -> Loss:
 
 
 def _error_of_mean(errors: Sequence[float | None]) -> float | None:
-    return None if None in errors else math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    known = [error for error in errors if error is not None]
+    return math.sqrt(sum(error**2 for error in known)) / len(known) if len(known) == len(errors) else None
 
 
 def _folders(folder: Path) -> list[Path]:

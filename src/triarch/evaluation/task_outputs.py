@@ -194,7 +194,7 @@ def outputs_identity(model: LoadedModel, tokenizer_frame: tuple[Sequence[int], S
     return {
         "parameters": parameter_checksums(model),
         "network": repr(model.config),
-        "vocabulary": model.vocabulary["fingerprint"],
+        "vocabulary": model.known_vocabulary["fingerprint"],
         "reading": dataclasses.asdict(Frame.of(model, tokenizer_frame))
         | {"bidirectional": conventions.bidirectional_prompt, "decoder_start": conventions.decoder_start},
     }

@@ -12,8 +12,8 @@ from triarch.models.pooling import Pooling, check_pooling
 
 # Key of `Origin.source`.
 EMBEDDER = "embedder"
-# The objective that trains a model to embed texts.
-CONTRAST = "Contrast"
+# The objectives that train a model to embed texts.
+TRAINS_EMBEDDERS = ("Contrast", "MarginMSE")
 SIMILARITIES = ("cosine", "dot")
 
 
@@ -49,8 +49,8 @@ class Embedder:
           UserError: what its manifest says is not an embedder.
         """
         objective = None if origin.is_imported else origin.objective
-        if objective is not None and objective.get("class") == CONTRAST:
-            normalize = objective.get("similarity", "cosine") == "cosine"
+        if objective is not None and objective.get("class") in TRAINS_EMBEDDERS:
+            normalize = objective["similarity"] == "cosine"
             pooling = cast(Pooling, objective["pooling"])
             return cls(pooling, normalize, "cosine" if normalize else "dot").checked("its objective")
         said = (origin.source or {}).get(EMBEDDER)

@@ -67,6 +67,13 @@ class LoadedModel:
         """Kind, size, fingerprint and special tokens of its vocabulary; None if unknown."""
         return self.origin.vocabulary
 
+    @property
+    def known_vocabulary(self) -> Mapping[str, Any]:
+        """The same. Raises UserError where it is unknown."""
+        if self.origin.vocabulary is None:
+            raise UserError(f"{self.path}: its vocabulary is unknown")
+        return self.origin.vocabulary
+
     def logits(self, batch: HostBatch) -> np.ndarray:
         """Returns float32 logits [batch, length, vocab] of the decoder's side, or of an encoder without one.
 

@@ -94,8 +94,9 @@ class Origin:
         name = (self.objective or {}).get("class")
         if learns_labels(self.objective):
             return f"it was trained to tell labels ({name}), not tokens"
-        if (self.source or {}).get("headless"):
-            return f"it was imported from a {self.source['huggingface']}, which has no head over the vocabulary"
+        source = self.source or {}
+        if source.get("headless"):
+            return f"it was imported from a {source['huggingface']}, which has no head over the vocabulary"
         return None
 
     @property

@@ -87,7 +87,7 @@ class _LeafHandler(ocp.type_handlers.NumpyHandler):
             )
             array = await ts.open(ts.Spec(spec), create=True, open=True, context=info.ts_context)
             start = 0
-            for part in leaf.parts(array.chunk_layout.write_chunk.shape[0]):
+            for part in leaf.parts(_rows(array.chunk_layout.write_chunk)):
                 await array[start : start + len(part)].write(part)
                 start += len(part)
         return []
@@ -127,7 +127,7 @@ class StoredLeaf:
         Raises:
           UserError: a file is missing or damaged.
         """
-        rows = self._array.chunk_layout.read_chunk.shape[0]
+        rows = _rows(self._array.chunk_layout.read_chunk)
         for start in range(0, self.shape[0], rows):
             part = self._array[start : min(start + rows, self.shape[0])]
             yield _explained(self._folder, functools.partial(_read, part))
@@ -220,3 +220,8 @@ def _explained(folder: Path, read: Callable[[], T]) -> T:
     except Exception as error:
         reason = str(error).split(" See full TensorStore details")[0].split("\n")[0] or type(error).__name__
         raise UserError(f"{folder}: a file is missing or damaged: {reason[:200]}") from error
+
+
+def _rows(chunk: Any) -> int:
+    """Returns how many rows are stored together."""
+    return int(chunk.shape[0])

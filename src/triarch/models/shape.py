@@ -194,8 +194,8 @@ class Shape:
         own = {name: getattr(self, f"decoder_{name}") for name in SIDE_SIZES}
         if side == "encoder" or all(size is None for size in own.values()):
             return self
-        sizes = {name: size for name, size in own.items() if size is not None}
-        return dataclasses.replace(self, **sizes, **dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None))
+        sizes: dict[str, Any] = {name: size for name, size in own.items() if size is not None}
+        return dataclasses.replace(self, **sizes | dict.fromkeys((f"decoder_{name}" for name in SIDE_SIZES), None))
 
     @property
     def kv_heads(self) -> int:

@@ -67,7 +67,7 @@ def _check_parametrization(shape: Shape) -> None:
 def _check_rope(shape: Shape) -> None:
     is_rotary = shape.position_encoding == "rotary"
     require(shape, "rope_fraction", is_rotary or shape.rope_fraction == 1, "goes with position_encoding = 'rotary'")
-    width = shape.rope.width(shape.head_dim) if is_rotary else 2
+    width = 2 if shape.rope is None else shape.rope.width(shape.head_dim)
     even = width > 0 and width % 2 == 0
     require(shape, "head_dim", even or shape.rope_fraction != 1, "must be even: rotation is of pairs")
     require(shape, "rope_fraction", even, f"must make an even part of head_dim = {shape.head_dim}")
@@ -100,11 +100,12 @@ def _check_rope_scaling(shape: Shape) -> None:
     positive = all(value is None or (is_finite(value) and value > 0) for value in values)
     require(shape, "rope_scaling", positive, "must have positive, finite values only")
     require(shape, "rope_scaling", isinstance(scaling.truncate, bool), "must have truncate = True or False")
-    ascending = scaling.kind != "llama3" or scaling.low_freq_factor < scaling.high_freq_factor
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    ascending = low is None or high is None or low < high
     require(shape, "rope_scaling", ascending, "must have a low_freq_factor below its high_freq_factor")
     descending = scaling.beta_slow < scaling.beta_fast
     require(shape, "rope_scaling", descending, "must have a beta_slow below its beta_fast")
-    wide = scaling.kind != "dynamic" or shape.rope.width(shape.head_dim) > 2
+    wide = scaling.kind != "dynamic" or (shape.rope is not None and shape.rope.width(shape.head_dim) > 2)
     require(shape, "rope_scaling", wide, "must rotate more than one pair of each head for kind = 'dynamic'")
     grows = scaling.kind != "yarn" or shape.rope_base > 1
     require(shape, "rope_base", grows, "must be above 1 for a rope_scaling of kind = 'yarn'")

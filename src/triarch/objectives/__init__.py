@@ -10,6 +10,7 @@ from triarch.errors import UserError
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, PairObjective, SpecialTokens, largest_window
 from triarch.objectives.causal_lm import CausalLM
 from triarch.objectives.contrastive.contrast import Contrast
+from triarch.objectives.contrastive.margin_mse import MarginMSE
 from triarch.objectives.distillation.distill import Distill
 from triarch.objectives.labels.classify import Classify
 from triarch.objectives.labels.classify_tokens import ClassifyTokens
@@ -29,7 +30,7 @@ OBJECTIVES = {
     objective.name: objective
     for objective in (
         *(CausalLM, PrefixLM, SpanCorruption, Supervised, MaskedLM, MNTP, Mixture, Distill),
-        *(Classify, ClassifyTokens, Contrast),
+        *(Classify, ClassifyTokens, Contrast, MarginMSE),
     )
 }
 
@@ -45,6 +46,7 @@ __all__ = [
     "Contrast",
     "Distill",
     "LossOptions",
+    "MarginMSE",
     "MaskedLM",
     "Mixture",
     "Objective",
@@ -109,7 +111,7 @@ def kept_head(fields: Mapping[str, Any] | None, config: ModelConfig, owner: str)
     Raises:
       UserError: a field of the objective is unknown or out of range.
     """
-    if not learns_labels(fields):
+    if fields is None or not learns_labels(fields):
         return None
     special, size = SpecialTokens.placeholders(config.vocab_size, 1), config.vocab_size
     return objective_from(fields, owner).bind(config.architecture, special, size, 1).make_head
@@ -117,5 +119,5 @@ def kept_head(fields: Mapping[str, Any] | None, config: ModelConfig, owner: str)
 
 def learns_labels(fields: Mapping[str, Any] | None) -> bool:
     """Returns whether an objective, given as of `objective_from`, is one whose head tells labels."""
-    cls = {cls.__name__: cls for cls in OBJECTIVES.values()}.get((fields or {}).get("class"))
+    cls = {cls.__name__: cls for cls in OBJECTIVES.values()}.get((fields or {}).get("class", ""))
     return getattr(cls, "keeps_head", False)

@@ -268,7 +268,7 @@ def require_layout(
     if layout == "packed" and not gap and adds_special_tokens(objective):
         raise UserError(f"{store}: its rows have no room for MaskedLM.add_special_tokens: prepare it with --gap=1")
     expected = getattr(objective, "pair_lengths", lengths)
-    if lengths is not None and expected != lengths:
+    if lengths is not None and expected is not None and expected != lengths:
         raise UserError(
             f"{store}: its {_told(lengths)}, but objective {objective.name} expects that {_told(expected)}: set its "
             "inputs_length and targets_length to the store's"

@@ -104,6 +104,7 @@ class Masking:
         chosen = candidates[rng.permutation(len(candidates))[:count]]
         fate = rng.random(count)
         noise = rng.integers(vocab_size, size=count, dtype=np.int32)
+        assert special.mask is not None
         masked = np.where(fate < self.mask_share, special.mask, tokens[chosen])
         replaced = (self.mask_share <= fate) & (fate < self.mask_share + self.random_share)
         hidden = tokens.copy()

@@ -66,6 +66,7 @@ class Supervised(TokenObjective):
             if "num_inputs" in example:
                 tokens, segments = documents.tokens_and_segments(example)
                 num_inputs = example["num_inputs"]
+                assert segments is not None  # Several pairs in a row are told apart by them.
                 self._check(int(num_inputs.sum()), int((segments > 0).sum() - num_inputs.sum()))
                 return packed_features(
                     tokens, segments, num_inputs, architecture, lengths, special, self.bidirectional_prefix

@@ -100,13 +100,13 @@ def compile_for(topology: Topology, lowered: jax.stages.Lowered, dump: Path | No
     try:
         compiled = lowered.compile(compiler_options=flags(topology) | dumps)
     except Exception as error:
-        text = str(error)
-        if "RESOURCE_EXHAUSTED" not in text:
+        if "RESOURCE_EXHAUSTED" not in str(error):
             raise _explained(error) from error
-        raise OutOfMemory(text) from error
-    memory = compiled.memory_analysis()
+        raise OutOfMemory(str(error)) from error
+    memory, text = compiled.memory_analysis(), compiled.as_text()
+    assert memory is not None and text is not None  # The TPU's compiler has both.
     return Compiled(
-        text=compiled.as_text(),
+        text=text,
         peak_bytes=memory.peak_memory_in_bytes,
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes - memory.alias_size_in_bytes,

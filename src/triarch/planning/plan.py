@@ -177,6 +177,7 @@ def prepare(
       UserError: the config, mesh, batch or lengths are not in order, or the compiler cannot be used.
     """
     if program in GENERATION_KINDS:
+        assert lengths is not None
         lengths.validate(config.model)
     devices = compiler.devices(topology)
     choice = None
@@ -189,6 +190,7 @@ def prepare(
     facts = _facts(run, topology, program, lengths) | _told(choice)
     say(f"tracing the {program} step")
     if program in GENERATION_KINDS:
+        assert lengths is not None
         lowered = generation.lowered(run, cast(generation.GenerationKind, program), lengths)
     else:
         lowered = programs.lowered(run, cast(Any, program), packed)
@@ -243,7 +245,7 @@ def _facts(run: Program, topology: Topology, program: Kind, lengths: Lengths | N
     """Returns what is known before anything is compiled."""
     config = run.config
     arguments = _device_bytes(run.target if program == "train" else run.target.params)
-    cache = generation.cache_bytes(run, lengths) if program in GENERATION_KINDS else None
+    cache = None if lengths is None or program not in GENERATION_KINDS else generation.cache_bytes(run, lengths)
     return {
         "topology": topology.name,
         "slice": topology.slice_name,
@@ -258,7 +260,7 @@ def _facts(run: Program, topology: Topology, program: Kind, lengths: Lengths | N
         "microbatches": config.microbatches,
         "attention": config.execution.on("tpu").attention,
         "hbm_limit_bytes": topology.chip.hbm_bytes,
-        "argument_bytes": arguments + (cache if program == "decode" else 0),
+        "argument_bytes": arguments + (cache if cache is not None and program == "decode" else 0),
         "model_flops_per_step": {
             convention: _model_flops(run, program, lengths, convention) for convention in ("paper", "train")
         },
@@ -271,12 +273,14 @@ def _facts(run: Program, topology: Topology, program: Kind, lengths: Lengths | N
 
 def _sequence_lengths(config: RunConfig, program: Kind, lengths: Lengths | None) -> dict[str, int]:
     if program in GENERATION_KINDS:
+        assert lengths is not None
         return {"prompt": lengths.prompt, "new": lengths.new_tokens}
     return config.bound().lengths
 
 
 def _model_flops(run: Program, program: Kind, lengths: Lengths | None, convention: Convention) -> float:
     if program in GENERATION_KINDS:
+        assert lengths is not None
         return run.config.batch_size * generation.flops_per_row(
             run.config.model, cast(generation.GenerationKind, program), lengths, convention
         )
@@ -285,7 +289,10 @@ def _model_flops(run: Program, program: Kind, lengths: Lengths | None, conventio
 
 
 def _tokens_per_step(run: Program, program: Kind, lengths: Lengths | None) -> int:
-    a_row = {"prefill": lengths.prompt, "decode": 1}[program] if program in GENERATION_KINDS else run.config.data.window
+    a_row = run.config.data.window
+    if program in GENERATION_KINDS:
+        assert lengths is not None
+        a_row = lengths.prompt if program == "prefill" else 1
     return run.config.batch_size * a_row
 
 

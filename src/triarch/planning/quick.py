@@ -137,7 +137,9 @@ def _compile(sender: Connection, folder: Path, asked: tuple[Any, ...]) -> None:
 
 def _end_with_parent(folder: Path) -> None:
     """Waits until nobody follows any more, the parent having been killed, and leaves nothing behind."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
@@ -161,7 +163,7 @@ def _followed(
                 return prepared, assigned, "quick", time.monotonic() - start
             legible = False
             say("this compiler's buffers cannot be read before machine code is made: compiling to the end")
-        if compiled is not None:
+        if prepared is not None and compiled is not None:
             return prepared, compiled, "full", time.monotonic() - start
         if not receiver.poll(_POLL_SECONDS):
             continue
@@ -176,7 +178,7 @@ def _followed(
             say(f"compiling for {topology}, without machine code")
         elif kind == "compiled":
             compiled = value
-        elif kind == "no room":
+        elif kind == "no room" and prepared is not None:
             return prepared, OutOfMemory(value), "quick", time.monotonic() - start
         else:
             raise UserError(value)
@@ -186,6 +188,7 @@ def _ended(child: BaseProcess) -> str:
     """Says how a process ended that should not have."""
     child.join()
     status = child.exitcode
+    assert status is not None  # It was waited for.
     if status >= 0:
         return f"the process of the compiler ended early, with status {status}"
     hint = ": this machine may have run out of memory" if -status == signal.SIGKILL else ""

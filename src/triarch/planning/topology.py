@@ -68,7 +68,7 @@ def parse(text: str, slices: int = 1) -> Topology:
         raise UserError(f"--slices={slices}: expected a whole number from 1 on")
     found = re.fullmatch(r"(\w+?)(?::(\d+(?:x\d+)*)|-(\d+))", text.strip().lower())
     generation = _ALIASES.get(found[1], found[1]) if found else ""
-    if generation not in CHIPS:
+    if found is None or generation not in CHIPS:
         word = re.split(r"[:-]", text)[0]
         wanted = "" if found else ", expected a name such as v5p:4x4x4 or v5p-128"
         raise UserError(f"--topology={text}: no TPU generation {word!r}{nearest(word, CHIPS)}{wanted}")

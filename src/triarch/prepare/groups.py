@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from triarch.data.manifest import VOCABULARY, Split, StoreManifest
+from triarch.data.manifest import GROUPS, MARGINS, VOCABULARY, Split, StoreLabels, StoreManifest
 from triarch.data.partial import full_disk_explained
 from triarch.data.store import TokenStore
 from triarch.data.writer import StoreWriter, check_output
@@ -28,7 +29,6 @@ from triarch.prepare.vocabulary_choice import VocabularyChoice
 from triarch.progress import Progress
 from triarch.tokenizers import Tokenizer
 
-GROUPS = "groups"
 _BATCH = 1000
 
 
@@ -47,6 +47,9 @@ class GroupFiles:
       query_prompt: put before each query.
       passage_prompt: put before each passage and hard negative.
       skip_bad_records: leave out rows that cannot be read or lack a text, and count them.
+      score_fields: of a teacher's scores of the passage and of each hard negative; of one name, the field holds a list
+        of them, or of how much higher than each negative the passage is scored (of a single negative, that number); ()
+        for none.
     """
 
     paths: tuple[str, ...]
@@ -57,6 +60,39 @@ class GroupFiles:
     query_prompt: str = ""
     passage_prompt: str = ""
     skip_bad_records: bool = False
+    score_fields: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises UserError for scores that do not go with the hard negatives."""
+        given, wanted = ",".join(self.score_fields), 1 + self.num_negatives
+        if self.score_fields and not self.num_negatives:
+            raise UserError(f"--score_fields={given}: scores are compared with those of hard negatives: name them with "
+                            "--negative_fields")  # fmt: skip
+        if len(self.score_fields) not in (0, 1, wanted):
+            raise UserError(
+                f"--score_fields={given}: expected {wanted} fields, of the passage and of {self.num_negatives} hard "
+                "negatives, or one that holds a list"
+            )
+
+    def margins(self, row: Row) -> list[float] | None:
+        """Returns how much higher than each hard negative a teacher scores the passage; None where there is no teacher.
+
+        Raises:
+          BadRecordError: a score is missing or no number, or there are too few or too many.
+        """
+        if not self.score_fields:
+            return None
+        found = [row.values[name] for name in self.score_fields]
+        told = ", ".join(self.score_fields)
+        if len(found) == 1:
+            found = list(found[0]) if isinstance(found[0], list | tuple) else found
+        if len(found) not in (self.num_negatives, 1 + self.num_negatives):
+            raise BadRecordError(
+                "no scores", row.place, f"field {told!r} holds {len(found)} scores, expected {1 + self.num_negatives} "
+                f"or, of differences, {self.num_negatives}"
+            )  # fmt: skip
+        numbers = [_score(row, told, value) for value in found]
+        return numbers if len(numbers) == self.num_negatives else [numbers[0] - other for other in numbers[1:]]
 
     @property
     def num_negatives(self) -> int:
@@ -87,6 +123,16 @@ class GroupFiles:
             told = f"field {name!r} holds {have}, expected a list of at least {self.negatives_in_list} texts"
             raise BadRecordError("too few negatives", row.place, told)
         return [_text(row, name, text) for text in found[: self.negatives_in_list]]
+
+
+def _score(row: Row, name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRecordError("no scores", row.place, f"field {name!r} is {str(value)[:40]!r}, expected a number")
+    return number
 
 
 def _text(row: Row, name: str, text: Any) -> str:
@@ -123,6 +169,7 @@ def prepare_groups(
       UserError: a row is bad (unless such are skipped), a split has no row, there is no vocabulary, an existing output,
         a full disk.
     """
+    files.check()
     window = query_length + (1 + files.num_negatives) * passage_length
     for name, value in (("max_query", query_length), ("max_passage", passage_length)):
         if value < 1:
@@ -132,9 +179,12 @@ def prepare_groups(
     check_output(output, overwrite)
     dtype = "uint16" if tokenizer.info.size <= UINT16_IDS else "int32"
     names = split_names(validation_fraction)
+    has_scores = bool(files.score_fields)
     with (
         Progress(show_progress) as progress,
-        StoreWriter(output, window, dtype, overwrite, segments=True) as writer,
+        StoreWriter(
+            output, window, dtype, overwrite, segments=True, label_bytes=4 * files.num_negatives * has_scores
+        ) as writer,
         full_disk_explained(output),
     ):
         progress.start("tokenizing", None)
@@ -143,7 +193,7 @@ def prepare_groups(
         lengths = [query_length, *[passage_length] * (1 + files.num_negatives)]
         for batch in _batches(files, left_out):
             for name in names:
-                own = [one for one in batch if split_of(_key(one[1][0]), validation_fraction) == name]
+                own = [one for one in batch if split_of(_key(one.texts[0]), validation_fraction) == name]
                 if own:
                     counts[name].write(writer, name, own, tokenizer, lengths)
             progress.advance(len(batch))
@@ -153,6 +203,8 @@ def prepare_groups(
                 raise UserError(f"split {name!r} has no row{told}: give more, or another --validation_fraction")
         settings = dataclasses.asdict(files) | {"query_length": query_length, "passage_length": passage_length}
         del settings["paths"], settings["skip_bad_records"]
+        if not has_scores:
+            del settings["score_fields"]
         manifest = StoreManifest(
             task=task,
             layout=GROUPS,
@@ -167,12 +219,22 @@ def prepare_groups(
                 "left_out": left_out.to_json(),
             },
             provenance={name: writer.finish_provenance(name) for name in counts},
+            labels=StoreLabels(MARGINS, count=files.num_negatives) if has_scores else None,
         )
         folder = writer.folder / VOCABULARY
         folder.mkdir(exist_ok=True)
         tokenizer.save(folder)
         writer.finish(manifest, tokenizer.token_bytes)
     return TokenStore.open(output)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """A row, its texts with their prompts, and a teacher's margins where there are any."""
+
+    row: Row
+    texts: list[str]
+    margins: list[float] | None
 
 
 @dataclasses.dataclass
@@ -187,7 +249,7 @@ class _Counts:
         self,
         writer: StoreWriter,
         split: str,
-        batch: Sequence[tuple[Row, list[str]]],
+        batch: Sequence[_Group],
         tokenizer: Tokenizer,
         lengths: Sequence[int],
     ) -> None:
@@ -196,9 +258,9 @@ class _Counts:
         tokens = np.full((len(batch), window), tokenizer.info.special["pad"], np.int32)
         segments = np.zeros((len(batch), window), np.int32)
         totals = np.zeros(len(batch), np.int64)
-        for number, (row, texts) in enumerate(batch):
-            place = 0
-            for segment, (text, most) in enumerate(zip(texts, lengths, strict=True), 1):
+        for number, group in enumerate(batch):
+            place, row = 0, group.row
+            for segment, (text, most) in enumerate(zip(group.texts, lengths, strict=True), 1):
                 ids = tokenizer.encode(text)[:most]
                 if not len(ids):
                     raise UserError(f"{row.place}: a text has no tokens in this vocabulary: {text[:40]!r}")
@@ -207,8 +269,9 @@ class _Counts:
                 place += len(ids)
                 self.bytes += len(text.encode())
             totals[number] = place
-        writer.write(split, tokens, segments)
-        origins = Origins.of([row.origin for row, _ in batch], totals[:, None])
+        margins = [one.margins for one in batch if one.margins is not None]
+        writer.write(split, tokens, segments, np.array(margins, np.float32) if margins else None)
+        origins = Origins.of([one.row.origin for one in batch], totals[:, None])
         starts = self.tokens + np.cumsum(totals) - totals
         writer.write_documents(split, np.column_stack([origins.rows, starts]), origins.sources)
         self.tokens += int(totals.sum())
@@ -219,15 +282,15 @@ class _Counts:
         return Split(self.examples, self.examples, self.tokens, 0, self.bytes, writer.finish_files(name))
 
 
-def _batches(files: GroupFiles, left_out: LeftOutCounts) -> Iterator[list[tuple[Row, list[str]]]]:
+def _batches(files: GroupFiles, left_out: LeftOutCounts) -> Iterator[list[_Group]]:
     batch = []
-    names = [files.query_field, files.passage_field, *files.negative_fields]
+    names = [files.query_field, files.passage_field, *files.negative_fields, *files.score_fields]
     for path in files.paths:
         for row in rows(path, names):
             try:
                 if isinstance(row, BadRecordError):
                     raise row
-                batch.append((row, files.texts(row)))
+                batch.append(_Group(row, files.texts(row), files.margins(row)))
             except BadRecordError as error:
                 if not files.skip_bad_records:
                     raise

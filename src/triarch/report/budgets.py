@@ -108,7 +108,8 @@ def analyse_budgets(study: StudyFolder, bootstraps: int, seed: int) -> BudgetAna
         findings=tuple(_findings(parabolas, _headline_comparisons(outcomes))),
         warnings=tuple(warnings.items()),
         fits=tuple(
-            {"family": part.group, "role": "in_domain", "corpus": study.main_corpus.name} | part.result
+            {"family": part.group, "role": "in_domain", "corpus": study.main_corpus.name if study.main_corpus else ""}
+            | part.result
             for _, part in parts
         ),
     )
@@ -165,7 +166,7 @@ def _sections(
     ]
     for index, scoring in enumerate(dict.fromkeys(scoring for scoring, _ in found)):
         fronts = [
-            (part.group, Frontier.of_allocation(part.fit, "FLOPs, train convention"))
+            (part.group or "", Frontier.of_allocation(part.fit, "FLOPs, train convention"))
             for own, part in found
             if own == scoring
         ]
@@ -185,7 +186,7 @@ def _law_panels(parts: Sequence[tuple[str, FittedPart]]) -> list[Panel]:
         for index, (scoring, part, cost) in enumerate(found)
     ]
     for index, scoring in enumerate(dict.fromkeys(scoring for scoring, _, _ in found)):
-        own = [(part.group, Frontier.of_chinchilla(part.fit, cost)) for s, part, cost in found if s == scoring]
+        own = [(part.group or "", Frontier.of_chinchilla(part.fit, cost)) for s, part, cost in found if s == scoring]
         if len(own) > 1:
             panels.append(frontiers_panel(f"law-frontiers-{index}", f"Least loss by the law ({_spelt(scoring)})", own))
     return panels
@@ -212,7 +213,7 @@ def _row(scoring: str, part: FittedPart) -> dict[str, str]:
 def _optima(part: FittedPart) -> list[tuple[str, ...]]:
     rows = []
     for row in part.result["optima"]:
-        cells = [part.group, scientific(row["flops"])]
+        cells = [part.group or "", scientific(row["flops"])]
         for name, write in (("N", short_number), ("D", short_number), ("loss", "{:.3f}".format)):
             ends = row.get(f"{name}_interval")
             cells.append(write(row[name]) + (f" [{write(ends[0])}, {write(ends[1])}]" if ends else ""))
@@ -247,6 +248,7 @@ def _findings(parabolas: Sequence[tuple[str, FittedPart]], comparisons: Sequence
             headline = f"With equal compute, {ahead}'s best run is {size} below {behind}'s."
             if not gap.shown():
                 headline = f"With equal compute no difference is shown between {one.first} and {one.second}."
+            assert gap.at is not None
             detail = (
                 f"At {scientific(gap.at)} FLOPs ({axis.axis}), {one.second} minus {one.first}:"
                 f" {signed(gap.difference)}{_ends(gap.interval)}."

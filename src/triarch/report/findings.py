@@ -6,11 +6,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at
+from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at, is_size
 from triarch.report.study import FINISHED, OUTDATED, ScoredCorpus, StudyFolder, StudyRun
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, join, scientific, short_number, signed
 
+_AT_EQUAL = {"num_params": "size", "num_params_non_embedding": "size without the embedding"}
+SIZE_UNITS = {"num_params": "parameters", "num_params_non_embedding": "parameters without the embedding"}
 AXIS_UNITS = {"flops_paper": "FLOPs in the paper convention", "flops_train": "FLOPs in the train convention"}
 
 
@@ -40,7 +42,10 @@ def findings(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
 
 
 def _best(study: StudyFolder) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
+    main = study.main_corpus
+    if main is None:
+        return found
     paired = compared_families(study)
     for corpus in study.corpora:
         largest = [run for family in paired if (run := _largest(study, family, corpus))]
@@ -52,9 +57,9 @@ def _best(study: StudyFolder) -> list[Finding]:
             )
             found.append(Finding(_lead(study, ranked[0], ranked[1], corpus), detail))
     for family in study.families:
-        run = _largest(study, family, study.main_corpus)
+        run = _largest(study, family, main)
         if family not in paired and run and run.comparable_scoring() == "pseudo_likelihood":
-            score, where = _score_text(run, study.main_corpus), study.main_corpus.words
+            score, where = _score_text(run, main), main.words
             headline = f"{study.label(family)} {run.size} scores {score} nats per token {where} by pseudo-likelihood."
             detail = "Each token is guessed with both its sides in view, so this is not comparable with the others."
             found.append(Finding(headline, detail))
@@ -73,39 +78,39 @@ def _lead(study: StudyFolder, first: StudyRun, second: StudyRun, corpus: ScoredC
 
 def _gaps(study: StudyFolder, laws: Sequence[FamilyLaw], axis: str) -> list[Finding]:
     """Returns how each later paired family stands to the first where both were measured."""
-    families = compared_families(study)
-    chosen = {
-        law.family: law
-        for law in laws
-        if law.axis == axis and law.corpus == study.main_corpus and law.family in families
-    }
-    found = []
+    families, main = compared_families(study), study.main_corpus
+    chosen = {law.family: law for law in laws if law.axis == axis and law.corpus == main and law.family in families}
+    found: list[Finding] = []
     for other in list(chosen.values())[1:]:
         first, second = next(iter(chosen.values())), other
         measured = gap_at(first, second)
-        if measured is None:
+        if measured is None or measured.at is None or main is None:
             continue
-        x, gap, interval = measured.at, measured.difference, measured.interval
+        x, gap = measured.at, measured.difference
+        low, high = measured.interval or (None, None)
+        interval = None if low is None or high is None else (low, high)
         if gap < 0:
             first, second, gap = second, first, -gap
             interval = interval and (-interval[1], -interval[0])
         a, b = study.label(first.family), study.label(second.family)
-        what = "size" if axis == "num_params" else "compute"
+        what = _AT_EQUAL.get(axis, "compute")
         if interval and interval[0] <= 0:
             headline = f"At equal {what} the laws show no difference between {a} and {b}."
         else:
             headline = f"At equal {what} the laws put {a} {gap:.3f} nats per token below {b}."
-        where = f"{short_number(x)} parameters" if axis == "num_params" else f"{scientific(x)} {AXIS_UNITS[axis]}"
+        where = f"{short_number(x)} {SIZE_UNITS[axis]}" if is_size(axis) else f"{scientific(x)} {AXIS_UNITS[axis]}"
         sure = (
             f" ({first.fit.confidence:.0%} interval {signed(interval[0])} to {signed(interval[1])})" if interval else ""
         )
-        found.append(Finding(headline, f"{_sentence(study.main_corpus)}, at {where}: a gap of {gap:.3f}{sure}."))
+        detail = f"{_sentence(main)}, at {where}: {b} minus {a} is {gap:.3f}{sure}."
+        found.append(Finding(headline, detail))
     return found
 
 
 def _exponents(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
-    chosen = [law for law in laws if law.axis == "num_params" and law.corpus == study.main_corpus and law.fit]
-    if not chosen:
+    main = study.main_corpus
+    chosen = [law for law in laws if law.axis == "num_params" and law.corpus == main and law.fit]
+    if main is None or not chosen:
         return []
     listed = join(
         f"{law.fit.parameters['alpha']:.3f}{_interval(law.fit, 'alpha')} for {study.label(law.family)}"
@@ -113,7 +118,7 @@ def _exponents(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
     )
     alphas = [law.fit.parameters["alpha"] for law in chosen]
     span = f"{min(alphas):.2f} to {max(alphas):.2f}" if len(alphas) > 1 else f"{alphas[0]:.2f}"
-    detail = f"{_sentence(study.main_corpus)}, against parameters: {listed}"
+    detail = f"{_sentence(main)}, against parameters: {listed}"
     detail += f" ({chosen[0].fit.confidence:.0%} intervals)." if chosen[0].fit.intervals else "."
     if any(not law.fit.offset_fitted for law in chosen):
         detail += (
@@ -129,19 +134,22 @@ def _exponents(study: StudyFolder, laws: Sequence[FamilyLaw]) -> list[Finding]:
 
 
 def _domain_shift(study: StudyFolder) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
+    main = study.main_corpus
+    if main is None:
+        return found
     for corpus in study.corpora:
         shifts = []
         for family in study.families if corpus.role == "out_of_domain" else ():
             run = _largest(study, family, corpus)
-            if run and math.isfinite(run.score(study.main_corpus)[0]):
-                shift = run.score(corpus)[0] - run.score(study.main_corpus)[0]
+            if run and math.isfinite(run.score(main)[0]):
+                shift = run.score(corpus)[0] - run.score(main)[0]
                 shifts.append((shift, f"{signed(shift)} for {study.label(family)} {run.size}"))
         if shifts:
             low, high = min(shifts)[0], max(shifts)[0]
             span = signed(low) if len(shifts) == 1 else f"{signed(low)} to {signed(high)}"
             headline = f"Leaving the training domain for {corpus.name} costs {span} nats per token."
-            detail = f"Largest models, against {study.main_corpus.name}: {join(text for _, text in shifts)}."
+            detail = f"Largest models, against {main.name}: {join(text for _, text in shifts)}."
             found.append(Finding(headline, detail))
     return found
 

@@ -133,7 +133,7 @@ def _lines(table: Table) -> list[tuple[str, str, str, np.ndarray]]:
     models, prefixes = table.text("model"), table.text("prefix")
     number = dict(zip(prefixes, table.numbers("prefix", optional=True), strict=True))
     names = list(dict.fromkeys(models))
-    shown = sorted({prefix for prefix in prefixes if prefix}, key=number.get)
+    shown = sorted({prefix for prefix in prefixes if prefix}, key=lambda prefix: number[prefix])
     lines = []
     for model, prefix in dict.fromkeys(zip(models, prefixes, strict=True)):
         rows = np.array([i for i, own in enumerate(zip(models, prefixes, strict=True)) if own == (model, prefix)])

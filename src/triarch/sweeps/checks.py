@@ -77,7 +77,8 @@ def _opened(study: Study, corpus: Corpus, folder: Path) -> list[TokenStore]:
         raise UserError(f"{folder}: is a folder of stores, and a study trains on one store")
     domains = [domain for name, split in corpus.texts for domain in open_corpus(folder, corpus.role, name, split)]
     for domain in domains:
-        domain.store.split(domain.split)
+        if domain.split is not None:
+            domain.store.split(domain.split)
     stores = list({domain.store.path: domain.store for domain in domains}.values())
     if not corpus.store:
         _check_prepared(study, corpus, stores[0])

@@ -162,7 +162,7 @@ def _cell(study: Study, base: PlannedRun, level: float | None, rate: float | Non
     if seed is not None:
         changes["RunConfig.seed"] = seed
     budget_error = None
-    if level is not None:
+    if level is not None and study.budget is not None:
         cost = sequence_cost(base.config, base.config.model)
         batch = batch_size or base.config.batch_size
         wanted = study.budget.sequences(level, cost)

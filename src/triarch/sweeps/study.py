@@ -47,8 +47,8 @@ class Corpus:
     @property
     def title(self) -> str:
         """What the corpus is called."""
-        if self.name or self.task:
-            return self.name or self.task
+        if given := self.name or self.task:
+            return given
         first = self.store or (self.files[0] if self.files else "")
         return re.sub(r"[^\w.+-]+", "_", PurePath(first).name.partition(".")[0]).strip("_") or "text"
 

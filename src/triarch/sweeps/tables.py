@@ -108,7 +108,12 @@ def _result(
     study: Study, run: PlannedRun, summary: dict, status: str, evaluations: Sequence[dict], config: dict
 ) -> dict[str, Any]:
     scoring = next((kind for kind in _COMPARABLE if any(row["scoring"] == kind for row in evaluations)), None)
-    row = {"run": run.name, "family": run.family, "size": run.size, "cell": run.name.removeprefix(f"{run.family}_")}
+    row: dict[str, Any] = {
+        "run": run.name,
+        "family": run.family,
+        "size": run.size,
+        "cell": run.name.removeprefix(f"{run.family}_"),
+    }
     row |= {"folder": run.owner, "status": status}
     row |= {column: summary.get(key) for column, key in _FROM_SUMMARY.items()}
     others = []

@@ -49,6 +49,7 @@ class Worker:
             process = self._ready()
         request = json.dumps({"arguments": list(arguments), "log": str(log)})
         try:
+            assert process.stdin is not None and process.stdout is not None
             process.stdin.write(request + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
@@ -69,6 +70,7 @@ class Worker:
     def close(self) -> None:
         """Ends the process, if there is one, and waits for it."""
         if self._process is not None:
+            assert self._process.stdin is not None and self._process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
             self._process.wait()

@@ -46,7 +46,7 @@ def _known(vocabulary: seqio.Vocabulary, extra: ExtraIds, owner: str) -> Tokeniz
     if isinstance(vocabulary, HuggingFaceVocabulary):
         return with_extra_ids(vocabulary.hugging_face, extra)
     if isinstance(vocabulary, seqio.ByteVocabulary):
-        made = _of_bytes(vocabulary, extra)
+        made: Tokenizer | None = _of_bytes(vocabulary, extra)
     elif isinstance(vocabulary, seqio.SentencePieceVocabulary):
         made = _of_sentencepiece(vocabulary, extra, owner)
     else:

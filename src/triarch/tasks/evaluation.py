@@ -209,7 +209,7 @@ class EvaluatedTask:
     def _rows(self, inferences: Mapping[str, Any], given: Mapping[Kind, Any]) -> list[dict[str, Any]]:
         rows = []
         for index, (example, one) in enumerate(zip(self.examples, self.requests, strict=True)):
-            row = {"index": index}
+            row: dict[str, Any] = {"index": index}
             if one.inputs:
                 row["input"] = self._text("inputs", example, one.inputs)
             row["target"] = inferences["targets"][index] if "targets" in inferences else None
@@ -284,6 +284,7 @@ def evaluate(tasks: Sequence[EvaluatedTask], outputs: TaskOutputs) -> dict[str, 
     for task in tasks:
         predicted, of_predicted = predictions.get(task.name), None
         if task.needs_prediction_scores:
+            assert predicted is not None
             rows = task.predicted(predicted)
             asked = [
                 dataclasses.replace(one, targets=tuple(row))

@@ -235,6 +235,7 @@ def _of_sentencepiece(base: SentencePieceTokenizer, names: _Names) -> tokenizers
         raise UserError("two pieces of its vocabulary have the same name")
     fallback = proto.trainer_spec.byte_fallback
     unknown = names.unknown
+    assert unknown is not None  # Every SentencePiece model has one.
     if proto.trainer_spec.model_type == model_pb2.TrainerSpec.UNIGRAM:
         made = _unigram(proto, vocabulary, text_ids, unknown, fallback)
     elif proto.trainer_spec.model_type in (model_pb2.TrainerSpec.BPE, model_pb2.TrainerSpec.CHAR):

@@ -20,6 +20,8 @@ def check_adapter(config: RunConfig) -> None:
     from triarch.models.network import specs
 
     adapter = config.adapter
+    if adapter is None:
+        return
     adapter.validate()
     for field in ("train_only", "frozen"):
         if getattr(config, field):

@@ -10,7 +10,7 @@ from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
-from triarch.objectives.contrastive.contrast import Contrast
+from triarch.objectives.contrastive.groups import TextGroups
 from triarch.objectives.distillation.distill import Distill
 from triarch.objectives.mntp import MNTP
 from triarch.sharding import AxisRules, MeshConfig
@@ -215,8 +215,8 @@ def validate(config: RunConfig) -> None:
             f"RunConfig.microbatches = {config.microbatches}: objective {config.objective.name} compares the examples "
             "of a batch with each other, so that it cannot be split: expected 1"
         )
-    if isinstance(config.objective, Contrast):
-        config.objective.check_batch(config.batch_size)
+    if isinstance(config.objective, TextGroups):
+        config.objective.check_batch(config.batch_size // config.microbatches)
     for field in ("init_encoder_from", "init_step", "init_optimizer", "init_data"):
         if config.init_from is None and getattr(config, field) not in (None, False):
             raise UserError(f"RunConfig.{field} = {getattr(config, field)!r}: of which run? set RunConfig.init_from")

@@ -101,6 +101,7 @@ class Run(Program):
         """
         if not isinstance(self.network, AdaptedNetwork):
             return stored
+        assert base is not None
         target = self.target.params
         found = base.base(target, Placement(self.mesh, self.config.rules), self.network)
         return stored._replace(params=self.network.completed(stored.params, found))

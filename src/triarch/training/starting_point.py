@@ -96,7 +96,7 @@ class StartingPoint:
             encoder = "" if self.encoder is None else f", the encoder from {self.encoder.folder}"
             cross = "as its self-attention" if self.adaptation.copies_cross else "afresh"
             taken = f"{taken}, made an encoder-decoder{encoder}; cross-attention begins {cross}"
-        if self.renamed is not None:
+        if self.renamed is not None and self.config is not None:
             taken = f"{taken}, under the mask of {'an encoder' if self.config.num_decoder_layers else 'a decoder'}"
         changed = f"; the network differs in {'; '.join(self.differences)}" if self.differences else ""
         return f"{taken}{changed}"
@@ -118,7 +118,7 @@ class StartingPoint:
         """
         taken = self._taken_over(target.params, placement, network)
         state = fresh._replace(params=network.completed(taken, fresh.params))
-        if self.optimizer:
+        if self.optimizer and self.checkpoint is not None:
             state = state._replace(opt_state=orbax_folder.restore(self.checkpoint / OPTIMIZER, target.opt_state))
         return state
 
@@ -182,6 +182,7 @@ def open_starting_point(config: RunConfig, store: TokenStore, workdir: Path | No
         missing, is one too many or has another shape (named); its vocabulary is known and is not the store's; the run
         has no such checkpoint, or its optimizer's state is another.
     """
+    assert config.init_from is not None
     folder = Path(config.init_from)
     taken = None if workdir is None else read_taken(workdir)
     pinned = config if taken is None or not is_run(folder) else dataclasses.replace(config, init_step=taken["step"])

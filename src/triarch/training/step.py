@@ -71,6 +71,7 @@ class TrainStep:
         return None if self._seed is None else jax.jit(self._make_key, out_shardings=self._replicated)()
 
     def _make_key(self) -> jax.Array:
+        assert self._seed is not None
         # Of a stream of its own: from the seed itself come the parameters.
         return jax.random.fold_in(jax.random.key(self._seed), _DROPOUT_STREAM)
 

@@ -7,16 +7,10 @@ import json
 import numpy as np
 import pytest
 
-import triarch
 from tests.prepare.test_groups import prepare, rows_of, write_rows
-from tests.tokenizers import huggingface
 from tests.training import tiny
-from triarch.cli.main import main
 from triarch.objectives import Contrast
-from triarch.training import DataConfig, train
-from triarch.training.inputs import open_inputs
-from triarch.training.optimizers.optimizer import AdamW
-from triarch.training.optimizers.schedules import Constant
+from triarch.training import train
 
 _SCRIPT = """
 import json, sys
@@ -67,53 +61,14 @@ def test_twenty_steps_are_those_of_sentence_transformers(tmp_path):
     pytest.importorskip("transformers")
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    from tests.interchange.huggingface import parity
-    from tests.interchange.huggingface.families.encoders import test_bert
+    from tests.training.tuning.contrastive_parity import of_bert, steps_of_library
 
-    body = huggingface.write_folder(tmp_path / "bert", "bert", tokenizer_config={"model_max_length": 16})
-    options = test_bert.BASE | dict(vocab_size=huggingface.LAYOUTS["bert"]().get_vocab_size())
-    options |= dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=32)
-    parity.make("BertModel", "BertConfig", **options).save_pretrained(body)
-    rng = np.random.default_rng(0)
-
-    def text():
-        return " ".join("".join(rng.choice(list("brownfximp"), 4)) for _ in range(2))
-
-    rows = [{"query": text(), "positive": text(), "negative": text()} for _ in range(160)]
-    path = write_rows(tmp_path / "rows.jsonl", rows)
-    flags = ["--negative_fields=negative", f"--vocabulary={body}", "--validation_fraction=0"]
-    lengths = ["--max_query=14", "--max_passage=14"]
-    assert main(["prepare", "--task=groups", f"--files={path}", "--passage_field=positive", *flags, *lengths,
-                 f"--output={tmp_path / 'store'}"]) == 0  # fmt: skip
-    assert main(["import", str(body), f"--output={tmp_path / 'export'}"]) == 0
-    loaded = triarch.load(tmp_path / "export")
-    config = tiny.run_config(
-        "", model=loaded.config, objective=Contrast(14, 14, 1), data=DataConfig(42, str(tmp_path / "store")),
-        optimizer=AdamW(Constant(1e-3), weight_decay=0.0, max_grad_norm=None, epsilon=1e-8, beta1=0.9, beta2=0.999),
-        steps=20, batch_size=8, init_from=str(tmp_path / "export"),
-    )  # fmt: skip
+    body = of_bert(tmp_path)
+    config = body.config(body.rows(160), Contrast(14, 14, 1))
     train(config, tmp_path / "run", "")
     ours = tiny.losses(tmp_path / "run")
-    inputs = open_inputs(config)
-    batches, reader = inputs.training(), inputs.stores[0].split("train")
     # Of a bare body the mean over all tokens.
-    model = library.SentenceTransformer(str(body), device="cpu")
-    loss = MultipleNegativesRankingLoss(model, scale=20.0)
-    torch = parity.torch
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, eps=1e-8, betas=(0.9, 0.999))
-    cls, sep = (loaded.tokenizer.info.special[name] for name in ("bos", "eos"))
-    model.train()
-    for step in range(20):
-        features = []
-        examples = [reader[one.index] for one in batches.example_ids(step)]
-        for number in (1, 2, 3):
-            texts = [[cls, *one["tokens"][one["segment_ids"] == number].tolist(), sep] for one in examples]
-            longest = max(map(len, texts))
-            ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts])
-            mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
-            features.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)})
-        value = loss(features, None)
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
-        assert ours[step + 1] == pytest.approx(value.item(), abs=1e-4)
+    model = library.SentenceTransformer(str(body.folder), device="cpu")
+    wanted = steps_of_library(body, config, model, MultipleNegativesRankingLoss(model, scale=20.0))
+    for step, value in enumerate(wanted, 1):
+        assert ours[step] == pytest.approx(value, abs=1e-4)

@@ -63,6 +63,7 @@ def configurables() -> dict[str, type]:
     from triarch.sweeps.shapes import Ladder
     from triarch.sweeps.sizes import Size
     from triarch.sweeps.study import Corpus, Study
+    from triarch.sweeps.tuning.suite import LabelSuite, LabelTask
     from triarch.training import config
     from triarch.training.optimizers.optimizer import OPTIMIZERS
     from triarch.training.optimizers.schedules import SCHEDULES
@@ -74,7 +75,7 @@ def configurables() -> dict[str, type]:
         *(MeshConfig, AxisRules, ParameterRules, ActivationRules),
         *OBJECTIVES.values(),
         *OPTIMIZERS.values(),
-        *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite),
+        *(Study, Corpus, Size, Ladder, IsoFlop, TokensPerParameter, FixedTokens, TaskSuite, LabelSuite, LabelTask),
         *SCHEDULES.values(),
     ]
     own = {cls.__name__: cls for cls in classes}
@@ -135,6 +136,11 @@ def build(name: str) -> Any:
       UserError: a required field was set nowhere, or a value does not fit.
     """
     return _values.build(name)
+
+
+def is_bound(name: str) -> bool:
+    """Returns whether the parsed gin binds a field, such as "LabelSuite.models"."""
+    return bool(_values.bound(*name.split(".")))
 
 
 def build_field(name: str) -> Any | None:

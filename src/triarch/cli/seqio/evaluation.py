@@ -121,9 +121,10 @@ def read_lengths(text: str | None) -> dict[str, int] | None:
     if text is None:
         return None
     found = [re.fullmatch(r"\s*(\w+)=([1-9]\d{0,8})\s*", part) for part in text.split(",")]
+    lengths = {one[1]: int(one[2]) for one in found if one is not None}
     if not all(found):
         raise UserError(f"--seqio_lengths={text}: expected lengths of features, as inputs=512,targets=62")
-    return {one[1]: int(one[2]) for one in found}
+    return lengths
 
 
 def _checkpoint(

@@ -165,7 +165,7 @@ def _overlap(path: Path, model: LoadedModel, tokenizer: Any, questions: Sequence
     prompts: dict[str, list[str]] = {}
     for question in questions:
         prompts.setdefault(question.task, []).append(question.inputs)
-    trained, end = Trained.of(path, prompts), model.vocabulary["special"]["eos"]
+    trained, end = Trained.of(path, prompts), model.known_vocabulary["special"]["eos"]
     found = {task: trained.equal_inputs(own, tokenizer, end) for task, own in prompts.items()}
     equal = {task: count for task, count in found.items() if count}
     warn(path, trained.tasks, equal)

@@ -173,4 +173,5 @@ def _print(found: dict[str, AttentionSummary]) -> None:
 
 
 def _mean(values: Sequence[float | None]) -> str:
-    return decimals(None if None in values else float(np.mean(values)), 3)
+    known = [value for value in values if value is not None]
+    return decimals(float(np.mean(known)) if len(known) == len(values) else None, 3)

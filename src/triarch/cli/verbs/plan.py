@@ -130,6 +130,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             plan, trials = _planned(args, config, topology, say, keep, lengths), []
         else:
             trials, left = _searched(args, config, topology, say, keep, lengths)
+            assert trials[0].plan is not None  # Those that came to something stand first.
             plan = trials[0].plan
     print("\n".join(lines(plan)))
     if not args.search:
@@ -252,6 +253,7 @@ def lines(plan: Plan) -> list[str]:
     if plan.estimate is None:
         return [*text, f"compile        {_compiled(plan)}"]
     flops, seconds = plan.model_flops_per_step, plan.estimate
+    assert plan.temp_bytes is not None and plan.collectives is not None  # Known where an estimate is.
     own, compiled = flops["train"] / plan.num_devices, plan.hlo_flops_per_device
     useful = f", {own / compiled:.0%} of them the model's" if compiled else ""
     text += [

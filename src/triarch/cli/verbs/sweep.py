@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from triarch.cli import label_suites
 from triarch.cli.fleets import check_fleet_flags, chosen_runs, open_fleet, run_fleet
+from triarch.cli.gin import files as gin_files
 from triarch.cli.gin.files import add_binding_argument
 from triarch.cli.outputs import check_file, check_folder
 from triarch.errors import UserError
@@ -35,8 +37,13 @@ of sbatch (partition=tpu, time=24:00:00); for kueue image, claim (the persistent
 accelerator (v5e-8), spot, cpu, memory; for ray address, cpus, gpus, resources (TPU=4), program. `triarch describe
 --gin_file=STUDY` says what the runs are and cost. A size named in Study.sizes is a file FAMILY/SIZE.gin beside the
 study or, failing that, models/FAMILY/SIZE.gin; Study.settings is looked for beside the study too. Modules named in
-Study.modules must be named with --module as well: a gin file imports nothing."""
+Study.modules must be named with --module as well: a gin file imports nothing.
+
+A file that describes a LabelSuite (suites/glue.gin, suites/glue_grid.gin) tunes models on labelled tasks over rates,
+epochs and seeds, and prints mean and spread over seeds."""
 EXAMPLE = """  triarch sweep --study=experiments/redllm_vs_decllm/laptop.gin --output=runs/laptop
+  triarch sweep --study=suites/glue.gin --gin.LabelSuite.data=glue --gin.LabelSuite.models="('exports/modernbert',)" \\
+      --output=runs/glue
   triarch sweep --study=study.gin --output=/shared/study --fleet=slurm --fleet_option=partition=tpu
   triarch sweep --study=experiments/redllm_vs_decllm/paper.gin --output=gs://bucket/paper --commands=paper.sh"""
 
@@ -73,6 +80,9 @@ def run(args: argparse.Namespace) -> dict:
     if args.commands:
         check_file("commands", args.commands)
     check_folder("output", args.output)
+    gin_files.parse([args.study], args.gin_bindings)
+    if gin_files.is_bound(f"{label_suites.SUITE}.tasks"):
+        return label_suites.run(args)
     check_fleet_flags(args)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
@@ -168,16 +178,17 @@ def _run(
                 run_fleet(engine, args, study.attempts, ledger, table.show, chains, names, work)
     finally:
         tables.write_tables(study, runs, output, made_with)
-    seconds = sum(ledger.seconds().values())
-    _describe(study, runs, prepare, every, made_with, output, seconds)
+    seconds, elapsed = sum(ledger.seconds().values()), ledger.elapsed()
+    times = {"seconds": seconds, "elapsed": elapsed}
+    _describe(study, runs, prepare, every, made_with, output, times)
     whole = all(stage.done for chain in every.values() for stage in chain)
     ending = "study finished" if whole else "the rest of the study is still to come" if not args.detach else "handed in"
-    print(f"\n{ending}; its stages took {seconds:.0f} s one after another, all attempts together")
+    print(f"\n{ending}; its stages took {elapsed:.0f} s, {seconds:.0f} s added up, all attempts together")
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
     exports = [str(stages.export_folder(run, output)) for run in runs] if study.exports else []
     if exports:
         print(f"exports: {output / 'exports'}/ ({', '.join(run.owner for run in runs)})")
-    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
+    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, **times}
 
 
 def _made_with(study: Study, runs: Sequence[PlannedRun], store: TokenStore, output: Path) -> dict[str, dict]:
@@ -201,7 +212,13 @@ def _make_folder(output: Path) -> None:
 
 
 def _describe(
-    study: Study, runs: Sequence[PlannedRun], prepare: list, chains: dict, made_with: dict, output: Path, seconds: float
+    study: Study,
+    runs: Sequence[PlannedRun],
+    prepare: list,
+    chains: dict,
+    made_with: dict,
+    output: Path,
+    times: dict[str, float],
 ) -> None:
     """Writes `study.json`, which the report reads: what was run, and what made every run's numbers."""
     stages = [*prepare, *(stage for chain in chains.values() for stage in chain)]
@@ -211,7 +228,7 @@ def _describe(
         "question": study.question,
         "labels": dict(zip(study.families, study.labels, strict=True)),
         "commands": [stage.command for stage in stages],
-        "seconds": seconds,
+        **times,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "made_with": {run.name: made_with[run.name] for run in runs},
     }

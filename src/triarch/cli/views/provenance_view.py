@@ -53,7 +53,8 @@ def origins(store: TokenStore, split: str, examples: Sequence[int]) -> list[list
     names = [field.name for field in dataclasses.fields(pieces)]
     found: list[list[dict[str, Any]]] = [[] for _ in examples]
     for values in zip(*(getattr(pieces, name).tolist() for name in names), strict=True):
-        row = {name: None if value == MISSING else value for name, value in zip(names, values, strict=True)}
-        row |= {"source": provenance.sources[row["source"]], "part": PART_NAMES[row["part"]]}
-        found[row.pop("place")].append(row)
+        own = dict(zip(names, values, strict=True))
+        row = {name: None if value == MISSING else value for name, value in own.items() if name != "place"}
+        row |= {"source": provenance.sources[own["source"]], "part": PART_NAMES[own["part"]]}
+        found[own["place"]].append(row)
     return found

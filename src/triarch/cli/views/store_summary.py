@@ -57,7 +57,8 @@ def _layout(manifest: StoreManifest) -> str:
     if manifest.layout == "groups":
         told = manifest.source["groups"]
         negatives = f", {told['num_negatives']} hard negatives" if told["num_negatives"] else ""
-        return f"queries of {told['query_length']:,} tokens, passages of {told['passage_length']:,}{negatives}"
+        scores = ", scores of a teacher" if manifest.labels is not None else ""
+        return f"queries of {told['query_length']:,} tokens, passages of {told['passage_length']:,}{negatives}{scores}"
     if manifest.labels is not None:
         return f"labelled texts of at most {manifest.window:,} tokens, {_labels(manifest.labels)}"
     if manifest.lengths is None:

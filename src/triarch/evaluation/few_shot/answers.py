@@ -80,10 +80,11 @@ class Answers:
         """Keeps an answer: it outlives the process from now on."""
         key = _key(kind, arguments)
         self._known[key] = answer
-        if self._file is not None:
-            self._write([key, answer])
+        self._write([key, answer])
 
     def _write(self, value: Any) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps(value).encode() + b"\n")
         self._file.flush()
 

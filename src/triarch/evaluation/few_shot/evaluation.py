@@ -210,7 +210,7 @@ def _reader(
     if options.add_bos is not None:
         if model.config.architecture == "encoder-decoder":
             raise UserError("--add_bos is for models with one side: a decoder beside an encoder always has its start")
-        frame = frame.with_bos(options.add_bos, SpecialTokens.from_manifest(model.vocabulary["special"]).bos)
+        frame = frame.with_bos(options.add_bos, SpecialTokens.from_manifest(model.known_vocabulary["special"]).bos)
     return Reader(tokenizer, frame, model.config.architecture)
 
 
@@ -238,7 +238,7 @@ def _identity(model: LoadedModel, reader: Reader, options: FewShotOptions) -> di
     return {
         "parameters": parameter_checksums(model),
         "network": repr(model.config),
-        "vocabulary": model.vocabulary["fingerprint"],
+        "vocabulary": model.known_vocabulary["fingerprint"],
         "reading": {
             "frame": dataclasses.asdict(reader.frame),
             "max_length": max_length_of(model, options.max_length),

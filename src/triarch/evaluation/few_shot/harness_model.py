@@ -157,7 +157,7 @@ class HarnessModel(LM):
         self, prompts: list[list[int]], settings: GenerationSettings, stop_texts: StopTexts | None, first_row: int
     ) -> list[list[int]]:
         if self.model.config.architecture == "encoder-only":
-            mask = self.model.vocabulary["special"]["mask"]
+            mask = self.model.known_vocabulary["special"]["mask"]
             if mask is None:
                 raise UserError(f"{self.model.path}: its vocabulary has no mask token, which an encoder writes with")
             after = self.reader.frame.after

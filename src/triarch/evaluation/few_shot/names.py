@@ -32,7 +32,7 @@ def check_names(names: Iterable[str], include_paths: Sequence[Path], task_data: 
     if not unknown:
         return
     package = find_spec("lm_eval")
-    if package is None:
+    if package is None or package.origin is None:
         raise UserError("tasks need the package lm_eval: install triarch[eval]")
     known |= set(names_in(Path(package.origin).parent / "tasks"))
     for name in unknown:

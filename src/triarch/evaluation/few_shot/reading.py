@@ -61,6 +61,7 @@ class Frame:
           UserError: the vocabulary is unknown.
         """
         conventions = Conventions.of(model, tokenizer_frame=tokenizer_frame)
+        assert model.vocabulary is not None  # `Conventions.of` refuses a model without.
         special = SpecialTokens.from_manifest(model.vocabulary["special"])
         architecture = model.config.architecture
         read_first = conventions.decoder_start if architecture == "decoder-only" else ()

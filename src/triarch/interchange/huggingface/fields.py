@@ -25,6 +25,19 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 
+# What BERT and BART kept of the first Transformer (arXiv 1706.03762), in the fields of `ModelConfig`.
+ORIGINAL_TRANSFORMER: dict[str, Any] = {
+    "gated_mlp": False,
+    "mlp_bias": True,
+    "norm": "layernorm",
+    "norm_bias": True,
+    "norm_position": "post",
+    "final_norm": False,
+    "attention_bias": True,
+    "position_encoding": "learned",
+    "embedding_norm": True,
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorFacts:
@@ -248,7 +261,7 @@ def rope_parameters(base: float, scaling: RopeScaling | None) -> dict[str, Any]:
     """Returns what `ConfigFields.rope` reads."""
     if scaling is None:
         return {"rope_type": "default", "rope_theta": base}
-    fields = {"rope_type": scaling.kind, "rope_theta": base, "factor": scaling.factor}
+    fields: dict[str, Any] = {"rope_type": scaling.kind, "rope_theta": base, "factor": scaling.factor}
     if scaling.kind in ("llama3", "yarn"):
         fields["original_max_position_embeddings"] = scaling.original_length
     if scaling.kind == "llama3":
@@ -262,8 +275,9 @@ def rope_parameters(base: float, scaling: RopeScaling | None) -> dict[str, Any]:
 
 def original_length(scaling: RopeScaling | None) -> dict[str, Any]:
     """Returns the key beside `rope_parameters` that the one scaling needs which counts from the model's own length."""
-    is_dynamic = scaling is not None and scaling.kind == "dynamic"
-    return {"max_position_embeddings": scaling.original_length} if is_dynamic else {}
+    if scaling is None or scaling.kind != "dynamic":
+        return {}
+    return {"max_position_embeddings": scaling.original_length}
 
 
 def activation_name(ours: str, tanh: str = "gelu_pytorch_tanh") -> str:

@@ -319,7 +319,7 @@ def _check(
         if name not in expected and name not in optional:
             place = f"has no place in the {family.class_name} that its {CONFIG} describes"
             raise UserError(f"{entry.file}: tensor {name!r} {list(entry.shape)} {place}")
-        shape = expected.get(name, optional.get(name))
+        shape = expected[name] if name in expected else optional[name]
         if entry.shape != shape:
             shapes = f"has shape {list(entry.shape)}, its {CONFIG} makes it {list(shape)}"
             raise UserError(f"{entry.file}: tensor {name!r} {shapes}")

@@ -160,9 +160,9 @@ def exported(family: Family, model: StoredModel) -> Family | None:
 
     None where the family has no such class.
     """
-    objective = model.origin.objective
+    objective = model.origin.objective or {}
     make_head = kept_head(objective, model.config, str(model.path))
-    kind = BODY if make_head is None else TOKENS if objective["class"] == _TOKEN_OBJECTIVE else TEXTS
+    kind = BODY if make_head is None else TOKENS if objective.get("class") == _TOKEN_OBJECTIVE else TEXTS
     variant = next((one for one in VARIANTS.get(family.name, ()) if one.kind == kind), None)
     if variant is None:
         return None
@@ -170,6 +170,7 @@ def exported(family: Family, model: StoredModel) -> Family | None:
         has_pooler = variant.head and "head/dense" in orbax_folder.shapes(model.parameters)
         return _bare(_derived(family, variant, "tanh", HeadForm("tanh", 0) if has_pooler else None, None))
     head = make_head.of(model.config)
+    assert head.form is not None  # Nothing is left open now.
     if variant.bias != head.bias or (head.form, variant.form) not in ((variant.form,) * 2, ("norm", "prediction")):
         return None
     usual = "cls" if model.config.architecture == "encoder-only" else "last"
@@ -216,7 +217,7 @@ def names_of_labels(origin: Origin) -> tuple[str, ...] | None:
     names = ((origin.source or {}).get("labels") or {}).get("names")
     if names is not None:
         return tuple(map(str, names))
-    return label_names(origin.source.get("config") or {}) if origin.is_imported else None
+    return label_names((origin.source or {}).get("config") or {}) if origin.is_imported else None
 
 
 def label_names(fields: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -105,7 +105,8 @@ def read_index(path: Path) -> Index:
         folder.
     """
     root = _unpacked(path)
-    state, version = root, VERSIONS[-1]
+    state: Any = root
+    version: Any = VERSIONS[-1]
     if "optimizer" in root:
         state, version = root["optimizer"], root.get("version")
         if version not in VERSIONS:
@@ -223,7 +224,7 @@ def _folder_name(path: Any, where: str) -> str:
 def _joined(chunks: Mapping[str, Any], where: str) -> np.ndarray:
     """Returns an array that flax took apart because it is large."""
     shape, parts = (_in_order(chunks.get(key)) for key in ("shape", "chunks"))
-    if not _is_shape(shape) or not parts or not all(isinstance(part, np.ndarray) for part in parts):
+    if shape is None or not _is_shape(shape) or not parts or not all(isinstance(part, np.ndarray) for part in parts):
         raise UserError(f"{where}: an array in chunks without its shape or its chunks")
     flat = np.concatenate([part.reshape(-1) for part in parts])
     if flat.size != math.prod(shape):

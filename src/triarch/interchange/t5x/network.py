@@ -194,7 +194,7 @@ def _num_layers(tensors: T5xTensors) -> dict[str, int]:
 def _activations(said: Said | None, matrices: int) -> tuple[str, tuple[str, ...]]:
     """Returns Hugging Face's name of the feed-forward's activation, and what was assumed."""
     given = None if said is None else said.values.get("mlp_activations")
-    if given is None:
+    if said is None or given is None:
         default = _DEFAULTS[matrices]
         where = "no gin file beside it says" if said is None else f"{said.where} does not say"
         note = f"mlp_activations = {default!r} is assumed, as T5 1.{matrices - 1} has it: {where}"
@@ -210,7 +210,9 @@ def _activations(said: Said | None, matrices: int) -> tuple[str, tuple[str, ...]
 
 
 def _check_said(said: Said | None, found: Mapping[str, Any]) -> None:
+    if said is None:
+        return
     for name, value in found.items():
-        given = value if said is None else said.values.get(name, value)
+        given = said.values.get(name, value)
         if given != value:
             raise UserError(f"{said.where}: T5Config.{name} = {given!r}, but the checkpoint's shapes make it {value!r}")

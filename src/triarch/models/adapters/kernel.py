@@ -46,7 +46,7 @@ class AdaptedKernel:
     @property
     def sum(self) -> jax.Array:
         """W + scale A B."""
-        return self.values if self.down is None else self.values + self.scale * (self.down @ self.up)
+        return self.values if self.down is None or self.up is None else self.values + self.scale * (self.down @ self.up)
 
     def multiplied(self, product: Product, x: jax.Array) -> jax.Array:
         """Returns product(x, W) + scale product(product(x, A), B), for whatever multiplies by kernels."""
@@ -55,7 +55,7 @@ class AdaptedKernel:
             y = jax.checkpoint(lambda x, base: product(x, base.values().astype(x.dtype)))(x, self.base)
         else:
             y = product(x, self.base)
-        if self.down is None:
+        if self.down is None or self.up is None:
             return y
         inner = dropped(x, None if self.keys is None else self.keys.within(self.number), "adapter")
         return y + self.scale * product(product(inner, self.down), self.up)

@@ -69,8 +69,8 @@ class Attention(Mixer):
     def _heads(
         self, projected: jax.Array, heads: int, axis: str, norm: Norm | None
     ) -> Float[Array, "batch length heads head_dim"]:
-        of_all = norm is not None and self.config.qk_norm == "all_heads"
-        projected = norm(projected) if of_all else projected
+        of_all = self.config.qk_norm == "all_heads"
+        projected = norm(projected) if norm is not None and of_all else projected
         split = projected.reshape(*projected.shape[:-1], heads, self.config.head_dim)
         split = split if norm is None or of_all else norm(split)
         return self.constrain(split, ("batch", "length", axis, None))

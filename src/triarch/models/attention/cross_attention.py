@@ -23,7 +23,7 @@ class CrossAttentionMixer(Attention):
     def __call__(
         self, x: Float[Array, "batch length d_model"], context: StackContext
     ) -> Float[Array, "batch length d_model"]:
-        memory, scores = context.memory, self.scores()
+        memory, scores = _memory(context), self.scores()
 
         def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
             return context.attend(self._query(query, memory), *self._keys(key, value, memory), memory.mask, scores)
@@ -35,7 +35,7 @@ class CrossAttentionMixer(Attention):
     def prefill(
         self, x: Float[Array, "batch length d_model"], context: StackContext, capacity: int
     ) -> tuple[Float[Array, "batch length d_model"], KeyValues]:
-        memory = context.memory
+        memory = _memory(context)
         query = self._query(self._projected_query(x), memory)
         key, value = self._keys(*self._projected_memory(memory), memory)
         attended = context.attend(query, key, value, memory.mask, self.scores())
@@ -44,9 +44,11 @@ class CrossAttentionMixer(Attention):
     def extend(
         self, x: Float[Array, "batch count d_model"], kept: KeyValues, context: StackContext
     ) -> tuple[Float[Array, "batch count d_model"], KeyValues]:
-        memory = context.memory
+        memory = _memory(context)
         query = self._query(self._projected_query(x), memory)
-        attended = attend_to_kept(query, kept, (memory.mask.key_segments > 0)[:, None, None], self.scores())
+        segments = memory.mask.key_segments
+        assert segments is not None
+        attended = attend_to_kept(query, kept, (segments > 0)[:, None, None], self.scores())
         return self.project_back(attended), kept
 
     def reorder(self, kept: KeyValues, rows: Int[Array, " batch"]) -> KeyValues:
@@ -57,6 +59,7 @@ class CrossAttentionMixer(Attention):
         return self.queries(affine(x, self.query, self.query_bias))
 
     def _projected_memory(self, memory: Memory) -> tuple[jax.Array, jax.Array]:
+        assert memory.states is not None
         return self.keys_values(*affines(memory.states, (self.key, self.key_bias), (self.value, self.value_bias)))
 
     def _query(self, query: jax.Array, memory: Memory) -> jax.Array:
@@ -66,3 +69,9 @@ class CrossAttentionMixer(Attention):
     def _keys(self, key: jax.Array, value: jax.Array, memory: Memory) -> tuple[jax.Array, jax.Array]:
         key, value = self.normed(key, value)
         return key if memory.key_angles is None else rotate(key, memory.key_angles), value
+
+
+def _memory(context: StackContext) -> Memory:
+    """Returns the encoder's output, which stacks with cross-attention are given."""
+    assert context.memory is not None
+    return context.memory

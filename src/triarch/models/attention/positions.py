@@ -57,6 +57,7 @@ def rotary_angles(
     scaling = rope.scaling
     if scaling is not None and scaling.kind == "dynamic":
         lengths = text_lengths(positions, None) if lengths is None else lengths
+        assert scaling.original_length is not None
         growth = jnp.maximum(1.0, scaling.factor * (lengths / scaling.original_length) - (scaling.factor - 1.0))
         frequencies = frequencies / growth[:, None, None, None] ** jnp.asarray(rope.exponents(head_dim))
     angles = positions[..., None, None] * frequencies

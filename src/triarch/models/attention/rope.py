@@ -62,12 +62,14 @@ class Rope:
         """Returns radians a token, float64[width / 2], fastest first; of "dynamic", those of short texts."""
         width = self.width(head_dim)
         frequencies = self.base ** -(np.arange(0, width, 2) / width)
-        kind = None if self.scaling is None else self.scaling.kind
-        if kind == "linear":
-            return frequencies / self.scaling.factor
-        if kind == "llama3":
-            return _llama3(frequencies, self.scaling)
-        return _yarn(frequencies, self.scaling, self.base) if kind == "yarn" else frequencies
+        scaling = self.scaling
+        if scaling is None:
+            return frequencies
+        if scaling.kind == "linear":
+            return frequencies / scaling.factor
+        if scaling.kind == "llama3":
+            return _llama3(frequencies, scaling)
+        return _yarn(frequencies, scaling, self.base) if scaling.kind == "yarn" else frequencies
 
     def exponents(self, head_dim: int) -> np.ndarray:
         """Returns the power of a grown base's growth that each frequency is divided by, float64[width / 2]."""
@@ -85,6 +87,7 @@ class Rope:
 
 
 def _llama3(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+    assert scaling.original_length and scaling.high_freq_factor and scaling.low_freq_factor  # Checked with the config.
     turns = scaling.original_length * frequencies / (2 * np.pi)
     span = scaling.high_freq_factor - scaling.low_freq_factor
     kept = np.clip((turns - scaling.low_freq_factor) / span, 0, 1)
@@ -93,10 +96,11 @@ def _llama3(frequencies: np.ndarray, scaling: RopeScaling) -> np.ndarray:
 
 def _yarn(frequencies: np.ndarray, scaling: RopeScaling, base: float) -> np.ndarray:
     pairs = np.arange(len(frequencies))
-    width = 2 * len(frequencies)
+    width, length = 2 * len(frequencies), scaling.original_length
+    assert length is not None
 
     def pair_of(turns: float) -> float:
-        return width * math.log(scaling.original_length / (turns * 2 * math.pi)) / (2 * math.log(base))
+        return width * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(base))
 
     first, last = pair_of(scaling.beta_fast), pair_of(scaling.beta_slow)
     if scaling.truncate:

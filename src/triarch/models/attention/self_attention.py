@@ -49,11 +49,12 @@ class SelfAttentionMixer(Attention):
     ) -> tuple[Float[Array, "batch count d_model"], KeyValues]:
         query, key, value = self._vectors(self._projected(x), self._angles(context))
         new, scores = KeyValues.of(key, value), self.scores(context.bias)
+        assert context.columns is not None
         attended, kept = attend_and_keep(query, new, kept, context.columns, self.window, scores)
         return self.project_back(attended), kept
 
     def _angles(self, context: StackContext) -> Angles | None:
-        return context.angles.get(self.rope)
+        return None if self.rope is None else context.angles.get(self.rope)
 
     def _projected(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         layers = (self.query, self.query_bias), (self.key, self.key_bias), (self.value, self.value_bias)

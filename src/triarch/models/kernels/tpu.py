@@ -64,7 +64,9 @@ def splash_attention(
         interpret=interpret,
     )
     if mask.prefix is not None:
-        allowed = jnp.broadcast_to(mask.dense(query.shape[1], key.shape[1])[:, 0], (*query.shape[:2], key.shape[1]))
+        dense = mask.dense(query.shape[1], key.shape[1])
+        assert dense is not None  # A prefix hides something.
+        allowed = jnp.broadcast_to(dense[:, 0], (*query.shape[:2], key.shape[1]))
         allowed = jnp.swapaxes(_padded(jnp.swapaxes(_padded(allowed, queries.shape[1]), 1, 2), keys.shape[1]), 1, 2)
         attended = _rows_of_their_own(queries, keys, values, allowed, make, constrain)
     else:

@@ -59,13 +59,12 @@ class Block(nnx.Module):
         setattr(self, f"{self.mixer_name}_norm", Norm(shape) if spec.mixer_norm and before else None)
         setattr(self, self.mixer_name, spec.mixer.build(site))
         setattr(self, f"post_{self.mixer_name}_norm", Norm(shape) if after else None)
-        has_cross = spec.cross is not None
+        has_cross, has_feed_forward = spec.cross is not None, spec.feed_forward is not None
         self.cross_norm = Norm(shape) if has_cross and before else None
-        self.cross_attention = spec.cross.build(site) if has_cross else None
+        self.cross_attention = None if spec.cross is None else spec.cross.build(site)
         self.post_cross_norm = Norm(shape) if has_cross and after else None
-        has_feed_forward = spec.feed_forward is not None
         self.mlp_norm = Norm(shape) if has_feed_forward and before else None
-        self.mlp = spec.feed_forward.build(site) if has_feed_forward else None
+        self.mlp = None if spec.feed_forward is None else spec.feed_forward.build(site)
         self.post_mlp_norm = Norm(shape) if has_feed_forward and after else None
 
     @property
@@ -140,5 +139,6 @@ class Block(nnx.Module):
         update = dropped(update, context.dropout, place)
         update = update if self.residual_factor == 1.0 else update * self.residual_factor
         if self.norm_position == "post":
+            assert norm is not None
             return self.constrain(norm(x + update), ("batch", "length", "embed"))
         return self.constrain(x + update, ("batch", "length", "embed"))

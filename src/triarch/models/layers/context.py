@@ -78,4 +78,5 @@ class StackContext:
         """Returns the context of one layer; its number matters only where something is left out."""
         if self.dropout is None:
             return self
+        assert number is not None
         return dataclasses.replace(self, dropout=self.dropout.within(number))

@@ -54,18 +54,22 @@ class ExpertLayer(nnx.Module):
         room = self.spec.room(x.shape[1])
         routed = x, weights.astype(x.dtype), chosen, self._kernels, self.activation, self.constrain
         y = dropless(*routed) if room is None else limited(*routed, room, context.mask.query_segments)
-        return y if self.shared_up is None else y + self._shared(x)
+        return (
+            y
+            if self.shared_up is None or self.shared_down is None
+            else y + self._shared(x, self.shared_up, self.shared_down)
+        )
 
     @property
     def _kernels(self) -> ExpertKernels:
         return ExpertKernels(self.up[...], None if self.gate is None else self.gate[...], self.down[...])
 
-    def _shared(self, x: jax.Array) -> jax.Array:
+    def _shared(self, x: jax.Array, up: nnx.Param, down: nnx.Param) -> jax.Array:
         """Returns what the expert that all tokens pass makes of them."""
         if self.shared_gate is None:
-            return project(self.activation(project(x, self.shared_up[...])[0]), self.shared_down[...])[0]
-        gate, up = project(x, self.shared_gate[...], self.shared_up[...])
-        return project(self.activation(gate) * up, self.shared_down[...])[0]
+            return project(self.activation(project(x, up[...])[0]), down[...])[0]
+        gate, projected = project(x, self.shared_gate[...], up[...])
+        return project(self.activation(gate) * projected, down[...])[0]
 
     def _add_losses(self, logits: jax.Array, shares: jax.Array, chosen: jax.Array, context: StackContext) -> None:
         """Adds the losses of this layer's router, means over the tokens that are not padding."""
@@ -81,5 +85,5 @@ class ExpertLayer(nnx.Module):
             ("balance_loss", self.spec.balance_loss, balance),
             ("router_z_loss", self.spec.router_z_loss, z),
         ):
-            if coefficient:
+            if coefficient and context.losses is not None:
                 context.losses[name] = coefficient * value

@@ -64,7 +64,9 @@ def decayed(
     carried = jnp.exp(total[:, :, -1])
     if continues is not None:
         padded = jnp.pad(continues, ((0, 0), (0, num_chunks * chunk - length)), constant_values=True)
-        document = numbered(padded).reshape(batch, num_chunks, chunk)
+        numbers = numbered(padded)
+        assert numbers is not None
+        document = numbers.reshape(batch, num_chunks, chunk)
         last = document[:, :, -1]
         same = (document[:, :, :, None] == document[:, :, None, :])[:, :, None, None]
         seen = seen & same

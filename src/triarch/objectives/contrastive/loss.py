@@ -1,4 +1,4 @@
-"""The loss of `Contrast`: vectors of a batch, some texts at a time, and the cross-entropy of their similarities."""
+"""The losses of groups of texts: vectors of a batch, some texts at a time, and what their similarities are to be."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from triarch.objectives.sums import Sums, WeightedSum
 if TYPE_CHECKING:
     from triarch.models import Transformer
     from triarch.objectives.contrastive.contrast import Contrast
+    from triarch.objectives.contrastive.groups import TextGroups
+    from triarch.objectives.contrastive.margin_mse import MarginMSE
 
 
 def ranking_loss(
@@ -27,6 +29,56 @@ def ranking_loss(
       batch: features of `Contrast`.
       key: a random key for each example, for dropout; None: nothing is left out.
       objective: pooling, similarity, temperature and so on.
+    """
+    rows, group = batch["passage_input_tokens"].shape[:2]
+    queries, passages = group_vectors(model, batch, key, objective)
+    exact = jax.lax.Precision.HIGHEST
+    logits = jnp.einsum("qd,pd->qp", queries, passages, precision=exact) / objective.temperature
+    own = jnp.arange(rows) * group
+    masked = _false_negatives(batch["query_hash"], batch["passage_hash"])
+    logits = jnp.where(masked, -jnp.inf, logits)
+    losses, is_first = _cross_entropy(logits, own)
+    if objective.symmetric:
+        # From passages to queries: the hard negatives answer none.
+        back = logits[:, own].T
+        losses = (losses + _cross_entropy(back, jnp.arange(rows))[0]) / 2
+    weight = jnp.float32(rows)
+    total = losses.sum()
+    return total, Sums({"loss": WeightedSum(total, weight), "accuracy": WeightedSum(is_first.sum(), weight)})
+
+
+def margin_loss(
+    model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None, objective: MarginMSE
+) -> tuple[jax.Array, Sums]:
+    """Returns the summed squared difference of a batch's margins and its teacher's, and what it is made of.
+
+    Args:
+      model: of any architecture.
+      batch: features of `MarginMSE`; `label`, float32[rows, negatives], the teacher's margins.
+      key: a random key for each example, for dropout; None: nothing is left out.
+      objective: pooling, similarity and so on.
+    """
+    rows, group = batch["passage_input_tokens"].shape[:2]
+    queries, passages = group_vectors(model, batch, key, objective)
+    exact = jax.lax.Precision.HIGHEST
+    scores = jnp.einsum("qd,qgd->qg", queries, passages.reshape(rows, group, -1), precision=exact)
+    margins = scores[:, :1] - scores[:, 1:]
+    weight = jnp.float32(margins.size)
+    total = jnp.square(margins - batch["label"]).sum()
+    is_higher = (margins > 0).astype(jnp.float32).sum()
+    return total, Sums({"loss": WeightedSum(total, weight), "accuracy": WeightedSum(is_higher, weight)})
+
+
+def group_vectors(
+    model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None, objective: TextGroups
+) -> tuple[Float[Array, "rows d_model"], Float[Array, "texts d_model"]]:
+    """Returns the vectors of a batch's queries, and those of each one's passage and hard negatives in turn.
+
+    Args:
+      model: of any architecture.
+      batch: features of groups of texts.
+      key: a random key for each example, for dropout; None: nothing is left out.
+      objective: pooling, similarity and so on.
     """
     rows, group = batch["passage_input_tokens"].shape[:2]
     keys = None if key is None else jax.vmap(lambda one: jax.random.split(one, 1 + group))(key)
@@ -44,19 +96,7 @@ def ranking_loss(
         None if keys is None else keys[:, 1:].reshape(rows * group),
         objective,
     )
-    exact = jax.lax.Precision.HIGHEST
-    logits = jnp.einsum("qd,pd->qp", queries, passages, precision=exact) / objective.temperature
-    own = jnp.arange(rows) * group
-    masked = _false_negatives(batch["query_hash"], batch["passage_hash"])
-    logits = jnp.where(masked, -jnp.inf, logits)
-    losses, is_first = _cross_entropy(logits, own)
-    if objective.symmetric:
-        # From passages to queries: the hard negatives answer none.
-        back = logits[:, own].T
-        losses = (losses + _cross_entropy(back, jnp.arange(rows))[0]) / 2
-    weight = jnp.float32(rows)
-    total = losses.sum()
-    return total, Sums({"loss": WeightedSum(total, weight), "accuracy": WeightedSum(is_first.sum(), weight)})
+    return queries, passages
 
 
 def text_vectors(
@@ -64,7 +104,7 @@ def text_vectors(
     tokens: Int[Array, "texts length"],
     real: Int[Array, "texts length"],
     keys: Any,
-    objective: Contrast,
+    objective: TextGroups,
 ) -> Float[Array, "texts d_model"]:
     """Returns the vectors of texts, `objective.chunk` of them embedded at a time.
 

@@ -76,7 +76,7 @@ class ClassifierHead(nnx.Module):
         d_model = shape.d_model
         std = parameters.kernel_std(shape, d_model)
         self.form = form.form
-        self.activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}.get(form.form, ACTIVATIONS[shape.activation])
+        self.activation = {"tanh": jnp.tanh, "relu": jax.nn.relu}.get(form.form or "", ACTIVATIONS[shape.activation])
         has_dense, has_bias = form.form in ("tanh", "relu", "norm"), form.form in ("tanh", "relu")
         ratio = shape.width_ratio
         size = d_model, d_model
@@ -92,6 +92,7 @@ class ClassifierHead(nnx.Module):
         """Returns what the output matrix is applied to, float32[batch, length, d_model]."""
         x = states.astype(jnp.float32)
         if self.form == "prediction":
+            assert model.prediction_head is not None
             return model.prediction_head(x)
         if self.dense is None:
             return x
@@ -100,6 +101,7 @@ class ClassifierHead(nnx.Module):
 
     def logits(self, hidden: Float[Array, "batch length d_model"]) -> Float[Array, "batch length labels"]:
         """Returns float32 scores."""
+        assert self.output is not None
         return affine(hidden, self.output, self.output_bias)
 
 

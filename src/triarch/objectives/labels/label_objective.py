@@ -60,7 +60,7 @@ class LabelObjective:
 
     def check_labels(self, labels: StoreLabels | None, store: str) -> None:
         """Raises UserError unless the labels of a store, as its manifest has them, are those that this learns."""
-        owner, found = type(self).__name__, None if labels is None else labels.kind
+        owner, found = type(self).__name__, "" if labels is None else labels.kind
         if found != self.kind:
             told = {CLASSES: "classes", VALUES: "numbers", TOKEN_CLASSES: "classes of tokens"}
             advice = {
@@ -154,6 +154,7 @@ def _text_features(example: Mapping[str, np.ndarray], architecture: str, special
     if "label" not in example:
         raise UserError("classification needs labels: prepare the store with --layout=labelled")
     tokens, segments = documents.tokens_and_segments(example)
+    assert segments is not None  # Framed texts have them.
     real = (segments > 0).astype(np.int32)
     if architecture == "decoder-only":
         return {"decoder_input_tokens": tokens, "decoder_segment_ids": real}

@@ -40,7 +40,7 @@ class LabelReader:
         if self.labels.kind == VALUES:
             return _value(raw, self.field, place)
         name = _name(raw, self.field, place)
-        names = self.labels.names
+        names = self.labels.names or ()
         if name in names:
             return names.index(name)
         if name.isdecimal() and int(name) < len(names) and not all(one.lstrip("-").isdecimal() for one in names):

@@ -15,7 +15,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from triarch.errors import UserError
 from triarch.runtime.multihost.messages import Connection, Message, Stranger
@@ -148,7 +148,8 @@ class _Hub:
                 self._welcome(connection, message)
 
     def _welcome(self, connection: Connection, hello: Message) -> None:
-        number, host = hello.get("process"), str(hello.get("host"))
+        number: Any = hello.get("process")
+        host = str(hello.get("host"))
         others = {key: hello.get(key) for key in ("num_processes", "versions")}
         for key, value in others.items():
             if value != self._hello[key]:
@@ -181,7 +182,7 @@ class _Hub:
                     return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
                 return socket.create_server(("", port), backlog=4096)
             except OSError as error:
-                reason = os.strerror(error.errno)
+                reason = os.strerror(error.errno or 0)
                 # The run before this one may still be ending.
                 if error.errno != errno.EADDRINUSE or self._waiting.left <= 0:
                     raise UserError(

@@ -85,7 +85,7 @@ def find_place(
     missing = [name for name, value in found.items() if value is None]
     if len(missing) == len(found) or (count == 1 and number in (None, 0)):
         return None
-    if missing:
+    if coordinator is None or count is None or number is None:
         given = ", ".join(f"{_FLAGS[name]}={value}" for name, value in found.items() if value is not None)
         needed = ", ".join(f"{_FLAGS[name]} (or {name})" for name in missing)
         raise UserError(f"{given} is not enough to join several processes: give {needed} too")

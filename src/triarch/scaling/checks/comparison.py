@@ -199,6 +199,7 @@ def _ratio(what: str, first: Fit, second: Fit, place: tuple[float, ...], at: flo
     interval = None
     if first.samples and second.samples:
         draws = _paired(*(fit.draws(*(np.array([v]) for v in place))[:, 0] for fit in (first, second)))
+        assert draws is not None
         interval = first.options.interval(draws[1] / draws[0])
     return Difference(what, float(at), a, b, b / a, interval)
 
@@ -254,6 +255,7 @@ def loss_gap(first: Frontier, second: Frontier, x: float, within: bool) -> Diffe
     interval = None
     if first.samples is not None and second.samples is not None:
         draws = _paired(first.losses(np.array([x]))[:, 0], second.losses(np.array([x]))[:, 0])
+        assert draws is not None
         gaps = draws[1] - draws[0]
         known = gaps[np.isfinite(gaps)]
         if len(known) >= first.options.confidence * len(gaps):

@@ -74,6 +74,7 @@ class Frontier:
 
     def losses(self, x: np.ndarray) -> np.ndarray:
         """Returns each resample's loss at x float64[points], float64[bootstraps, points]."""
+        assert self.samples is not None
         offset, scale, exponent = self.samples.T[:, :, None]
         with np.errstate(all="ignore"):
             return offset + scale * np.atleast_1d(x)[None, :] ** -exponent

@@ -97,9 +97,10 @@ def _beside_best(rival: Rival, best: Rival, confidence: float, seed: int) -> Riv
     if rival is best or rival.held_out is None or best.held_out is None:
         return rival
     rng = np.random.default_rng(seed)
-    count = len(best.held_out.residual)
+    residuals = rival.held_out.residual, best.held_out.residual
+    count = len(residuals[1])
     drawn = rng.integers(0, count, (DRAWS, count))
-    own, other = (np.sqrt(np.mean(one.held_out.residual[drawn] ** 2, axis=1)) for one in (rival, best))
+    own, other = (np.sqrt(np.mean(one[drawn] ** 2, axis=1)) for one in residuals)
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(own - other, [tail, 100.0 - tail])
     return dataclasses.replace(rival, behind=(float(low), float(high)))

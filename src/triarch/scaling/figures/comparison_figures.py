@@ -25,12 +25,12 @@ def frontiers_panel(name: str, title: str, frontiers: Sequence[tuple[str, Fronti
         for index, (label, one) in enumerate(frontiers):
             colour = SERIES[index % len(SERIES)]
             bottom, top = _band(one, x)
-            if bottom is not None:
+            if bottom is not None and top is not None:
                 axes.fill_between(x, bottom, top, color=colour, alpha=0.15, linewidth=0)
             inside = (x >= one.low * 0.999) & (x <= one.high * 1.001)
             axes.plot(x, one.loss(x), color=colour, linestyle="--", linewidth=1.1)
             axes.plot(x[inside], one.loss(x[inside]), color=colour, linewidth=2.2, label=label)
-            ends = (bottom, top) if bottom is not None else (np.full(POINTS, np.nan),) * 2
+            ends = (bottom, top) if bottom is not None and top is not None else (np.full(POINTS, np.nan),) * 2
             rows += [(label, *map(float, row)) for row in zip(x, one.loss(x), *ends, strict=True)]
         axes.set_xscale("log")
         loss_axis(axes)
@@ -54,6 +54,7 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
             drawn = second.losses(x)[:count] - first.losses(x)[:count]
             tail = 50.0 * (1.0 - first.options.confidence)
             bottom, top = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
+            bottom, top = np.fmin(bottom, gap), np.fmax(top, gap)
             axes.fill_between(x, bottom, top, color=SERIES[2], alpha=0.18, linewidth=0)
             rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in zip(x, gap, bottom, top, strict=True)]
         axes.plot(x, gap, color=SERIES[2])
@@ -119,4 +120,4 @@ def _band(one: Frontier, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray |
         return None, None
     tail = 50.0 * (1.0 - one.options.confidence)
     bottom, top = np.nanpercentile(one.losses(x), [tail, 100.0 - tail], axis=0)
-    return bottom, top
+    return np.fmin(bottom, one.loss(x)), np.fmax(top, one.loss(x))

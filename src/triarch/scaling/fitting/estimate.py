@@ -71,7 +71,7 @@ def estimate(
     theta = None
     if kind == "noise":
         theta = _under_noise(form, values, target, predicted, best, delta, options)
-    elif kind == "rows":
+    elif kind == "rows" and weights is not None:
         wide = max(delta, _bandwidth(form, values, target, everything, problem))
         rivals = _rivals(minima, order, best)
         drawn_from = target if leverage is None else predicted * (target / predicted) ** spread_out(leverage)
@@ -92,7 +92,8 @@ def estimate(
             for name in form.names
             if name in point and (name not in fixed or isinstance(fixed[name], str))
         }
-    constant = {name: np.full(len(theta), value) for name, value in form.constants.items()} if samples else {}
+    draws = 0 if theta is None else len(theta)
+    constant = {name: np.full(draws, value) for name, value in form.constants.items()} if samples else {}
     fit = Fit(
         form=form,
         parameters={name: everything[name] for name in form.names},

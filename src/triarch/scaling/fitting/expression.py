@@ -230,6 +230,7 @@ class _Parser:
         self.tokens = [
             (found.lastgroup, found[found.lastgroup], found.start(found.lastgroup))
             for found in TOKEN.finditer(text.translate(TYPESET))
+            if found.lastgroup is not None
         ]
         self.place = self.depth = 0
         if not self.tokens:

@@ -203,11 +203,12 @@ class Formula(FormulaLaw):
         """
         names = self.expression().names()
         target = Y if given.get("y") and "y" not in names else LOSS
-        roles, found = [], dict(given)
+        roles: list[Role] = []
+        found = dict(given)
         for name in names:
             role = next((role for role in ROLES.values() if role.letter == name and role is not target), None)
             known = role is not None and (found.get(role.name) or name in columns)
-            if known and not (found.get(name) and name != role.name):
+            if role is not None and known and not (found.get(name) and name != role.name):
                 roles.append(dataclasses.replace(role, several=False))
             elif found.get(name) or name in columns:
                 roles.append(role := Role(name, f"{name} of the formula", positive=False))

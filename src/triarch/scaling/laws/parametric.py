@@ -76,7 +76,7 @@ class ParametricLaw(Law):
     def panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns the law, figures of its own, and those of its checks."""
         own = [self.panel(part, f"{stem}law"), *self.own_panels(part, stem)]
-        return own + check_panels(stem, part.fit, part.diagnosis)
+        return own if part.diagnosis is None else own + check_panels(stem, part.fit, part.diagnosis)
 
     def own_panels(self, part: FittedPart, stem: str) -> list[Panel]:
         """Returns figures that only this law has."""

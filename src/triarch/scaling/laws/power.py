@@ -81,6 +81,7 @@ class Power(ParametricLaw):
 
     def frontiers(self, part: FittedPart) -> list[Frontier]:
         """Returns the law along its input."""
+        assert part.x is not None
         return [Frontier.of_power(part.fit, part.x)]
 
     def panel(self, part: FittedPart, name: str) -> Panel:

@@ -106,8 +106,8 @@ def fit_groups(
 
 
 def _parts(
-    tables: Mapping[str | None, Table],
-    options: Mapping[str | None, FitOptions],
+    tables: Mapping[Any, Table],
+    options: Mapping[Any, FitOptions],
     request: FitRequest,
     step: Callable[[str], None],
 ) -> tuple[FittedPart, ...]:
@@ -178,6 +178,7 @@ def _rivals(columns: Columns, request: FitRequest) -> list[Rival]:
 
 
 def _split(table: Table, request: FitRequest) -> dict[str, Table]:
+    assert request.group is not None
     cells = table.text(request.group)
     names = list(dict.fromkeys(cells))
     if len(names) < 2:

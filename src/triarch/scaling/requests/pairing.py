@@ -64,8 +64,9 @@ def pair(tables: Mapping[str, Table], request: FitRequest) -> PairedRuns:
         kept[name] = own.select(rows)
         keys[name] = [keys[name][index] for index in rows]
     columns = {name: read_columns(own, request) for name, own in kept.items()}
-    units = {name: law.units(own) for name, own in columns.items()}
-    if any(own is None for own in units.values()):
+    of_all = {name: law.units(own) for name, own in columns.items()}
+    units = {name: own for name, own in of_all.items() if own is not None}
+    if len(units) < len(of_all):
         together = {name: dataclasses.replace(options, keys=keys[name]) for name in kept}
         return PairedRuns(kept, together, len(common) if options.bootstraps else 0, tuple(warnings))
     if not options.bootstraps:

@@ -90,6 +90,7 @@ def by_run(table: Table, request: FitRequest, options: FitOptions, runs: Runs | 
     if runs is None or not options.bootstraps:
         return options, []
     units = request.law.units(read_columns(table, request))
+    assert units is not None  # Laws that resample otherwise have no runs of rows.
     drawn = paired_weights([runs.keys], [units.values], options.bootstraps, 1, options.seed)
     if drawn is None:
         return dataclasses.replace(options, bootstraps=0), [f"{runs.count} runs: no intervals can be drawn"]

@@ -57,9 +57,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         for one in comparison.parameters
     ]
     for one in comparison.gaps:
-        lines.append(
-            f"  loss at {one.what} = {short_number(one.at):<8} {one.first:.4f}  {one.second:.4f}  {_difference(one)}"
-        )
+        lines.append(f"  loss at {one.what} = {_place(one):<8} {one.first:.4f}  {one.second:.4f}  {_difference(one)}")
     lines += [_setting(one) for one in comparison.settings]
     for axis in comparison.axes:
         lines += _axis(comparison, axis)
@@ -89,10 +87,14 @@ def _axis(comparison: Comparison, axis: AxisComparison) -> list[str]:
     return lines
 
 
+def _place(one: Difference) -> str:
+    return "" if one.at is None else short_number(one.at)
+
+
 def _setting(one: Difference) -> str:
     shown = "" if one.interval is None else " differs" if one.shown(1.0) else " no difference shown"
     values = f"{one.first:<10.4g} {one.second:<10.4g} {one.difference:.3g} times {_interval(one.interval)}"
-    return f"  best {one.what} = {short_number(one.at):<8} {values}{shown}"
+    return f"  best {one.what} = {_place(one):<8} {values}{shown}"
 
 
 def _difference(one: Difference) -> str:

@@ -147,10 +147,10 @@ def advice(config: RunConfig, machine: Machine, tried: Option) -> str:
     execution: Any = dataclasses.replace(config.execution, remat="auto", gather="auto")
     opened = dataclasses.replace(config, mesh=MeshConfig(), execution=execution)
     smallest = least(opened, machine)
-    if smallest.needed_bytes <= (machine.memory_bytes or math.inf):
+    if _needed(smallest) <= (machine.memory_bytes or math.inf):
         fitting = choose_on(opened, machine)
         if fitting.option != tried:
-            return f"{fitting.option} would fit, with about {shown(fitting.needed_bytes)} a device"
+            return f"{fitting.option} would fit, with about {shown(_needed(fitting))} a device"
     return _advice(Facts(opened, machine.platform), smallest.option, machine.memory_bytes or math.inf)
 
 
@@ -192,12 +192,18 @@ def _estimated(facts: Facts, machine: Machine, left_open: tuple[str, ...], found
 
 
 def _needed(choice: Choice) -> float:
+    assert choice.needed_bytes is not None
     return choice.needed_bytes
+
+
+def _seconds(choice: Choice) -> float:
+    assert choice.seconds is not None
+    return choice.seconds
 
 
 def _roomy(tried: Sequence[Choice], limit: float) -> list[Choice]:
     """Returns those that are sure to fit."""
-    return [one for one in tried if one.needed_bytes * (1 + LOW) <= limit]
+    return [one for one in tried if _needed(one) * (1 + LOW) <= limit]
 
 
 def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option]) -> Choice:
@@ -206,18 +212,18 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
     tried = _estimated(facts, machine, left_open, found)
     roomy = _roomy(tried, limit)
     if roomy:
-        fastest = min(one.seconds for one in roomy)
-        as_fast = [one for one in roomy if one.seconds <= fastest * (1 + _AS_FAST)]
+        fastest = min(map(_seconds, roomy))
+        as_fast = [one for one in roomy if _seconds(one) <= fastest * (1 + _AS_FAST)]
 
         def rank(one: Choice) -> tuple[bool, float]:
-            return one.option.gather == "layer" or one.needed_bytes > _HALF * limit, one.needed_bytes
+            return one.option.gather == "layer" or _needed(one) > _HALF * limit, _needed(one)
 
         return min(as_fast, key=rank)
     in_parts = _in_parts(facts, machine, left_open, limit)
     if in_parts is not None:
         return in_parts
     smallest = min(tried, key=_needed)
-    if smallest.needed_bytes <= limit:
+    if _needed(smallest) <= limit:
         return smallest
     return dataclasses.replace(smallest, advice=_advice(facts, smallest.option, limit))
 
@@ -241,7 +247,7 @@ def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit:
             return None
         roomy = _roomy(_estimated(smaller, machine, left_open, found), limit)
         if roomy:
-            return min(roomy, key=lambda one: one.seconds)
+            return min(roomy, key=_seconds)
     return None
 
 

@@ -75,7 +75,7 @@ def needed_bytes(facts: Facts, option: Option) -> float:
     again = group * (none - saved) / facts.num_layers
     logits = _WIDE * rows * _chunk(facts) * config.model.vocab_size / tensor / shards
     gradients = _held(facts, facts.gradients, sizes)
-    stacked = _NARROW * _numbers(leaf for leaf in facts.parameters if leaf.axes[:1] == ("layers",)) / tensor
+    stacked = _NARROW * _numbers(leaf for leaf in facts.parameters if (leaf.axes or ())[:1] == ("layers",)) / tensor
     table = _WIDE * config.model.vocab_size * config.model.of_side("decoder").d_model / tensor
     temporaries = (
         _SAVED * saved
@@ -123,7 +123,7 @@ def _sending(facts: Facts, option: Option, machine: Machine) -> float:
         total += 2 * again * layer / links["sequence"] if sizes["sequence"] > 1 else 0.0
     total = total / machine.link_bandwidth
     if fsdp > 1:
-        arrays = sum(leaf.like.shape[0] if leaf.axes[:1] == ("layers",) else 1 for leaf in facts.parameters)
+        arrays = sum(leaf.like.shape[0] if (leaf.axes or ())[:1] == ("layers",) else 1 for leaf in facts.parameters)
         total += _UNHIDDEN * (gathers + 1) * option.microbatches * arrays * _hops(machine) * _HOP_SECONDS
     if machine.slices > 1:
         share = trained * _WIDE / (machine.num_devices // machine.slices)

@@ -38,7 +38,7 @@ class StepTrace:
 
     def after(self, step: int, results: Any) -> None:
         """Ends the trace if `step` was its last, once its `results` are computed."""
-        if self._running and step + 1 == self._steps.stop:
+        if self._running and self._steps is not None and step + 1 == self._steps.stop:
             jax.block_until_ready(results)
             self._stop()
 

@@ -103,12 +103,14 @@ class Reporter:
             "seconds": time.perf_counter() - self._start,
             **evaluations,
         }
-        self._log.write(line)
+        if self._log is not None:
+            self._log.write(line)
         measures = {name: metrics[name] for name in run.config.objective.measures}
         self._progress.update(step, measures, rate, mfu, run.tokens_per_step)
 
     def _tokens_per_second(self, step: int) -> float | None:
         """Returns the speed since the last logged step; None for the first one."""
+        assert self._mark is not None  # `report` has set it.
         marked_step, marked_at = self._mark
         if step == marked_step:
             return None

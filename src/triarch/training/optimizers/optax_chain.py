@@ -126,8 +126,9 @@ def _parse(text: str) -> _Step:
         call = ast.parse(text.strip(), mode="eval").body
         called = call.func if isinstance(call, ast.Call) else call
         args = tuple(map(ast.literal_eval, call.args)) if isinstance(call, ast.Call) else ()
-        kwargs = {one.arg: ast.literal_eval(one.value) for one in call.keywords} if isinstance(call, ast.Call) else {}
-        if not isinstance(called, ast.Name) or None in kwargs:
+        keywords = call.keywords if isinstance(call, ast.Call) else []
+        kwargs = {one.arg: ast.literal_eval(one.value) for one in keywords if one.arg is not None}
+        if not isinstance(called, ast.Name) or len(kwargs) < len(keywords):
             raise ValueError
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise UserError(

@@ -137,6 +137,7 @@ class Phase:
         warmup = () if self.batch_warmup is None else self.batch_warmup.levels(batch_size, window)
         growing, tokens = sum(level.steps for level in warmup), read(warmup, window)
         if self.tokens is None:
+            assert self.steps is not None
             left = self.steps - growing
             has, needs = f"Phase.steps = {self.steps:,}", f"{growing:,} steps"
         else:

@@ -102,11 +102,12 @@ def in_order(workdir: Path | None, course: Course, beginning: StartingPoint | No
       UserError: config.json is damaged.
     """
     order = read_order(workdir) if workdir is not None and is_begun(workdir) else None
-    if order is not None:
+    if workdir is not None and order is not None:
         return course.going_on(order, read_earlier(workdir))
     if beginning is None or beginning.segment is None:
         return course
-    _check_same_data(course.first, beginning)
+    _check_same_data(course.first, beginning.segment, beginning.folder)
+    assert beginning.step is not None  # A run's checkpoint has one, and only runs have segments.
     return course.after((beginning.segment,), beginning.step, first_step=0)
 
 
@@ -165,13 +166,13 @@ def described_segments(inputs: Inputs) -> dict[str, Any]:
     segments = inputs.segments
     begun = [
         after
-        for before, after in itertools.pairwise((None, *segments))
+        for before, after in zip((None, *segments), segments, strict=False)
         if before is None or not after.phase or before.phase != after.phase
     ]
     if len(begun) == 1 and not begun[0].phase:
         return {}
     entries: list[dict[str, Any]] = []
-    for before, after in itertools.pairwise((None, *begun)):
+    for before, after in zip((None, *begun), begun, strict=False):
         lines = (
             [] if before is None else differences(to_plain(_last(before, segments)), to_plain(_last(after, segments)))
         )
@@ -208,9 +209,8 @@ def _named(segment: Mapping[str, Any]) -> str:
     return f", phase {segment['phase']!r}" if "phase" in segment else ""
 
 
-def _check_same_data(inputs: Inputs, beginning: StartingPoint) -> None:
-    there = beginning.segment
-    where = f"RunConfig.init_data: {beginning.folder}"
+def _check_same_data(inputs: Inputs, there: Segment, folder: Path) -> None:
+    where = f"RunConfig.init_data: {folder}"
     if there.config.seed != inputs.config.seed:
         raise UserError(
             f"{where} reads in the order of seed {there.config.seed}, this one in that of {inputs.config.seed}: "

@@ -50,7 +50,9 @@ def _record(origin: Origin, values: dict[str, pa.Scalar], fields: Fields) -> Tex
 
 
 def _columns(schema: pa.Schema, fields: Fields) -> list[str]:
-    return fields.names + [fields.id] * (fields.id in schema.names and fields.id not in fields.names)
+    if fields.id is None or fields.id not in schema.names or fields.id in fields.names:
+        return fields.names
+    return [*fields.names, fields.id]
 
 
 def _batches(path: str, raw: IO[bytes], fields: Fields) -> Iterator[pa.RecordBatch]:

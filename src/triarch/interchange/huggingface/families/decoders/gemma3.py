@@ -82,7 +82,7 @@ def write(config: ModelConfig) -> dict[str, Any]:
         # The class wants a whole number.
         "query_pre_attn_scalar": round(config.attention_factor**-2),
         "final_logit_softcapping": config.logits_softcap,
-        **({"sliding_window": config.sliding_window + 1} if local else {}),
+        **({} if config.sliding_window is None else {"sliding_window": config.sliding_window + 1}),
         "layer_types": layer_types(config.num_decoder_layers, *pattern),
         "rope_parameters": {
             "full_attention": rope_parameters(config.rope_base, config.rope_scaling),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family, special_ids
-from triarch.interchange.huggingface.fields import ConfigFields, activation_name, own_sizes
+from triarch.interchange.huggingface.fields import ORIGINAL_TRANSFORMER, ConfigFields, activation_name, own_sizes
 from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -27,6 +27,7 @@ def read(fields: ConfigFields) -> ModelConfig:
     d_model = fields.count("d_model", 1024)
     encoder, decoder = (_sizes(fields, side, d_model) for side in ("encoder", "decoder"))
     return ModelConfig(
+        **ORIGINAL_TRANSFORMER,
         vocab_size=fields.count("vocab_size", 50265),
         d_model=d_model,
         **encoder,
@@ -34,19 +35,10 @@ def read(fields: ConfigFields) -> ModelConfig:
         num_encoder_layers=fields.count("encoder_layers", 12),
         num_decoder_layers=fields.count("decoder_layers", 12),
         activation=fields.activation("activation_function", "gelu"),
-        gated_mlp=False,
-        mlp_bias=True,
-        norm="layernorm",
-        norm_bias=True,
         norm_eps=_NORM_EPS,
-        norm_position="post",
-        final_norm=False,
-        attention_bias=True,
-        position_encoding="learned",
         learned_positions=fields.count("max_position_embeddings", 1024) + _OFFSET,
         learned_position_offset=_OFFSET,
         decoder_positions="restart",
-        embedding_norm=True,
         embedding_scale="sqrt_d_model" if fields.flag("scale_embedding", False) else 1.0,
         logits_bias=fields.tensors.has_nonzero(_LOGITS_BIAS),
         pad_id=fields.pad_id(1),

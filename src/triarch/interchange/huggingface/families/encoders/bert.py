@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import ConfigFields, activation_name
+from triarch.interchange.huggingface.fields import ORIGINAL_TRANSFORMER, ConfigFields, activation_name
 from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -20,6 +20,7 @@ def read(fields: ConfigFields) -> ModelConfig:
     fields.only("tie_word_embeddings", True)
     d_model, num_heads = fields.count("hidden_size", 768), fields.count("num_attention_heads", 12)
     return ModelConfig(
+        **ORIGINAL_TRANSFORMER,
         vocab_size=fields.count("vocab_size", 30522),
         d_model=d_model,
         d_ff=fields.count("intermediate_size", 3072),
@@ -27,18 +28,9 @@ def read(fields: ConfigFields) -> ModelConfig:
         head_dim=d_model // num_heads,
         num_encoder_layers=fields.count("num_hidden_layers", 12),
         activation=fields.activation("hidden_act", "gelu"),
-        gated_mlp=False,
-        mlp_bias=True,
-        norm="layernorm",
-        norm_bias=True,
         norm_eps=fields.number("layer_norm_eps", 1e-12),
-        norm_position="post",
-        final_norm=False,
-        attention_bias=True,
-        position_encoding="learned",
         learned_positions=fields.count("max_position_embeddings", 512),
         token_types=fields.count("type_vocab_size", 2),
-        embedding_norm=True,
         prediction_head=True,
         prediction_head_bias=True,
         logits_bias=True,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triarch.interchange.huggingface.family import Family
-from triarch.interchange.huggingface.fields import ConfigFields, activation_name
+from triarch.interchange.huggingface.fields import ORIGINAL_TRANSFORMER, ConfigFields, activation_name
 from triarch.interchange.huggingface.table import TensorRule, linear, norm, same
 from triarch.models import ModelConfig
 
@@ -19,6 +19,7 @@ def read(fields: ConfigFields) -> ModelConfig:
     fields.only("tie_word_embeddings", True)
     d_model, num_heads = fields.count("dim", 768), fields.count("n_heads", 12)
     return ModelConfig(
+        **ORIGINAL_TRANSFORMER,
         vocab_size=fields.count("vocab_size", 30522),
         d_model=d_model,
         d_ff=fields.count("hidden_dim", 3072),
@@ -26,17 +27,8 @@ def read(fields: ConfigFields) -> ModelConfig:
         head_dim=d_model // num_heads,
         num_encoder_layers=fields.count("n_layers", 6),
         activation=fields.activation("activation", "gelu"),
-        gated_mlp=False,
-        mlp_bias=True,
-        norm="layernorm",
-        norm_bias=True,
         norm_eps=_NORM_EPS,
-        norm_position="post",
-        final_norm=False,
-        attention_bias=True,
-        position_encoding="learned",
         learned_positions=fields.count("max_position_embeddings", 512),
-        embedding_norm=True,
         prediction_head=True,
         prediction_head_bias=True,
         logits_bias=True,

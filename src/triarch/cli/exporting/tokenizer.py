@@ -21,27 +21,32 @@ if TYPE_CHECKING:
 _NONE = {"tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode() + b"\n"}
 
 
+def vocabulary_files(model: StoredModel) -> dict[str, bytes]:
+    """Returns what lies in a model's folder of files that rebuild its vocabulary; nothing without one."""
+    from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
+
+    folder = model.vocabulary_files
+    if folder is None:
+        return {}
+    files = regular_files(folder, folder.parent)
+    return {path.name: read_regular(path, MOST_TOKENIZER_BYTES, folder.parent) for path in files}
+
+
 def tokenizer_files(model: StoredModel) -> Mapping[str, bytes]:
     """Returns contents by file name; says on standard error where AutoTokenizer will not give the model's ids.
 
     Nothing for a model from a Hugging Face folder, tuned since or not, whose files go along as they are, nor where the
     vocabulary is unknown.
     """
-    if model.vocabulary is None or (model.origin.is_imported and "t5x" not in model.origin.source):
+    if model.vocabulary is None or (model.origin.is_imported and "t5x" not in (model.origin.source or {})):
         return {}
     if model.origin.imported is not None and model.vocabulary.get("kind") == "huggingface":
         return {}
     try:
         from triarch.tokenizers.as_huggingface import huggingface_files
-        from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
 
         tokenizer = tokenizer_of(model)
-        folder = model.vocabulary_files
-        found = {
-            path.name: read_regular(path, MOST_TOKENIZER_BYTES, folder.parent)
-            for path in (regular_files(folder, folder.parent) if folder else ())
-        }
-        files = huggingface_files(tokenizer, found, _reading(model, tokenizer))
+        files = huggingface_files(tokenizer, vocabulary_files(model), _reading(model, tokenizer))
     except UserError as error:
         return _without(str(error))
     except ImportError as error:

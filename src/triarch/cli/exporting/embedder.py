@@ -92,17 +92,11 @@ def files_of(
 
 def _check_frame(model: StoredModel, written: Mapping[str, bytes]) -> None:
     """Makes sure that the tokenizer puts around texts what the model was trained to read around them."""
+    from triarch.cli.exporting.tokenizer import vocabulary_files
     from triarch.evaluation.embedding import frame_of
-    from triarch.files import read_regular, regular_files
-    from triarch.tokenizers.base import MOST_TOKENIZER_BYTES
     from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
 
-    folder = model.vocabulary_files
-    files = {
-        path.name: read_regular(path, MOST_TOKENIZER_BYTES, folder.parent)
-        for path in (regular_files(folder, folder.parent) if folder else ())
-    }
-    files |= written
+    files = {**vocabulary_files(model), **written}
     if model.vocabulary is None or TOKENIZER_FILE not in files:
         raise UserError(f"{model.path}: it has no {TOKENIZER_FILE}, which SentenceTransformer needs")
     found = HuggingFaceTokenizer(files, str(model.path), model.vocabulary["special"] if not written else None).frame

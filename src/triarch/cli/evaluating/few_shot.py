@@ -188,7 +188,7 @@ def _evaluated(
     equal: dict[str, int] = {}
 
     def count(task: str, prompts: Sequence[str]) -> None:
-        found = trained.equal_inputs(prompts, tokenizer, model.vocabulary["special"]["eos"])
+        found = trained.equal_inputs(prompts, tokenizer, model.known_vocabulary["special"]["eos"])
         equal.update({task: found} if found else {})
 
     def report(results: list[TaskResult]) -> None:
