@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def main() -> None:
     """Prints and writes accuracies and gains by cluster."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--rows", type=Path, help="questions asked, to tell what counting shared words would have")
+    parser.add_argument("--rows", type=Path, help="questions asked, to tell what rules would have")
     parser.add_argument("--output", type=Path, help="folder of accuracy.csv and gains.csv")
     args = parser.parse_args()
     rankers = [one for folder in args.folders for one in read_rankers(folder)]
@@ -46,8 +47,9 @@ def main() -> None:
             gains.append((after.name, after.label, before.name, cluster, mean, error))
         gains.append((after.name, after.label, before.name, "mean of clusters", *after.gain(before)))
     if args.rows is not None:
-        shared = by_shared_words(args.rows, rankers[0])
-        print("words shared with the prompt", *(f"{shared[name]:.2f}" for name in clusters), sep=" | ")
+        for name, measure in (("words shared with the prompt", shared_words), ("the shortest choice", shortness)):
+            found = by_rule(args.rows, rankers[0], measure)
+            print(name, *(f"{found[cluster]:.2f}" for cluster in clusters), sep=" | ")
     print("accuracy", *(f"{name}" for name in clusters), sep=" | ")
     for one in rankers:
         own = [row for row in accuracies if row[0] == one.name]
@@ -61,25 +63,34 @@ def main() -> None:
         write(args.output / "gains.csv", ("model", "recipe", "before", *columns), gains)
 
 
-def by_shared_words(path: Path, ranker: Ranker) -> dict[str, float]:
-    """Returns, by cluster, how often the right choice has the largest share of words that the prompt has too.
+def by_rule(path: Path, ranker: Ranker, measure: Callable[[str, str], float]) -> dict[str, float]:
+    """Returns, by cluster, how often the right choice has the largest measure of all; choices alike share the point.
 
-    Choices alike in that share the point. Of each task as many questions as were asked.
+    Of each task as many questions as were asked.
     """
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
     tasks: dict[str, list[dict]] = {}
-    for row in rows:
+    for row in map(json.loads, path.read_text().splitlines()):
         tasks.setdefault(row["task"], []).append(row)
-    most = next(
-        limit for limit in range(1, len(rows) + 1) if sum(len(t[:limit]) for t in tasks.values()) >= len(ranker.asked)
-    )
+    most = 1
+    while sum(len(own[:most]) for own in tasks.values()) < len(ranker.asked):
+        most += 1
     points: dict[str, list[float]] = {}
     for row in (row for own in tasks.values() for row in own[:most]):
-        known = set(row["inputs"].lower().split())
-        shares = [np.mean([word in known for word in choice.lower().split()]) for choice in row["choices"]]
-        best = [choice for choice, share in zip(row["choices"], shares, strict=True) if share == max(shares)]
+        values = [measure(row["inputs"], choice) for choice in row["choices"]]
+        best = [choice for choice, value in zip(row["choices"], values, strict=True) if value == max(values)]
         points.setdefault(row["cluster"], []).append((row["targets"] in best) / len(best))
     return {cluster: float(np.mean(own)) for cluster, own in points.items()}
+
+
+def shared_words(prompt: str, choice: str) -> float:
+    """Returns the share of a choice's words that the prompt has too."""
+    known = set(prompt.lower().split())
+    return float(np.mean([word in known for word in choice.lower().split()]))
+
+
+def shortness(prompt: str, choice: str) -> float:
+    """Returns the more, the shorter a choice is."""
+    return -float(len(choice))
 
 
 def of_cluster(one: Ranker, values: np.ndarray, cluster: str) -> tuple[float, float]:
