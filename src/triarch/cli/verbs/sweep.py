@@ -80,10 +80,14 @@ def run(args: argparse.Namespace) -> dict:
     if args.commands:
         check_file("commands", args.commands)
     check_folder("output", args.output)
+    check_fleet_flags(args)
     gin_files.parse([args.study], args.gin_bindings)
     if gin_files.is_bound(f"{label_suites.SUITE}.tasks"):
+        if args.fleet or args.runs:
+            raise UserError(
+                f"--{'fleet' if args.fleet else 'runs'}: a suite of labelled tasks runs on this machine, whole"
+            )
         return label_suites.run(args)
-    check_fleet_flags(args)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
     prepare = _with_modules(stages.prepare_stages(study, output), args)
