@@ -16,7 +16,7 @@ import pytest
 
 import triarch
 from tests.training import tiny
-from triarch.cli.export_tokenizer import tokenizer_files
+from triarch.cli.exporting.tokenizer import tokenizer_files
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.loading import open_stored

@@ -4,7 +4,7 @@ import math
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from triarch import schema
@@ -92,6 +92,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=json_values)
 def test_no_value_gets_through_or_breaks_it(value):
     with pytest.raises(UserError, match=r"^file\.json: "):

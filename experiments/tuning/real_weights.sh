@@ -15,7 +15,8 @@ python=${PYTHON:-.venv/bin/python}
 # shellcheck disable=SC2086
 "$python" $here/few_rows.py --rows="$rows" --output="$folder/rows" ${ROWS_FLAGS:-}
 [ -d "$folder/pairs" ] || "$triarch" prepare --task=instructions --files="$folder/rows/train.jsonl" \
-    --vocabulary="$folder/hf" --max_inputs=96 --max_targets=32 --output="$folder/pairs"
+    --vocabulary="$folder/hf" --max_inputs=96 --max_targets=32 \
+    --validation_fraction=0 --output="$folder/pairs"
 # shellcheck disable=SC2086
 "$triarch" train --gin_file=runs/tune/decllm.gin --gin_file="$folder/base/model.gin" \
     --gin_file=$here/real_weights.gin --gin.DataConfig.store="'$folder/pairs'" \

@@ -25,7 +25,7 @@ if [ ! -d "$folder/pairs" ]; then
         --max_inputs=256 --max_targets=64 --output="$folder/pairs"
 fi
 # shellcheck disable=SC2086
-for size in ${*:-laptop_xs laptop_s}; do
+for size in ${*:-laptop_xs}; do
     for family in redllm decllm; do
         "$triarch" train --gin_file=runs/$family.gin --gin_file=models/$family/"$size".gin \
             --gin_file=$here/pretraining.gin --gin.DataConfig.store="'$folder/text'" \

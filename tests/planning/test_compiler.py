@@ -9,7 +9,8 @@ import pytest
 from tests.training import tiny
 from triarch.errors import UserError
 from triarch.models import Execution
-from triarch.planning import Lengths, compiler, hlo, make_plan, parse
+from triarch.models.layers.experts import Experts
+from triarch.planning import Lengths, compiler, hlo, make_plan, parse, work
 from triarch.planning.collectives import collectives
 from triarch.planning.plan import coordinates
 from triarch.sharding import MeshConfig, make_mesh
@@ -125,6 +126,19 @@ def test_a_feed_forward_layer_in_parts_takes_less_memory_and_sends_and_computes_
     assert parts.hlo_flops_per_device == pytest.approx(whole.hlo_flops_per_device, rel=1e-6)
     for kind in ("all-gather", "reduce-scatter", "all-reduce", "all-to-all"):
         assert moved(sent_in_parts, kind) == pytest.approx(moved(sent, kind), rel=1e-3), kind
+
+
+def test_experts_multiply_each_token_once_there_and_twice_back():
+    """All products but the attention kernel's: 6 operations a parameter and token, and blocks that are not full."""
+    base = config(mesh=MeshConfig(data=4), window=2048)
+    experts = Experts(8, 2, d_ff=512, balance_loss=0.0)
+    model, texts = dataclasses.replace(base.model, feed_forward=experts), []
+    execution = Execution(remat="none", gather="compiler")
+    make_plan(dataclasses.replace(base, model=model, execution=execution), V5E, keep_hlo=texts.append)
+    steps = work.steps(hlo.parse(texts[0]))
+    products = sum(done.flops * done.times for step, done in steps if "splash" not in step.name)
+    expected = 6 * (8 // 4) * 2048 * model.num_params_active()
+    assert 0.99 * expected < products < 1.04 * expected
 
 
 def test_a_new_token_gathers_no_activations():

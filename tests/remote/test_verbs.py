@@ -93,6 +93,8 @@ def test_one_line_where_a_verb_takes_no_bucket(cache, tmp_path, capsys):
             "a run of several processes needs a folder",
         ),
         (["train", "--workdir=memory://b/w"], "holds no run to resume"),
+        # Texts may hold what looks like one.
+        (["generate", "--model=none", "--prompt=see https://example.org/x"], "none: no such run or export"),
     ):
         assert main(argv) == 1
         error = capsys.readouterr().err

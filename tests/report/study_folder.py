@@ -35,6 +35,7 @@ def write_study(folder: Path, sizes=SIZES, families=tuple(FAMILIES)) -> Path:
         "question": "Which architecture is better?",
         "commands": ["triarch sweep --study=small.gin --output=runs/small"],
         "seconds": 100.0,
+        "elapsed": 55.0,
         "hardware": "two cores",
         "labels": {"redllm": "RedLLM", "decllm": "DecLLM"},
     }

@@ -71,16 +71,35 @@ def test_every_section_and_figure_is_there(report, page):
         assert wanted in ids
         assert any(tag == "a" and attributes.get("href") == f"#{wanted}" for tag, attributes in page.elements)
     names = [panel.name for panel in report.panels]
+    axes = ("num-params", "num-params-non-embedding", "flops-paper", "flops-train")
     assert names == [
         *(f"training-{i}" for i in range(3)),
-        "num-params-code", "num-params-prose",
-        "flops-paper-code", "flops-paper-prose", "flops-train-code", "flops-train-prose",
-        "frontier-paper", "frontier-train",
+        *(f"{axis}-{corpus}{scoring}" for axis in axes for corpus in ("code", "prose")
+          for scoring in ("", "-pseudo-likelihood")),
+        *(f"frontier-{convention}-{architecture}" for convention in ("paper", "train")
+          for architecture in ("encoder-decoder", "decoder-only", "encoder-only")),
     ]  # fmt: skip
     assert sum(tag == "svg" for tag, _ in page.elements) == len(names)
     text = "".join(page.text)
     assert "triarch sweep --study=small.gin" in text and "two cores" in text and "Which architecture is better?" in text
     assert text.count("ModelConfig.architecture = ") == 9
+
+
+def test_what_sees_both_sides_of_a_token_has_figures_of_its_own(report, page):
+    drawn = {panel.name: {str(row[0]) for row in panel.rows} for panel in report.panels}
+    assert drawn["num-params-code"] == {"RedLLM", "DecLLM"}
+    assert drawn["num-params-code-pseudo-likelihood"] == {"ettin_encoder"}
+    captions = {panel.name: panel.caption for panel in report.panels}
+    assert captions["num-params-code"] == "RedLLM, DecLLM on code (in-domain), the same targets after the same prefix"
+    text = "".join(page.text)
+    assert all(caption and caption in text for caption in captions.values())
+
+
+def test_bands_hold_their_lines(tmp_path):
+    folder = write_study(tmp_path / "study", {f"{i}m": 1e6 * i for i in (1, 2, 4, 8)}, ("decllm",))
+    for law in family_laws(read_study(folder), bootstraps=20, seed=0):
+        low, high = law.fit.band(law.x)
+        assert (low <= law.fit.predict(law.x)).all() and (law.fit.predict(law.x) <= high).all()
 
 
 def test_nothing_is_fetched(report, page):
@@ -128,7 +147,7 @@ def test_findings_follow_from_the_numbers(report):
 
 
 def test_laws_say_that_three_sizes_do_not_identify_an_offset(report):
-    assert len(report.laws) == 18
+    assert len(report.laws) == 24
     assert all(law["parameters"]["E"] == 0.0 for law in report.laws)
     assert "The offset E is not identified" in report.html.replace("THE", "The")
     exact = next(
@@ -188,7 +207,7 @@ def test_unfinished_runs_are_named_and_left_out(tmp_path):
 def test_few_sizes_still_make_a_page(tmp_path, sizes):
     report = render_report(write_study(tmp_path / "study", sizes, ("redllm", "decllm")), bootstraps=20)
     Page(report.html)
-    assert len(report.laws) == (0 if len(sizes) == 1 else 12)
+    assert len(report.laws) == (0 if len(sizes) == 1 else 16)
     assert ("a law needs at least two sizes" in report.html.lower()) == (len(sizes) == 1)
 
 

@@ -1,5 +1,6 @@
 """Sweeps run each stage once, whatever fails, kills or joins them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -177,3 +178,15 @@ def test_time_left_follows_the_work():
     # 5 s each and 2 s a unit of work: (5 + 20) + (5 + 40), two at a time.
     assert progress.seconds_left() == pytest.approx(35.0)
     assert SweepProgress(states, work, {}, parallel=2).seconds_left() is None
+
+
+def test_time_at_work_counts_stages_side_by_side_once(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    entries = [("a", 10.0, 110.0), ("b", 6.0, 112.0), ("c", 5.0, 130.0), ("d", 1.0, 108.0)]
+    lines = [
+        json.dumps({"owner": owner, "stage": "train", "status": "done", "seconds": seconds, "time": end})
+        for owner, seconds, end in entries
+    ]
+    path.write_text("\n".join([*lines, json.dumps({"owner": "a", "stage": "x", "status": "started", "seconds": 0})]))
+
+    assert Ledger(path).elapsed() == pytest.approx(12.0 + 5.0)

@@ -19,7 +19,7 @@ from triarch.training.record.config_classes import to_plain
 from triarch.training.record.fingerprint import config_fingerprint
 from triarch.training.run import assemble
 
-RATES = Dropout(0.1, 0.2, 0.1, 0.1)
+RATES = Dropout(0.1, 0.2, 0.1, 0.1, attention_weights=0.1, inner=0.1)
 
 
 def after(config, steps=2):
@@ -83,7 +83,7 @@ for mesh, devices, microbatches in (
 ):
     config = tiny.run_config(
         sys.argv[1], "encoder-decoder", optimizer=AdamW(Constant(1e-2), epsilon=1e-3), mesh=mesh, batch_size=16,
-        microbatches=microbatches, dropout=Dropout(0.1, 0.2, 0.1, 0.1),
+        microbatches=microbatches, dropout=Dropout(0.1, 0.2, 0.1, 0.1, attention_weights=0.1, inner=0.1),
     )
     run = assemble(config, open_inputs(config), jax.devices()[:devices])
     state, losses = run.initial_state(), []

@@ -261,7 +261,9 @@ def test_metrics_are_fetched_while_the_next_step_runs():
     never.due = lambda step: False
     trace = StepTrace(None, Path(), print)
     kept = loop.Kept(FakeCheckpoints(), Best(CheckpointConfig()), None)
-    arguments = (FakeRun(), state, 0, 4, kept, FakeReporter(), None, never, Watchdog(print), trace)
+    trial = dataclasses.make_dataclass("T", [])()
+    trial.after_step = lambda metrics: None
+    arguments = (FakeRun(), state, 0, 4, kept, FakeReporter(), None, never, Watchdog(print), trace, trial)
     assert loop._loop(*arguments) == (state, 4)
     expected = ["start 1", "start 2", "fetch 1", "start 3", "fetch 2", "start 4", "fetch 3", "fetch 4", "save 4"]
     assert events == expected

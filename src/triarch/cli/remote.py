@@ -24,11 +24,11 @@ _PATH = re.compile(r"^([a-z][a-z0-9+.-]*):/(?!/)")
 _THEIR_OWN = {
     "train": {"continue_with"},
     "prepare": {"files", "split_files", "data_dir", "seqio_cache_dir", "beam_folder", "beam_option"},
-    "generate": {"prompt", "chat"},
-    "embed": {"text"},
-    "export": {"prompt"},
     "sweep": {"output", "fleet_option"},
 }
+# Of any verb: texts, and what gin and Python read.
+_NO_PLACES = {"chat", "formula", "gin_bindings", "_gin", "instruction", "module", "passage_prompt", "prompt"}
+_NO_PLACES |= {"query_prompt", "stop", "system"}
 _STORES = {
     "evaluate": {"in_domain", "out_of_domain", "classification"},
     "extrapolate": {"store"},
@@ -77,7 +77,7 @@ def staged(verb: str, args: argparse.Namespace) -> Iterator[Staged]:
     """
     found = Staged()
     remote = {name for name, value in vars(args).items() if _holds_url(value)}
-    remote -= _THEIR_OWN.get(verb, set()) | {"gin_bindings", "_gin", "module"}
+    remote -= _THEIR_OWN.get(verb, set()) | _NO_PLACES
     if not remote:
         yield found
         return

@@ -18,6 +18,7 @@ from triarch.scaling.tables.columns import Columns
 
 AXES = {
     "num_params": "parameters N",
+    "num_params_non_embedding": "parameters N without the embedding",
     "flops_paper": "FLOPs C (paper convention)",
     "flops_train": "FLOPs C (train convention)",
 }
@@ -39,7 +40,8 @@ class FamilyLaw:
 
 
 def family_laws(study: StudyFolder, bootstraps: int, seed: int) -> list[FamilyLaw]:
-    """Fits every family's losses, by corpus, against parameters and against FLOPs in both conventions."""
+    """Fits every family's losses, by corpus, against parameters, with and without the embedding, and against FLOPs in
+    both conventions."""
     laws: list[FamilyLaw] = []
     groups, options = {}, {}
     for index, family in enumerate(study.families):
@@ -52,12 +54,17 @@ def family_laws(study: StudyFolder, bootstraps: int, seed: int) -> list[FamilyLa
                 x = np.array([run.numbers[axis] for run in scored])
                 key = (family, corpus, axis)
                 if len(np.unique(x)) >= 2:
-                    groups[key] = Columns.of_arrays(x=x, loss=loss).called("x", "N" if axis == "num_params" else "C")
+                    groups[key] = Columns.of_arrays(x=x, loss=loss).called("x", "N" if is_size(axis) else "C")
                     options[key] = FitOptions(bootstraps=bootstraps, seed=seed).for_group(index)
                 scoring = scored[0].comparable_scoring()
                 laws.append(FamilyLaw(family, corpus, axis, scoring, tuple(scored), x, loss, error, None))
     fits = fit_groups(Power(), groups, options)
     return [dataclasses.replace(law, fit=fits.get((law.family, law.corpus, law.axis))) for law in laws]
+
+
+def is_size(axis: str) -> bool:
+    """Returns whether an axis counts parameters, not FLOPs."""
+    return axis.startswith("num_params")
 
 
 def gap_at(first: FamilyLaw, second: FamilyLaw) -> Difference | None:

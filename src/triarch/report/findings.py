@@ -6,11 +6,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at
+from triarch.report.analysis import AXES, FamilyLaw, compared_families, gap_at, is_size
 from triarch.report.study import FINISHED, OUTDATED, ScoredCorpus, StudyFolder, StudyRun
 from triarch.scaling.fitting.result import Fit
 from triarch.scaling.words import duration, join, scientific, short_number, signed
 
+_AT_EQUAL = {"num_params": "size", "num_params_non_embedding": "size without the embedding"}
+SIZE_UNITS = {"num_params": "parameters", "num_params_non_embedding": "parameters without the embedding"}
 AXIS_UNITS = {"flops_paper": "FLOPs in the paper convention", "flops_train": "FLOPs in the train convention"}
 
 
@@ -91,16 +93,17 @@ def _gaps(study: StudyFolder, laws: Sequence[FamilyLaw], axis: str) -> list[Find
             first, second, gap = second, first, -gap
             interval = interval and (-interval[1], -interval[0])
         a, b = study.label(first.family), study.label(second.family)
-        what = "size" if axis == "num_params" else "compute"
+        what = _AT_EQUAL.get(axis, "compute")
         if interval and interval[0] <= 0:
             headline = f"At equal {what} the laws show no difference between {a} and {b}."
         else:
             headline = f"At equal {what} the laws put {a} {gap:.3f} nats per token below {b}."
-        where = f"{short_number(x)} parameters" if axis == "num_params" else f"{scientific(x)} {AXIS_UNITS[axis]}"
+        where = f"{short_number(x)} {SIZE_UNITS[axis]}" if is_size(axis) else f"{scientific(x)} {AXIS_UNITS[axis]}"
         sure = (
             f" ({first.fit.confidence:.0%} interval {signed(interval[0])} to {signed(interval[1])})" if interval else ""
         )
-        found.append(Finding(headline, f"{_sentence(main)}, at {where}: a gap of {gap:.3f}{sure}."))
+        detail = f"{_sentence(main)}, at {where}: {b} minus {a} is {gap:.3f}{sure}."
+        found.append(Finding(headline, detail))
     return found
 
 

@@ -12,7 +12,7 @@ import jinja2
 import markupsafe
 
 from triarch.errors import UserError
-from triarch.report.analysis import AXES, FamilyLaw, family_laws
+from triarch.report.analysis import AXES, FamilyLaw, family_laws, is_size
 from triarch.report.budgets import analyse_budgets, has_budgets
 from triarch.report.evaluations import analysis_sections, study_tasks, suite_table, task_table
 from triarch.report.explorer import explorer_data, packed_plotly
@@ -210,7 +210,8 @@ def _facts(study: StudyFolder) -> list[tuple[str, str]]:
                 dict.fromkeys(short_number(f(r.numbers["train_tokens"] for r in finished)) for f in (min, max))
             ),
         ),
-        ("time", duration(study.seconds)),
+        *([("time, begin to end", duration(study.elapsed))] if study.elapsed else []),
+        ("time of all stages", duration(study.seconds)),
         ("hardware", study.hardware),
     ]
 
@@ -228,7 +229,8 @@ def _training_section(study: StudyFolder) -> Section:
         longest = {run.size: run for run in sorted(study.of_family(family), key=lambda r: r.numbers["train_tokens"])}
         curves = [curve for curve, run in _curves(study, family, "tokens") if longest[run.size] is run]
         if curves:
-            panels.append(training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS))
+            panel = training_panel(f"training-{index}", study.label(family), curves, index, TOKENS_AXIS)
+            panels.append(_captioned(panel, f"{study.label(family)}'s own objective, by size"))
     text = (
         "Training loss of each run, smoothed, against tokens read; stronger lines are larger models. Each family's"
         " loss is that of its own objective, so curves are comparable within a panel, not between panels."
@@ -237,21 +239,21 @@ def _training_section(study: StudyFolder) -> Section:
 
 
 def _scaling_section(study: StudyFolder, laws: Sequence[FamilyLaw], kind: str) -> Section:
+    """Returns the figures on the axes of a kind; families of different scorings are not in one."""
     panels = []
+    scorings = dict.fromkeys(law.scoring for law in laws)
     for axis in [axis for axis in AXES if axis.startswith(kind)]:
         for corpus in study.corpora:
-            series = [_series(study, laws, family, corpus, axis) for family in study.families]
-            if any(series):
-                convention = f", {axis.removeprefix('flops_')} convention" if kind == "flops" else ""
-                title = f"{corpus.title}{convention}"
-                name = f"{axis.replace('_', '-')}-{corpus.slug}"
-                x_label = "parameters" if kind == "num_params" else f"training FLOPs{convention}"
-                panels.append(scaling_panel(name, title, series, x_label, powers=kind == "flops"))
+            for scoring in scorings:
+                series = [_series(study, laws, family, corpus, axis, scoring) for family in study.families]
+                if any(series):
+                    panels.append(_scaling_panel(study, corpus, axis, scoring, series))
     explained = (
         "Each point is a finished run with its 95% interval from evaluation; lines are the fitted power laws, bands"
-        " their bootstrap intervals. Hollow points are pseudo-likelihoods and not comparable with the filled ones."
+        " their bootstrap intervals. Hollow points are pseudo-likelihoods, in figures of their own: these see what"
+        " comes after a token too."
     )
-    if kind == "num_params":
+    if is_size(kind):
         return Section("Loss against parameters", explained, panels)
     conventions = (
         " The paper convention counts the forward pass only, the whole attention square and the embedding as a matrix"
@@ -260,11 +262,43 @@ def _scaling_section(study: StudyFolder, laws: Sequence[FamilyLaw], kind: str) -
     return Section("Loss against compute", explained + conventions, panels)
 
 
+def _scaling_panel(
+    study: StudyFolder, corpus: ScoredCorpus, axis: str, scoring: str, series: Sequence[Series | None]
+) -> Panel:
+    title, label = corpus.title, "parameters"
+    if not is_size(axis):
+        convention = f", {axis.removeprefix('flops_')} convention"
+        title, label = f"{title}{convention}", f"training FLOPs{convention}"
+    elif axis != "num_params":
+        title, label = f"{title}, without the embedding", "parameters without the embedding"
+    name = f"{axis.replace('_', '-')}-{corpus.slug}"
+    if scoring != "paired":
+        name, title = f"{name}-{scoring.replace('_', '-')}", f"{title}, {SCORING_WORDS[scoring]}"
+    panel = scaling_panel(name, title, series, label, powers=not is_size(axis))
+    return _captioned(panel, f"{_listed(series)} {corpus.words}, {_SCORED[scoring]}")
+
+
+# What scorings ask of a model, in captions.
+_SCORED = {
+    "paired": "the same targets after the same prefix",
+    "pseudo_likelihood": "each token given all others",
+    "native": "each by its own objective",
+}
+
+
+def _listed(series: Sequence[Series | None]) -> str:
+    return ", ".join(one.label for one in series if one is not None)
+
+
+def _captioned(panel: Panel, caption: str) -> Panel:
+    return dataclasses.replace(panel, caption=caption)
+
+
 def _series(
-    study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: ScoredCorpus, axis: str
+    study: StudyFolder, laws: Sequence[FamilyLaw], family: str, corpus: ScoredCorpus, axis: str, scoring: str
 ) -> Series | None:
     for law in laws:
-        if (law.family, law.corpus, law.axis) == (family, corpus, axis):
+        if (law.family, law.corpus, law.axis, law.scoring) == (family, corpus, axis, scoring):
             note = "" if law.scoring == "paired" else SCORING_WORDS[law.scoring]
             names = [f"{study.label(family)} {run.size}" for run in law.runs]
             return Series(study.label(family), names, law.x, law.loss, law.error, law.fit, note)
@@ -272,18 +306,28 @@ def _series(
 
 
 def _frontier_section(study: StudyFolder) -> Section:
-    groups = [study.label(family) for family in study.families]
+    """Returns the figures of loss along training; architectures, whose losses are not of the same tokens after the same
+    text, are not in one."""
     panels = []
+    architectures = dict.fromkeys(run.architecture for family in study.families for run in study.of_family(family))
     for axis, label in COMPUTE_AXES.items():
-        curves = [curve for family in study.families for curve, _ in _curves(study, family, axis)]
-        if curves:
-            title = "Paper convention" if axis == "flops_paper" else "Train convention"
-            name = f"frontier-{axis.removeprefix('flops_')}"
-            panels.append(frontier_panel(name, title, curves, groups, label))
+        convention = axis.removeprefix("flops_")
+        for architecture in architectures:
+            own = [family for family in study.families for run in study.of_family(family)[:1]
+                   if run.architecture == architecture]  # fmt: skip
+            curves = [curve for family in own for curve, _ in _curves(study, family, axis)]
+            if curves:
+                groups = [study.label(family) for family in study.families]
+                names = ", ".join(study.label(family) for family in own)
+                panel = frontier_panel(
+                    f"frontier-{convention}-{architecture}", f"{names}, {convention} convention", curves, groups, label
+                )
+                panels.append(_captioned(panel, f"training loss of {names}; circles are ends of runs"))
     text = (
-        "Thin lines are runs, thick lines each family's frontier: the least training loss any of its runs had reached"
-        " with so much compute. Families train on their own objectives; a masked-language-model loss is not a causal"
-        " one."
+        "Thin lines are runs, thick lines a family's frontier: the least training loss any of its runs had reached with"
+        " so much compute. Circles are where runs end. Before that a run is in the middle of its schedule: where its"
+        " rate is still to fall it has not annealed, and a run that ended there would have reached less. Architectures"
+        " have figures of their own, for their losses are of other tokens after other text."
     )
     return Section("Loss against compute along training", text, panels)
 

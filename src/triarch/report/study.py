@@ -122,7 +122,11 @@ class StudyRun:
 
 @dataclasses.dataclass(frozen=True)
 class StudyFolder:
-    """Everything a report is made of. `labels` gives families the names people read."""
+    """Everything a report is made of.
+
+    `labels` gives families the names people read; `seconds` is the time of all stages added up, `elapsed` that in which
+    one was at work, 0 where unknown.
+    """
 
     folder: Path
     name: str
@@ -130,6 +134,7 @@ class StudyFolder:
     question: str
     commands: tuple[str, ...]
     seconds: float
+    elapsed: float
     hardware: str
     labels: Mapping[str, str]
     runs: tuple[StudyRun, ...]
@@ -182,6 +187,7 @@ def read_study(folder: str | Path) -> StudyFolder:
         question=_fact(facts, path, "question", str),
         commands=tuple(commands),
         seconds=float(_fact(facts, path, "seconds", (int, float))),
+        elapsed=float(_fact(facts, path, "elapsed", (int, float))) if "elapsed" in facts else 0.0,
         hardware=_fact(facts, path, "hardware", str),
         labels={str(family): str(label) for family, label in labels.items()},
         runs=_read_runs(folder),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.ticker
@@ -157,7 +157,7 @@ def _quality(rankers: Sequence[Ranker], column: str) -> Panel:
     title = f"Held-out tasks against {_COSTS[column].split(' a question')[0]}" + (
         "" if column == "num_params" else f", {column.rpartition('_')[2]}"
     )
-    labels = list(dict.fromkeys(one.label for one in rankers))
+    labels = _ordered(one.label for one in rankers)
     with styled():
         figure, axes = new_axes(title, _COSTS[column], "accuracy, mean over clusters")
         for one in rankers:
@@ -179,15 +179,21 @@ def _quality(rankers: Sequence[Ranker], column: str) -> Panel:
     return Panel(f"tuning-{column.replace('_', '-')}", title, figure, columns, rows)
 
 
+def _ordered(labels: Iterable[str]) -> list[str]:
+    """Returns recipes in an order that gives each its colour: RedLLM, DecLLM, DecLLM + BiAttn, and any others."""
+    known = list(_NAMES.values())
+    return list(dict.fromkeys([*known, f"{known[-1]} + BiAttn", *labels]))
+
+
 def _gains(gains: Sequence[tuple[Ranker, float, float]]) -> Panel:
     title = "Gain by tuning, paired over questions"
-    labels = list(dict.fromkeys(one.label for one, _, _ in gains))
+    labels = _ordered(one.label for one, _, _ in gains)
     with styled():
         figure, axes = new_axes(title, _COSTS["num_params"], "accuracy after minus before")
         for one, gain, error in gains:
             index = labels.index(one.label)
             axes.errorbar(
-                [one.costs["num_params"] * (1 + 0.02 * index)], [gain], yerr=[_Z * np.nan_to_num(error)],
+                [one.costs["num_params"] * (1 + 0.005 * index)], [gain], yerr=[_Z * np.nan_to_num(error)],
                 color=SERIES[index % len(SERIES)], fmt=MARKERS[index % len(MARKERS)], elinewidth=0.9, label=one.label,
             )  # fmt: skip
         axes.axhline(0, color=SOFT, linewidth=0.8)

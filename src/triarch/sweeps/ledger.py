@@ -67,6 +67,19 @@ class Ledger:
             total[key] = total.get(key, 0.0) + entry["seconds"]
         return total
 
+    def elapsed(self) -> float:
+        """Returns the seconds in which any stage was at work, those of several at once counted once."""
+        spans = sorted(
+            (entry["time"] - entry["seconds"], entry["time"])
+            for entry in self.entries()
+            if entry["status"] != "started" and isinstance(entry.get("time"), (int, float))
+        )
+        total, reached = 0.0, 0.0
+        for begin, end in spans:
+            total += max(end - max(begin, reached), 0.0)
+            reached = max(reached, end)
+        return total
+
     def failures(self) -> dict[str, int]:
         """Returns how often each owner's stages failed."""
         count: dict[str, int] = {}

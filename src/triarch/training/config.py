@@ -9,6 +9,9 @@ from triarch.data.mixture import StoreMixture
 from triarch.errors import UserError
 from triarch.fields import Count, NotNegative, Seed, Size, check
 from triarch.models import Dropout, Execution, LoRA, ModelConfig
+from triarch.models.attention.attention_parts import SelfAttention
+from triarch.models.layers.dense import Dense
+from triarch.models.shape import Side
 from triarch.objectives.base import BoundObjective, LossOptions, Objective, SpecialTokens
 from triarch.objectives.contrastive.groups import TextGroups
 from triarch.objectives.distillation.distill import Distill
@@ -226,6 +229,7 @@ def validate(config: RunConfig) -> None:
     _check_directions(config)
     config.execution.validate()
     config.dropout.validate()
+    _check_dropout(config)
     config.mesh.validate()
     config.rules.validate()
     _check_places(config)
@@ -290,6 +294,23 @@ def _check_places(config: RunConfig) -> None:
             f"DataConfig.window = {config.data.window:,}: a side reads {longest:,} tokens, but "
             f"ModelConfig.learned_positions makes it {places:,} places"
         )
+
+
+def _check_dropout(config: RunConfig) -> None:
+    """Makes sure that what is left out within sublayers is there."""
+    dropout, model = config.dropout, config.model
+    sides: tuple[Side, ...] = ("encoder", "decoder")
+    layers = [spec for side in sides for spec in model.layer_specs(side)]
+    if dropout.attention_weights and not any(spec.cross or isinstance(spec.mixer, SelfAttention) for spec in layers):
+        rate = dropout.attention_weights
+        raise UserError(f"Dropout.attention_weights = {rate!r}: has no effect without attention")
+    if dropout.inner and not any(isinstance(spec.feed_forward, Dense) for spec in layers):
+        raise UserError(
+            f"Dropout.inner = {dropout.inner!r}: has no effect without a feed-forward layer of the usual kind"
+        )
+    if dropout.inner and config.execution.feed_forward_parts > 1:
+        parts = config.execution.feed_forward_parts
+        raise UserError(f"Dropout.inner = {dropout.inner!r}: expected Execution.feed_forward_parts = 1, not {parts}")
 
 
 def _check_directions(config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from triarch.training.adapters import check_base
 from triarch.training.best import Best
 from triarch.training.checkpoints import Checkpoints, restore_newest
 from triarch.training.choosing.choice import Choice, choose
+from triarch.training.choosing.cost import Option
+from triarch.training.choosing.trial import Trial, first_that_fits
 from triarch.training.config import RunConfig, validate
 from triarch.training.label_evaluation import LabelEvaluator, evaluates_labels
 from triarch.training.logs.metrics import FILE_NAME as METRICS
@@ -80,11 +82,34 @@ def train(
     Returns:
       What summary.json holds when the run is complete, or {"status": "interrupted", "step": N} after a signal.
 
+    Where the compiler or the devices have no memory for what was chosen, the next smaller plan is tried.
+
     With several processes (`jax.distributed`) all call this; the first writes all but the checkpoints.
 
     Raises:
       UserError: the config, store, mesh or run folder is not in order or not the same for all processes, the loss
         became infinite or NaN, no checkpoint is whole, or the disk is full.
+    """
+
+    def attempt(refused: Sequence[Option]) -> dict[str, Any]:
+        return _train(config, workdir, config_text, may_change, profile, task_evaluator, refused)
+
+    return first_that_fits(attempt, lambda line: print(line, flush=True) if jax.process_index() == 0 else None)
+
+
+def _train(
+    config: RunConfig,
+    workdir: str | Path,
+    config_text: str,
+    may_change: bool,
+    profile: range | None,
+    task_evaluator: TaskEvaluator | None,
+    refused: Sequence[Option],
+) -> dict[str, Any]:
+    """Trains as `train` does, under a plan that is none of `refused`.
+
+    Raises:
+      Refused: there is no memory for it.
     """
     validate(config)
     check_base(config)
@@ -102,14 +127,15 @@ def train(
     _use_compilation_cache(config.compilation_cache)
     began_from = read_taken(workdir) if beginning is None else beginning.taken
     check_same_run(config, course.stores, began_from)
-    choice = _chosen(widest(config), workdir)
+    choice = _chosen(widest(config), workdir, refused)
+    trial = Trial(choice)
     last = course.inputs
     run = assemble(choice.applied(last.config), last)
     _check_stages(run, course)
     is_first = jax.process_index() == 0
     progress = StatusLine(config.steps, enabled=is_first)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_explained(workdir, run))
+        stack.enter_context(_explained(workdir, run, trial))
         stack.enter_context(quiet_orbax())
         stack.callback(progress.close)
         interruption = stack.enter_context(Interruption())
@@ -170,7 +196,7 @@ def train(
                 progress.say(_phase_line(part, step))
                 phase = part.inputs.phase
             kept = Kept(checkpoints, best, log)
-            state, step = _loop(part, state, step, until, kept, reporter, tasks, interruption, watchdog, trace)
+            state, step = _loop(part, state, step, until, kept, reporter, tasks, interruption, watchdog, trace, trial)
             if step < until:
                 break
         checkpoints.wait()
@@ -194,6 +220,7 @@ def _loop(
     interruption: Interruption,
     watchdog: Watchdog,
     trace: StepTrace,
+    trial: Trial,
 ) -> tuple[TrainState, int]:
     """Updates from `step` on to `until`; returns the state, which is saved, and the step after the last update."""
     config = run.config
@@ -206,6 +233,7 @@ def _loop(
             watchdog.at_step(step + 1)
             trace.before(step)
             state, metrics = run.train_step(state, batch)
+            trial.after_step(metrics)
             trace.after(step, metrics)
             if pending is not None:
                 reporter.report(pending)
@@ -252,9 +280,11 @@ def _check_stages(run: Run, course: Course) -> None:
             raise UserError(f"{error} (of phase {stage.phase!r})") from None
 
 
-def _chosen(config: RunConfig, workdir: Path) -> Choice:
+def _chosen(config: RunConfig, workdir: Path, refused: Sequence[Option]) -> Choice:
     """Returns what the run takes where its config leaves it open: in all processes what the first one takes."""
-    choice = choose(config, jax.devices(), read_chosen(workdir))
+    # What was refused before the first checkpoint binds nobody.
+    before = read_chosen(workdir) if not refused or saved_steps(workdir) else None
+    choice = choose(config, jax.devices(), before, refused)
     record = json.loads(from_first(json.dumps(choice.record(config))))
     return choice if jax.process_index() == 0 else choose(config, jax.devices(), record)
 
@@ -372,7 +402,7 @@ def _use_compilation_cache(folder: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _explained(workdir: Path, run: Run) -> Iterator[None]:
+def _explained(workdir: Path, run: Run, trial: Trial) -> Iterator[None]:
     """Turns a full disk and too little memory into one clear line, whichever library met it; notes what was saved."""
     try:
         yield
@@ -384,6 +414,7 @@ def _explained(workdir: Path, run: Run) -> Iterator[None]:
         if disk.is_full(error):
             raise UserError(f"{workdir}: {disk.full(workdir)}; {kept}; make room and run again") from error
         if is_out_of_memory(error):
+            trial.check(error)
             raise UserError(f"{explain(run, error)}; {kept}") from error
         error.add_note(kept)
         raise

@@ -10,7 +10,7 @@ import yaml
 
 from tests.evaluation.few_shot.test_tasks import export
 from tests.models import tiny
-from triarch.cli import few_shot
+from triarch.cli.evaluating import few_shot
 from triarch.cli.main import main
 from triarch.errors import UserError
 from triarch.evaluation.few_shot.table_tasks import TableTask

@@ -9,10 +9,17 @@ import pytest
 
 from triarch.training.choosing.cost import LOW
 
-_SPEC = importlib.util.spec_from_file_location("plan_model", Path(__file__).parents[3] / "benchmarks" / "plan_model.py")
-plan_model = importlib.util.module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = plan_model  # Where its dataclasses look for their names.
-_SPEC.loader.exec_module(plan_model)
+
+def benchmark(name):
+    """Returns a program of benchmarks/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[3] / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Where its dataclasses look for their names.
+    spec.loader.exec_module(module)
+    return module
+
+
+plan_model = benchmark("plan_model")
 
 
 @pytest.mark.parametrize(
@@ -30,3 +37,11 @@ def test_memory_and_time_are_within_the_errors_stated(models, count):
     assert len(memory) == count and min(memory) >= -LOW and max(memory) <= 0.45
     assert statistics.mean(map(abs, memory)) < 0.12 and statistics.mean(map(abs, time)) < 0.16
     assert max(map(abs, time)) < 0.3
+
+
+@pytest.mark.slow
+def test_steps_that_others_measured_took_about_as_long():
+    """By the figures that MaxText publishes with its configs."""
+    maxtext = benchmark("maxtext_steps")
+    off = [maxtext.estimated_seconds(step) / maxtext.measured_seconds(step) - 1 for step in maxtext.STEPS]
+    assert len(off) == 5 and max(map(abs, off)) < 0.15, off

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triarch.cli import steps
-from triarch.cli.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
-from triarch.cli.processes import add_process_arguments, joined
-from triarch.cli.retrieval import (
+from triarch.cli.evaluating.few_shot import NAME_SOME, add_task_arguments, asks_for_tasks, refuse_task_flags, run_tasks
+from triarch.cli.evaluating.retrieval import (
     add_retrieval_arguments,
     asks_for_retrieval,
     refuse_retrieval_flags,
     run_retrieval,
 )
+from triarch.cli.processes import add_process_arguments, joined
 from triarch.cli.seqio.evaluation import add_seqio_arguments, refuse_seqio_flags, run_seqio_tasks
 from triarch.cli.seqio.task_flags import COMMON, add_common_arguments, refuse_flags
 from triarch.cli.tuning.ranking import add_ranking_arguments, run_ranking
@@ -160,7 +160,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
         if args.suite is None:
             result = _run_stores(args, options)
         else:
-            from triarch.cli.suite import run_suite
+            from triarch.cli.evaluating.suite import run_suite
 
             args.output = args.output if is_first else None
             result = run_suite(args, options)

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triarch.cli import export_embedder, export_series, steps
+from triarch.cli import steps
+from triarch.cli.exporting import embedder as export_embedder
+from triarch.cli.exporting import series as export_series
 from triarch.cli.outputs import check_folder, check_new_folder
 from triarch.cli.processes import first_alone
 from triarch.errors import UserError, nearest
@@ -140,7 +142,7 @@ def _write_orbax(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write_huggingface(args: argparse.Namespace) -> dict[str, Any]:
-    from triarch.cli.export_tokenizer import tokenizer_files
+    from triarch.cli.exporting.tokenizer import tokenizer_files
     from triarch.interchange.huggingface import choose_family, num_bytes, write_huggingface
     from triarch.loading import open_stored
     from triarch.progress import Progress

@@ -80,10 +80,14 @@ def run(args: argparse.Namespace) -> dict:
     if args.commands:
         check_file("commands", args.commands)
     check_folder("output", args.output)
+    check_fleet_flags(args)
     gin_files.parse([args.study], args.gin_bindings)
     if gin_files.is_bound(f"{label_suites.SUITE}.tasks"):
+        if args.fleet or args.runs:
+            raise UserError(
+                f"--{'fleet' if args.fleet else 'runs'}: a suite of labelled tasks runs on this machine, whole"
+            )
         return label_suites.run(args)
-    check_fleet_flags(args)
     study, runs = load_study([args.study], args.gin_bindings, args.module)
     output = Path(args.output)
     prepare = _with_modules(stages.prepare_stages(study, output), args)
@@ -178,16 +182,17 @@ def _run(
                 run_fleet(engine, args, study.attempts, ledger, table.show, chains, names, work)
     finally:
         tables.write_tables(study, runs, output, made_with)
-    seconds = sum(ledger.seconds().values())
-    _describe(study, runs, prepare, every, made_with, output, seconds)
+    seconds, elapsed = sum(ledger.seconds().values()), ledger.elapsed()
+    times = {"seconds": seconds, "elapsed": elapsed}
+    _describe(study, runs, prepare, every, made_with, output, times)
     whole = all(stage.done for chain in every.values() for stage in chain)
     ending = "study finished" if whole else "the rest of the study is still to come" if not args.detach else "handed in"
-    print(f"\n{ending}; its stages took {seconds:.0f} s one after another, all attempts together")
+    print(f"\n{ending}; its stages took {elapsed:.0f} s, {seconds:.0f} s added up, all attempts together")
     print(f"tables:  {output / 'results.csv'}  {output / 'evaluations.csv'}, and the same as .parquet")
     exports = [str(stages.export_folder(run, output)) for run in runs] if study.exports else []
     if exports:
         print(f"exports: {output / 'exports'}/ ({', '.join(run.owner for run in runs)})")
-    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, "seconds": seconds}
+    return {"output": str(output), "runs": [run.name for run in runs], "exports": exports, **times}
 
 
 def _made_with(study: Study, runs: Sequence[PlannedRun], store: TokenStore, output: Path) -> dict[str, dict]:
@@ -211,7 +216,13 @@ def _make_folder(output: Path) -> None:
 
 
 def _describe(
-    study: Study, runs: Sequence[PlannedRun], prepare: list, chains: dict, made_with: dict, output: Path, seconds: float
+    study: Study,
+    runs: Sequence[PlannedRun],
+    prepare: list,
+    chains: dict,
+    made_with: dict,
+    output: Path,
+    times: dict[str, float],
 ) -> None:
     """Writes `study.json`, which the report reads: what was run, and what made every run's numbers."""
     stages = [*prepare, *(stage for chain in chains.values() for stage in chain)]
@@ -221,7 +232,7 @@ def _describe(
         "question": study.question,
         "labels": dict(zip(study.families, study.labels, strict=True)),
         "commands": [stage.command for stage in stages],
-        "seconds": seconds,
+        **times,
         "hardware": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "made_with": {run.name: made_with[run.name] for run in runs},
     }

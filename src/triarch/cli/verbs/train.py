@@ -29,7 +29,7 @@ metric such as validation_loss or glue_cola/matthews: 'triarch evaluate --step=b
 EXAMPLE = """  triarch train --gin_file=runs/redllm.gin --gin_file=models/redllm/laptop_s.gin --workdir=runs/first \\
       --gin_file=experiments/redllm_vs_decllm/laptop_run.gin --gin.DataConfig.store=stores/code
   triarch train --workdir=runs/first
-  triarch train --workdir=runs/first --continue_with=RunConfig.steps=400 --continue_with=RunConfig.batch_size=16
+  triarch train --workdir=runs/first --continue_with=RunConfig.steps=1600 --continue_with=RunConfig.batch_size=16
   triarch train --workdir=runs/first --profile=20:25"""
 
 

@@ -26,7 +26,8 @@ class CrossAttentionMixer(Attention):
         memory, scores = _memory(context), self.scores()
 
         def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-            return context.attend(self._query(query, memory), *self._keys(key, value, memory), memory.mask, scores)
+            attended = context.attending("cross_attention_weights")
+            return attended(self._query(query, memory), *self._keys(key, value, memory), memory.mask, scores)
 
         projected = self._projected_query(x), *self._projected_memory(memory)
         attend = self.execution.rematerialise_heads(attend, projected[0], scores, self.constrain)

@@ -30,7 +30,8 @@ class SelfAttentionMixer(Attention):
         mask, scores, angles = context.mask.with_window(self.window), self.scores(context.bias), self._angles(context)
 
         def attend(*projected: jax.Array) -> jax.Array:
-            return context.attend(*self._vectors(projected, angles), mask, scores)
+            attended = context.attending("self_attention_weights")
+            return attended(*self._vectors(projected, angles), mask, scores)
 
         projected = self._projected(x)
         attend = self.execution.rematerialise_heads(attend, projected[0], scores, self.constrain)

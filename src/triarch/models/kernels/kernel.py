@@ -46,9 +46,16 @@ def attention_weights(
     return jnp.where(jnp.any(allowed, axis=-1, keepdims=True), weights, 0)
 
 
-def dense_attention(query: Queries, key: Keys, value: Keys, mask: Mask, scores: Scores) -> Queries:
-    """Holds the whole square of weights: the plain formula."""
-    weights = attention_weights(query, key, mask, scores).astype(value.dtype)
+def dense_attention(
+    query: Queries,
+    key: Keys,
+    value: Keys,
+    mask: Mask,
+    scores: Scores,
+    drop: Callable[[Array], Array] = lambda weights: weights,
+) -> Queries:
+    """Holds the whole square of weights: the plain formula. `drop` leaves some of them out."""
+    weights = drop(attention_weights(query, key, mask, scores)).astype(value.dtype)
     return jnp.einsum("bnts,bsnh->btnh", weights, _repeated(value, query))
 
 

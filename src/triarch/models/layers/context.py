@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 from jaxtyping import Array, Bool, Float, Int
@@ -11,8 +12,8 @@ from triarch.models.attention.masks import Mask
 from triarch.models.attention.positions import Angles
 from triarch.models.attention.relative_bias import RelativeBias
 from triarch.models.attention.rope import Rope
-from triarch.models.kernels.kernel import Attend
-from triarch.models.layers.dropout import DropoutKeys
+from triarch.models.kernels.kernel import Attend, dense_attention
+from triarch.models.layers.dropout import DropoutKeys, DropoutPlace, dropped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,12 @@ class StackContext:
     columns: CacheColumns | None = None
     dropout: DropoutKeys | None = None
     losses: dict[str, Array] | None = None
+
+    def attending(self, place: DropoutPlace) -> Attend:
+        """Returns the kernel; where weights of attention are left out, the dense formula."""
+        if self.dropout is None or not self.dropout.rates.attention_weights:
+            return self.attend
+        return functools.partial(dense_attention, drop=lambda weights: dropped(weights, self.dropout, place))
 
     def in_layer(self, number: int | Int[Array, ""] | None) -> StackContext:
         """Returns the context of one layer; its number matters only where something is left out."""

@@ -19,8 +19,14 @@ _PLACES = {
     "feed_forward": ("feed_forward", 3),
     "final": ("final", 4),
     "adapter": ("adapter", 5),
+    "self_attention_weights": ("attention_weights", 6),
+    "cross_attention_weights": ("attention_weights", 7),
+    "inner": ("inner", 8),
 }
-DropoutPlace = Literal["embedding", "self_attention", "cross_attention", "feed_forward", "final", "adapter"]
+DropoutPlace = Literal[
+    "embedding", "self_attention", "cross_attention", "feed_forward", "final", "adapter",
+    "self_attention_weights", "cross_attention_weights", "inner",
+]  # fmt: skip
 
 
 @jax.tree_util.register_dataclass

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from triarch.errors import UserError
 from triarch.models.layers.activations import ACTIVATIONS
 from triarch.models.layers.context import StackContext
+from triarch.models.layers.dropout import DropoutKeys, dropped
 from triarch.models.layers.parts import Site
 from triarch.models.layers.projection import affines, project
 from triarch.models.precision import at_least_float32
@@ -51,17 +52,17 @@ class FeedForward(nnx.Module):
             "down": self.down[...],
         }
         if self.execution.feed_forward_parts == 1:
-            y = self._part(x, weights)
+            y = self._part(x, weights, None if context is None else context.dropout)
         else:
             y = _summed(self._gathered_part, x, self._cut(weights))
         return y if self.down_bias is None else y + self.down_bias[...].astype(y.dtype)
 
-    def _part(self, x: jax.Array, weights: Weights) -> jax.Array:
+    def _part(self, x: jax.Array, weights: Weights, dropout: DropoutKeys | None = None) -> jax.Array:
         """Returns what some of the inner units, or all, add to the output."""
         outer = affines(x, *zip(weights["kernels"], weights["biases"], strict=True))
         outer = tuple(self.constrain(y, ("batch", "length", "mlp")) for y in outer)
         inner = self.activation(*outer) if len(outer) == 1 else _gated(self.activation, *outer)
-        return project(inner, weights["down"])[0]
+        return project(dropped(inner, dropout, "inner"), weights["down"])[0]
 
     def _gathered_part(self, x: jax.Array, weights: Weights) -> jax.Array:
         """The same of weights that are still where they live."""

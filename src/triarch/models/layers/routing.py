@@ -16,6 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from triarch.models.adapters.kernel import AdaptedKernel, multiplied
+from triarch.models.layers.grouped_product import grouped_product
 from triarch.models.placing import Constrain
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -101,7 +102,7 @@ def _sorted(
     sizes = jnp.bincount(experts, length=num_experts)
 
     def grouped(rows: jax.Array, kernels: jax.Array) -> jax.Array:
-        return jax.lax.ragged_dot(rows, kernels.astype(rows.dtype), sizes)
+        return grouped_product(rows, kernels.astype(rows.dtype), sizes)
 
     made = kernels.applied(grouped, tokens[order // per_token], activation)
     made = made[jnp.argsort(order)].reshape(*chosen.shape, -1)

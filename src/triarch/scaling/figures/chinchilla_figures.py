@@ -30,7 +30,8 @@ def contour_panel(name: str, fit: Fit, cost: Cost) -> Panel:
         axes.scatter(flops, params, c=fit.target, cmap="cividis_r", s=14, edgecolors=INK, linewidths=0.4, zorder=3)
         band = _optimal_band(fit, cost, c)
         if band is not None:
-            axes.fill_between(c, *band, color=SERIES[1], alpha=0.22, linewidth=0)
+            low, high = band
+            axes.fill_between(c, np.fmin(low, best), np.fmax(high, best), color=SERIES[1], alpha=0.22, linewidth=0)
         axes.plot(c, best, color=SERIES[1], linewidth=2.2, label="best size for a budget")
         axes.set_xscale("log")
         axes.set_yscale("log")

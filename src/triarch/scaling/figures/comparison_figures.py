@@ -54,6 +54,7 @@ def gap_panel(name: str, title: str, names: tuple[str, str], comparison: AxisCom
             drawn = second.losses(x)[:count] - first.losses(x)[:count]
             tail = 50.0 * (1.0 - first.options.confidence)
             bottom, top = np.percentile(drawn, [tail, 100.0 - tail], axis=0)
+            bottom, top = np.fmin(bottom, gap), np.fmax(top, gap)
             axes.fill_between(x, bottom, top, color=SERIES[2], alpha=0.18, linewidth=0)
             rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in zip(x, gap, bottom, top, strict=True)]
         axes.plot(x, gap, color=SERIES[2])
@@ -119,4 +120,4 @@ def _band(one: Frontier, x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray |
         return None, None
     tail = 50.0 * (1.0 - one.options.confidence)
     bottom, top = np.nanpercentile(one.losses(x), [tail, 100.0 - tail], axis=0)
-    return bottom, top
+    return np.fmin(bottom, one.loss(x)), np.fmax(top, one.loss(x))

@@ -88,14 +88,15 @@ def line_panel(name: str, fit: Allocation, which: str, whose: str = "") -> Panel
     title = f"{whose}{words}: C^{fit.parameters[exponent]:.3f}"
     title = title[0].upper() + title[1:]
     x = np.geomspace(fit.flops.min() / 2, fit.flops.max() * 10, 60)
+    line = fit.parameters[scale] * x ** fit.parameters[exponent]
     with styled():
         figure, axes = new_axes(title, "FLOPs", words)
         if fit.samples:
             drawn = fit.samples[scale][:, None] * x[None, :] ** fit.samples[exponent][:, None]
             tail = 50.0 * (1.0 - fit.options.confidence)
-            axes.fill_between(x, *np.percentile(drawn, [tail, 100 - tail], axis=0), color=SERIES[0], alpha=0.16,
-                              linewidth=0)  # fmt: skip
-        axes.plot(x, fit.parameters[scale] * x ** fit.parameters[exponent], color=SERIES[0])
+            bottom, top = np.percentile(drawn, [tail, 100 - tail], axis=0)
+            axes.fill_between(x, np.fmin(bottom, line), np.fmax(top, line), color=SERIES[0], alpha=0.16, linewidth=0)
+        axes.plot(x, line, color=SERIES[0])
         keep = np.unique(np.linspace(0, len(fit.flops) - 1, DRAWN_OPTIMA).round().astype(int))
         points, values = fit.flops[keep], fit.optima[which][keep]
         if which in fit.samples_optima and len(keep) < 40:

@@ -105,9 +105,13 @@ def frontier_panel(name: str, title: str, curves: Sequence[Curve], groups: Seque
             own = [curve for curve in curves if curve.group == group]
             if not own:
                 continue
+            colour = SERIES[index % len(SERIES)]
             thin_curves = [_draw_curve(axes, curve, index, 0, 4) for curve in own]
+            # Only there have runs annealed.
+            ends = zip(*((curve.x[-1], curve.loss[-1]) for curve in thin_curves), strict=True)
+            axes.plot(*map(list, ends), "o", color=colour, markersize=5)
             x, loss = frontier(thin_curves)
-            axes.plot(x, loss, color=SERIES[index % len(SERIES)], linewidth=2.6, label=group)
+            axes.plot(x, loss, color=colour, linewidth=2.6, label=group)
             drawn += thin_curves
             rows += [row for curve in thin_curves for row in _curve_rows(curve)]
             rows += [(f"{group} frontier", float(a), float(b)) for a, b in zip(x, loss, strict=True)]

@@ -95,6 +95,7 @@ class Panel:
       columns: names of the data's columns.
       rows: the data drawn.
       tips: sentences shown when pointing at the artist of that gid.
+      caption: what is compared, for below the figure.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Panel:
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     tips: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    caption: str = ""
 
     def svg(self) -> str:
         """Returns an <svg> element: same bytes for same data, ids unique to the panel, colours as CSS variables."""

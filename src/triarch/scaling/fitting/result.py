@@ -89,15 +89,19 @@ class Fit:
         return self.form.predict(columns, [np.atleast_1d(values)[None, :] for values in inputs])
 
     def band(self, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """Returns the pointwise bootstrap interval of the law at inputs float64[points]; None without bootstraps."""
+        """Returns the pointwise bootstrap interval of the law at inputs float64[points]; None without bootstraps.
+
+        It holds the law itself, from which percentiles of a few points' resamples may all lie to one side.
+        """
         if not self.samples:
             return None
         tail = 50.0 * (1.0 - self.confidence)
         with np.errstate(all="ignore"):
             drawn = self.draws(*inputs)
-        # A resample that leaves a term open may predict no number where the term overflows.
+            # A resample that leaves a term open may predict no number where the term overflows.
+            law = self.predict(*inputs)
         low, high = np.nanpercentile(drawn, [tail, 100.0 - tail], axis=0)
-        return low, high
+        return np.fmin(low, law), np.fmax(high, law)
 
     def residuals(self) -> np.ndarray:
         """Returns observed minus predicted, float64[points]: of logarithms (nearly relative errors) for a loss."""

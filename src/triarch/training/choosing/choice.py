@@ -25,6 +25,8 @@ _MICROBATCHES = (2, 4, 8, 16, 32, 64)
 # Of plans that take as long as each other, within this share, one that sums gradients in float32 is taken if it leaves
 # half the memory free, and of these, or else of all, the one that needs least.
 _AS_FAST, _HALF = 0.03, 0.5
+# By how much less, at least, a plan must need than one that was refused.
+_LESS = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,22 +97,32 @@ class Choice:
         }
 
 
-def choose(config: RunConfig, devices: Sequence[Any], before: Mapping[str, Any] | None = None) -> Choice:
+def choose(
+    config: RunConfig,
+    devices: Sequence[Any],
+    before: Mapping[str, Any] | None = None,
+    refused: Sequence[Option] = (),
+) -> Choice:
     """Returns what a run takes on devices, which need not be there.
 
     Args:
       config: of the run.
       devices: it is to have.
       before: the record of what it took when it began; None for a fresh run.
+      refused: what the compiler, or the devices, had no memory for.
 
     Raises:
-      UserError: the mesh does not multiply out, or none divides the batch.
+      UserError: the mesh does not multiply out, none divides the batch, or none is left.
     """
-    return choose_on(config, machine_of(devices), before)
+    return choose_on(config, machine_of(devices), before, refused=refused)
 
 
 def choose_on(
-    config: RunConfig, machine: Machine, before: Mapping[str, Any] | None = None, facts: Facts | None = None
+    config: RunConfig,
+    machine: Machine,
+    before: Mapping[str, Any] | None = None,
+    facts: Facts | None = None,
+    refused: Sequence[Option] = (),
 ) -> Choice:
     """Returns what a run takes on a machine, as `choose`; `facts` are the run's, where they are known."""
     left_open = _left_open(config)
@@ -118,6 +130,9 @@ def choose_on(
         # What one device, or several of a host's processor, do fastest; memory there is not a device's own.
         sizes = (MeshConfig(-1) if config.mesh.is_open else config.mesh).sizes(machine.num_devices)
         return Choice(_completed(config, sizes, "none", before), machine, left_open)
+    if refused:
+        facts = Facts(config, machine.platform) if facts is None else facts.under(config)
+        return _next(facts, machine, left_open, list(options(facts.config, machine, before)), refused)
     if before is not None and before["devices"] == str(machine) and before["batch"] == _batch(config):
         sizes = before["mesh"] if config.mesh.is_open else config.mesh.sizes(machine.num_devices)
         option = dataclasses.replace(
@@ -226,6 +241,35 @@ def _cheapest(facts: Facts, machine: Machine, left_open: tuple[str, ...], found:
     if _needed(smallest) <= limit:
         return smallest
     return dataclasses.replace(smallest, advice=_advice(facts, smallest.option, limit))
+
+
+def _next(
+    facts: Facts, machine: Machine, left_open: tuple[str, ...], found: Sequence[Option], refused: Sequence[Option]
+) -> Choice:
+    """Returns the fastest option that needs less than all that was refused, or else more microbatches.
+
+    Estimates are off by some per cent, and alike for plans that are alike: a little less would be refused, too.
+
+    Raises:
+      UserError: there is none.
+    """
+    least_refused = min(needed_bytes(facts.under(_in(facts.config, one)), one) for one in refused)
+    limit = least_refused * (1 - _LESS)
+    smaller = [one for one in _estimated(facts, machine, left_open, found) if _needed(one) <= limit]
+    if smaller:
+        return min(smaller, key=_seconds)
+    in_parts = _in_parts(facts, machine, left_open, limit)
+    if in_parts is not None:
+        return in_parts
+    raise UserError(
+        f"no plan is left that needs less than {shown(least_refused)} a device by the estimate, which did not fit: "
+        f"{_advice(facts, min(refused, key=lambda one: needed_bytes(facts, one)), limit)}"
+    )
+
+
+def _in(config: RunConfig, option: Option) -> RunConfig:
+    """Returns a config with an option's microbatches."""
+    return dataclasses.replace(config, microbatches=option.microbatches)
 
 
 def _in_parts(facts: Facts, machine: Machine, left_open: tuple[str, ...], limit: float) -> Choice | None:

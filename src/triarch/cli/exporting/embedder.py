@@ -92,7 +92,7 @@ def files_of(
 
 def _check_frame(model: StoredModel, written: Mapping[str, bytes]) -> None:
     """Makes sure that the tokenizer puts around texts what the model was trained to read around them."""
-    from triarch.cli.export_tokenizer import vocabulary_files
+    from triarch.cli.exporting.tokenizer import vocabulary_files
     from triarch.evaluation.embedding import frame_of
     from triarch.tokenizers.huggingface import TOKENIZER_FILE, HuggingFaceTokenizer
 

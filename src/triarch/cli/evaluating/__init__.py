@@ -1,0 +1,1 @@
+"""What `triarch evaluate` computes besides the loss on stores."""

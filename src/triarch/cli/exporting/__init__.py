@@ -1,0 +1,1 @@
+"""What `triarch export` writes besides parameters."""
