@@ -69,7 +69,7 @@ MISSING = (
     ("sweep", "", "--study"),
     ("sweep", "--study=a.gin", "--output"),
     ("fit", "t.csv", "--law"),
-    ("report", "", "--study"),
+    ("report", "--output=r.html", "--study"),
     ("report", "--study=study", "--output"),
     ("export", "", "--workdir"),
     ("export", "--workdir=run", "--output"),

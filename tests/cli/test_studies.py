@@ -84,7 +84,7 @@ def test_flags_and_modules_of_a_sweep(study, tmp_path, capsys):
     for flag, message in {
         "--gin.Study.szes=1": "Study has no field 'szes' (did you mean 'sizes'?)",
         "--gin.RunConfig.steps=5": "RunConfig.steps has no effect",
-        "--gin.seeds=(1,)": "seeds names no config class (did you mean 'Study.seeds'?)",
+        "--gin.seeds=(1,)": "seeds names no config class (did you mean 'Study.seeds'",
     }.items():
         capsys.readouterr()
         assert main([*sweep, flag]) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from triarch.cli.outputs import check_file, check_folder
-from triarch.errors import UserError
 from triarch.report.page import write_report
 
 HELP = "one self-contained HTML page with the figures and tables of an experiment"
@@ -14,14 +13,15 @@ EXAMPLE = """  triarch report --study=runs/laptop --output=runs/laptop/report.ht
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--study",
         metavar="DIR",
         help="study folder: study.json, results.csv, evaluations.csv, runs/; where it is, analysis/ (the --output of "
         "evaluate --suite, --tasks and --rank_file, extrapolate and attention, and the --json of "
         "benchmarks/generation_throughput.py, by its name generation_throughput.json)",
     )
-    parser.add_argument(
+    what.add_argument(
         "--ranks",
         action="append",
         default=[],
@@ -48,8 +48,6 @@ def run(args: argparse.Namespace) -> dict[str, object]:
     check_file("output", args.output, make=True)
     if args.figures is not None:
         check_folder("figures", args.figures)
-    if (args.study is None) != bool(args.ranks):
-        raise UserError("give a study with --study=DIR, or results of evaluate --rank_file with --ranks=DIR")
     report = write_report(
         args.study,
         args.output,
