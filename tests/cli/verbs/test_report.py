@@ -20,7 +20,7 @@ def test_writes_the_page_and_names_it(tmp_path, capsys):
     study, output = write_study(tmp_path / "study"), tmp_path / "report.html"
     result = run(f"--study={study}", f"--output={output}", "--bootstraps=0")
     assert output.read_text().startswith("<!doctype html>")
-    assert result["output"] == str(output) and len(result["laws"]) == 18
+    assert result["output"] == str(output) and len(result["laws"]) == 24
     json.dumps(result, allow_nan=False)
     printed = capsys.readouterr().out
     assert str(output) in printed and result["findings"][0] in printed
