@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # What commands before make, and what a user has.
 _MADE = ("exports/", "stores/", "hf/")
+_USERS = ("study.gin", "/shared/study.gin", "/mnt/triarch/study.gin")
 
 
 def module_of(verb):
@@ -94,11 +95,14 @@ def test_flags_parse_and_files_exist(monkeypatch, source, words):
     monkeypatch.setattr(module_of(words[0]), "run", lambda args: parsed.append(args))
     # Modules of a user's own are not here; the pages that show some have tests of their own.
     monkeypatch.setattr("triarch.cli.main.import_modules", lambda names: None)
+    if any("gs://" in word for word in words):
+        monkeypatch.setattr("triarch.cli.remote._stage", lambda *staging: None)
+        monkeypatch.setattr("triarch.cli.outputs.check_file", lambda *checking: None)
     assert main(words) == 0
     (args,) = parsed
     files = [*getattr(args, "gin_file", []), *([args.study] if words[0] == "sweep" else [])]
     files = [str(file) for file in files]
-    made = [file for file in files if file.startswith(_MADE) or file.endswith("config.gin")]
+    made = [file for file in files if file.startswith(_MADE) or file.endswith("config.gin") or file in _USERS]
     for file in set(files) - set(made):
         gin_files.find(file)
     if words[0] == "train" and not made and not args.module:

@@ -79,5 +79,7 @@ def test_what_is_no_table_is_one_line(folder, capsys):
     answers.write_text('{"model": 1}\n')
     assert main(["report", f"--ranks={folder}", f"--output={folder / 'page.html'}"]) == 1
     assert "ranks.jsonl:1: expected an object with model, cluster, is_right" in capsys.readouterr().err
-    assert main(["report", f"--output={folder / 'page.html'}"]) == 1
-    assert "--study=DIR" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["report", f"--output={folder / 'page.html'}"])
+    assert ended.value.code == 2
+    assert "--study --ranks is required" in capsys.readouterr().err
