@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from triarch.errors import UserError
 from triarch.fields import Positive
-from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens
-from triarch.objectives.contrastive.groups import BoundGroups, TextGroups
+from triarch.objectives.contrastive.groups import TextGroups
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -57,17 +56,6 @@ class Contrast(TextGroups):
                 "expected at least as many queries as each has hard negatives"
             )
         super().check_batch(batch_size)
-
-    def bind(
-        self,
-        architecture: str,
-        special: SpecialTokens,
-        vocab_size: int,
-        window: int,
-        options: LossOptions = PLAIN,
-    ) -> BoundGroups:
-        """Returns the objective for one architecture, vocabulary and window."""
-        return BoundGroups(self, architecture, special, window)
 
     def batch_loss(
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None

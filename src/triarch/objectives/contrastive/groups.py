@@ -14,7 +14,7 @@ from triarch.data.features import Features, Transform
 from triarch.errors import UserError
 from triarch.fields import Count, Size, check
 from triarch.models.pooling import Pooling
-from triarch.objectives.base import SpecialTokens
+from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -89,6 +89,17 @@ class TextGroups:
             raise UserError(
                 f"{type(self).__name__}.chunk = {self.chunk}: does not divide RunConfig.batch_size = {batch_size}"
             )
+
+    def bind(
+        self,
+        architecture: str,
+        special: SpecialTokens,
+        vocab_size: int,
+        window: int,
+        options: LossOptions = PLAIN,
+    ) -> BoundGroups:
+        """Returns the objective for one architecture, vocabulary and window."""
+        return BoundGroups(self, architecture, special, window)
 
     def batch_loss(
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None

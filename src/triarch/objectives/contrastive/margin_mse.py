@@ -12,8 +12,7 @@ from triarch.data.features import Features
 from triarch.data.manifest import MARGINS, StoreLabels
 from triarch.errors import UserError
 from triarch.fields import Size
-from triarch.objectives.base import PLAIN, LossOptions, SpecialTokens
-from triarch.objectives.contrastive.groups import BoundGroups, TextGroups
+from triarch.objectives.contrastive.groups import TextGroups
 
 if TYPE_CHECKING:  # Features are made without jax.
     import jax
@@ -61,17 +60,6 @@ class MarginMSE(TextGroups):
     def weight_of(self, queries: int) -> float:
         """Returns the margins of so many queries."""
         return queries * self.num_negatives
-
-    def bind(
-        self,
-        architecture: str,
-        special: SpecialTokens,
-        vocab_size: int,
-        window: int,
-        options: LossOptions = PLAIN,
-    ) -> BoundGroups:
-        """Returns the objective for one architecture, vocabulary and window."""
-        return BoundGroups(self, architecture, special, window)
 
     def batch_loss(
         self, model: Transformer, batch: Mapping[str, jax.Array], key: jax.Array | None
