@@ -166,3 +166,14 @@ def test_who_was_taken_for_gone_writes_nothing_more(bucket, tmp_path):
     assert stopped == [1] and checkpoint_lists(bucket) == {}
     new.release()
     assert runs.checkpoint_lists(bucket) == {}
+
+
+def test_a_claim_stays_lost_when_whoever_took_it_has_finished(bucket, monkeypatch):
+    old = Claim(bucket)
+    old.check()
+    monkeypatch.setattr(claims, "writer_lives", lambda writer: None)
+    Claim(bucket, gone=-1.0).release()
+    with pytest.raises(UserError, match="another process has taken this run folder: nothing more is written"):
+        old.check()
+    assert old.lost
+    old.release()

@@ -73,7 +73,8 @@ class Claim:
 
     def check(self) -> None:
         """Raises UserError where another process took the folder."""
-        if not self._lost.is_set() and max(self._numbers(), default=0) > self.number:
+        # Whoever takes the folder removes this claim, and may have finished since.
+        if not self._lost.is_set() and self._numbers()[-1:] != [self.number]:
             self._lost.set()
         if self._lost.is_set():
             raise UserError(f"{self._objects.url}: another process has taken this run folder: nothing more is written")
