@@ -16,6 +16,14 @@ VERB = [*COMMAND, "describe", "--gin_file=models/redllm/1b.gin"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
+@pytest.fixture(autouse=True)
+def interrupts_heard():
+    """A shell that runs the tests in the background ignores SIGINT, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def run(command, **options):
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, timeout=120, **options)
 

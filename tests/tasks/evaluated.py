@@ -14,13 +14,13 @@ import seqio
 import sklearn.metrics
 import tensorflow as tf
 from flax import nnx
-from rouge_score import rouge_scorer, scoring
 
 from tests.models import tiny
 from triarch.interchange import Origin, write_export
 from triarch.tokenizers import ByteTokenizer
 
 # Comes with the extra `eval`, and is no dependency of triarch's own.
+pytest.importorskip("rouge_score")
 sacrebleu = pytest.importorskip("sacrebleu")
 
 VOCABULARY = seqio.ByteVocabulary(extra_ids=1)
@@ -71,6 +71,8 @@ def spearman(targets, predictions):
 
 
 def rouge(targets, predictions):
+    from rouge_score import rouge_scorer, scoring
+
     scorer = rouge_scorer.RougeScorer(["rouge1", "rougeLsum"])
     found = scoring.BootstrapAggregator(n_samples=10)
     for target, prediction in zip(targets, predictions, strict=True):
